@@ -1,0 +1,21 @@
+//! The bytes and values of spanstore.
+//!
+//! Nothing here opens a file, asks for the time or starts a thread: bytes come
+//! in, values go out, and the other way round. Read [`span::schema`] for the
+//! columns, [`otlp`] for how spans come in and go out, [`log`] for what the
+//! write-ahead log holds and [`segment`] for what a segment adds to Parquet.
+//! `FORMAT.md` at the top of the repository specifies every byte.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod id;
+pub mod log;
+pub mod month;
+pub mod otlp;
+pub mod segment;
+pub mod span;
+pub mod version;
+
+pub use error::{FormatError, InvalidId};
+pub use id::{SegmentId, SpanId, TeamId, TraceId};
+pub use month::Month;

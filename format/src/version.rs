@@ -1,0 +1,29 @@
+//! Every magic number and format version in one place.
+//!
+//! A magic number never changes. A version is raised by one whenever bytes
+//! change their meaning; a reader refuses a version that is newer than its own
+//! ([`FormatError::NewerVersion`](crate::FormatError::NewerVersion)).
+
+/// First bytes of a log file.
+pub const LOG_MAGIC: [u8; 8] = *b"SPANLOG\0";
+/// Version of log files, frames and records.
+pub const LOG_VERSION: u16 = 1;
+
+/// First bytes of the index that a segment embeds.
+pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
+/// Version of a segment: its columns, row order and embedded index.
+pub const SEGMENT_VERSION: u16 = 1;
+
+/// Version of the tables in the catalog.
+pub const CATALOG_VERSION: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magic_numbers_never_change() {
+        assert_eq!(&LOG_MAGIC, b"SPANLOG\0");
+        assert_eq!(&INDEX_MAGIC, b"SPANIDX\0");
+    }
+}
