@@ -1,1 +1,11 @@
-//! To come.
+//! Spans as rows: columns, and how OTLP becomes columns and comes back.
+
+pub mod attribute;
+pub mod columns;
+pub mod mapping;
+pub mod origin;
+pub mod restore;
+pub mod schema;
+
+pub use origin::Origin;
+pub use schema::schema;
