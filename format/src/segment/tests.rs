@@ -7,7 +7,7 @@ use super::reader::summarize;
 use super::*;
 use crate::id::{SegmentId, TeamId, TraceId};
 use crate::otlp::{AnyValue, KeyValue, Span, Value};
-use crate::span::columns::{ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext};
+use crate::span::columns::{Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext};
 use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
 
 const START: u64 = 1_793_491_200_000_000_000;
@@ -39,7 +39,8 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
         };
         let encoded = EncodedSpan::encode(&span, &mut encoded);
         let (resource, scope) = (ResourceContext::new(None, ""), ScopeContext::new(None, ""));
-        builder.append(&span, &encoded, &resource, &scope).unwrap();
+        let classified = Classified::of(&span, &resource, &scope);
+        builder.append(&span, &classified, &encoded, &resource, &scope).unwrap();
     }
     builder.finish().unwrap()
 }

@@ -67,6 +67,43 @@ impl<'a> ScopeContext<'a> {
     }
 }
 
+/// What the attributes of a span, its resource and its scope tell together.
+#[derive(Debug)]
+pub struct Classified<'a> {
+    mapped: Mapped<'a>,
+    origin: Origin,
+}
+
+impl<'a> Classified<'a> {
+    /// Classifies a span.
+    pub fn of(
+        span: &'a Span,
+        resource: &ResourceContext<'a>,
+        scope: &ScopeContext<'_>,
+    ) -> Self {
+        let mapped = Mapped::of(&span.attributes).or(&resource.mapped);
+        let service = mapped.text(place("service"));
+        let origin =
+            Origin::of(service.as_deref(), scope.name(), &span.name, span.kind, &span.attributes);
+        Self { mapped, origin }
+    }
+
+    /// Whether the user's own code made the span in the edge runtime, whose
+    /// custom spans the feature excludes.
+    pub fn is_custom_edge_span(&self) -> bool {
+        self.origin == Origin::User && self.text("runtime").as_deref() == Some("edge")
+    }
+
+    /// The text of a mapped column.
+    pub fn text(&self, column: &str) -> Option<Cow<'a, str>> {
+        self.mapped.text(place(column))
+    }
+}
+
+fn place(column: &str) -> usize {
+    mapping::position(column).unwrap_or(usize::MAX)
+}
+
 /// A span's OTLP encoding and where its pieces lie in it.
 #[derive(Debug)]
 pub struct EncodedSpan<'a> {
@@ -270,6 +307,7 @@ impl ColumnsBuilder {
     pub fn append(
         &mut self,
         span: &Span,
+        classified: &Classified<'_>,
         encoded: &EncodedSpan<'_>,
         resource: &ResourceContext<'_>,
         scope: &ScopeContext<'_>,
@@ -304,7 +342,7 @@ impl ColumnsBuilder {
         let is_end_lost = reversed || end == i64::MAX;
         self.append_rest(span, is_end_lost);
 
-        self.append_mapped(span, resource, scope);
+        self.append_classified(span, classified);
         self.name.0.append_value(&span.name);
         self.kind.0.append_value(kind_text(span.kind));
         match &span.status {
@@ -332,12 +370,8 @@ impl ColumnsBuilder {
         Ok(())
     }
 
-    fn append_mapped(&mut self, span: &Span, resource: &ResourceContext<'_>, scope: &ScopeContext<'_>) {
-        let mapped = Mapped::of(&span.attributes).or(&resource.mapped);
-        let place = |name| mapping::position(name).unwrap_or(usize::MAX);
-        let service = mapped.text(place("service"));
-        let origin =
-            Origin::of(service.as_deref(), scope.name(), &span.name, span.kind, &span.attributes);
+    fn append_classified(&mut self, span: &Span, classified: &Classified<'_>) {
+        let Classified { mapped, origin } = classified;
         self.origin.0.append_value(origin.as_str());
         let is_error = span.status.as_ref().is_some_and(|status| status.code == STATUS_ERROR);
         let status_code = mapped.integer(place(super::schema::STATUS_CODE));
@@ -349,7 +383,7 @@ impl ColumnsBuilder {
                 MappedBuilder::Boolean(builder) => builder.append_option(mapped.boolean(position)),
                 MappedBuilder::Text(builder) => {
                     let text = mapped.text(position);
-                    if text.is_none() && position == resource_column && origin == Origin::Infra {
+                    if text.is_none() && position == resource_column && *origin == Origin::Infra {
                         builder.0.append_option(origin::resource_of_infra_span(&span.name));
                     } else {
                         builder.0.append_option(text);
