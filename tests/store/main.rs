@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod append;
+mod quota;
+mod receipts;

@@ -52,8 +52,8 @@ pub(crate) struct Part {
     pub(crate) bytes: usize,
 }
 
-/// Tells equal spans: a hash (XXH3, 128 bits) of the span, its resource and
-/// its scope. Its seed is drawn when a store is opened, so nobody can prepare
+/// Tells equal spans: a hash (XXH3, 128 bits) of the team, the span, its
+/// resource and its scope. Its seed is drawn when a store is opened, so nobody can prepare
 /// two spans that collide.
 pub(crate) type Identity = u128;
 
@@ -88,6 +88,8 @@ pub(crate) fn prepare(
     let mut scratch = Vec::new();
     let (mut index, mut position) = (0, 0);
     let capacity = span_count(request);
+    // Teams share the set of identities, so equal spans of two teams must differ.
+    let seed = hash(seed, None, team.as_str());
     for resource_spans in &request.resource_spans {
         let resource =
             ResourceContext::new(resource_spans.resource.as_ref(), &resource_spans.schema_url);
