@@ -16,19 +16,44 @@ fn the_batch_at_the_limit_is_accepted_up_to_it_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let store = open_with(directory.path(), limited(25));
     let acme = store.team(&team("acme"));
-    assert_eq!(acme.append(request((0..20).map(span))).unwrap().months[0].remaining, 5);
+    assert_eq!(
+        acme.append(request((0..20).map(span))).unwrap().months[0].remaining,
+        5
+    );
     // Two duplicates are neither charged nor refused.
     let receipt = acme.append(request((18..30).map(span))).unwrap();
     assert_eq!((receipt.accepted, receipt.duplicates), (5, 2));
-    let refused: Vec<_> = receipt.refused.iter().map(|refusal| refusal.index).collect();
+    let refused: Vec<_> = receipt
+        .refused
+        .iter()
+        .map(|refusal| refusal.index)
+        .collect();
     assert_eq!(refused, [7, 8, 9, 10, 11]);
-    assert!(receipt.refused.iter().all(|refusal| refusal.reason == RefusalReason::OverQuota));
+    assert!(
+        receipt
+            .refused
+            .iter()
+            .all(|refusal| refusal.reason == RefusalReason::OverQuota)
+    );
     let usage = receipt.months[0];
     assert_eq!((usage.used, usage.limit, usage.remaining), (25, 25, 0));
     assert_eq!(usage.resets_at_nanos, Month::of(NOW).end_nanos());
-    assert_eq!(acme.export().unwrap().map(|spans| spans.unwrap().len()).sum::<usize>(), 25);
+    assert_eq!(
+        acme.export()
+            .unwrap()
+            .map(|spans| spans.unwrap().len())
+            .sum::<usize>(),
+        25
+    );
     // Another team has its own.
-    assert_eq!(store.team(&team("other")).append(request((0..20).map(span))).unwrap().accepted, 20);
+    assert_eq!(
+        store
+            .team(&team("other"))
+            .append(request((0..20).map(span)))
+            .unwrap()
+            .accepted,
+        20
+    );
 }
 
 #[test]
@@ -65,14 +90,23 @@ fn many_threads_at_the_border_get_exactly_the_limit() {
             refused += more_refused;
         }
     });
-    assert_eq!((accepted, refused), (LIMIT, THREADS * SPANS_A_THREAD - LIMIT));
+    assert_eq!(
+        (accepted, refused),
+        (LIMIT, THREADS * SPANS_A_THREAD - LIMIT)
+    );
     drop(store);
 
     let store = open_with(directory.path(), options);
     let acme = store.team(&team("acme"));
     assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, LIMIT);
     assert_eq!(acme.append(request([span(999_999)])).unwrap().accepted, 0);
-    assert_eq!(acme.export().unwrap().map(|spans| spans.unwrap().len()).sum::<usize>(), LIMIT as usize);
+    assert_eq!(
+        acme.export()
+            .unwrap()
+            .map(|spans| spans.unwrap().len())
+            .sum::<usize>(),
+        LIMIT as usize
+    );
     store.seal().unwrap();
     assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, LIMIT);
     assert_eq!(store.check().unwrap().damage, []);
@@ -97,7 +131,10 @@ fn plans_and_overrides_survive_a_reopen() {
     let usage = store.team(&team("acme")).usage(month).unwrap();
     assert_eq!((usage.used, usage.limit, usage.remaining), (5, 3, 0));
     store.team(&team("acme")).set_quota(None).unwrap();
-    assert_eq!(store.team(&team("acme")).usage(month).unwrap().limit, 1_000_000);
+    assert_eq!(
+        store.team(&team("acme")).usage(month).unwrap().limit,
+        1_000_000
+    );
 }
 
 #[test]
@@ -113,7 +150,11 @@ fn each_month_has_its_own() {
     }
     let receipt = acme.append(request(spans)).unwrap();
     assert_eq!((receipt.accepted, receipt.refused.len()), (9, 1));
-    let used: Vec<_> = receipt.months.iter().map(|usage| (usage.month, usage.used)).collect();
+    let used: Vec<_> = receipt
+        .months
+        .iter()
+        .map(|usage| (usage.month, usage.used))
+        .collect();
     assert_eq!(used, [(earlier, 4), (Month::of(NOW), 5)]);
     // A trace over the border is found whole, hot and sealed.
     for _ in 0..2 {
