@@ -5,5 +5,6 @@
 
 pub mod arguments;
 pub mod error;
+pub mod output;
 pub mod time;
 pub mod tree;

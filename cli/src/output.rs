@@ -1,0 +1,21 @@
+//! Rows and reports into the forms of output.
+//!
+//! JSON and CSV speak of the same cells: ids in lower-case hexadecimal digits,
+//! times as RFC 3339 with nanoseconds, `duration` as `duration_ns`, and the
+//! stored messages (`attributes`, `events`, `links`, `resource_attributes`,
+//! `scope`) as plain JSON. Parquet and Arrow give the columns as they are.
+
+mod cell;
+mod csv;
+mod json;
+mod message;
+mod report;
+mod rows;
+mod table;
+
+pub use report::Report;
+pub use rows::RowWriter;
+pub use table::DEFAULT_COLUMNS;
+
+#[cfg(test)]
+mod tests;
