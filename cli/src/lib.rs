@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod error;
+pub mod generate;
 pub mod output;
 pub mod time;
 pub mod tree;
