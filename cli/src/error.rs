@@ -16,6 +16,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// What was read is not OTLP.
+    #[error("{file}: {detail}")]
+    Input {
+        /// The file; `-` is standard input.
+        file: String,
+        /// Where it goes wrong and how.
+        detail: String,
+    },
     /// Rows could not be turned into the format.
     #[error("output: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod error;
 pub mod generate;
+pub mod ingest;
 pub mod output;
 pub mod time;
 pub mod tree;
