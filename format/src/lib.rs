@@ -7,6 +7,7 @@
 //! `FORMAT.md` at the top of the repository specifies every byte.
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod error;
 pub mod id;
 pub mod log;

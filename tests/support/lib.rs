@@ -1,1 +1,49 @@
-//! Support.
+//! What the tests share: spans made from a few words, and stores in places of
+//! their own.
+
+pub mod spans;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use spanstore::{ManualClock, Store, StoreOptions, TeamId};
+
+/// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
+pub const NOW: i64 = 1_794_700_800_000_000_000;
+
+/// A team's id.
+///
+/// # Panics
+/// When the name is not one.
+pub fn team(name: &str) -> TeamId {
+    TeamId::new(name).expect("a team id")
+}
+
+/// Opens a store on the file system at the time of the tests. Nothing is
+/// sealed by itself.
+///
+/// # Panics
+/// When it does not open.
+pub fn open(path: &Path) -> Store {
+    open_with(path, quiet())
+}
+
+/// Opens a store with options at the time of the tests.
+///
+/// # Panics
+/// When it does not open.
+pub fn open_with(path: &Path, options: StoreOptions) -> Store {
+    let disk = Arc::new(spanstore::io::RealDisk);
+    Store::open_on(disk, path, options, Arc::new(ManualClock::new(NOW))).expect("the store opens")
+}
+
+/// Options of a store that seals only when it is told to.
+pub fn quiet() -> StoreOptions {
+    StoreOptions {
+        hot_bytes: usize::MAX,
+        log_bytes: u64::MAX,
+        seal_rows: u64::MAX,
+        seal_age: None,
+        ..StoreOptions::default()
+    }
+}

@@ -1,1 +1,3 @@
-//! To come.
+//! The write-ahead log: frames around records.
+
+pub mod record;

@@ -4,6 +4,7 @@ pub mod attribute;
 pub mod columns;
 pub mod mapping;
 pub mod origin;
+pub mod request;
 pub mod restore;
 pub mod schema;
 

@@ -1,0 +1,214 @@
+//! The store's transactional metadata, in `catalog.redb`, and the lock that
+//! makes it one process's own.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | name | number: `version`, `first_unsealed` (sequence), `next_segment` |
+//! | `segments` | segment id | `format::catalog` segment record |
+//! | `counters` | month, team | spans accepted that are sealed |
+//! | `settings` | team | `format::catalog::TeamSettings` |
+
+mod backend;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use spanstore_format::catalog::{TeamSettings, decode_segment, encode_segment};
+use spanstore_format::segment::SegmentSummary;
+use spanstore_format::version::CATALOG_VERSION;
+use spanstore_format::{FormatError, Month, SegmentId, TeamId};
+
+use crate::error::Error;
+use crate::io::{Disk, OpenMode};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
+const COUNTERS: TableDefinition<'_, (u16, &str), u64> = TableDefinition::new("counters");
+const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+
+const VERSION: &str = "version";
+const FIRST_UNSEALED: &str = "first_unsealed";
+const NEXT_SEGMENT: &str = "next_segment";
+
+/// Pages of the catalog that redb keeps in memory, in bytes.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// The open catalog.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    database: Database,
+    path: PathBuf,
+}
+
+/// What a seal changes, in one transaction.
+#[derive(Debug)]
+pub(crate) struct SealCommit<'a> {
+    /// The new segments.
+    pub(crate) segments: &'a [SegmentSummary],
+    /// Rows that each partition gains.
+    pub(crate) rows: &'a HashMap<(Month, TeamId), u64>,
+    /// The first sequence that is not sealed.
+    pub(crate) first_unsealed: u64,
+}
+
+impl Catalog {
+    /// Opens the catalog of the store at `root`, or makes it.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
+        let path = root.join("catalog.redb");
+        let mode = if create { OpenMode::CreateOrExisting } else { OpenMode::Existing };
+        let file = disk.open(&path, mode).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound { path: root.display().to_string() },
+            _ => Error::io("open", &path, error),
+        })?;
+        let locked = file.try_lock().map_err(|error| Error::io("lock", &path, error))?;
+        if !locked {
+            return Err(Error::Locked { path: root.display().to_string() });
+        }
+        disk.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend::Backend::new(file))?;
+        let catalog = Self { database, path };
+        catalog.prepare()?;
+        Ok(catalog)
+    }
+
+    /// Makes the tables and checks the version.
+    fn prepare(&self) -> Result<(), Error> {
+        let current = u64::from(CATALOG_VERSION);
+        let version = match self.database.begin_read()?.open_table(META) {
+            Ok(meta) => meta.get(VERSION)?.map(|version| version.value()),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match version {
+            Some(version) if version == current => return Ok(()),
+            Some(version) if version > current => {
+                let found = u16::try_from(version).unwrap_or(u16::MAX);
+                return Err(self.corrupt(FormatError::NewerVersion {
+                    part: "catalog",
+                    found,
+                    supported: CATALOG_VERSION,
+                }));
+            }
+            _ => {}
+        }
+        let transaction = self.database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(VERSION, current)?;
+            meta.insert(FIRST_UNSEALED, 1)?;
+            meta.insert(NEXT_SEGMENT, 1)?;
+            transaction.open_table(SEGMENTS)?;
+            transaction.open_table(COUNTERS)?;
+            transaction.open_table(SETTINGS)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn corrupt(&self, source: FormatError) -> Error {
+        Error::corrupt(self.path.display().to_string(), source)
+    }
+
+    fn meta(&self, name: &str) -> Result<u64, Error> {
+        let meta = self.database.begin_read()?.open_table(META)?;
+        let value = meta.get(name)?.map(|value| value.value());
+        value.ok_or_else(|| self.corrupt(FormatError::malformed("catalog", 0, name, "nothing")))
+    }
+
+    /// The first sequence of the log that is not sealed.
+    pub(crate) fn first_unsealed(&self) -> Result<u64, Error> {
+        self.meta(FIRST_UNSEALED)
+    }
+
+    /// The id that the next segment gets. Ids of segments that were begun and
+    /// not committed are given out again.
+    pub(crate) fn next_segment(&self) -> Result<SegmentId, Error> {
+        self.meta(NEXT_SEGMENT).map(SegmentId)
+    }
+
+    /// All segments, by id.
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentSummary>, Error> {
+        let table = self.database.begin_read()?.open_table(SEGMENTS)?;
+        let mut segments = Vec::new();
+        for entry in table.iter()? {
+            let (id, record) = entry?;
+            let summary = decode_segment(SegmentId(id.value()), record.value());
+            segments.push(summary.map_err(|error| self.corrupt(error))?);
+        }
+        Ok(segments)
+    }
+
+    /// Sealed spans that count towards a partition's quota.
+    pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
+        let table = self.database.begin_read()?.open_table(COUNTERS)?;
+        let count = table.get((month.number(), team.as_str()))?;
+        Ok(count.map_or(0, |count| count.value()))
+    }
+
+    /// All counters.
+    pub(crate) fn sealed_counts(&self) -> Result<Vec<(Month, String, u64)>, Error> {
+        let table = self.database.begin_read()?.open_table(COUNTERS)?;
+        let mut counts = Vec::new();
+        for entry in table.iter()? {
+            let (key, count) = entry?;
+            let (month, team) = key.value();
+            let month = Month::from_number(month).ok_or_else(|| {
+                self.corrupt(FormatError::malformed("catalog", 0, "a month", month.to_string()))
+            })?;
+            counts.push((month, team.to_owned(), count.value()));
+        }
+        Ok(counts)
+    }
+
+    /// What is set for each team that has something set.
+    pub(crate) fn settings(&self) -> Result<HashMap<TeamId, TeamSettings>, Error> {
+        let table = self.database.begin_read()?.open_table(SETTINGS)?;
+        let mut settings = HashMap::new();
+        for entry in table.iter()? {
+            let (team, record) = entry?;
+            let record = TeamSettings::read(team.value(), record.value());
+            settings.insert(TeamId::new(team.value())?, record.map_err(|error| self.corrupt(error))?);
+        }
+        Ok(settings)
+    }
+
+    /// Sets what is set for a team, durably.
+    pub(crate) fn set_settings(&self, team: &TeamId, settings: &TeamSettings) -> Result<(), Error> {
+        let transaction = self.database.begin_write()?;
+        transaction
+            .open_table(SETTINGS)?
+            .insert(team.as_str(), settings.encode_to_vec().as_slice())?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Makes a seal true: segments, counters and the place in the log change
+    /// together or not at all.
+    pub(crate) fn commit_seal(&self, commit: &SealCommit<'_>) -> Result<(), Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut segments = transaction.open_table(SEGMENTS)?;
+            let mut meta = transaction.open_table(META)?;
+            for summary in commit.segments {
+                segments.insert(summary.id.0, encode_segment(summary).as_slice())?;
+            }
+            if let Some(last) = commit.segments.iter().map(|summary| summary.id.0).max() {
+                meta.insert(NEXT_SEGMENT, last + 1)?;
+            }
+            meta.insert(FIRST_UNSEALED, commit.first_unsealed)?;
+            let mut counters = transaction.open_table(COUNTERS)?;
+            for ((month, team), rows) in commit.rows {
+                let key = (month.number(), team.as_str());
+                let before = counters.get(key)?.map_or(0, |count| count.value());
+                counters.insert(key, before + rows)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! What can go wrong, as far as a caller can do something about it.
+
+use std::io;
+use std::sync::Arc;
+
+use spanstore_format::{FormatError, InvalidId};
+
+/// Why a call failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The write queue or the memory budget is full. Nothing was written; try
+    /// again, or append in the form that waits.
+    #[error("busy: the write queue is full")]
+    Busy,
+    /// A write or a sync failed before, so nothing more can be promised to be
+    /// durable. The store still answers reads; open it again to write.
+    #[error("the store refuses writes until it is opened again: {cause}")]
+    Poisoned {
+        /// What failed.
+        cause: String,
+    },
+    /// The disk is full. Nothing of the batch was written; the store takes
+    /// writes again when there is space.
+    #[error("no space left: {path}")]
+    NoSpace {
+        /// The file that could not grow.
+        path: String,
+    },
+    /// Another process, or another handle of this one, has the store open.
+    #[error("the store {path} is open elsewhere")]
+    Locked {
+        /// The store.
+        path: String,
+    },
+    /// There is no store, and the options say not to make one.
+    #[error("there is no store at {path}")]
+    NotFound {
+        /// The place.
+        path: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// Something exceeds its limit. Nothing was written.
+    #[error("{what}: {found} exceeds the limit of {limit}")]
+    TooLarge {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// What was given.
+        found: u64,
+    },
+    /// An id is not one.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// The OTLP that was given cannot be read.
+    #[error(transparent)]
+    Otlp(#[from] spanstore_format::otlp::OtlpError),
+    /// Bytes on disk are damaged. The rest of the store stays readable.
+    #[error("{file}: {source}")]
+    Corrupt {
+        /// The damaged file.
+        file: String,
+        /// The part, what was expected and what was found.
+        source: FormatError,
+    },
+    /// The catalog failed.
+    #[error("catalog: {0}")]
+    Catalog(Arc<redb::Error>),
+    /// An operation on a file failed.
+    #[error("{operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: String,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A filter cannot be read, or asks for something that filters may not.
+    #[cfg(feature = "query")]
+    #[error("filter: {0}")]
+    InvalidFilter(#[from] crate::query::FilterError),
+    /// A column that was asked for is not there.
+    #[error("there is no column {name:?}")]
+    UnknownColumn {
+        /// The name, at most 80 characters.
+        name: String,
+    },
+    /// An SQL text is refused or failed.
+    #[cfg(feature = "query")]
+    #[error("{0}")]
+    Query(Arc<datafusion::error::DataFusionError>),
+    /// A query took longer than it may.
+    #[error("the query took longer than {limit_seconds} s")]
+    TimedOut {
+        /// The limit in seconds.
+        limit_seconds: u64,
+    },
+}
+
+impl Error {
+    /// Damage in a file.
+    pub(crate) fn corrupt(file: impl Into<String>, source: FormatError) -> Self {
+        Self::Corrupt { file: file.into(), source }
+    }
+
+    /// A failed operation on a file.
+    pub(crate) fn io(operation: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.display().to_string(), source: Arc::new(source) }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Catalog(Arc::new(error.into()))
+            }
+        })*
+    };
+}
+
+from_redb!(
+    redb::Error,
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);
+
+#[cfg(feature = "query")]
+impl From<datafusion::error::DataFusionError> for Error {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        // An error of ours that passed through DataFusion comes out as it was.
+        match error {
+            datafusion::error::DataFusionError::External(inner) => match inner.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(inner) => {
+                    Self::Query(Arc::new(datafusion::error::DataFusionError::External(inner)))
+                }
+            },
+            other => Self::Query(Arc::new(other)),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The only code that touches files.
+//!
+//! Everything goes through [`Disk`]: [`RealDisk`] is the file system,
+//! [`SimulatedDisk`] keeps files in memory and can lose power.
+
+mod disk;
+mod real;
+
+pub use disk::{DirEntry, Disk, DiskFile, EntryKind, OpenMode};
+pub use real::RealDisk;
+
+pub(crate) use disk::FileWriter;

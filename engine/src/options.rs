@@ -1,0 +1,182 @@
+//! Settings of a store.
+
+use std::time::Duration;
+
+use spanstore_format::catalog::TeamSettings;
+
+/// When an acknowledged batch is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Written and synced with its group before `append` returns: neither a
+    /// crash of the process nor a power cut loses it.
+    #[default]
+    Sync,
+    /// Written before `append` returns, synced at this interval: a power cut
+    /// loses at most what the interval covers.
+    Interval(Duration),
+    /// Written before `append` returns, synced when the system pleases, and at
+    /// seals: a power cut may lose all since then.
+    None,
+}
+
+/// What a team pays for; each plan has its quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plan {
+    /// The free plan.
+    #[default]
+    Hobby,
+    /// The plan of small companies.
+    Pro,
+    /// The plan of large companies.
+    Enterprise,
+}
+
+impl Plan {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Hobby => 0,
+            Self::Pro => 1,
+            Self::Enterprise => 2,
+        }
+    }
+}
+
+/// Spans that a team of each plan may write in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Limit of [`Plan::Hobby`], spans a month.
+    pub hobby: u64,
+    /// Limit of [`Plan::Pro`], spans a month.
+    pub pro: u64,
+    /// Limit of [`Plan::Enterprise`], spans a month.
+    pub enterprise: u64,
+}
+
+impl Default for PlanLimits {
+    fn default() -> Self {
+        Self { hobby: 1_000_000, pro: 1_000_000, enterprise: 1_000_000 }
+    }
+}
+
+impl PlanLimits {
+    /// The limit of a team with these settings, spans a month.
+    pub(crate) fn of(&self, settings: &TeamSettings) -> u64 {
+        settings.limit.unwrap_or(match settings.plan {
+            0 => self.hobby,
+            1 => self.pro,
+            _ => self.enterprise,
+        })
+    }
+}
+
+/// Limits of what is appended. A span over one of them is refused, the others
+/// of its batch are not; a batch over one of the last two is refused whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How far back the start of a span may lie; none for no limit.
+    pub oldest: Option<Duration>,
+    /// How far ahead the start of a span may lie; none for no limit.
+    pub furthest_ahead: Option<Duration>,
+    /// Bytes of a span's name.
+    pub name_bytes: usize,
+    /// Bytes of a session or request id.
+    pub id_bytes: usize,
+    /// Attributes of a span.
+    pub attributes: usize,
+    /// Bytes of an attribute's key.
+    pub attribute_key_bytes: usize,
+    /// Bytes of an attribute's value.
+    pub attribute_value_bytes: usize,
+    /// Arrays and key-value lists within each other.
+    pub attribute_depth: usize,
+    /// Events of a span.
+    pub events: usize,
+    /// Links of a span.
+    pub links: usize,
+    /// Bytes of a span in OTLP protobuf.
+    pub span_bytes: usize,
+    /// Spans of a batch.
+    pub batch_spans: usize,
+    /// Bytes of a batch in OTLP protobuf.
+    pub batch_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            oldest: Some(Duration::from_secs(31 * 86_400)),
+            furthest_ahead: Some(Duration::from_secs(600)),
+            name_bytes: 1_024,
+            id_bytes: 256,
+            attributes: 512,
+            attribute_key_bytes: 256,
+            attribute_value_bytes: 64 * 1_024,
+            attribute_depth: 16,
+            events: 512,
+            links: 512,
+            span_bytes: 1 << 20,
+            batch_spans: 100_000,
+            batch_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Limits of one query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryLimits {
+    /// Time that a query may take.
+    pub time: Duration,
+    /// Bytes that sorting and grouping may take.
+    pub memory_bytes: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(10), memory_bytes: 256 << 20 }
+    }
+}
+
+/// Settings of a store. `StoreOptions::default()` suits a service with a
+/// gigabyte to spare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Make the store where there is none.
+    pub create: bool,
+    /// When an acknowledged batch is on disk.
+    pub durability: Durability,
+    /// Spans that a team may write in a month, by its plan.
+    pub plan_limits: PlanLimits,
+    /// Limits of what is appended.
+    pub limits: Limits,
+    /// Limits of a query.
+    pub query_limits: QueryLimits,
+    /// Batches that wait for the writer; at the limit `append` waits and
+    /// `try_append` answers [`Error::Busy`](crate::Error::Busy).
+    pub queue_batches: usize,
+    /// Bytes of rows in memory, sealed ones excluded. At half of it a seal
+    /// begins; at the limit appends wait for the seal.
+    pub hot_bytes: usize,
+    /// Bytes of the log at which a seal begins.
+    pub log_bytes: u64,
+    /// Rows in memory at which a seal begins.
+    pub seal_rows: u64,
+    /// Age of the oldest unsealed row at which a seal begins; none for no limit.
+    pub seal_age: Option<Duration>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            create: true,
+            durability: Durability::Sync,
+            plan_limits: PlanLimits::default(),
+            limits: Limits::default(),
+            query_limits: QueryLimits::default(),
+            queue_batches: 256,
+            hot_bytes: 512 << 20,
+            log_bytes: 256 << 20,
+            seal_rows: 262_144,
+            seal_age: Some(Duration::from_secs(600)),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a query asks for.
+
+use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use spanstore_format::span::schema::{TEAM_ID, schema};
+
+use super::filter::{Filter, FilterLimits};
+use super::table::visible_columns;
+use crate::error::Error;
+use crate::team::Team;
+
+/// The order of the spans of a query: by start, then by trace id and span id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The latest start first.
+    #[default]
+    NewestFirst,
+    /// The earliest start first.
+    OldestFirst,
+}
+
+/// A query over the spans of one team. Without further words it gives all
+/// spans with all columns, newest first.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Query {
+    pub(super) team: Team,
+    pub(super) filter: Option<Filter>,
+    pub(super) since: Option<i64>,
+    pub(super) until: Option<i64>,
+    pub(super) columns: Vec<usize>,
+    pub(super) order: Order,
+    pub(super) limit: Option<usize>,
+}
+
+impl Team {
+    /// Begins a query over the team's spans.
+    pub fn query(&self) -> Query {
+        Query {
+            team: self.clone(),
+            filter: None,
+            since: None,
+            until: None,
+            columns: visible_columns(),
+            order: Order::NewestFirst,
+            limit: None,
+        }
+    }
+}
+
+impl Query {
+    /// Keeps the spans that a condition holds for, such as
+    /// `level = 'error' and path like '/api/%' and attributes['db.system'] = 'postgresql'`.
+    /// The text may be a stranger's: it is an expression over the team's own
+    /// columns and nothing else, and its size is bounded. A second filter takes
+    /// the place of the first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFilter`] says where the text goes wrong and what was
+    /// expected there.
+    pub fn filter(mut self, text: &str) -> Result<Self, Error> {
+        self.filter = Some(Filter::parse(text, &FilterLimits::default())?);
+        Ok(self)
+    }
+
+    /// Keeps the spans that start at or after a time, ns since 1970.
+    pub fn since(mut self, unix_nanos: i64) -> Self {
+        self.since = Some(unix_nanos);
+        self
+    }
+
+    /// Keeps the spans that start before a time, ns since 1970.
+    pub fn until(mut self, unix_nanos: i64) -> Self {
+        self.until = Some(unix_nanos);
+        self
+    }
+
+    /// Gives these columns alone, in this order.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] names one that is not there.
+    pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+        let schema = schema();
+        let place = |name: &str| match schema.index_of(name) {
+            Ok(place) if name != TEAM_ID => Ok(place),
+            _ => Err(Error::UnknownColumn { name: name.chars().take(80).collect() }),
+        };
+        self.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
+    /// Gives the latest spans first, as is the default.
+    pub fn newest_first(mut self) -> Self {
+        self.order = Order::NewestFirst;
+        self
+    }
+
+    /// Gives the earliest spans first.
+    pub fn oldest_first(mut self) -> Self {
+        self.order = Order::OldestFirst;
+        self
+    }
+
+    /// Gives at most this many spans.
+    pub fn limit(mut self, spans: usize) -> Self {
+        self.limit = Some(spans);
+        self
+    }
+
+    /// Runs the query; batches come in its order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows that may fulfil it are damaged,
+    /// [`Error::TimedOut`], [`Error::TooLarge`] when the rows found exceed the
+    /// memory of a query, [`Error::Query`] when the filter cannot be evaluated.
+    /// Those that come up while rows are read are items of the stream.
+    pub async fn stream(self) -> Result<SendableRecordBatchStream, Error> {
+        super::select::select(self).await
+    }
+
+    /// Runs the query and gathers its batches.
+    ///
+    /// # Errors
+    /// As [`Query::stream`].
+    pub async fn collect(self) -> Result<Vec<RecordBatch>, Error> {
+        Ok(self.stream().await?.try_collect().await?)
+    }
+}

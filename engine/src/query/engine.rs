@@ -1,0 +1,84 @@
+//! What all queries of a store share: functions, optimizer, settings.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider,
+};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::{functions, planner};
+use crate::error::Error;
+use crate::options::QueryLimits;
+
+/// Functions whose result can be far larger than their arguments; planning
+/// computes them for constants, outside of every memory limit.
+const EXPANDING: [&str; 4] = ["repeat", "lpad", "rpad", "replace"];
+
+/// The settings that queries start from.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    state: SessionState,
+    pub(crate) limits: QueryLimits,
+}
+
+impl Engine {
+    /// Builds what every query needs, once.
+    pub(crate) fn new(limits: &QueryLimits) -> Result<Self, Error> {
+        let config = SessionConfig::new().with_information_schema(false);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_scalar_functions(scalar_functions())
+            .with_aggregate_functions(datafusion::functions_aggregate::all_default_aggregate_functions())
+            .with_window_functions(datafusion::functions_window::all_default_window_functions())
+            .with_expr_planners(expr_planners())
+            .build();
+        Ok(Self { state, limits: limits.clone() })
+    }
+
+    /// The shared state, for expressions.
+    pub(crate) fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// A context for one query: with tables, memory and files of its own, of
+    /// which there are none.
+    pub(crate) fn context(&self) -> Result<SessionContext, Error> {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(self.limits.memory_bytes)))
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+            )
+            .build_arc()?;
+        let names = &self.state.config_options().catalog;
+        let catalog = MemoryCatalogProvider::new();
+        let tables = Arc::new(MemorySchemaProvider::new());
+        catalog.register_schema(&names.default_schema, tables)?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(names.default_catalog.clone(), Arc::new(catalog));
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_catalog_list(Arc::new(catalogs))
+            .with_runtime_env(runtime)
+            .build();
+        Ok(SessionContext::new_with_state(state))
+    }
+}
+
+fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let all = datafusion::functions::all_default_functions();
+    let is_bounded = |function: &Arc<ScalarUDF>| !EXPANDING.contains(&function.name());
+    all.into_iter().filter(is_bounded).chain(functions::all()).collect()
+}
+
+/// Ours first: they decide about attributes and ids.
+fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    let defaults = SessionStateDefaults::default_expr_planners();
+    planner::planners().into_iter().chain(defaults).collect()
+}

@@ -1,0 +1,25 @@
+//! Filters and SQL over DataFusion. The only part of the engine that knows of
+//! SQL.
+//!
+//! A filter is parsed by [`filter`](Filter) and answered by `select`: narrow
+//! columns find the rows, wide ones are read for the rows that won. An SQL text
+//! is planned by DataFusion over `table`, which turns conditions on ids and on
+//! time into row selections. Both read through the same scan, and both
+//! evaluate every condition on what was read: the indexes only save work.
+
+mod builder;
+mod constraints;
+mod deadline;
+mod engine;
+mod filter;
+mod functions;
+mod planner;
+mod select;
+mod sql;
+mod table;
+
+pub use builder::{Order, Query};
+pub use datafusion::execution::SendableRecordBatchStream;
+pub use filter::{Filter, FilterError, FilterLimits};
+
+pub(crate) use engine::Engine;

@@ -1,0 +1,296 @@
+//! Answers a filter query in two passes: narrow columns find the rows that
+//! win, then all columns are read for those rows alone.
+//!
+//! Parts are looked at in the order of the query; with a limit the first pass
+//! stops where no later part can hold a winner.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use datafusion::common::DFSchema;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use spanstore_format::span::schema::{SPAN_ID, START_TIME, TRACE_ID, schema};
+
+use super::builder::{Order, Query};
+use super::constraints;
+use super::deadline::{Deadline, yield_now};
+use super::table::BATCH_ROWS;
+use crate::error::Error;
+use crate::read::scan::{Constraints, ScanPart, columns_error, plan};
+
+/// A row that may win. The order of the fields is the order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    start: i64,
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    part: usize,
+    /// The row's number in the order in which the part hands rows out.
+    place: u32,
+}
+
+/// Runs a query.
+pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
+    let engine = &query.team.store.queries;
+    let deadline = Deadline::after(engine.limits.time);
+    let mut constraints = match &query.filter {
+        Some(filter) => constraints::of(std::slice::from_ref(filter.expr())),
+        None => Constraints::default(),
+    };
+    constraints.since = constraints.since.max(query.since);
+    constraints.until = match (constraints.until, query.until) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let team = &query.team.id;
+    let snapshot = query.team.store.shared.view.snapshot(|hot| hot.batches(team).to_vec());
+    let mut parts = plan(&snapshot, team, &constraints)?;
+    match query.order {
+        Order::NewestFirst => parts.sort_by_key(|part| std::cmp::Reverse(part.last_start)),
+        Order::OldestFirst => parts.sort_by_key(|part| part.first_start),
+    }
+    let narrow = Narrow::new(&query)?;
+    let winners = find(&query, &parts, &narrow, &deadline).await?;
+    let schema = Arc::new(
+        schema()
+            .project(&query.columns)
+            .map_err(|error| columns_error("span schema", &error))?,
+    );
+    let fetch = Fetch {
+        parts: parts.into(),
+        winners: winners.into(),
+        columns: query.columns.into(),
+        schema: Arc::clone(&schema),
+    };
+    let starts = (0..fetch.winners.len()).step_by(FETCH_ROWS);
+    let batches = starts.map(move |start| {
+        fetch.batch(start).map_err(|error| DataFusionError::External(Box::new(error)))
+    });
+    let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
+    Ok(deadline.watch(Box::pin(datafusion::physical_plan::coop::cooperative(stream))))
+}
+
+/// Rows of a batch of the result.
+const FETCH_ROWS: usize = 4_096;
+
+/// What the first pass reads and evaluates.
+struct Narrow {
+    columns: Vec<usize>,
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    start: usize,
+    trace_id: usize,
+    span_id: usize,
+    since: Option<i64>,
+    until: Option<i64>,
+}
+
+impl Narrow {
+    fn new(query: &Query) -> Result<Self, Error> {
+        let all = schema();
+        let place = |name: &str| {
+            all.index_of(name).map_err(|error| columns_error("span schema", &error))
+        };
+        let mut columns = vec![place(START_TIME)?, place(TRACE_ID)?, place(SPAN_ID)?];
+        for name in query.filter.iter().flat_map(super::Filter::columns) {
+            columns.push(place(name)?);
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        let narrow = all.project(&columns).map_err(|error| columns_error("span schema", &error))?;
+        let condition = match &query.filter {
+            None => None,
+            Some(filter) => {
+                let schema = DFSchema::try_from(narrow.clone())?;
+                let state = query.team.store.queries.state();
+                Some(state.create_physical_expr(filter.expr().clone(), &schema)?)
+            }
+        };
+        let within = |name: &str| {
+            narrow.index_of(name).map_err(|error| columns_error("span schema", &error))
+        };
+        Ok(Self {
+            start: within(START_TIME)?,
+            trace_id: within(TRACE_ID)?,
+            span_id: within(SPAN_ID)?,
+            columns,
+            condition,
+            since: query.since,
+            until: query.until,
+        })
+    }
+
+    /// The rows of a batch that fulfil the query, each with its number in the batch.
+    fn candidates(&self, batch: &RecordBatch) -> Result<Vec<(usize, Candidate)>, Error> {
+        let column = |place: usize| batch.columns().get(place);
+        let (Some(starts), Some(traces), Some(spans)) = (
+            column(self.start).and_then(|one| one.as_primitive_opt::<TimestampNanosecondType>()),
+            column(self.trace_id).and_then(|one| one.as_fixed_size_binary_opt()),
+            column(self.span_id).and_then(|one| one.as_fixed_size_binary_opt()),
+        ) else {
+            let error = arrow::error::ArrowError::SchemaError("ids and start".into());
+            return Err(columns_error("rows", &error));
+        };
+        let holds: Option<BooleanArray> = match &self.condition {
+            None => None,
+            Some(condition) => {
+                let value = condition.evaluate(batch)?.into_array(batch.num_rows())?;
+                let truth = value.as_boolean_opt().ok_or_else(|| {
+                    DataFusionError::Plan("a filter is a condition that is true or false".into())
+                })?;
+                Some(truth.clone())
+            }
+        };
+        let is_wanted = |row: usize| {
+            let start = starts.value(row);
+            holds.as_ref().is_none_or(|holds| holds.is_valid(row) && holds.value(row))
+                && self.since.is_none_or(|since| start >= since)
+                && self.until.is_none_or(|until| start < until)
+        };
+        let candidates = (0..batch.num_rows()).filter(|row| is_wanted(*row)).map(|row| {
+            let candidate = Candidate {
+                start: starts.value(row),
+                trace_id: traces.value(row).try_into().unwrap_or_default(),
+                span_id: spans.value(row).try_into().unwrap_or_default(),
+                part: 0,
+                place: 0,
+            };
+            (row, candidate)
+        });
+        Ok(candidates.collect())
+    }
+}
+
+/// The first pass.
+async fn find(
+    query: &Query,
+    parts: &[ScanPart],
+    narrow: &Narrow,
+    deadline: &Deadline,
+) -> Result<Vec<Candidate>, Error> {
+    let limit = query.limit.unwrap_or(usize::MAX);
+    let memory = query.team.store.queries.limits.memory_bytes;
+    let mut winners = Winners { order: query.order, limit, best: Vec::new() };
+    for (number, part) in parts.iter().enumerate() {
+        if winners.is_settled_before(part) {
+            break;
+        }
+        let mut place = 0;
+        for batch in part.read(&narrow.columns, BATCH_ROWS)? {
+            let batch = batch?;
+            for (row, candidate) in narrow.candidates(&batch)? {
+                winners.add(Candidate { part: number, place: place + row as u32, ..candidate });
+            }
+            place += batch.num_rows() as u32;
+            let found = winners.best.len() * size_of::<Candidate>();
+            if found > memory {
+                return Err(Error::TooLarge {
+                    what: "bytes of rows found",
+                    limit: memory as u64,
+                    found: found as u64,
+                });
+            }
+            deadline.check()?;
+            yield_now().await;
+        }
+    }
+    Ok(winners.finish())
+}
+
+/// The best rows so far.
+struct Winners {
+    order: Order,
+    limit: usize,
+    best: Vec<Candidate>,
+}
+
+impl Winners {
+    fn compare(order: Order, one: &Candidate, other: &Candidate) -> std::cmp::Ordering {
+        match order {
+            Order::NewestFirst => other.cmp(one),
+            Order::OldestFirst => one.cmp(other),
+        }
+    }
+
+    fn add(&mut self, candidate: Candidate) {
+        self.best.push(candidate);
+        // Cut now and then, not at every row.
+        if self.best.len() >= self.limit.saturating_mul(2).max(1_024) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let order = self.order;
+        if self.limit > 0 && self.best.len() > self.limit {
+            self.best
+                .select_nth_unstable_by(self.limit - 1, |one, other| Self::compare(order, one, other));
+        }
+        self.best.truncate(self.limit);
+    }
+
+    /// Whether no row of a part can win any more. Parts come in order.
+    fn is_settled_before(&mut self, part: &ScanPart) -> bool {
+        self.cut();
+        if self.best.len() < self.limit {
+            return false;
+        }
+        let starts = self.best.iter().map(|candidate| candidate.start);
+        match self.order {
+            // Rows of an equal start may still win by their ids.
+            Order::NewestFirst => starts.min().is_none_or(|last| part.last_start < last),
+            Order::OldestFirst => starts.max().is_none_or(|last| part.first_start > last),
+        }
+    }
+
+    fn finish(mut self) -> Vec<Candidate> {
+        self.cut();
+        let order = self.order;
+        self.best.sort_unstable_by(|one, other| Self::compare(order, one, other));
+        self.best
+    }
+}
+
+/// The second pass.
+struct Fetch {
+    parts: Arc<[ScanPart]>,
+    winners: Arc<[Candidate]>,
+    columns: Arc<[usize]>,
+    schema: SchemaRef,
+}
+
+impl Fetch {
+    /// The winners from `start` on, as far as they make one batch.
+    fn batch(&self, start: usize) -> Result<RecordBatch, Error> {
+        let end = self.winners.len().min(start + FETCH_ROWS);
+        let winners = self.winners.get(start..end).unwrap_or_default();
+        let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for winner in winners {
+            wanted.entry(winner.part).or_default().push(winner.place);
+        }
+        let mut fetched = Vec::with_capacity(wanted.len());
+        for (number, places) in &mut wanted {
+            places.sort_unstable();
+            let Some(part) = self.parts.get(*number) else { continue };
+            let batches = part.fetch(places, &self.columns)?;
+            let rows = concat_batches(&self.schema, &batches);
+            fetched.push(rows.map_err(|error| columns_error("rows", &error))?);
+        }
+        let sources: Vec<&RecordBatch> = fetched.iter().collect();
+        let numbers: Vec<usize> = wanted.keys().copied().collect();
+        let order: Vec<(usize, usize)> = winners
+            .iter()
+            .map(|winner| {
+                let source = numbers.binary_search(&winner.part).unwrap_or_default();
+                let places = wanted.get(&winner.part).map_or(&[][..], |places| places);
+                (source, places.binary_search(&winner.place).unwrap_or_default())
+            })
+            .collect();
+        interleave_record_batch(&sources, &order).map_err(|error| columns_error("rows", &error))
+    }
+}

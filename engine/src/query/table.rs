@@ -1,0 +1,145 @@
+//! The table `spans` of one team, as DataFusion sees it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use spanstore_format::TeamId;
+use spanstore_format::span::schema::{TEAM_ID, schema};
+
+use super::constraints;
+use crate::read::scan::{ScanPart, plan};
+use crate::view::Snapshot;
+
+/// Rows that a scan hands out at a time.
+pub(super) const BATCH_ROWS: usize = 8_192;
+
+/// The columns that queries see: all but the team, which is not theirs to ask.
+pub(super) fn visible_columns() -> Vec<usize> {
+    let schema = schema();
+    let fields = schema.fields().iter().enumerate();
+    fields.filter(|(_, field)| field.name() != TEAM_ID).map(|(place, _)| place).collect()
+}
+
+/// The spans of one team in one snapshot.
+#[derive(Debug)]
+pub(super) struct SpanTable {
+    snapshot: Snapshot,
+    team: TeamId,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl SpanTable {
+    pub(super) fn new(snapshot: Snapshot, team: TeamId) -> Result<Self> {
+        let columns = visible_columns();
+        let schema = Arc::new(schema().project(&columns)?);
+        Ok(Self { snapshot, team, columns, schema })
+    }
+}
+
+#[async_trait]
+impl TableProvider for SpanTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Every condition is evaluated again above the scan, which only skips
+    /// what the indexes rule out. So no condition can get lost.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let constraints = constraints::of(filters);
+        let parts = plan(&self.snapshot, &self.team, &constraints)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let (columns, schema) = match projection {
+            Some(places) => (
+                places.iter().filter_map(|place| self.columns.get(*place).copied()).collect(),
+                Arc::new(self.schema.project(places)?),
+            ),
+            None => (self.columns.clone(), Arc::clone(&self.schema)),
+        };
+        let columns: Arc<[usize]> = columns.into();
+        let streams = deal(parts, state.config().target_partitions()).into_iter().map(|parts| {
+            let (columns, schema) = (Arc::clone(&columns), Arc::clone(&schema));
+            Arc::new(Scan { parts, columns, schema }) as Arc<dyn PartitionStream>
+        });
+        let exec = StreamingTableExec::try_new(
+            Arc::clone(&schema),
+            streams.collect(),
+            None,
+            [],
+            false,
+            None,
+        )?;
+        Ok(Arc::new(exec))
+    }
+}
+
+/// Deals parts out so that each of at most `count` hands has about as many
+/// rows; there is at least one hand.
+fn deal(mut parts: Vec<ScanPart>, count: usize) -> Vec<Vec<ScanPart>> {
+    parts.sort_by_key(|part| std::cmp::Reverse(part.rows()));
+    let mut hands: Vec<(u64, Vec<ScanPart>)> = Vec::new();
+    hands.resize_with(count.clamp(1, parts.len().max(1)), Default::default);
+    for part in parts {
+        if let Some((rows, hand)) = hands.iter_mut().min_by_key(|(rows, _)| *rows) {
+            *rows += part.rows();
+            hand.push(part);
+        }
+    }
+    hands.into_iter().map(|(_, hand)| hand).collect()
+}
+
+/// One partition of a scan.
+#[derive(Debug)]
+struct Scan {
+    parts: Vec<ScanPart>,
+    columns: Arc<[usize]>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let columns = Arc::clone(&self.columns);
+        let batches = self.parts.clone().into_iter().flat_map(move |part| {
+            part.read(&columns, BATCH_ROWS)
+                .unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+        });
+        let batches =
+            batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
+        let stream = futures::stream::iter(batches);
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream);
+        // Mapped files are always ready: without this a scan that finds nothing
+        // would never yield, and no time limit could end it.
+        Box::pin(cooperative(stream))
+    }
+}
+

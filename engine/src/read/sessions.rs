@@ -1,0 +1,94 @@
+//! Lists a team's sessions, from its spans.
+
+use std::collections::{HashMap, HashSet};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampNanosecondType;
+use spanstore_format::TeamId;
+use spanstore_format::span::schema::{LEVEL, SESSION_ID, START_TIME, TRACE_ID, schema};
+
+use super::scan::{Constraints, columns_error, plan};
+use crate::error::Error;
+use crate::view::View;
+
+/// Rows that are read at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// What the spans of a session tell about it. Nothing says that a session has
+/// ended: spans may still come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// The session.
+    pub session_id: String,
+    /// Its spans.
+    pub spans: u64,
+    /// Its traces.
+    pub traces: u64,
+    /// Its spans of the levels `error` and `fatal`.
+    pub errors: u64,
+    /// Start of its first span, ns since 1970.
+    pub first_start_nanos: i64,
+    /// Start of its last span, ns since 1970.
+    pub last_start_nanos: i64,
+}
+
+/// The sessions of a team, those with the latest span first.
+pub(crate) fn sessions(
+    view: &View,
+    team: &TeamId,
+    limit: usize,
+) -> Result<Vec<SessionSummary>, Error> {
+    let snapshot = view.snapshot(|hot| hot.batches(team).to_vec());
+    let schema = schema();
+    let columns = [SESSION_ID, TRACE_ID, START_TIME, LEVEL].map(|name| schema.index_of(name));
+    let columns: Vec<usize> = columns
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|error| columns_error("span schema", &error))?;
+    let mut sessions: HashMap<String, (SessionSummary, HashSet<[u8; 16]>)> = HashMap::new();
+    for part in plan(&snapshot, team, &Constraints::default())? {
+        for batch in part.read(&columns, BATCH_ROWS)? {
+            let batch = batch?;
+            let column = |place| batch.columns().get(place);
+            let (Some(ids), Some(traces), Some(starts), Some(levels)) = (
+                column(0).and_then(|column| column.as_string_view_opt()),
+                column(1).and_then(|column| column.as_fixed_size_binary_opt()),
+                column(2).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>()),
+                column(3).and_then(|column| column.as_string_view_opt()),
+            ) else {
+                continue;
+            };
+            for row in (0..batch.num_rows()).filter(|row| ids.is_valid(*row)) {
+                let (id, start) = (ids.value(row), starts.value(row));
+                if !sessions.contains_key(id) {
+                    let summary = SessionSummary {
+                        session_id: id.to_owned(),
+                        spans: 0,
+                        traces: 0,
+                        errors: 0,
+                        first_start_nanos: start,
+                        last_start_nanos: start,
+                    };
+                    sessions.insert(id.to_owned(), (summary, HashSet::new()));
+                }
+                if let Some((summary, seen)) = sessions.get_mut(id) {
+                    summary.spans += 1;
+                    summary.errors += u64::from(matches!(levels.value(row), "error" | "fatal"));
+                    summary.first_start_nanos = summary.first_start_nanos.min(start);
+                    summary.last_start_nanos = summary.last_start_nanos.max(start);
+                    seen.insert(traces.value(row).try_into().unwrap_or_default());
+                }
+            }
+        }
+    }
+    let mut found: Vec<SessionSummary> = sessions
+        .into_values()
+        .map(|(summary, traces)| SessionSummary { traces: traces.len() as u64, ..summary })
+        .collect();
+    found.sort_unstable_by(|one, other| {
+        let newest = other.last_start_nanos.cmp(&one.last_start_nanos);
+        newest.then_with(|| one.session_id.cmp(&other.session_id))
+    });
+    found.truncate(limit);
+    Ok(found)
+}

@@ -1,0 +1,126 @@
+//! What opening a store does, in order: lock and catalog, strays, replay of
+//! the unsealed log.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use spanstore_format::log::record::AppendRecord;
+use spanstore_format::otlp::protobuf;
+use spanstore_format::{FormatError, TeamId};
+
+use crate::catalog::Catalog;
+use crate::error::Error;
+use crate::io::{Disk, EntryKind};
+use crate::log::{Log, Recovered};
+use crate::options::StoreOptions;
+use crate::segment::{self, Segment};
+use crate::view::View;
+use crate::write::admission::Admission;
+use crate::write::prepare::prepare;
+use crate::write::receipt::Receipt;
+use crate::write::writer::{Receipts, Shared, replayed};
+
+/// A store as it was when it was last open.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    pub(crate) shared: Shared,
+    pub(crate) log: Log,
+    pub(crate) admission: Admission,
+    pub(crate) receipts: Receipts,
+    pub(crate) recovered: Recovered,
+}
+
+/// Recovers the store at `root`. A crash in here leaves what the next try
+/// recovers the same way.
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    options: StoreOptions,
+    seed: u64,
+) -> Result<Recovery, Error> {
+    if options.create {
+        let segments = segment::directory(root);
+        disk.create_dir_all(&segments).map_err(|error| Error::io("create", &segments, error))?;
+    }
+    let catalog = Catalog::open(disk, root, options.create)?;
+    let summaries = catalog.segments()?;
+    let segments: Vec<_> = summaries
+        .into_iter()
+        .map(|summary| Arc::new(Segment::new(disk, root, summary)))
+        .collect();
+    remove_strays(disk, root, &segments)?;
+
+    let first_unsealed = catalog.first_unsealed()?;
+    let settings = catalog.settings()?;
+    let shared = Shared::new(options, catalog, View::new(segments), settings);
+    let mut admission = Admission::default();
+    let mut receipts = Receipts::new();
+    let mut replay = |sequence: u64, payload: &[u8]| {
+        let payload = Bytes::copy_from_slice(payload);
+        replay_record(&shared, &mut admission, &mut receipts, seed, sequence, payload)
+    };
+    let (log, recovered) =
+        Log::open(Arc::clone(disk), &root.join("log"), first_unsealed, &mut replay)?;
+    Ok(Recovery { shared, log, admission, receipts, recovered })
+}
+
+fn replay_record(
+    shared: &Shared,
+    admission: &mut Admission,
+    receipts: &mut Receipts,
+    seed: u64,
+    sequence: u64,
+    payload: Bytes,
+) -> Result<(), Error> {
+    let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
+    let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
+    let team = TeamId::new(&record.team)?;
+    let request = protobuf::decode(&record.request)?;
+    let prepared = prepare(&team, &request, None, seed).map_err(corrupt)?;
+    for part in prepared.parts {
+        let (month, identities) = (part.month, part.identities.clone());
+        let (admitted, batch) = replayed(part, &record.left_out).map_err(corrupt)?;
+        let identities = identities.into_iter().zip(&admitted);
+        admission.replay(identities.filter(|(_, admitted)| **admitted).map(|(one, _)| one));
+        shared.replay(month, &team, batch.rows.num_rows() as u64)?;
+        if batch.rows.num_rows() > 0 {
+            shared.view.publish([(team.clone(), batch)]);
+        }
+    }
+    if let (Some(key), Some(receipt)) = (record.idempotency_key, &record.receipt) {
+        let receipt = Receipt::from_record(receipt, shared.options.durability);
+        receipts.insert((team, key), receipt);
+    }
+    Ok(())
+}
+
+/// Removes files among the segments that the catalog does not know: what a
+/// crash left of a seal.
+fn remove_strays(disk: &Arc<dyn Disk>, root: &Path, segments: &[Arc<Segment>]) -> Result<(), Error> {
+    let known: HashSet<_> =
+        segments.iter().map(|one| segment::path(root, one.summary())).collect();
+    let directory = segment::directory(root);
+    let list = |path: &Path| disk.list(path).map_err(|error| Error::io("list", path, error));
+    for month in list(&directory)? {
+        if month.kind != EntryKind::Directory {
+            continue;
+        }
+        let month = directory.join(&month.name);
+        let mut is_changed = false;
+        for file in list(&month)? {
+            let path = month.join(&file.name);
+            let is_ours = file.name.ends_with(".parquet") || file.name.ends_with(".unfinished");
+            if file.kind == EntryKind::File && is_ours && !known.contains(&path) {
+                tracing::info!(file = %path.display(), "removing what a crash left of a seal");
+                disk.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            disk.sync_dir(&month).map_err(|error| Error::io("sync", &month, error))?;
+        }
+    }
+    Ok(())
+}

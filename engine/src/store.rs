@@ -1,0 +1,227 @@
+//! A store: opens and closes, and hands out teams.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use spanstore_format::TeamId;
+
+use crate::check::{self, CheckReport};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+use crate::io::{Disk, RealDisk};
+use crate::options::StoreOptions;
+use crate::recovery::{Recovery, recover};
+use crate::seal::{Request, SealReport, Sealer};
+use crate::team::Team;
+use crate::write::writer::{Control, Job, Shared, Writer};
+
+/// An open store. Clones share it; the last one closes it.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+/// What the store and its teams share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Seed of the hashes that tell equal spans.
+    pub(crate) seed: u64,
+    #[cfg(feature = "query")]
+    pub(crate) queries: crate::query::Engine,
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    recovered: RecoveryReport,
+    threads: Mutex<Option<Threads>>,
+    jobs: Mutex<Option<Sender<Job>>>,
+    control: Sender<Control>,
+    seals: Sender<Request>,
+}
+
+/// What opening found in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Records replayed.
+    pub log_records: u64,
+    /// Bytes replayed.
+    pub log_bytes: u64,
+    /// Bytes of an append that a crash cut off before it was acknowledged.
+    pub torn_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    sealer: JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens the store in a directory, or makes one there.
+    ///
+    /// Takes time in proportion to what is not sealed yet. The store is this
+    /// process's own until the last handle is gone.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when it is open elsewhere, [`Error::NotFound`] when
+    /// there is none and the options forbid making one, [`Error::Corrupt`] when
+    /// the log or the catalog is damaged or of a newer version, [`Error::Io`].
+    pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, Error> {
+        Self::open_on(Arc::new(RealDisk), path, options, Arc::new(SystemClock))
+    }
+
+    /// Opens a store on a disk and with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        path: impl AsRef<Path>,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let root = path.as_ref().to_path_buf();
+        let seed = random_seed();
+        #[cfg(feature = "query")]
+        let queries = crate::query::Engine::new(&options.query_limits)?;
+        let Recovery { shared, log, admission, receipts, recovered } =
+            recover(&disk, &root, options, seed)?;
+        let shared = Arc::new(shared);
+        let (jobs, job_queue) = bounded(shared.options.queue_batches.max(1));
+        let (control, control_queue) = unbounded();
+        let (seals, seal_queue) = unbounded();
+        let writer = Writer::new(Arc::clone(&shared), log, admission, receipts, seals.clone());
+        let sealer = Sealer {
+            disk: Arc::clone(&disk),
+            root: root.clone(),
+            shared: Arc::clone(&shared),
+            writer: control.clone(),
+            unfinished: None,
+        };
+        let threads = spawn(writer, job_queue, control_queue, sealer, seal_queue)
+            .map_err(|error| Error::io("start threads of", &root, error))?;
+        Ok(Self(Arc::new(Inner {
+            shared,
+            clock,
+            seed,
+            #[cfg(feature = "query")]
+            queries,
+            root,
+            disk,
+            recovered: RecoveryReport {
+                log_records: recovered.records,
+                log_bytes: recovered.bytes,
+                torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
+            },
+            threads: Mutex::new(Some(threads)),
+            jobs: Mutex::new(Some(jobs)),
+            control,
+            seals,
+        })))
+    }
+
+    /// A team's handle. Teams need no making: one without spans has none.
+    pub fn team(&self, id: &TeamId) -> Team {
+        Team { store: Arc::clone(&self.0), id: id.clone() }
+    }
+
+    /// What opening found in the log.
+    pub fn recovered(&self) -> RecoveryReport {
+        self.0.recovered
+    }
+
+    /// Writes all rows that are in memory into segments and lets go of their
+    /// part of the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a segment cannot be written: the rows then stay in
+    /// memory and in the log, and the next seal tries again.
+    /// [`Error::Poisoned`] and [`Error::Closed`].
+    pub fn seal(&self) -> Result<SealReport, Error> {
+        let (reply, answer) = bounded(1);
+        self.0.seals.send(Request::Now(reply)).map_err(|_| Error::Closed)?;
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
+    /// Makes everything appended so far as durable as
+    /// [`Durability::Sync`](crate::Durability::Sync) does.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when the sync failed, [`Error::Closed`].
+    pub fn flush(&self) -> Result<(), Error> {
+        let (reply, answer) = bounded(1);
+        self.0.control.send(Control::Flush(reply)).map_err(|_| Error::Closed)?;
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
+    /// Reads every sealed byte, verifies every checksum and every count, and
+    /// names what is wrong.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be read.
+    pub fn check(&self) -> Result<CheckReport, Error> {
+        check::check(&self.0.shared, &self.0.disk, &self.0.root)
+    }
+
+    /// Closes the store: what is queued is written and synced first. Other
+    /// handles answer [`Error::Closed`] from now on, except for reads.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when something could not be written.
+    pub fn close(self) -> Result<(), Error> {
+        self.0.stop();
+        self.0.shared.check_poison()
+    }
+}
+
+impl Inner {
+    /// The queue of the writer.
+    pub(crate) fn jobs(&self) -> Result<Sender<Job>, Error> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.clone().ok_or(Error::Closed)
+    }
+
+    /// Ends both threads; the sealer first, as it talks to the writer.
+    fn stop(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(threads) = threads else { return };
+        drop(self.seals.send(Request::Stop));
+        if threads.sealer.join().is_err() {
+            self.shared.poison("the sealing thread panicked");
+        }
+        drop(self.control.send(Control::Stop));
+        if threads.writer.join().is_err() {
+            self.shared.poison("the writing thread panicked");
+        }
+        self.shared.space.notify_waiters();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(
+    writer: Writer,
+    jobs: Receiver<Job>,
+    control: Receiver<Control>,
+    sealer: Sealer,
+    seals: Receiver<Request>,
+) -> std::io::Result<Threads> {
+    let writer = std::thread::Builder::new()
+        .name("spanstore-writer".into())
+        .spawn(move || writer.run(&jobs, &control))?;
+    let sealer = std::thread::Builder::new()
+        .name("spanstore-sealer".into())
+        .spawn(move || sealer.run(&seals))?;
+    Ok(Threads { writer, sealer })
+}
+
+/// A number that nobody outside can guess.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one("spanstore")
+}

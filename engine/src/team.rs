@@ -1,0 +1,179 @@
+//! A team's handle: everything of a tenant passes through it.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{TrySendError, bounded};
+use spanstore_format::span::schema::schema;
+use spanstore_format::{Month, TeamId, TraceId};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::options::Plan;
+use crate::read::scan::{Constraints, plan};
+use crate::read::sessions::SessionSummary;
+use crate::read::{lookup, sessions};
+use crate::spans::Spans;
+use crate::store::Inner;
+use crate::write::checks::Window;
+use crate::write::prepare::{Checks, prepare, span_count};
+use crate::write::writer::{Job, Reply};
+use crate::write::{Receipt, SpanBatch, Usage};
+
+/// One team of a store. Cheap to make and to clone; it holds the store open.
+#[derive(Debug, Clone)]
+pub struct Team {
+    pub(crate) store: Arc<Inner>,
+    pub(crate) id: TeamId,
+}
+
+/// Rows of a chunk of an export.
+const EXPORT_ROWS: usize = 8_192;
+
+impl Team {
+    /// The team's id.
+    pub fn id(&self) -> &TeamId {
+        &self.id
+    }
+
+    /// Appends a batch and waits until it is as durable as the store's
+    /// [`Durability`](crate::Durability) says. When the queue is full it waits
+    /// for room.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Poisoned`] and
+    /// [`Error::Closed`]; nothing of the batch is stored then. After
+    /// [`Error::Poisoned`] the batch may be found whole when the store is opened
+    /// again.
+    pub fn append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
+        let (reply, answer) = bounded(1);
+        let job = self.prepare(batch.into(), Reply::Blocking(reply))?;
+        self.store.jobs()?.send(job).map_err(|_| Error::Closed)?;
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
+    /// Like [`Team::append`], but does not wait for room in the queue.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when the queue is full, else as [`Team::append`].
+    pub fn try_append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
+        let (reply, answer) = bounded(1);
+        let job = self.prepare(batch.into(), Reply::Blocking(reply))?;
+        self.store.jobs()?.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => Error::Closed,
+        })?;
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
+    /// Like [`Team::append`], in any async runtime. Checking and encoding
+    /// happen on the calling task. When the future is dropped, the batch may
+    /// still be stored.
+    ///
+    /// # Errors
+    /// As [`Team::append`].
+    pub async fn append_async(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
+        let (reply, answer) = oneshot::channel();
+        let mut job = self.prepare(batch.into(), Reply::Async(reply))?;
+        loop {
+            // Registered before the try, so that no room is missed.
+            let space = self.store.shared.space.notified();
+            match self.store.jobs()?.try_send(job) {
+                Ok(()) => break,
+                Err(TrySendError::Full(full)) => job = full,
+                Err(TrySendError::Disconnected(_)) => return Err(Error::Closed),
+            }
+            space.await;
+        }
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    fn prepare(&self, batch: SpanBatch, reply: Reply) -> Result<Job, Error> {
+        let store = &*self.store;
+        store.shared.check_poison()?;
+        let limits = &store.shared.options.limits;
+        let too_large = |what, limit: usize, found: usize| {
+            let (limit, found) = (limit as u64, found as u64);
+            if found > limit { Err(Error::TooLarge { what, limit, found }) } else { Ok(()) }
+        };
+        too_large("spans of a batch", limits.batch_spans, span_count(&batch.request))?;
+        let window = if batch.is_any_time {
+            Window::ALL
+        } else {
+            Window::at(store.clock.now_nanos(), limits)
+        };
+        let checks = Some(Checks { limits, window });
+        let prepared = prepare(&self.id, &batch.request, checks, store.seed)
+            .map_err(|error| Error::corrupt("batch", error))?;
+        too_large("bytes of a batch", limits.batch_bytes, prepared.request.len())?;
+        let idempotency_key = batch.idempotency_key;
+        Ok(Job { team: self.id.clone(), prepared, idempotency_key, reply })
+    }
+
+    /// All spans of a trace, by start; none when there is no such trace.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows that may belong to it are damaged.
+    pub fn trace(&self, trace: TraceId) -> Result<Spans, Error> {
+        Spans::new(lookup::trace(&self.store.shared.view, &self.id, trace)?).by_start()
+    }
+
+    /// All spans of a session, by start; none when there is no such session.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows that may belong to it are damaged.
+    pub fn session_spans(&self, session: &str) -> Result<Spans, Error> {
+        Spans::new(lookup::session(&self.store.shared.view, &self.id, session)?).by_start()
+    }
+
+    /// The team's sessions, those with the latest span first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows are damaged.
+    pub fn sessions(&self, limit: usize) -> Result<Vec<SessionSummary>, Error> {
+        sessions::sessions(&self.store.shared.view, &self.id, limit)
+    }
+
+    /// Every span of the team, chunk by chunk, out of one snapshot: appends
+    /// and seals meanwhile neither add nor remove any.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when an index is damaged. Damaged rows are an error
+    /// of their chunk.
+    pub fn export(&self) -> Result<impl Iterator<Item = Result<Spans, Error>> + use<>, Error> {
+        let snapshot =
+            self.store.shared.view.snapshot(|hot| hot.batches(&self.id).to_vec());
+        let parts = plan(&snapshot, &self.id, &Constraints::default())?;
+        let columns: Vec<usize> = (0..schema().fields().len()).collect();
+        Ok(parts.into_iter().flat_map(move |part| {
+            let batches = part.read(&columns, EXPORT_ROWS);
+            let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+            batches.map(|batch| Ok(Spans::new(vec![batch?])))
+        }))
+    }
+
+    /// The team's quota of a month.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be read.
+    pub fn usage(&self, month: Month) -> Result<Usage, Error> {
+        self.store.shared.usage(month, &self.id)
+    }
+
+    /// Sets the spans that the team may write in a month, in place of its
+    /// plan's; none for the plan's again. Durable when it returns. Spans that
+    /// are there stay, also when they are more.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be written.
+    pub fn set_quota(&self, limit: Option<u64>) -> Result<(), Error> {
+        self.store.shared.change_settings(&self.id, |settings| settings.limit = limit)
+    }
+
+    /// Sets the team's plan. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be written.
+    pub fn set_plan(&self, plan: Plan) -> Result<(), Error> {
+        self.store.shared.change_settings(&self.id, |settings| settings.plan = plan.number())
+    }
+}

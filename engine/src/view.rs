@@ -1,0 +1,103 @@
+//! What readers see: segments, rows being sealed, and rows since. Every
+//! acknowledged row is in exactly one of the three in every snapshot.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use spanstore_format::{Month, TeamId};
+
+use crate::hot::{HotBatch, HotBuffer};
+use crate::segment::Segment;
+
+/// The current state. All changes go through one lock, which is held for
+/// moments: rows are read outside of it.
+#[derive(Debug, Default)]
+pub(crate) struct View(RwLock<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    segments: Arc<Vec<Arc<Segment>>>,
+    /// Rows that a seal is writing; they do not change any more.
+    sealing: Option<Arc<HotBuffer>>,
+    active: HotBuffer,
+}
+
+/// One team's part of a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// All segments of the store.
+    pub(crate) segments: Arc<Vec<Arc<Segment>>>,
+    /// Rows of the team that are not sealed, older ones first.
+    pub(crate) hot: Vec<Arc<HotBatch>>,
+}
+
+impl View {
+    /// A view of sealed rows alone.
+    pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
+        Self(RwLock::new(State { segments: Arc::new(segments), ..State::default() }))
+    }
+
+    // A panic elsewhere leaves the state whole: each change is one assignment.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A snapshot with the unsealed batches that `pick` chooses.
+    pub(crate) fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
+        let state = self.read();
+        let mut hot = state.sealing.as_ref().map_or(Vec::new(), |sealing| pick(sealing));
+        hot.extend(pick(&state.active));
+        Snapshot { segments: Arc::clone(&state.segments), hot }
+    }
+
+    /// Makes rows visible, all at once.
+    pub(crate) fn publish(&self, batches: impl IntoIterator<Item = (TeamId, Arc<HotBatch>)>) {
+        let mut state = self.write();
+        for (team, batch) in batches {
+            state.active.push(&team, batch);
+        }
+    }
+
+    /// Rows and bytes since the last seal began.
+    pub(crate) fn active_size(&self) -> (u64, usize) {
+        let state = self.read();
+        (state.active.rows(), state.active.bytes())
+    }
+
+    /// Rows that are not sealed, those being sealed included.
+    pub(crate) fn hot_rows(&self) -> u64 {
+        let state = self.read();
+        state.active.rows() + state.sealing.as_ref().map_or(0, |sealing| sealing.rows())
+    }
+
+    /// Whether a partition has rows since the last seal began.
+    pub(crate) fn has_hot_rows(&self, month: Month, team: &TeamId) -> bool {
+        self.read().active.batches(team).iter().any(|batch| batch.month == month)
+    }
+
+    /// Sets the active rows apart for a seal. The caller has seen to it that
+    /// no other seal is under way.
+    pub(crate) fn begin_seal(&self) -> Arc<HotBuffer> {
+        let mut state = self.write();
+        let sealing = Arc::new(std::mem::take(&mut state.active));
+        state.sealing = Some(Arc::clone(&sealing));
+        sealing
+    }
+
+    /// Replaces the rows set apart by the segments that hold them.
+    pub(crate) fn end_seal(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
+        let mut state = self.write();
+        let mut all = state.segments.as_ref().clone();
+        all.extend(segments);
+        state.segments = Arc::new(all);
+        state.sealing = None;
+    }
+
+    /// All segments.
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        Arc::clone(&self.read().segments)
+    }
+}

@@ -1,0 +1,12 @@
+//! The write path: callers check and encode, one thread admits, logs, syncs,
+//! publishes and replies.
+
+pub(crate) mod admission;
+pub(crate) mod batch;
+pub(crate) mod checks;
+pub(crate) mod prepare;
+pub(crate) mod receipt;
+pub(crate) mod writer;
+
+pub use batch::SpanBatch;
+pub use receipt::{Receipt, Refusal, RefusalReason, Usage};

@@ -1,0 +1,109 @@
+//! What a log record says: one appended batch and what became of it.
+//!
+//! Records are protobuf messages (<https://protobuf.dev/programming-guides/encoding/>),
+//! so that fields can be added. The spans are kept as one OTLP request, of which
+//! the rows that were not admitted are named; replaying needs no decision.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::FormatError;
+
+/// An appended batch.
+#[derive(Clone, PartialEq, Message)]
+pub struct AppendRecord {
+    /// The team.
+    #[prost(string, tag = "1")]
+    pub team: String,
+    /// An OTLP `ExportTraceServiceRequest` with the spans that passed the checks.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub request: Bytes,
+    /// Spans of the request, by their number in it, that were not admitted:
+    /// duplicates and those over the quota.
+    #[prost(uint32, repeated, tag = "3")]
+    pub left_out: Vec<u32>,
+    /// The caller's idempotency key.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub idempotency_key: Option<Bytes>,
+    /// What the caller was told; kept when there is a key.
+    #[prost(message, optional, tag = "5")]
+    pub receipt: Option<ReceiptRecord>,
+}
+
+/// A receipt, for the caller who appends the same batch again.
+#[derive(Clone, PartialEq, Message)]
+pub struct ReceiptRecord {
+    /// Spans accepted.
+    #[prost(uint64, tag = "1")]
+    pub accepted: u64,
+    /// Spans that were there already.
+    #[prost(uint64, tag = "2")]
+    pub duplicates: u64,
+    /// Spans refused.
+    #[prost(message, repeated, tag = "3")]
+    pub refused: Vec<RefusalRecord>,
+    /// The partitions touched.
+    #[prost(message, repeated, tag = "4")]
+    pub months: Vec<MonthRecord>,
+}
+
+/// A refused span.
+#[derive(Clone, PartialEq, Message)]
+pub struct RefusalRecord {
+    /// Its number in the caller's batch.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Number of the reason.
+    #[prost(uint32, tag = "2")]
+    pub reason: u32,
+}
+
+/// What a partition held when a receipt was made.
+#[derive(Clone, PartialEq, Message)]
+pub struct MonthRecord {
+    /// Months since 1970-01.
+    #[prost(uint32, tag = "1")]
+    pub month: u32,
+    /// Spans in it.
+    #[prost(uint64, tag = "2")]
+    pub used: u64,
+    /// Its limit.
+    #[prost(uint64, tag = "3")]
+    pub limit: u64,
+}
+
+impl AppendRecord {
+    /// Reads the record of a sequence number.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes are not a record.
+    pub fn read(sequence: u64, payload: Bytes) -> Result<Self, FormatError> {
+        Self::decode(payload).map_err(|error| {
+            FormatError::malformed("log record", sequence, "an append record", error.to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_equal() {
+        let record = AppendRecord {
+            team: "acme".into(),
+            request: Bytes::from_static(b"spans"),
+            left_out: vec![3, 5],
+            idempotency_key: Some(Bytes::from_static(b"k")),
+            receipt: Some(ReceiptRecord {
+                accepted: 1,
+                duplicates: 2,
+                refused: vec![RefusalRecord { index: 4, reason: 7 }],
+                months: vec![MonthRecord { month: 682, used: 10, limit: 20 }],
+            }),
+        };
+        let bytes = Bytes::from(record.encode_to_vec());
+        assert_eq!(AppendRecord::read(1, bytes.clone()), Ok(record));
+        assert!(AppendRecord::read(1, bytes.slice(..bytes.len() - 1)).is_err());
+    }
+}

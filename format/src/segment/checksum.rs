@@ -1,0 +1,253 @@
+//! Checksums of a segment: CRC32C of every block of 16 KiB, checked the first
+//! time a byte of the block is handed out.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, Bytes};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::error::FormatError;
+
+/// Bytes of a block; the last one of a file may be shorter.
+pub const BLOCK_BYTES: u64 = 16 * 1024;
+
+/// Passes bytes on and keeps the checksum of every block.
+#[derive(Debug)]
+pub(super) struct ChecksummingWriter<W> {
+    inner: W,
+    written: u64,
+    blocks: Vec<u32>,
+    block: u32,
+    /// Checksum of everything since [`ChecksummingWriter::start_tail`].
+    tail: Option<u32>,
+}
+
+impl<W: Write> ChecksummingWriter<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, written: 0, blocks: Vec::new(), block: 0, tail: None }
+    }
+
+    /// The checksums of the blocks so far, the unfinished last one included.
+    pub(super) fn blocks(&self) -> Vec<u32> {
+        let mut blocks = self.blocks.clone();
+        if !self.written.is_multiple_of(BLOCK_BYTES) {
+            blocks.push(self.block);
+        }
+        blocks
+    }
+
+    /// From here on bytes count towards the tail.
+    pub(super) fn start_tail(&mut self) {
+        self.tail = Some(0);
+    }
+
+    /// The writer within, the bytes written and the checksum of the tail.
+    pub(super) fn finish(self) -> (W, u64, u32) {
+        (self.inner, self.written, self.tail.unwrap_or(0))
+    }
+}
+
+impl<W: Write> Write for ChecksummingWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(data)?;
+        let mut rest = data.get(..written).unwrap_or(data);
+        if let Some(tail) = &mut self.tail {
+            *tail = crc32c::crc32c_append(*tail, rest);
+        }
+        while !rest.is_empty() {
+            let space = (BLOCK_BYTES - self.written % BLOCK_BYTES) as usize;
+            let (now, later) = rest.split_at(space.min(rest.len()));
+            self.block = crc32c::crc32c_append(self.block, now);
+            self.written += now.len() as u64;
+            if self.written.is_multiple_of(BLOCK_BYTES) {
+                self.blocks.push(std::mem::take(&mut self.block));
+            }
+            rest = later;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// A segment's bytes, handed out only where their checksum holds.
+#[derive(Debug, Clone)]
+pub struct VerifiedBytes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bytes: Bytes,
+    /// Bytes from the start that the block checksums cover.
+    covered: u64,
+    /// The checksums, four bytes each, little-endian.
+    checksums: Bytes,
+    /// A bit a block: its checksum was seen to hold.
+    verified: Vec<AtomicU64>,
+}
+
+impl VerifiedBytes {
+    /// Bytes of which the first `covered` are covered by `checksums`. The rest
+    /// is taken as verified by the caller.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the number of checksums does not fit.
+    pub fn new(bytes: Bytes, covered: u64, checksums: Bytes) -> Result<Self, FormatError> {
+        let blocks = covered.div_ceil(BLOCK_BYTES);
+        if covered > bytes.len() as u64 || checksums.len() as u64 != blocks * 4 {
+            return Err(FormatError::malformed(
+                "block checksums",
+                covered,
+                format!("{blocks} checksums for {covered} bytes"),
+                format!("{} bytes of checksums in a file of {} bytes", checksums.len(), bytes.len()),
+            ));
+        }
+        let verified = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self(Arc::new(Inner { bytes, covered, checksums, verified })))
+    }
+
+    /// A range of the bytes.
+    ///
+    /// # Errors
+    /// [`FormatError::Checksum`] when a block of it is damaged,
+    /// [`FormatError::Malformed`] when it reaches past the end.
+    pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
+        let inner = &*self.0;
+        if range.start > range.end || range.end > inner.bytes.len() as u64 {
+            return Err(FormatError::malformed(
+                "segment",
+                range.start,
+                format!("a range within {} bytes", inner.bytes.len()),
+                format!("{range:?}"),
+            ));
+        }
+        if range.start < inner.covered {
+            let end = range.end.min(inner.covered);
+            for block in range.start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
+                self.verify_block(block)?;
+            }
+        }
+        Ok(inner.bytes.slice(range.start as usize..range.end as usize))
+    }
+
+    /// The damaged blocks among all, by the offset of their first byte.
+    pub fn damaged_blocks(&self) -> Vec<FormatError> {
+        let blocks = self.0.covered.div_ceil(BLOCK_BYTES);
+        (0..blocks).filter_map(|block| self.verify_block(block).err()).collect()
+    }
+
+    fn verify_block(&self, block: u64) -> Result<(), FormatError> {
+        let inner = &*self.0;
+        let word = inner.verified.get((block / 64) as usize);
+        let bit = 1 << (block % 64);
+        if word.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0) {
+            return Ok(());
+        }
+        let start = block * BLOCK_BYTES;
+        let end = (start + BLOCK_BYTES).min(inner.covered);
+        let data = inner.bytes.get(start as usize..end as usize).unwrap_or_default();
+        let found = crc32c::crc32c(data);
+        let at = block as usize * 4;
+        let expected = inner.checksums.get(at..at + 4).map_or(!found, |mut word| word.get_u32_le());
+        if found != expected {
+            return Err(FormatError::Checksum { part: "segment block", offset: start, expected, found });
+        }
+        if let Some(word) = word {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl Length for VerifiedBytes {
+    fn len(&self) -> u64 {
+        self.0.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for VerifiedBytes {
+    type T = VerifiedReader;
+
+    fn get_read(&self, start: u64) -> Result<VerifiedReader, ParquetError> {
+        Ok(VerifiedReader { bytes: self.clone(), position: start })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.slice(start..start.saturating_add(length as u64))
+            .map_err(|error| ParquetError::External(Box::new(error)))
+    }
+}
+
+/// Reads on from a place, a block at a time.
+#[derive(Debug)]
+pub struct VerifiedReader {
+    bytes: VerifiedBytes,
+    position: u64,
+}
+
+impl Read for VerifiedReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let block_end = (self.position / BLOCK_BYTES + 1) * BLOCK_BYTES;
+        let end = block_end.min(self.bytes.len()).min(self.position + out.len() as u64);
+        let data = self
+            .bytes
+            .slice(self.position..end.max(self.position))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        for (to, from) in out.iter_mut().zip(data.iter()) {
+            *to = *from;
+        }
+        self.position += data.len() as u64;
+        Ok(data.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(bytes: u64) -> (Vec<u8>, Vec<u32>) {
+        let mut writer = ChecksummingWriter::new(Vec::new());
+        let data: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
+        for piece in data.chunks(1_000) {
+            writer.write_all(piece).unwrap();
+        }
+        let blocks = writer.blocks();
+        (writer.finish().0, blocks)
+    }
+
+    fn verified(data: Vec<u8>, blocks: &[u32]) -> VerifiedBytes {
+        let covered = data.len() as u64;
+        let table: Vec<u8> = blocks.iter().flat_map(|block| block.to_le_bytes()).collect();
+        VerifiedBytes::new(Bytes::from(data), covered, Bytes::from(table)).unwrap()
+    }
+
+    #[test]
+    fn each_damaged_byte_is_found_and_the_other_blocks_stay_readable() {
+        let (data, blocks) = written(BLOCK_BYTES * 2 + 100);
+        assert_eq!(blocks.len(), 3);
+        for at in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES * 2, BLOCK_BYTES * 2 + 99] {
+            let mut damaged = data.clone();
+            damaged[at as usize] ^= 1;
+            let bytes = verified(damaged, &blocks);
+            assert!(bytes.slice(at..at + 1).is_err(), "{at}");
+            let other = (at / BLOCK_BYTES + 1) % 3 * BLOCK_BYTES;
+            assert!(bytes.slice(other..other + 1).is_ok(), "{at}");
+            assert_eq!(bytes.damaged_blocks().len(), 1);
+        }
+    }
+
+    #[test]
+    fn reads_through_block_borders() {
+        let (data, blocks) = written(BLOCK_BYTES * 2 + 100);
+        let bytes = verified(data.clone(), &blocks);
+        let mut out = Vec::new();
+        bytes.get_read(5).unwrap().read_to_end(&mut out).unwrap();
+        assert_eq!(out, data[5..]);
+        assert!(bytes.slice(0..data.len() as u64 + 1).is_err());
+    }
+}

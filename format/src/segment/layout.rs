@@ -1,0 +1,57 @@
+//! How a segment's columns are encoded and how large its parts are.
+//!
+//! Chosen by measurement (see DESIGN's table): small pages and small
+//! dictionaries make a look-up decode little; LZ4 needs no set-up per page;
+//! random ids compress with nothing.
+
+use parquet::basic::{Compression, Encoding};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use crate::span::schema::{
+    ATTRIBUTES, DURATION, EVENTS, LINKS, PARENT_SPAN_ID, REST, SPAN_ID, START_TIME, TRACE_ID,
+    TRACE_START,
+};
+
+/// Rows of a row group: the upper 16 bits of a row number are its row group
+/// and its container in a roaring bitmap.
+pub const ROW_GROUP_ROWS: u32 = 1 << 16;
+/// Rows of a page, about.
+pub const PAGE_ROWS: usize = 1_024;
+/// Largest dictionary of a column in a row group, in bytes.
+pub const DICTIONARY_BYTES: usize = 64 * 1024;
+
+/// The Parquet writer's settings for a segment.
+pub(super) fn writer_properties() -> WriterProperties {
+    let path = |name: &str| ColumnPath::from(name);
+    let mut properties = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_created_by(concat!("spanstore ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS as usize))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_write_batch_size(PAGE_ROWS)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_compression(Compression::LZ4_RAW)
+        .set_statistics_enabled(EnabledStatistics::Page);
+    for name in [TRACE_ID, SPAN_ID, PARENT_SPAN_ID] {
+        properties = properties
+            .set_column_dictionary_enabled(path(name), false)
+            .set_column_encoding(path(name), Encoding::PLAIN)
+            .set_column_statistics_enabled(path(name), EnabledStatistics::None);
+    }
+    for name in [SPAN_ID, PARENT_SPAN_ID] {
+        properties = properties.set_column_compression(path(name), Compression::UNCOMPRESSED);
+    }
+    for name in [TRACE_START, START_TIME, DURATION] {
+        properties = properties
+            .set_column_dictionary_enabled(path(name), false)
+            .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED)
+            .set_column_compression(path(name), Compression::UNCOMPRESSED);
+    }
+    for name in [ATTRIBUTES, EVENTS, LINKS, REST] {
+        properties = properties
+            .set_column_dictionary_enabled(path(name), false)
+            .set_column_statistics_enabled(path(name), EnabledStatistics::None);
+    }
+    properties.build()
+}

@@ -1,0 +1,179 @@
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
+use bytes::Bytes;
+
+use super::order::OrderColumns;
+use super::reader::summarize;
+use super::*;
+use crate::id::{SegmentId, TeamId, TraceId};
+use crate::otlp::{AnyValue, KeyValue, Span, Value};
+use crate::span::columns::{Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext};
+use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
+
+const START: u64 = 1_793_491_200_000_000_000;
+
+fn team(name: &str) -> TeamId {
+    TeamId::new(name).unwrap()
+}
+
+/// `rows` spans, ten a trace, in an order that is not the segment's; every
+/// third trace is of the session `s<trace % 7>`.
+fn batch(name: &str, rows: u64) -> RecordBatch {
+    let mut builder = ColumnsBuilder::new(&team(name), rows as usize);
+    let mut encoded = Vec::new();
+    for n in (0..rows).rev() {
+        let trace = n / 10 + 1;
+        let session = (trace % 3 == 0).then(|| KeyValue {
+            key: "session.id".into(),
+            value: Some(AnyValue { value: Some(Value::StringValue(format!("s{}", trace % 7))) }),
+            ..KeyValue::default()
+        });
+        let span = Span {
+            trace_id: u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes().to_vec(),
+            span_id: (n + 1).to_be_bytes().to_vec(),
+            name: format!("span {}", n % 50),
+            start_time_unix_nano: START + n * 1_000,
+            end_time_unix_nano: START + n * 1_000 + 77,
+            attributes: session.into_iter().collect(),
+            ..Span::default()
+        };
+        let encoded = EncodedSpan::encode(&span, &mut encoded);
+        let (resource, scope) = (ResourceContext::new(None, ""), ScopeContext::new(None, ""));
+        let classified = Classified::of(&span, &resource, &scope);
+        builder.append(&span, &classified, &encoded, &resource, &scope).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
+    let month = crate::month::Month::of(START as i64);
+    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(9), month).unwrap();
+    for (name, rows) in partitions {
+        let whole = batch(name, *rows);
+        let half = *rows as usize / 2;
+        let halves = [whole.slice(0, half), whole.slice(half, *rows as usize - half)];
+        writer.write_partition(&team(name), &halves).unwrap();
+    }
+    let (file, summary) = writer.finish().unwrap();
+    (Bytes::from(file), summary)
+}
+
+fn read(reader: &SegmentReader, rows: &[std::ops::Range<u32>]) -> Vec<RecordBatch> {
+    let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
+    reader.read(rows, &columns, 1_000).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn each_team_finds_its_traces_and_sessions_and_no_other() {
+    let partitions = [("a", 70_000), ("b", 10), ("c", 3_000)];
+    let (file, summary) = segment(&partitions);
+    assert_eq!(summarize(&file).unwrap(), summary);
+    let reader = SegmentReader::open(file, summary).unwrap();
+    assert_eq!(reader.verify(), []);
+    assert_eq!(reader.row_groups(), 2);
+    for (name, rows) in partitions {
+        let partition = reader.directory().find(&team(name)).unwrap().unwrap();
+        assert_eq!(u64::from(partition.rows.end - partition.rows.start), rows);
+        let mut session_rows = 0;
+        for trace in 1..=rows / 10 {
+            let id = u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes();
+            let run = reader.trace(&partition, TraceId(id)).unwrap().unwrap();
+            assert_eq!(run.len(), 10);
+            session_rows += u64::from(trace % 3 == 0) * 10;
+            if trace % 1_000 == 1 {
+                for batch in read(&reader, &[run]) {
+                    let columns = OrderColumns::of(&batch).unwrap();
+                    assert!((0..batch.num_rows()).all(|row| columns.trace_id(row) == id));
+                    let teams = batch.column_by_name(TEAM_ID).unwrap().as_string_view();
+                    assert!(teams.iter().all(|found| found == Some(name)));
+                }
+            }
+        }
+        assert_eq!(reader.trace(&partition, TraceId([9; 16])).unwrap(), None);
+        let mut found = 0;
+        for session in 0..7 {
+            let wanted = format!("s{session}");
+            let Some(rows) = reader.session(&partition, &wanted).unwrap() else { continue };
+            found += rows.len();
+            let ranges: Vec<_> = std::iter::from_fn({
+                let mut rows = rows.iter();
+                move || rows.next_range()
+            })
+            .map(|range| *range.start()..range.end() + 1)
+            .collect();
+            let batches = read(&reader, &ranges);
+            assert_eq!(batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>(), rows.len());
+            for batch in batches {
+                let ids = batch.column_by_name(SESSION_ID).unwrap().as_string_view().clone();
+                assert!(ids.iter().all(|id| id == Some(wanted.as_str())));
+            }
+        }
+        assert_eq!(found, session_rows);
+        assert_eq!(reader.session(&partition, "s7").unwrap(), None);
+    }
+    assert_eq!(reader.directory().find(&team("d")).unwrap(), None);
+}
+
+#[test]
+fn rows_lie_in_the_order_of_their_traces() {
+    let (file, summary) = segment(&[("a", 5_000)]);
+    let reader = SegmentReader::open(file, summary).unwrap();
+    let mut last = 0;
+    for batch in read(&reader, &[0..5_000]) {
+        let times = |name| {
+            let column = batch.column_by_name(name).unwrap();
+            column.as_primitive::<TimestampNanosecondType>().clone()
+        };
+        let (trace_start, start) = (times(TRACE_START), times(START_TIME));
+        for (trace_start, start) in trace_start.values().iter().zip(start.values()) {
+            assert!(trace_start <= start && last <= *trace_start);
+            last = *trace_start;
+        }
+    }
+    let range = reader.time_range(0, START_TIME).unwrap();
+    assert_eq!(range, Some((START as i64, START as i64 + 4_999_000)));
+}
+
+#[test]
+fn a_look_up_reads_a_page_a_column_not_the_chunk() {
+    let (file, summary) = segment(&[("a", 60_000)]);
+    let reader = SegmentReader::open(file, summary).unwrap();
+    let metadata = reader.metadata().unwrap().metadata();
+    assert!(metadata.offset_index().is_some(), "selections need the offset index");
+    let pages = metadata.offset_index().unwrap()[0][1].page_locations().len();
+    assert_eq!(pages, 60_000usize.div_ceil(layout::PAGE_ROWS));
+}
+
+#[test]
+fn every_flipped_byte_is_found_and_none_is_served() {
+    let (file, summary) = segment(&[("a", 40), ("b", 10)]);
+    let whole = SegmentReader::open(file.clone(), summary.clone()).unwrap();
+    let expected = read(&whole, &[0..50]);
+    for at in 0..file.len() {
+        let mut damaged = file.to_vec();
+        damaged[at] ^= 0x10;
+        let Ok(reader) = SegmentReader::open(Bytes::from(damaged), summary.clone()) else {
+            continue;
+        };
+        assert_ne!(reader.verify(), [], "byte {at}");
+        let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
+        let batches = reader
+            .read(&[0..50], &columns, 1_000)
+            .map(|batches| batches.collect::<Result<Vec<_>, _>>());
+        if let Ok(Ok(batches)) = batches {
+            assert_eq!(batches, expected, "byte {at}");
+        }
+    }
+    for end in [0, 1, file.len() / 2, file.len() - 1] {
+        assert!(SegmentReader::open(file.slice(..end), summary.clone()).is_err());
+    }
+}
+
+#[test]
+fn teams_out_of_order_are_refused() {
+    let month = crate::month::Month::of(START as i64);
+    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(1), month).unwrap();
+    writer.write_partition(&team("b"), &[batch("b", 10)]).unwrap();
+    assert!(writer.write_partition(&team("a"), &[batch("a", 10)]).is_err());
+    assert!(writer.write_partition(&team("b"), &[batch("b", 10)]).is_err());
+}

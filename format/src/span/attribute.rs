@@ -1,0 +1,207 @@
+//! Attribute values: their text, and finding one in an encoded message.
+//!
+//! Attributes are stored as they were encoded: a message whose field
+//! [`SPAN_FIELD`] (of a `Span`) or [`RESOURCE_FIELD`] (of a `Resource`) repeats
+//! an OTLP `KeyValue`. The functions here walk such bytes without decoding the
+//! values that are not asked for. Of keys that repeat, the first counts.
+//! Protobuf's wire format: <https://protobuf.dev/programming-guides/encoding/>.
+
+use std::borrow::Cow;
+
+use prost::Message;
+
+use crate::otlp::{AnyValue, Value};
+
+/// The field of `Span` that holds its attributes.
+pub const SPAN_FIELD: u32 = 9;
+/// The field of `Resource` that holds its attributes.
+pub const RESOURCE_FIELD: u32 = 1;
+
+/// The text of a value: a string as it is, numbers in decimal, bytes in
+/// base64, arrays and key-value lists as JSON; nothing for an empty value.
+pub fn text(value: &AnyValue) -> Option<Cow<'_, str>> {
+    Some(match value.value.as_ref()? {
+        Value::StringValue(text) => Cow::Borrowed(text),
+        Value::BoolValue(truth) => Cow::Borrowed(if *truth { "true" } else { "false" }),
+        Value::IntValue(number) => Cow::Owned(number.to_string()),
+        Value::DoubleValue(number) => Cow::Owned(number.to_string()),
+        Value::StringValueStrindex(index) => Cow::Owned(index.to_string()),
+        Value::ArrayValue(_) | Value::KvlistValue(_) | Value::BytesValue(_) => {
+            match crate::otlp::json::any_value_to_plain_json(value) {
+                serde_json::Value::String(text) => Cow::Owned(text),
+                other => Cow::Owned(other.to_string()),
+            }
+        }
+    })
+}
+
+/// The number of a value: of an integer, of a double, and of a text that reads
+/// as one.
+pub fn number(value: &AnyValue) -> Option<f64> {
+    match value.value.as_ref()? {
+        Value::IntValue(number) => Some(*number as f64),
+        Value::DoubleValue(number) => Some(*number),
+        Value::StringValue(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// The text of the attribute `key` in an encoded message.
+pub fn find_text<'a>(message: &'a [u8], field: u32, key: &str) -> Option<Cow<'a, str>> {
+    let value = find(message, field, key)?;
+    // The common case, a string, is borrowed from the message.
+    if let Some((1, Payload::Bytes(text))) = Fields(value).next() {
+        return std::str::from_utf8(text).ok().map(Cow::Borrowed);
+    }
+    let value = AnyValue::decode(value).ok()?;
+    text(&value).map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// The number of the attribute `key` in an encoded message.
+pub fn find_number(message: &[u8], field: u32, key: &str) -> Option<f64> {
+    number(&AnyValue::decode(find(message, field, key)?).ok()?)
+}
+
+/// Whether an encoded message has the attribute `key`, with a value or without.
+pub fn has(message: &[u8], field: u32, key: &str) -> bool {
+    entries(message, field).any(|entry| is_key(entry, key))
+}
+
+/// The encoded value of the attribute `key`.
+fn find<'a>(message: &'a [u8], field: u32, key: &str) -> Option<&'a [u8]> {
+    let entry = entries(message, field).find(|entry| is_key(entry, key))?;
+    Fields(entry).find_map(|(number, payload)| match payload {
+        Payload::Bytes(value) if number == 2 => Some(value),
+        _ => None,
+    })
+}
+
+fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
+    Fields(message).filter_map(move |(number, payload)| match payload {
+        Payload::Bytes(entry) if number == field => Some(entry),
+        _ => None,
+    })
+}
+
+fn is_key(entry: &[u8], key: &str) -> bool {
+    let found = Fields(entry).find_map(|(number, payload)| match payload {
+        Payload::Bytes(found) if number == 1 => Some(found),
+        _ => None,
+    });
+    // Protobuf leaves out an empty text.
+    found.unwrap_or_default() == key.as_bytes()
+}
+
+/// What a field of a message holds, as far as it matters here.
+enum Payload<'a> {
+    Bytes(&'a [u8]),
+    Scalar,
+}
+
+/// The fields of a message in their order; ends where the bytes make no sense.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, Payload<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).ok()?;
+        let payload = match tag & 7 {
+            0 => {
+                self.varint()?;
+                Payload::Scalar
+            }
+            1 => self.skip(8)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                let (bytes, rest) = self.0.split_at_checked(length)?;
+                self.0 = rest;
+                Payload::Bytes(bytes)
+            }
+            5 => self.skip(4)?,
+            _ => return None,
+        };
+        Some((number, payload))
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self, bytes: usize) -> Option<Payload<'a>> {
+        self.0 = self.0.get(bytes..)?;
+        Some(Payload::Scalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::{ArrayValue, KeyValue, Resource, Span};
+
+    fn attributes() -> Vec<KeyValue> {
+        let attribute = |key: &str, value| KeyValue {
+            key: key.into(),
+            value: Some(AnyValue { value }),
+            ..KeyValue::default()
+        };
+        vec![
+            attribute("a", Some(Value::StringValue("x".into()))),
+            attribute("n", Some(Value::IntValue(-7))),
+            attribute("d", Some(Value::DoubleValue(1.5))),
+            attribute("t", Some(Value::BoolValue(true))),
+            attribute("s", Some(Value::StringValue("200".into()))),
+            attribute("", Some(Value::StringValue("no key".into()))),
+            attribute("empty", None),
+            attribute("a", Some(Value::StringValue("second".into()))),
+            attribute(
+                "list",
+                Some(Value::ArrayValue(ArrayValue {
+                    values: vec![AnyValue { value: Some(Value::IntValue(1)) }],
+                })),
+            ),
+        ]
+    }
+
+    #[test]
+    fn finds_values_in_spans_and_resources() {
+        let span = Span { name: "n".into(), flags: 7, attributes: attributes(), ..Span::default() };
+        let resource = Resource { attributes: attributes(), ..Resource::default() };
+        for (bytes, field) in
+            [(span.encode_to_vec(), SPAN_FIELD), (resource.encode_to_vec(), RESOURCE_FIELD)]
+        {
+            let text = |key| find_text(&bytes, field, key).map(Cow::into_owned);
+            assert_eq!(text("a").as_deref(), Some("x"));
+            assert_eq!(text("n").as_deref(), Some("-7"));
+            assert_eq!(text("t").as_deref(), Some("true"));
+            assert_eq!(text("").as_deref(), Some("no key"));
+            assert_eq!(text("list").as_deref(), Some("[1]"));
+            assert_eq!(text("empty"), None);
+            assert_eq!(text("absent"), None);
+            assert!(has(&bytes, field, "empty") && !has(&bytes, field, "absent"));
+            assert_eq!(find_number(&bytes, field, "n"), Some(-7.0));
+            assert_eq!(find_number(&bytes, field, "s"), Some(200.0));
+            assert_eq!(find_number(&bytes, field, "a"), None);
+        }
+    }
+
+    #[test]
+    fn garbage_finds_nothing() {
+        for bytes in [&[0x4a, 0xff, 0xff][..], &[0x4b], &[0xff; 12], &[0x4a, 5, 1]] {
+            assert_eq!(find_text(bytes, SPAN_FIELD, "a"), None);
+            assert!(!has(bytes, SPAN_FIELD, "a"));
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! OTLP spans into columns.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BinaryViewArray, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder,
+    Int64Builder, RecordBatch, StringBuilder, StringViewArray, TimestampNanosecondBuilder,
+    UInt32Builder,
+};
+use prost::Message;
+use prost::encoding;
+
+use super::mapping::{self, Mapped, ValueKind};
+use super::origin::{self, Origin};
+use super::schema::schema;
+use crate::error::FormatError;
+use crate::id::TeamId;
+use crate::otlp::{InstrumentationScope, Resource, Span};
+
+/// What all spans of one resource share.
+#[derive(Debug)]
+pub struct ResourceContext<'a> {
+    mapped: Mapped<'a>,
+    encoded: Option<Vec<u8>>,
+    schema_url: &'a str,
+}
+
+impl<'a> ResourceContext<'a> {
+    /// Reads a resource once for all its spans.
+    pub fn new(resource: Option<&'a Resource>, schema_url: &'a str) -> Self {
+        Self {
+            mapped: resource.map(|resource| Mapped::of(&resource.attributes)).unwrap_or_default(),
+            encoded: resource.map(Message::encode_to_vec),
+            schema_url,
+        }
+    }
+
+    /// The encoded `Resource` message, if there was one.
+    pub fn encoded(&self) -> Option<&[u8]> {
+        self.encoded.as_deref()
+    }
+}
+
+/// What all spans of one instrumentation scope share.
+#[derive(Debug)]
+pub struct ScopeContext<'a> {
+    scope: Option<&'a InstrumentationScope>,
+    encoded: Option<Vec<u8>>,
+    schema_url: &'a str,
+}
+
+impl<'a> ScopeContext<'a> {
+    /// Reads a scope once for all its spans.
+    pub fn new(scope: Option<&'a InstrumentationScope>, schema_url: &'a str) -> Self {
+        Self { scope, encoded: scope.map(Message::encode_to_vec), schema_url }
+    }
+
+    /// The encoded `InstrumentationScope` message, if there was one.
+    pub fn encoded(&self) -> Option<&[u8]> {
+        self.encoded.as_deref()
+    }
+
+    fn name(&self) -> &'a str {
+        self.scope.map_or("", |scope| scope.name.as_str())
+    }
+}
+
+/// What the attributes of a span, its resource and its scope tell together.
+#[derive(Debug)]
+pub struct Classified<'a> {
+    mapped: Mapped<'a>,
+    origin: Origin,
+}
+
+impl<'a> Classified<'a> {
+    /// Classifies a span.
+    pub fn of(
+        span: &'a Span,
+        resource: &ResourceContext<'a>,
+        scope: &ScopeContext<'_>,
+    ) -> Self {
+        let mapped = Mapped::of(&span.attributes).or(&resource.mapped);
+        let service = mapped.text(place("service"));
+        let origin =
+            Origin::of(service.as_deref(), scope.name(), &span.name, span.kind, &span.attributes);
+        Self { mapped, origin }
+    }
+
+    /// Whether the user's own code made the span in the edge runtime, whose
+    /// custom spans the feature excludes.
+    pub fn is_custom_edge_span(&self) -> bool {
+        self.origin == Origin::User && self.text("runtime").as_deref() == Some("edge")
+    }
+
+    /// The text of a mapped column.
+    pub fn text(&self, column: &str) -> Option<Cow<'a, str>> {
+        self.mapped.text(place(column))
+    }
+}
+
+fn place(column: &str) -> usize {
+    mapping::position(column).unwrap_or(usize::MAX)
+}
+
+/// A span's OTLP encoding and where its pieces lie in it.
+#[derive(Debug)]
+pub struct EncodedSpan<'a> {
+    bytes: &'a [u8],
+    attributes: Range<usize>,
+    events: Range<usize>,
+    links: Range<usize>,
+}
+
+impl<'a> EncodedSpan<'a> {
+    /// Encodes a span at the end of `out`, which is cleared before.
+    ///
+    /// Fields come in the order of their numbers, repeated ones together; so
+    /// the attributes, the events and the links are each one slice.
+    pub fn encode(span: &Span, out: &'a mut Vec<u8>) -> Self {
+        out.clear();
+        if !span.trace_id.is_empty() {
+            encoding::bytes::encode(1, &span.trace_id, out);
+        }
+        if !span.span_id.is_empty() {
+            encoding::bytes::encode(2, &span.span_id, out);
+        }
+        if !span.trace_state.is_empty() {
+            encoding::string::encode(3, &span.trace_state, out);
+        }
+        if !span.parent_span_id.is_empty() {
+            encoding::bytes::encode(4, &span.parent_span_id, out);
+        }
+        if !span.name.is_empty() {
+            encoding::string::encode(5, &span.name, out);
+        }
+        if span.kind != 0 {
+            encoding::int32::encode(6, &span.kind, out);
+        }
+        if span.start_time_unix_nano != 0 {
+            encoding::fixed64::encode(7, &span.start_time_unix_nano, out);
+        }
+        if span.end_time_unix_nano != 0 {
+            encoding::fixed64::encode(8, &span.end_time_unix_nano, out);
+        }
+        let attributes = out.len();
+        encoding::message::encode_repeated(9, &span.attributes, out);
+        let attributes = attributes..out.len();
+        encode_count(10, span.dropped_attributes_count, out);
+        let events = out.len();
+        encoding::message::encode_repeated(11, &span.events, out);
+        let events = events..out.len();
+        encode_count(12, span.dropped_events_count, out);
+        let links = out.len();
+        encoding::message::encode_repeated(13, &span.links, out);
+        let links = links..out.len();
+        encode_count(14, span.dropped_links_count, out);
+        if let Some(status) = &span.status {
+            encoding::message::encode(15, status, out);
+        }
+        if span.flags != 0 {
+            encoding::fixed32::encode(16, &span.flags, out);
+        }
+        Self { bytes: out, attributes, events, links }
+    }
+
+    /// The whole encoding.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    fn piece(&self, range: &Range<usize>) -> Option<&'a [u8]> {
+        self.bytes.get(range.clone()).filter(|piece| !piece.is_empty())
+    }
+}
+
+fn encode_count(field: u32, count: u32, out: &mut Vec<u8>) {
+    if count != 0 {
+        encoding::uint32::encode(field, &count, out);
+    }
+}
+
+/// Texts on their way to a view column. Building offsets first keeps a small
+/// batch small; the views then share the one buffer.
+#[derive(Debug)]
+struct Texts(StringBuilder);
+
+impl Texts {
+    fn with_capacity(rows: usize) -> Self {
+        Self(StringBuilder::with_capacity(rows, 0))
+    }
+
+    fn finish(mut self) -> ArrayRef {
+        Arc::new(StringViewArray::from(&self.0.finish()))
+    }
+}
+
+/// Bytes on their way to a view column.
+#[derive(Debug)]
+struct Blobs(BinaryBuilder);
+
+impl Blobs {
+    fn with_capacity(rows: usize) -> Self {
+        Self(BinaryBuilder::with_capacity(rows, 0))
+    }
+
+    fn finish(mut self) -> ArrayRef {
+        Arc::new(BinaryViewArray::from(&self.0.finish()))
+    }
+}
+
+#[derive(Debug)]
+enum MappedBuilder {
+    Text(Texts),
+    Integer(Int32Builder),
+    Boolean(BooleanBuilder),
+}
+
+/// Builds the columns of [`schema`] from spans.
+///
+/// The caller has checked each span: its ids have their lengths and its start
+/// fits 63 bits.
+#[derive(Debug)]
+pub struct ColumnsBuilder {
+    team: TeamId,
+    rows: usize,
+    trace_id: FixedSizeBinaryBuilder,
+    span_id: FixedSizeBinaryBuilder,
+    parent_span_id: FixedSizeBinaryBuilder,
+    start_time: TimestampNanosecondBuilder,
+    duration: Int64Builder,
+    end_before_start: BooleanBuilder,
+    name: Texts,
+    kind: Texts,
+    origin: Texts,
+    status: Texts,
+    status_message: Texts,
+    level: Texts,
+    mapped: Vec<MappedBuilder>,
+    trace_state: Texts,
+    flags: UInt32Builder,
+    scope_name: Texts,
+    scope_version: Texts,
+    attributes: Blobs,
+    resource_attributes: Blobs,
+    scope: Blobs,
+    resource_schema_url: Texts,
+    scope_schema_url: Texts,
+    events: Blobs,
+    links: Blobs,
+    rest: Blobs,
+}
+
+impl ColumnsBuilder {
+    /// A builder for about `rows` spans of one team.
+    pub fn new(team: &TeamId, rows: usize) -> Self {
+        let texts = || Texts::with_capacity(rows);
+        let blobs = || Blobs::with_capacity(rows);
+        Self {
+            team: team.clone(),
+            rows: 0,
+            trace_id: FixedSizeBinaryBuilder::with_capacity(rows, 16),
+            span_id: FixedSizeBinaryBuilder::with_capacity(rows, 8),
+            parent_span_id: FixedSizeBinaryBuilder::with_capacity(rows, 8),
+            start_time: TimestampNanosecondBuilder::with_capacity(rows),
+            duration: Int64Builder::with_capacity(rows),
+            end_before_start: BooleanBuilder::with_capacity(rows),
+            name: texts(),
+            kind: texts(),
+            origin: texts(),
+            status: texts(),
+            status_message: texts(),
+            level: texts(),
+            mapped: mapping::COLUMNS
+                .iter()
+                .map(|column| match column.value {
+                    ValueKind::Integer => {
+                        MappedBuilder::Integer(Int32Builder::with_capacity(rows))
+                    }
+                    ValueKind::Boolean => {
+                        MappedBuilder::Boolean(BooleanBuilder::with_capacity(rows))
+                    }
+                    _ => MappedBuilder::Text(texts()),
+                })
+                .collect(),
+            trace_state: texts(),
+            flags: UInt32Builder::with_capacity(rows),
+            scope_name: texts(),
+            scope_version: texts(),
+            attributes: blobs(),
+            resource_attributes: blobs(),
+            scope: blobs(),
+            resource_schema_url: texts(),
+            scope_schema_url: texts(),
+            events: blobs(),
+            links: blobs(),
+            rest: blobs(),
+        }
+    }
+
+    /// Adds a span as the next row.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when an id has the wrong length or the start
+    /// exceeds 63 bits: the caller did not check the span.
+    pub fn append(
+        &mut self,
+        span: &Span,
+        classified: &Classified<'_>,
+        encoded: &EncodedSpan<'_>,
+        resource: &ResourceContext<'_>,
+        scope: &ScopeContext<'_>,
+    ) -> Result<(), FormatError> {
+        let row = self.rows as u64;
+        let unchecked = |what: &str| FormatError::malformed("span", row, what, "an unchecked span");
+        let trace_id: [u8; 16] =
+            span.trace_id.as_slice().try_into().map_err(|_| unchecked("a trace id"))?;
+        let span_id: [u8; 8] =
+            span.span_id.as_slice().try_into().map_err(|_| unchecked("a span id"))?;
+        let parent: Option<[u8; 8]> = match span.parent_span_id.as_slice() {
+            [] => None,
+            id => Some(id.try_into().map_err(|_| unchecked("a parent span id"))?),
+        };
+        let start = i64::try_from(span.start_time_unix_nano)
+            .map_err(|_| unchecked("a start below 2^63 ns"))?;
+
+        self.rows += 1;
+        let ids = "fixed-size ids have their size";
+        self.trace_id.append_value(trace_id).map_err(|_| unchecked(ids))?;
+        self.span_id.append_value(span_id).map_err(|_| unchecked(ids))?;
+        match parent {
+            Some(id) => self.parent_span_id.append_value(id).map_err(|_| unchecked(ids))?,
+            None => self.parent_span_id.append_null(),
+        }
+        self.start_time.append_value(start);
+
+        let end = i64::try_from(span.end_time_unix_nano).unwrap_or(i64::MAX);
+        let reversed = span.end_time_unix_nano < span.start_time_unix_nano;
+        self.duration.append_value(if reversed { 0 } else { end - start });
+        self.end_before_start.append_option(reversed.then_some(true));
+        let is_end_lost = reversed || end == i64::MAX;
+        self.append_rest(span, is_end_lost);
+
+        self.append_classified(span, classified);
+        self.name.0.append_value(&span.name);
+        self.kind.0.append_value(kind_text(span.kind));
+        match &span.status {
+            Some(status) => {
+                self.status.0.append_value(status_text(status.code));
+                self.status_message.0.append_value(&status.message);
+            }
+            None => {
+                self.status.0.append_value("unset");
+                self.status_message.0.append_null();
+            }
+        }
+        self.trace_state.0.append_option(not_empty(&span.trace_state));
+        self.flags.append_value(span.flags);
+        self.scope_name.0.append_option(not_empty(scope.name()));
+        let version = scope.scope.map_or("", |scope| scope.version.as_str());
+        self.scope_version.0.append_option(not_empty(version));
+        self.attributes.0.append_option(encoded.piece(&encoded.attributes));
+        self.resource_attributes.0.append_option(resource.encoded());
+        self.scope.0.append_option(scope.encoded());
+        self.resource_schema_url.0.append_option(not_empty(resource.schema_url));
+        self.scope_schema_url.0.append_option(not_empty(scope.schema_url));
+        self.events.0.append_option(encoded.piece(&encoded.events));
+        self.links.0.append_option(encoded.piece(&encoded.links));
+        Ok(())
+    }
+
+    fn append_classified(&mut self, span: &Span, classified: &Classified<'_>) {
+        let Classified { mapped, origin } = classified;
+        self.origin.0.append_value(origin.as_str());
+        let is_error = span.status.as_ref().is_some_and(|status| status.code == STATUS_ERROR);
+        let status_code = mapped.integer(place(super::schema::STATUS_CODE));
+        self.level.0.append_value(origin::level(&span.attributes, is_error, status_code));
+        let resource_column = place("resource");
+        for (position, builder) in self.mapped.iter_mut().enumerate() {
+            match builder {
+                MappedBuilder::Integer(builder) => builder.append_option(mapped.integer(position)),
+                MappedBuilder::Boolean(builder) => builder.append_option(mapped.boolean(position)),
+                MappedBuilder::Text(builder) => {
+                    let text = mapped.text(position);
+                    if text.is_none() && position == resource_column && *origin == Origin::Infra {
+                        builder.0.append_option(origin::resource_of_infra_span(&span.name));
+                    } else {
+                        builder.0.append_option(text);
+                    }
+                }
+            }
+        }
+    }
+
+    fn append_rest(&mut self, span: &Span, is_end_lost: bool) {
+        let rest = Span {
+            end_time_unix_nano: if is_end_lost { span.end_time_unix_nano } else { 0 },
+            dropped_attributes_count: span.dropped_attributes_count,
+            dropped_events_count: span.dropped_events_count,
+            dropped_links_count: span.dropped_links_count,
+            ..Span::default()
+        };
+        let bytes = rest.encode_to_vec();
+        self.rest.0.append_option(Some(bytes).filter(|bytes| !bytes.is_empty()));
+    }
+
+    /// The rows so far, in the order they came. `trace_start` is each span's
+    /// own start; the seal sets it.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the columns do not form a batch.
+    pub fn finish(mut self) -> Result<RecordBatch, FormatError> {
+        let mut team = StringBuilder::with_capacity(self.rows, 0);
+        for _ in 0..self.rows {
+            team.append_value(self.team.as_str());
+        }
+        let start_time = Arc::new(self.start_time.finish().with_timezone("UTC"));
+        let mut columns: Vec<ArrayRef> = vec![
+            Texts(team).finish(),
+            Arc::new(self.trace_id.finish()),
+            Arc::new(self.span_id.finish()),
+            Arc::new(self.parent_span_id.finish()),
+            Arc::<arrow::array::TimestampNanosecondArray>::clone(&start_time),
+            start_time,
+            Arc::new(self.duration.finish()),
+            Arc::new(self.end_before_start.finish()),
+            self.name.finish(),
+            self.kind.finish(),
+            self.origin.finish(),
+            self.status.finish(),
+            self.status_message.finish(),
+            self.level.finish(),
+        ];
+        columns.extend(self.mapped.into_iter().map(|builder| match builder {
+            MappedBuilder::Text(builder) => builder.finish(),
+            MappedBuilder::Integer(mut builder) => Arc::new(builder.finish()) as ArrayRef,
+            MappedBuilder::Boolean(mut builder) => Arc::new(builder.finish()) as ArrayRef,
+        }));
+        columns.extend([
+            self.trace_state.finish(),
+            Arc::new(self.flags.finish()) as ArrayRef,
+            self.scope_name.finish(),
+            self.scope_version.finish(),
+            self.attributes.finish(),
+            self.resource_attributes.finish(),
+            self.scope.finish(),
+            self.resource_schema_url.finish(),
+            self.scope_schema_url.finish(),
+            self.events.finish(),
+            self.links.finish(),
+            self.rest.finish(),
+        ]);
+        RecordBatch::try_new(schema(), columns)
+            .map_err(|error| FormatError::malformed("columns", 0, "a batch", error.to_string()))
+    }
+}
+
+fn not_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// OpenTelemetry's number of an error status.
+pub(crate) const STATUS_ERROR: i32 = 2;
+
+const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
+const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+
+/// The value of the column `kind` for OTLP's number.
+pub fn kind_text(kind: i32) -> Cow<'static, str> {
+    name_of(&KINDS, kind)
+}
+
+/// OTLP's number for a value of the column `kind`.
+pub fn kind_number(text: &str) -> Option<i32> {
+    number_of(&KINDS, text)
+}
+
+/// The value of the column `status` for OTLP's number.
+pub fn status_text(code: i32) -> Cow<'static, str> {
+    name_of(&STATUSES, code)
+}
+
+/// OTLP's number for a value of the column `status`.
+pub fn status_number(text: &str) -> Option<i32> {
+    number_of(&STATUSES, text)
+}
+
+fn name_of(names: &[&'static str], number: i32) -> Cow<'static, str> {
+    let name = usize::try_from(number).ok().and_then(|place| names.get(place));
+    name.map_or_else(|| Cow::Owned(number.to_string()), |name| Cow::Borrowed(*name))
+}
+
+fn number_of(names: &[&str], text: &str) -> Option<i32> {
+    match names.iter().position(|name| *name == text) {
+        Some(place) => i32::try_from(place).ok(),
+        None => text.parse().ok(),
+    }
+}
