@@ -24,6 +24,9 @@ pub enum Error {
         /// Where it goes wrong and how.
         detail: String,
     },
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] spanstore::Error),
     /// Rows could not be turned into the format.
     #[error("output: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod commands;
 pub mod error;
 pub mod generate;
 pub mod ingest;

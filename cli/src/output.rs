@@ -6,6 +6,7 @@
 //! `scope`) as plain JSON. Parquet and Arrow give the columns as they are.
 
 mod cell;
+mod columns;
 mod csv;
 mod json;
 mod message;
@@ -13,9 +14,10 @@ mod report;
 mod rows;
 mod table;
 
+pub use columns::{pick, span_columns};
+pub use json::objects;
 pub use report::Report;
 pub use rows::RowWriter;
-pub use table::DEFAULT_COLUMNS;
 
 #[cfg(test)]
 mod tests;

@@ -179,12 +179,19 @@ fn is_duration(field: &Field) -> bool {
     field.name() == schema::DURATION && field.data_type() == &DataType::Int64
 }
 
-/// The name under which JSON and CSV show a column; none for columns that only
-/// serve the store and were not asked for by name.
-pub(crate) fn shown_name(field: &Field, is_whole_row: bool) -> Option<&str> {
+/// The name under which JSON and CSV show a column; none for `rest`, whose
+/// bytes say nothing to a reader.
+pub(crate) fn shown_name(field: &Field) -> Option<&str> {
     match field.name().as_str() {
-        schema::REST | schema::TRACE_START if is_whole_row => None,
+        schema::REST if is_bytes(field.data_type()) => None,
         _ if is_duration(field) => Some("duration_ns"),
         name => Some(name),
     }
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+    )
 }

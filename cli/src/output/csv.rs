@@ -7,16 +7,11 @@ use arrow::datatypes::Schema;
 use spanstore_format::month::rfc3339;
 
 use super::cell::{Cell, Column, shown_name};
-use super::rows::is_whole_row;
 use crate::error::Error;
 
 /// Writes the names of the columns.
 pub(crate) fn write_header(schema: &Schema, out: &mut impl Write) -> Result<(), Error> {
-    let is_whole = is_whole_row(schema);
-    let names = schema
-        .fields()
-        .iter()
-        .filter_map(|field| shown_name(field, is_whole));
+    let names = schema.fields().iter().filter_map(|field| shown_name(field));
     let mut line = String::new();
     for name in names {
         push(&mut line, name);
@@ -27,10 +22,9 @@ pub(crate) fn write_header(schema: &Schema, out: &mut impl Write) -> Result<(), 
 /// Writes the rows of a batch. No value is an empty field, empty text is `""`.
 pub(crate) fn write(batch: &RecordBatch, out: &mut impl Write) -> Result<(), Error> {
     let schema = batch.schema();
-    let is_whole = is_whole_row(&schema);
     let mut columns = Vec::new();
     for (field, array) in schema.fields().iter().zip(batch.columns()) {
-        if shown_name(field, is_whole).is_some() {
+        if shown_name(field).is_some() {
             columns.push(Column::new(field, array)?);
         }
     }

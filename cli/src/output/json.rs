@@ -6,7 +6,6 @@ use arrow::array::RecordBatch;
 use serde_json::{Map, Value};
 
 use super::cell::{Column, shown_name};
-use super::rows::is_whole_row;
 use crate::error::Error;
 
 /// The rows of a batch as objects. Every object has every key; null stands
@@ -14,14 +13,13 @@ use crate::error::Error;
 ///
 /// # Errors
 /// [`Error::Arrow`] when a value cannot be written.
-pub(crate) fn objects(
+pub fn objects(
     batch: &RecordBatch,
 ) -> Result<impl Iterator<Item = Result<Map<String, Value>, Error>>, Error> {
     let schema = batch.schema();
-    let is_whole = is_whole_row(&schema);
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, array) in schema.fields().iter().zip(batch.columns()) {
-        if let Some(name) = shown_name(field, is_whole) {
+        if let Some(name) = shown_name(field) {
             columns.push((name.to_owned(), Column::new(field, array)?));
         }
     }

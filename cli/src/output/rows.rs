@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -128,12 +128,4 @@ impl<W: Write + Send> RowWriter<W> {
         out.flush()?;
         Ok(out)
     }
-}
-
-/// Whether rows have all columns of a span, so that nobody picked them.
-pub(crate) fn is_whole_row(schema: &Schema) -> bool {
-    schema.fields().len() == spanstore_format::span::schema().fields().len()
-        && schema
-            .column_with_name(spanstore_format::span::schema::REST)
-            .is_some()
 }

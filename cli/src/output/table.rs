@@ -11,19 +11,6 @@ use crate::error::Error;
 use crate::time;
 use crate::tree::shorten;
 
-/// The columns of a table of spans when none were asked for.
-pub const DEFAULT_COLUMNS: &[&str] = &[
-    "start_time",
-    "level",
-    "origin",
-    "status_code",
-    "name",
-    "duration",
-    "service",
-    "trace_id",
-    "span_id",
-];
-
 /// Longest text in a cell, in characters.
 const CELL_WIDTH: usize = 64;
 

@@ -226,13 +226,22 @@ fn parquet_and_arrow_give_the_columns_back() {
 }
 
 #[test]
-fn whole_rows_leave_out_what_only_serves_the_store() {
-    let schema = spanstore_format::span::schema();
-    let writer = RowWriter::new(Format::Csv, schema, Vec::new()).unwrap();
-    let header = String::from_utf8(writer.finish().unwrap()).unwrap();
-    let names: Vec<_> = header.trim_end().split(',').collect();
-    assert!(names.contains(&"duration_ns") && names.contains(&"attributes"));
-    assert!(!names.contains(&"rest") && !names.contains(&"trace_start"));
+fn rows_leave_out_what_only_serves_the_store() {
+    let empty = RecordBatch::new_empty(spanstore_format::span::schema());
+    for format in [Format::Table, Format::Csv] {
+        let columns = span_columns(format);
+        let batch = pick(&empty, &columns).unwrap();
+        assert_eq!(batch.num_columns(), columns.len());
+        assert!(!columns.contains(&"rest") && !columns.contains(&"trace_start"));
+        assert!(!columns.contains(&"team_id"));
+    }
+    assert!(span_columns(Format::Json).contains(&"attributes"));
+    assert!(pick(&empty, &["no such column"]).is_err());
+    // Asked for by name, `rest` is still nothing to read.
+    assert_eq!(
+        text(Format::Csv, &[pick(&empty, &["name", "rest"]).unwrap()]),
+        "name\n"
+    );
 }
 
 #[test]
