@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
 /// time and memory than in a service.
 fn store_options(create: bool) -> StoreOptions {
     let query_limits = QueryLimits {
-        time: Duration::from_secs(3_600),
+        time: Duration::from_hours(1),
         memory_bytes: 1 << 30,
     };
     StoreOptions {

@@ -16,6 +16,7 @@ mod catalog;
 mod chance;
 mod code;
 mod document;
+mod platform;
 mod request;
 mod trace;
 mod visitor;

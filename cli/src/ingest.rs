@@ -6,7 +6,7 @@
 mod chunks;
 mod protobuf;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -80,7 +80,7 @@ pub fn total_bytes(files: &[PathBuf]) -> Option<u64> {
         .map(|file| {
             file.metadata()
                 .ok()
-                .filter(|metadata| metadata.is_file())
+                .filter(Metadata::is_file)
                 .map(|it| it.len())
         })
         .sum()

@@ -15,7 +15,7 @@ mod rows;
 mod table;
 
 pub use columns::{pick, span_columns};
-pub use json::objects;
+pub use json::JsonRows;
 pub use report::Report;
 pub use rows::RowWriter;
 

@@ -1,4 +1,9 @@
 //! The binary, from the outside.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by a panic"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! `trace`: one trace as a tree, as JSON or as OTLP.
 
-use serde_json::{Map, Value, json};
 use spanstore::{SpanRow, Spans, TraceId};
 use spanstore_format::otlp;
 use spanstore_format::span::Origin;
@@ -8,7 +7,7 @@ use spanstore_format::span::Origin;
 use super::{Context, Out};
 use crate::arguments::{Format, TraceArguments};
 use crate::error::Error;
-use crate::output::{objects, pick, span_columns};
+use crate::output::{JsonRows, pick, span_columns};
 use crate::time;
 use crate::tree::{TreeSpan, render};
 
@@ -16,14 +15,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TraceArguments) -> Resu
     let trace_id = arguments.trace_id;
     let spans = context.team.trace(trace_id)?;
     match context.format {
-        Format::Json => {
-            let spans = json_spans(&spans)?;
-            writeln!(
-                context.out,
-                "{}",
-                json!({ "trace_id": trace_id.to_string(), "spans": spans })
-            )?;
-        }
+        Format::Json => write_json(trace_id, &spans, context.out)?,
         Format::OtlpJson => {
             writeln!(context.out, "{}", otlp::json::encode(&spans.to_otlp()?))?;
         }
@@ -33,14 +25,18 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TraceArguments) -> Resu
     Ok(())
 }
 
-fn json_spans(spans: &Spans) -> Result<Vec<Map<String, Value>>, Error> {
-    let mut all = Vec::with_capacity(spans.len());
-    for batch in spans.batches() {
-        for object in objects(&pick(batch, &span_columns(Format::Json))?)? {
-            all.push(object?);
+/// Writes one object with all spans.
+fn write_json(trace_id: TraceId, spans: &Spans, mut out: Out<'_>) -> Result<(), Error> {
+    write!(out, "{{\"trace_id\":\"{trace_id}\",\"spans\":[")?;
+    let columns = span_columns(Format::Json);
+    for (position, batch) in spans.batches().iter().enumerate() {
+        if position > 0 {
+            write!(out, ",")?;
         }
+        JsonRows::new(&pick(batch, &columns)?)?.write(",", &mut out)?;
     }
-    Ok(all)
+    writeln!(out, "]}}")?;
+    Ok(())
 }
 
 /// Draws a trace below a line about it.

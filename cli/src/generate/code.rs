@@ -6,7 +6,7 @@ use spanstore_format::otlp::SpanKind;
 use super::attribute::{boolean, double, integer, text};
 use super::catalog::{Call, Route, Serving, Statement, Step};
 use super::chance::Chance;
-use super::trace::{Failure, Kind, Place, Source, Trace};
+use super::trace::{Failure, Header, Place, Source, Trace};
 
 const FRAMEWORK: &str = "next.js";
 const FETCH: &str = "@vercel/otel/fetch";
@@ -24,13 +24,13 @@ pub(crate) fn middleware(
     path: &str,
 ) {
     let name = format!("middleware {} {path}", route.method);
-    let kind = Kind {
+    let header = Header {
         source,
         scope: FRAMEWORK,
         name: &name,
         kind: SpanKind::Internal,
     };
-    let place = trace.begin(chance, kind, Some(parent), start + (end - start) / 10);
+    let place = trace.begin(chance, header, Some(parent), start + (end - start) / 10);
     trace.add(
         place,
         [
@@ -52,13 +52,13 @@ pub(crate) fn analytics(
     parent: Place,
     (start, end): (u64, u64),
 ) {
-    let kind = Kind {
+    let header = Header {
         source,
         scope: "analytics",
         name: "analytics.flush",
         kind: SpanKind::Producer,
     };
-    let place = trace.begin(chance, kind, Some(parent), start + (end - start) / 20);
+    let place = trace.begin(chance, header, Some(parent), start + (end - start) / 20);
     trace.add(
         place,
         [
@@ -100,17 +100,17 @@ impl Work<'_> {
         } = *self.route;
         let name = format!("{method} {template}");
         let (handler, mut now) = if python {
-            let kind = self.kind(
+            let header = self.header(
                 "opentelemetry.instrumentation.asgi",
                 &name,
                 SpanKind::Server,
             );
-            let handler = trace.begin(chance, kind, Some(parent), start);
+            let handler = trace.begin(chance, header, Some(parent), start);
             trace.add(handler, [text("asgi.event.type", "http.request")]);
             (handler, start + 150 * MICROSECOND)
         } else {
-            let kind = self.kind(FRAMEWORK, &name, SpanKind::Server);
-            let handler = trace.begin(chance, kind, Some(parent), start);
+            let header = self.header(FRAMEWORK, &name, SpanKind::Server);
+            let handler = trace.begin(chance, header, Some(parent), start);
             trace.add(
                 handler,
                 [
@@ -158,8 +158,8 @@ impl Work<'_> {
                     "AppRouteRouteHandlers.runHandler",
                 )
             };
-            let kind = self.kind(FRAMEWORK, &name, SpanKind::Internal);
-            let place = trace.begin(chance, kind, Some(handler), now);
+            let header = self.header(FRAMEWORK, &name, SpanKind::Internal);
+            let place = trace.begin(chance, header, Some(handler), now);
             trace.add(
                 place,
                 [
@@ -219,8 +219,8 @@ impl Work<'_> {
         now + 120 * MICROSECOND
     }
 
-    fn kind<'a>(&self, scope: &'static str, name: &'a str, kind: SpanKind) -> Kind<'a> {
-        Kind {
+    fn header<'a>(&self, scope: &'static str, name: &'a str, kind: SpanKind) -> Header<'a> {
+        Header {
             source: self.source,
             scope,
             name,
@@ -238,8 +238,8 @@ impl Work<'_> {
         span_type: &str,
         (parent, start, typical_micros): (Place, u64, u64),
     ) -> u64 {
-        let kind = self.kind(FRAMEWORK, name, SpanKind::Internal);
-        let place = trace.begin(chance, kind, Some(parent), start);
+        let header = self.header(FRAMEWORK, name, SpanKind::Internal);
+        let place = trace.begin(chance, header, Some(parent), start);
         trace.add(
             place,
             [
@@ -264,8 +264,8 @@ impl Work<'_> {
         parent: Place,
         start: u64,
     ) -> u64 {
-        let kind = self.kind(step.scope, step.name, SpanKind::Internal);
-        let place = trace.begin(chance, kind, Some(parent), start);
+        let header = self.header(step.scope, step.name, SpanKind::Internal);
+        let place = trace.begin(chance, header, Some(parent), start);
         trace.add(
             place,
             [
@@ -332,8 +332,8 @@ impl Work<'_> {
         start: u64,
     ) -> u64 {
         let name = format!("{} {}", statement.operation, statement.collection);
-        let kind = self.kind(DATABASE, &name, SpanKind::Client);
-        let place = trace.begin(chance, kind, Some(parent), start);
+        let header = self.header(DATABASE, &name, SpanKind::Client);
+        let place = trace.begin(chance, header, Some(parent), start);
         trace.add(
             place,
             [
@@ -380,8 +380,8 @@ impl Work<'_> {
         } = *call;
         let url = format!("https://{host}{path}");
         let name = format!("fetch {method} {url}");
-        let kind = self.kind(FETCH, &name, SpanKind::Client);
-        let place = trace.begin(chance, kind, Some(parent), start);
+        let header = self.header(FETCH, &name, SpanKind::Client);
+        let place = trace.begin(chance, header, Some(parent), start);
         let duration = chance.duration(typical_micros);
         let status_code = if failure.is_some() { 503 } else { 200 };
         // The path of the request that the function answers is not this one's.

@@ -41,9 +41,9 @@ pub(crate) struct Sent {
     pub(crate) span: Span,
 }
 
-/// What a new span is.
+/// What stands at the head of a new span.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind<'a> {
+pub(crate) struct Header<'a> {
     pub(crate) source: Source,
     pub(crate) scope: &'static str,
     pub(crate) name: &'a str,
@@ -68,7 +68,7 @@ impl Trace {
     pub(crate) fn begin(
         &mut self,
         chance: &mut Chance,
-        kind: Kind<'_>,
+        header: Header<'_>,
         parent: Option<Place>,
         start: u64,
     ) -> Place {
@@ -79,16 +79,16 @@ impl Trace {
         let mut attributes = Vec::with_capacity(16);
         attributes.extend_from_slice(&self.common);
         self.spans.push(Sent {
-            source: kind.source,
-            scope: kind.scope,
+            source: header.source,
+            scope: header.scope,
             span: Span {
                 trace_id: self.id.clone(),
                 span_id: chance.span_id(),
                 parent_span_id,
                 // Sampled.
                 flags: 1,
-                name: kind.name.to_owned(),
-                kind: kind.kind.into(),
+                name: header.name.to_owned(),
+                kind: header.kind.into(),
                 start_time_unix_nano: start,
                 end_time_unix_nano: start,
                 attributes,

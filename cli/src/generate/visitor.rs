@@ -76,7 +76,9 @@ impl Visitor {
             .get(person % 3)
             .copied();
         let client_address = match network {
-            Some(network) if person % 5 != 0 => format!("{network}.{}", person / 3 % 250 + 1),
+            Some(network) if !person.is_multiple_of(5) => {
+                format!("{network}.{}", person / 3 % 250 + 1)
+            }
             _ => format!("2001:db8:{:x}::{:x}", person % 97, person + 1),
         };
         Self {

@@ -1,5 +1,7 @@
 //! Which columns of a span are shown when none were asked for.
 
+use std::sync::LazyLock;
+
 use arrow::array::RecordBatch;
 use spanstore_format::span::schema::{REST, TEAM_ID, TRACE_START, schema};
 
@@ -19,20 +21,22 @@ const TABLE_COLUMNS: &[&str] = &[
     "span_id",
 ];
 
+/// All columns but those that only serve the store.
+static COLUMNS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let schema = schema();
+    let names = schema.fields().iter().map(|field| field.name().clone());
+    names
+        .filter(|name| ![TEAM_ID, TRACE_START, REST].contains(&name.as_str()))
+        .collect()
+});
+
 /// The columns of a span in a format: a few in a table, else all but those
 /// that only serve the store.
 pub fn span_columns(format: Format) -> Vec<&'static str> {
     if format == Format::Table {
         return TABLE_COLUMNS.to_vec();
     }
-    static ALL: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
-        let schema = schema();
-        let names = schema.fields().iter().map(|field| field.name().clone());
-        names
-            .filter(|name| ![TEAM_ID, TRACE_START, REST].contains(&name.as_str()))
-            .collect()
-    });
-    ALL.iter().map(String::as_str).collect()
+    COLUMNS.iter().map(String::as_str).collect()
 }
 
 /// The columns of these names, in their order.

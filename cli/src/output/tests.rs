@@ -213,13 +213,13 @@ fn an_empty_result_still_has_its_columns() {
 #[test]
 fn parquet_and_arrow_give_the_columns_back() {
     let batch = batch();
-    let parquet = written(Format::Parquet, &[batch.clone()]);
+    let parquet = written(Format::Parquet, std::slice::from_ref(&batch));
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(prost::bytes::Bytes::from(parquet))
         .unwrap()
         .build()
         .unwrap();
     assert_eq!(reader.next().unwrap().unwrap().columns(), batch.columns());
-    let arrow = written(Format::Arrow, &[batch.clone()]);
+    let arrow = written(Format::Arrow, std::slice::from_ref(&batch));
     let mut reader = StreamReader::try_new(arrow.as_slice(), None).unwrap();
     assert_eq!(reader.next().unwrap().unwrap(), batch);
     assert!(reader.next().is_none());
