@@ -51,7 +51,10 @@ pub(crate) fn check(
     disk: &Arc<dyn Disk>,
     root: &Path,
 ) -> Result<CheckReport, Error> {
-    let mut report = CheckReport { hot_rows: shared.view.hot_rows(), ..CheckReport::default() };
+    let mut report = CheckReport {
+        hot_rows: shared.view.hot_rows(),
+        ..CheckReport::default()
+    };
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
     // Read before the segments: what is sealed meanwhile is in neither.
     let counters = shared.catalog.sealed_counts()?;
@@ -61,7 +64,10 @@ pub(crate) fn check(
         report.bytes += summary.bytes;
         // Opened anew: a segment that readers have open has its blocks verified.
         let segment = Segment::new(disk, root, summary);
-        let damage = |error: &FormatError| Damage { file: segment.file(), detail: error.to_string() };
+        let damage = |error: &FormatError| Damage {
+            file: segment.file(),
+            detail: error.to_string(),
+        };
         match segment.reader() {
             Ok(reader) => {
                 report.damage.extend(reader.verify().iter().map(damage));
@@ -71,7 +77,10 @@ pub(crate) fn check(
                 }
             }
             Err(error) => {
-                report.damage.push(Damage { file: segment.file(), detail: error.to_string() });
+                report.damage.push(Damage {
+                    file: segment.file(),
+                    detail: error.to_string(),
+                });
             }
         }
     }
@@ -114,9 +123,12 @@ fn check_rows(
             };
             let ids = OrderColumns::of(&batch)?;
             let spans = SpanColumns::of(&batch)?;
-            let teams = batch.column_by_name(TEAM_ID).and_then(|column| column.as_string_view_opt());
-            let sessions =
-                batch.column_by_name(SESSION_ID).and_then(|column| column.as_string_view_opt());
+            let teams = batch
+                .column_by_name(TEAM_ID)
+                .and_then(|column| column.as_string_view_opt());
+            let sessions = batch
+                .column_by_name(SESSION_ID)
+                .and_then(|column| column.as_string_view_opt());
             let mut last_trace = None;
             let mut last_session = None;
             for row in 0..batch.num_rows() {
@@ -142,7 +154,10 @@ fn check_rows(
                         let rows = reader.session(&partition, session)?.unwrap_or_default();
                         last_session = Some((key, rows));
                     }
-                    if last_session.as_ref().is_some_and(|(_, rows)| !rows.contains(number)) {
+                    if last_session
+                        .as_ref()
+                        .is_some_and(|(_, rows)| !rows.contains(number))
+                    {
                         return Err(wrong(number, "a row that the session index finds"));
                     }
                 }
@@ -152,7 +167,12 @@ fn check_rows(
         let found = u64::from(next - partition.rows.start);
         if found != expected {
             let expected = format!("{expected} rows of {}", partition.team);
-            return Err(FormatError::malformed("rows", u64::from(next), expected, found.to_string()));
+            return Err(FormatError::malformed(
+                "rows",
+                u64::from(next),
+                expected,
+                found.to_string(),
+            ));
         }
         let key = (reader.summary().month, partition.team.as_str().to_owned());
         *counted.entry(key).or_default() += found;

@@ -104,12 +104,19 @@ pub enum Error {
 impl Error {
     /// Damage in a file.
     pub(crate) fn corrupt(file: impl Into<String>, source: FormatError) -> Self {
-        Self::Corrupt { file: file.into(), source }
+        Self::Corrupt {
+            file: file.into(),
+            source,
+        }
     }
 
     /// A failed operation on a file.
     pub(crate) fn io(operation: &'static str, path: &std::path::Path, source: io::Error) -> Self {
-        Self::Io { operation, path: path.display().to_string(), source: Arc::new(source) }
+        Self::Io {
+            operation,
+            path: path.display().to_string(),
+            source: Arc::new(source),
+        }
     }
 }
 
@@ -139,9 +146,9 @@ impl From<datafusion::error::DataFusionError> for Error {
         match error {
             datafusion::error::DataFusionError::External(inner) => match inner.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(inner) => {
-                    Self::Query(Arc::new(datafusion::error::DataFusionError::External(inner)))
-                }
+                Err(inner) => Self::Query(Arc::new(datafusion::error::DataFusionError::External(
+                    inner,
+                ))),
             },
             other => Self::Query(Arc::new(other)),
         }

@@ -78,12 +78,16 @@ impl HotBuffer {
 
     /// The batches of a team that hold rows of a trace.
     pub(crate) fn trace(&self, team: &TeamId, trace: [u8; 16]) -> Vec<Arc<HotBatch>> {
-        self.teams.get(team).map_or(Vec::new(), |hot| hot.pick(hot.traces.get(&trace)))
+        self.teams
+            .get(team)
+            .map_or(Vec::new(), |hot| hot.pick(hot.traces.get(&trace)))
     }
 
     /// The batches of a team that may hold rows of a session.
     pub(crate) fn session(&self, team: &TeamId, session: &Key) -> Vec<Arc<HotBatch>> {
-        self.teams.get(team).map_or(Vec::new(), |hot| hot.pick(hot.sessions.get(session)))
+        self.teams
+            .get(team)
+            .map_or(Vec::new(), |hot| hot.pick(hot.sessions.get(session)))
     }
 
     /// The rows of each partition, by month and then by team: what a seal writes.
@@ -91,7 +95,10 @@ impl HotBuffer {
         let mut partitions: HashMap<(Month, &TeamId), Vec<RecordBatch>> = HashMap::new();
         for (team, hot) in &self.teams {
             for batch in &hot.batches {
-                partitions.entry((batch.month, team)).or_default().push(batch.rows.clone());
+                partitions
+                    .entry((batch.month, team))
+                    .or_default()
+                    .push(batch.rows.clone());
             }
         }
         let mut partitions: Vec<_> = partitions.into_iter().collect();
@@ -103,6 +110,8 @@ impl HotBuffer {
 impl HotTeam {
     fn pick(&self, places: Option<&Vec<u32>>) -> Vec<Arc<HotBatch>> {
         let places = places.into_iter().flatten();
-        places.filter_map(|place| self.batches.get(*place as usize).cloned()).collect()
+        places
+            .filter_map(|place| self.batches.get(*place as usize).cloned())
+            .collect()
     }
 }

@@ -54,7 +54,11 @@ pub struct PlanLimits {
 
 impl Default for PlanLimits {
     fn default() -> Self {
-        Self { hobby: 1_000_000, pro: 1_000_000, enterprise: 1_000_000 }
+        Self {
+            hobby: 1_000_000,
+            pro: 1_000_000,
+            enterprise: 1_000_000,
+        }
     }
 }
 
@@ -132,7 +136,10 @@ pub struct QueryLimits {
 
 impl Default for QueryLimits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(10), memory_bytes: 256 << 20 }
+        Self {
+            time: Duration::from_secs(10),
+            memory_bytes: 256 << 20,
+        }
     }
 }
 

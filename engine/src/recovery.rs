@@ -42,7 +42,8 @@ pub(crate) fn recover(
 ) -> Result<Recovery, Error> {
     if options.create {
         let segments = segment::directory(root);
-        disk.create_dir_all(&segments).map_err(|error| Error::io("create", &segments, error))?;
+        disk.create_dir_all(&segments)
+            .map_err(|error| Error::io("create", &segments, error))?;
     }
     let catalog = Catalog::open(disk, root, options.create)?;
     let summaries = catalog.segments()?;
@@ -59,11 +60,28 @@ pub(crate) fn recover(
     let mut receipts = Receipts::new();
     let mut replay = |sequence: u64, payload: &[u8]| {
         let payload = Bytes::copy_from_slice(payload);
-        replay_record(&shared, &mut admission, &mut receipts, seed, sequence, payload)
+        replay_record(
+            &shared,
+            &mut admission,
+            &mut receipts,
+            seed,
+            sequence,
+            payload,
+        )
     };
-    let (log, recovered) =
-        Log::open(Arc::clone(disk), &root.join("log"), first_unsealed, &mut replay)?;
-    Ok(Recovery { shared, log, admission, receipts, recovered })
+    let (log, recovered) = Log::open(
+        Arc::clone(disk),
+        &root.join("log"),
+        first_unsealed,
+        &mut replay,
+    )?;
+    Ok(Recovery {
+        shared,
+        log,
+        admission,
+        receipts,
+        recovered,
+    })
 }
 
 fn replay_record(
@@ -83,7 +101,11 @@ fn replay_record(
         let (month, identities) = (part.month, part.identities.clone());
         let (admitted, batch) = replayed(part, &record.left_out).map_err(corrupt)?;
         let identities = identities.into_iter().zip(&admitted);
-        admission.replay(identities.filter(|(_, admitted)| **admitted).map(|(one, _)| one));
+        admission.replay(
+            identities
+                .filter(|(_, admitted)| **admitted)
+                .map(|(one, _)| one),
+        );
         shared.replay(month, &team, batch.rows.num_rows() as u64)?;
         if batch.rows.num_rows() > 0 {
             shared.view.publish([(team.clone(), batch)]);
@@ -98,11 +120,20 @@ fn replay_record(
 
 /// Removes files among the segments that the catalog does not know: what a
 /// crash left of a seal.
-fn remove_strays(disk: &Arc<dyn Disk>, root: &Path, segments: &[Arc<Segment>]) -> Result<(), Error> {
-    let known: HashSet<_> =
-        segments.iter().map(|one| segment::path(root, one.summary())).collect();
+fn remove_strays(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    segments: &[Arc<Segment>],
+) -> Result<(), Error> {
+    let known: HashSet<_> = segments
+        .iter()
+        .map(|one| segment::path(root, one.summary()))
+        .collect();
     let directory = segment::directory(root);
-    let list = |path: &Path| disk.list(path).map_err(|error| Error::io("list", path, error));
+    let list = |path: &Path| {
+        disk.list(path)
+            .map_err(|error| Error::io("list", path, error))
+    };
     for month in list(&directory)? {
         if month.kind != EntryKind::Directory {
             continue;
@@ -114,12 +145,14 @@ fn remove_strays(disk: &Arc<dyn Disk>, root: &Path, segments: &[Arc<Segment>]) -
             let is_ours = file.name.ends_with(".parquet") || file.name.ends_with(".unfinished");
             if file.kind == EntryKind::File && is_ours && !known.contains(&path) {
                 tracing::info!(file = %path.display(), "removing what a crash left of a seal");
-                disk.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+                disk.remove_file(&path)
+                    .map_err(|error| Error::io("remove", &path, error))?;
                 is_changed = true;
             }
         }
         if is_changed {
-            disk.sync_dir(&month).map_err(|error| Error::io("sync", &month, error))?;
+            disk.sync_dir(&month)
+                .map_err(|error| Error::io("sync", &month, error))?;
         }
     }
     Ok(())

@@ -84,7 +84,9 @@ impl Sealer {
             self.seal_unfinished(&mut report)?;
         }
         let (reply, answer) = bounded(1);
-        self.writer.send(Control::BeginSeal(reply)).map_err(|_| Error::Closed)?;
+        self.writer
+            .send(Control::BeginSeal(reply))
+            .map_err(|_| Error::Closed)?;
         self.unfinished = answer.recv().map_err(|_| Error::Closed)??;
         if self.unfinished.is_some() {
             self.seal_unfinished(&mut report)?;
@@ -93,30 +95,37 @@ impl Sealer {
     }
 
     fn seal_unfinished(&mut self, report: &mut SealReport) -> Result<(), Error> {
-        let Some(job) = &self.unfinished else { return Ok(()) };
+        let Some(job) = &self.unfinished else {
+            return Ok(());
+        };
         let next = self.shared.catalog.next_segment()?;
         let summaries = write_segments(&self.disk, &self.root, &job.rows, next)?;
         let rows = count_rows(&job.rows);
-        let commit =
-            SealCommit { segments: &summaries, rows: &rows, first_unsealed: job.first_unsealed };
+        let commit = SealCommit {
+            segments: &summaries,
+            rows: &rows,
+            first_unsealed: job.first_unsealed,
+        };
         if let Err(error) = self.shared.catalog.commit_seal(&commit) {
             // Whether the transaction is on disk is not known; opening tells.
             self.shared.poison(&error.to_string());
             return Err(error);
         }
-        let opened = summaries.iter().map(|summary| {
-            Arc::new(Segment::new(&self.disk, &self.root, summary.clone()))
-        });
+        let opened = summaries
+            .iter()
+            .map(|summary| Arc::new(Segment::new(&self.disk, &self.root, summary.clone())));
         self.shared.view.end_seal(opened.collect::<Vec<_>>());
         // A writer that has ended needs no word.
         drop(self.writer.send(Control::EndSeal(job.first_unsealed)));
-        report.segments.extend(summaries.iter().map(|summary| SealedSegment {
-            id: summary.id,
-            month: summary.month,
-            rows: u64::from(summary.rows),
-            bytes: summary.bytes,
-            teams: u64::from(summary.partitions),
-        }));
+        report
+            .segments
+            .extend(summaries.iter().map(|summary| SealedSegment {
+                id: summary.id,
+                month: summary.month,
+                rows: u64::from(summary.rows),
+                bytes: summary.bytes,
+                teams: u64::from(summary.partitions),
+            }));
         self.unfinished = None;
         Ok(())
     }
@@ -142,10 +151,16 @@ fn write_segments(
 ) -> Result<Vec<SegmentSummary>, Error> {
     let mut summaries = Vec::new();
     let mut id = first;
-    for partitions in rows.partitions().chunk_by(|((one, _), _), ((next, _), _)| one == next) {
-        let Some(((month, _), _)) = partitions.first() else { continue };
+    for partitions in rows
+        .partitions()
+        .chunk_by(|((one, _), _), ((next, _), _)| one == next)
+    {
+        let Some(((month, _), _)) = partitions.first() else {
+            continue;
+        };
         let directory = segment::directory(root).join(month.to_string());
-        disk.create_dir_all(&directory).map_err(|error| Error::io("create", &directory, error))?;
+        disk.create_dir_all(&directory)
+            .map_err(|error| Error::io("create", &directory, error))?;
         let unfinished = directory.join(format!("{id}.parquet.unfinished"));
         let written = write_segment(disk, &unfinished, id, *month, partitions);
         let summary = match written {
@@ -157,8 +172,10 @@ fn write_segments(
             }
         };
         let path = segment::path(root, &summary);
-        disk.rename(&unfinished, &path).map_err(|error| Error::io("rename", &path, error))?;
-        disk.sync_dir(&directory).map_err(|error| Error::io("sync", &directory, error))?;
+        disk.rename(&unfinished, &path)
+            .map_err(|error| Error::io("rename", &path, error))?;
+        disk.sync_dir(&directory)
+            .map_err(|error| Error::io("sync", &directory, error))?;
         summaries.push(summary);
         id = SegmentId(id.0 + 1);
     }
@@ -181,8 +198,9 @@ fn write_segment(
         }
         _ => {}
     }
-    let file =
-        disk.open(path, OpenMode::CreateNew).map_err(|error| Error::io("create", path, error))?;
+    let file = disk
+        .open(path, OpenMode::CreateNew)
+        .map_err(|error| Error::io("create", path, error))?;
     let failed = |error: SegmentWriteError| match error {
         SegmentWriteError::Io(error) => Error::io("write", path, error),
         SegmentWriteError::Rows(error) => Error::corrupt(path.display().to_string(), error),
@@ -193,12 +211,15 @@ fn write_segment(
         writer.write_partition(team, batches).map_err(failed)?;
     }
     let (out, summary) = writer.finish().map_err(failed)?;
-    let (file, bytes) = out.finish().map_err(|error| Error::io("write", path, error))?;
+    let (file, bytes) = out
+        .finish()
+        .map_err(|error| Error::io("write", path, error))?;
     if bytes != summary.bytes {
         let expected = format!("{} bytes", summary.bytes);
         let error = FormatError::malformed("segment", bytes, expected, format!("{bytes} bytes"));
         return Err(Error::corrupt(path.display().to_string(), error));
     }
-    file.sync_data().map_err(|error| Error::io("sync", path, error))?;
+    file.sync_data()
+        .map_err(|error| Error::io("sync", path, error))?;
     Ok(summary)
 }

@@ -28,7 +28,12 @@ impl Segment {
     /// The segment of a summary, not opened yet.
     pub(crate) fn new(disk: &Arc<dyn Disk>, root: &Path, summary: SegmentSummary) -> Self {
         let path = path(root, &summary);
-        Self { summary, path, disk: Arc::clone(disk), reader: std::sync::OnceLock::new() }
+        Self {
+            summary,
+            path,
+            disk: Arc::clone(disk),
+            reader: std::sync::OnceLock::new(),
+        }
     }
 
     /// What the catalog keeps of it.
@@ -46,9 +51,12 @@ impl Segment {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let file = self.disk.map(&self.path).map_err(|error| Error::io("map", &self.path, error))?;
-        let reader = SegmentReader::open(file, self.summary.clone())
-            .map_err(|error| self.corrupt(error))?;
+        let file = self
+            .disk
+            .map(&self.path)
+            .map_err(|error| Error::io("map", &self.path, error))?;
+        let reader =
+            SegmentReader::open(file, self.summary.clone()).map_err(|error| self.corrupt(error))?;
         Ok(self.reader.get_or_init(|| Arc::new(reader)))
     }
 
@@ -60,5 +68,7 @@ impl Segment {
 
 /// Where the file of a segment lies.
 pub(crate) fn path(root: &Path, summary: &SegmentSummary) -> PathBuf {
-    directory(root).join(summary.month.to_string()).join(format!("{}.parquet", summary.id))
+    directory(root)
+        .join(summary.month.to_string())
+        .join(format!("{}.parquet", summary.id))
 }

@@ -62,7 +62,12 @@ pub struct SpanRow {
 impl Spans {
     /// Spans as they were read.
     pub(crate) fn new(batches: Vec<RecordBatch>) -> Self {
-        Self { batches: batches.into_iter().filter(|batch| batch.num_rows() > 0).collect() }
+        Self {
+            batches: batches
+                .into_iter()
+                .filter(|batch| batch.num_rows() > 0)
+                .collect(),
+        }
     }
 
     /// The same spans by start, then by span id.
@@ -75,12 +80,17 @@ impl Spans {
         let keys: Vec<SortColumn> = [START_TIME, SPAN_ID]
             .into_iter()
             .filter_map(|name| all.column_by_name(name))
-            .map(|values| SortColumn { values: Arc::clone(values), options: None })
+            .map(|values| SortColumn {
+                values: Arc::clone(values),
+                options: None,
+            })
             .collect();
         let sorted = lexsort_to_indices(&keys, None)
             .and_then(|places| take_record_batch(&all, &places))
             .map_err(|error| columns_error("spans", &error))?;
-        Ok(Self { batches: vec![sorted] })
+        Ok(Self {
+            batches: vec![sorted],
+        })
     }
 
     /// The spans as columns, see [`spanstore_format::span::schema`].
@@ -126,7 +136,9 @@ impl Spans {
         for batch in &self.batches {
             let columns = SpanColumns::of(batch).map_err(|error| Error::corrupt("spans", error))?;
             for row in 0..batch.num_rows() {
-                let otlp = columns.span(row).map_err(|error| Error::corrupt("spans", error))?;
+                let otlp = columns
+                    .span(row)
+                    .map_err(|error| Error::corrupt("spans", error))?;
                 rows.push(typed_row(batch, row, otlp)?);
             }
         }

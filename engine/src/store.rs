@@ -84,8 +84,13 @@ impl Store {
         let seed = random_seed();
         #[cfg(feature = "query")]
         let queries = crate::query::Engine::new(&options.query_limits)?;
-        let Recovery { shared, log, admission, receipts, recovered } =
-            recover(&disk, &root, options, seed)?;
+        let Recovery {
+            shared,
+            log,
+            admission,
+            receipts,
+            recovered,
+        } = recover(&disk, &root, options, seed)?;
         let shared = Arc::new(shared);
         let (jobs, job_queue) = bounded(shared.options.queue_batches.max(1));
         let (control, control_queue) = unbounded();
@@ -122,7 +127,10 @@ impl Store {
 
     /// A team's handle. Teams need no making: one without spans has none.
     pub fn team(&self, id: &TeamId) -> Team {
-        Team { store: Arc::clone(&self.0), id: id.clone() }
+        Team {
+            store: Arc::clone(&self.0),
+            id: id.clone(),
+        }
     }
 
     /// What opening found in the log.
@@ -139,7 +147,10 @@ impl Store {
     /// [`Error::Poisoned`] and [`Error::Closed`].
     pub fn seal(&self) -> Result<SealReport, Error> {
         let (reply, answer) = bounded(1);
-        self.0.seals.send(Request::Now(reply)).map_err(|_| Error::Closed)?;
+        self.0
+            .seals
+            .send(Request::Now(reply))
+            .map_err(|_| Error::Closed)?;
         answer.recv().map_err(|_| Error::Closed)?
     }
 
@@ -150,7 +161,10 @@ impl Store {
     /// [`Error::Poisoned`] when the sync failed, [`Error::Closed`].
     pub fn flush(&self) -> Result<(), Error> {
         let (reply, answer) = bounded(1);
-        self.0.control.send(Control::Flush(reply)).map_err(|_| Error::Closed)?;
+        self.0
+            .control
+            .send(Control::Flush(reply))
+            .map_err(|_| Error::Closed)?;
         answer.recv().map_err(|_| Error::Closed)?
     }
 
@@ -183,8 +197,17 @@ impl Inner {
 
     /// Ends both threads; the sealer first, as it talks to the writer.
     fn stop(&self) {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(
+            self.jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(threads) = threads else { return };
         drop(self.seals.send(Request::Stop));
         if threads.sealer.join().is_err() {

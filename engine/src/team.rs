@@ -58,10 +58,13 @@ impl Team {
     pub fn try_append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
         let (reply, answer) = bounded(1);
         let job = self.prepare(batch.into(), Reply::Blocking(reply))?;
-        self.store.jobs()?.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Busy,
-            TrySendError::Disconnected(_) => Error::Closed,
-        })?;
+        self.store
+            .jobs()?
+            .try_send(job)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Error::Busy,
+                TrySendError::Disconnected(_) => Error::Closed,
+            })?;
         answer.recv().map_err(|_| Error::Closed)?
     }
 
@@ -93,9 +96,17 @@ impl Team {
         let limits = &store.shared.options.limits;
         let too_large = |what, limit: usize, found: usize| {
             let (limit, found) = (limit as u64, found as u64);
-            if found > limit { Err(Error::TooLarge { what, limit, found }) } else { Ok(()) }
+            if found > limit {
+                Err(Error::TooLarge { what, limit, found })
+            } else {
+                Ok(())
+            }
         };
-        too_large("spans of a batch", limits.batch_spans, span_count(&batch.request))?;
+        too_large(
+            "spans of a batch",
+            limits.batch_spans,
+            span_count(&batch.request),
+        )?;
         let window = if batch.is_any_time {
             Window::ALL
         } else {
@@ -104,9 +115,18 @@ impl Team {
         let checks = Some(Checks { limits, window });
         let prepared = prepare(&self.id, &batch.request, checks, store.seed)
             .map_err(|error| Error::corrupt("batch", error))?;
-        too_large("bytes of a batch", limits.batch_bytes, prepared.request.len())?;
+        too_large(
+            "bytes of a batch",
+            limits.batch_bytes,
+            prepared.request.len(),
+        )?;
         let idempotency_key = batch.idempotency_key;
-        Ok(Job { team: self.id.clone(), prepared, idempotency_key, reply })
+        Ok(Job {
+            team: self.id.clone(),
+            prepared,
+            idempotency_key,
+            reply,
+        })
     }
 
     /// All spans of a trace, by start; none when there is no such trace.
@@ -140,8 +160,11 @@ impl Team {
     /// [`Error::Corrupt`] when an index is damaged. Damaged rows are an error
     /// of their chunk.
     pub fn export(&self) -> Result<impl Iterator<Item = Result<Spans, Error>> + use<>, Error> {
-        let snapshot =
-            self.store.shared.view.snapshot(|hot| hot.batches(&self.id).to_vec());
+        let snapshot = self
+            .store
+            .shared
+            .view
+            .snapshot(|hot| hot.batches(&self.id).to_vec());
         let parts = plan(&snapshot, &self.id, &Constraints::default())?;
         let columns: Vec<usize> = (0..schema().fields().len()).collect();
         Ok(parts.into_iter().flat_map(move |part| {
@@ -166,7 +189,9 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_quota(&self, limit: Option<u64>) -> Result<(), Error> {
-        self.store.shared.change_settings(&self.id, |settings| settings.limit = limit)
+        self.store
+            .shared
+            .change_settings(&self.id, |settings| settings.limit = limit)
     }
 
     /// Sets the team's plan. Durable when it returns.
@@ -174,6 +199,8 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_plan(&self, plan: Plan) -> Result<(), Error> {
-        self.store.shared.change_settings(&self.id, |settings| settings.plan = plan.number())
+        self.store
+            .shared
+            .change_settings(&self.id, |settings| settings.plan = plan.number())
     }
 }

@@ -33,7 +33,10 @@ pub(crate) struct Snapshot {
 impl View {
     /// A view of sealed rows alone.
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        Self(RwLock::new(State { segments: Arc::new(segments), ..State::default() }))
+        Self(RwLock::new(State {
+            segments: Arc::new(segments),
+            ..State::default()
+        }))
     }
 
     // A panic elsewhere leaves the state whole: each change is one assignment.
@@ -48,9 +51,15 @@ impl View {
     /// A snapshot with the unsealed batches that `pick` chooses.
     pub(crate) fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
         let state = self.read();
-        let mut hot = state.sealing.as_ref().map_or(Vec::new(), |sealing| pick(sealing));
+        let mut hot = state
+            .sealing
+            .as_ref()
+            .map_or(Vec::new(), |sealing| pick(sealing));
         hot.extend(pick(&state.active));
-        Snapshot { segments: Arc::clone(&state.segments), hot }
+        Snapshot {
+            segments: Arc::clone(&state.segments),
+            hot,
+        }
     }
 
     /// Makes rows visible, all at once.
@@ -75,7 +84,11 @@ impl View {
 
     /// Whether a partition has rows since the last seal began.
     pub(crate) fn has_hot_rows(&self, month: Month, team: &TeamId) -> bool {
-        self.read().active.batches(team).iter().any(|batch| batch.month == month)
+        self.read()
+            .active
+            .batches(team)
+            .iter()
+            .any(|batch| batch.month == month)
     }
 
     /// Sets the active rows apart for a seal. The caller has seen to it that

@@ -48,7 +48,12 @@ impl FormatError {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::Malformed { part, offset, expected: expected.into(), found: found.into() }
+        Self::Malformed {
+            part,
+            offset,
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 }
 
@@ -67,6 +72,10 @@ pub struct InvalidId {
 impl InvalidId {
     /// An error that quotes at most 80 characters of `found`.
     pub(crate) fn new(what: &'static str, expected: &'static str, found: &str) -> Self {
-        Self { what, expected, found: found.chars().take(80).collect() }
+        Self {
+            what,
+            expected,
+            found: found.chars().take(80).collect(),
+        }
     }
 }

@@ -27,7 +27,11 @@ impl TeamId {
         if fits && !text.chars().any(char::is_control) {
             Ok(Self(Arc::from(text)))
         } else {
-            Err(InvalidId::new("team id", "1 to 128 bytes without control characters", text))
+            Err(InvalidId::new(
+                "team id",
+                "1 to 128 bytes without control characters",
+                text,
+            ))
         }
     }
 
@@ -146,10 +150,14 @@ impl FromStr for SegmentId {
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 /// The bytes of an even number of hexadecimal digits of either case.

@@ -106,12 +106,23 @@ mod tests {
     fn bounds_and_text() {
         let month: Month = "2026-11".parse().unwrap();
         assert_eq!(month.to_string(), "2026-11");
-        assert_eq!(rfc3339(month.start_nanos()), "2026-11-01T00:00:00.000000000Z");
+        assert_eq!(
+            rfc3339(month.start_nanos()),
+            "2026-11-01T00:00:00.000000000Z"
+        );
         assert_eq!(rfc3339(month.end_nanos()), "2026-12-01T00:00:00.000000000Z");
         assert_eq!(Month::of(month.start_nanos()), month);
         assert_eq!(Month::of(month.end_nanos() - 1), month);
         assert_eq!(Month::of(month.end_nanos()).to_string(), "2026-12");
-        for bad in ["2026-13", "2026-1", "26-11", "2026-00", "1969-12", "2300-01", "2026-11-01"] {
+        for bad in [
+            "2026-13",
+            "2026-1",
+            "26-11",
+            "2026-00",
+            "1969-12",
+            "2300-01",
+            "2026-11-01",
+        ] {
             assert!(bad.parse::<Month>().is_err(), "{bad}");
         }
     }

@@ -16,10 +16,19 @@ fn found(store: &Store) -> (usize, usize, u64) {
 fn rows_are_found_at_once_after_the_seal_and_after_a_reopen() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let receipt = store.team(&team("acme")).append(request((0..100).map(span))).unwrap();
-    assert_eq!((receipt.accepted, receipt.duplicates, receipt.refused.len()), (100, 0, 0));
+    let receipt = store
+        .team(&team("acme"))
+        .append(request((0..100).map(span)))
+        .unwrap();
+    assert_eq!(
+        (receipt.accepted, receipt.duplicates, receipt.refused.len()),
+        (100, 0, 0)
+    );
     assert_eq!(found(&store), (10, 30, 100));
-    let again = store.team(&team("acme")).append(request((0..100).map(span))).unwrap();
+    let again = store
+        .team(&team("acme"))
+        .append(request((0..100).map(span)))
+        .unwrap();
     assert_eq!((again.accepted, again.duplicates), (0, 100));
     drop(store);
 
@@ -36,7 +45,14 @@ fn rows_are_found_at_once_after_the_seal_and_after_a_reopen() {
     let store = open(directory.path());
     assert_eq!(store.recovered().log_records, 0);
     assert_eq!(found(&store), (10, 30, 100));
-    assert_eq!(store.team(&team("other")).trace(TraceId(trace_id(3))).unwrap().len(), 0);
+    assert_eq!(
+        store
+            .team(&team("other"))
+            .trace(TraceId(trace_id(3)))
+            .unwrap()
+            .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -46,7 +62,9 @@ async fn sql_sees_hot_and_sealed_rows() {
     let acme = store.team(&team("acme"));
     acme.append(request((0..100).map(span))).unwrap();
     store.seal().unwrap();
-    acme.append_async(request((100..150).map(span))).await.unwrap();
+    acme.append_async(request((100..150).map(span)))
+        .await
+        .unwrap();
     let batches: Vec<_> = acme
         .sql("select count(*) n, sum(duration) d, max(status_code) c from spans")
         .await
@@ -54,11 +72,26 @@ async fn sql_sees_hot_and_sealed_rows() {
         .try_collect()
         .await
         .unwrap();
-    let line = |place: usize| arrow::util::display::array_value_to_string(batches[0].column(place), 0).unwrap();
+    let line = |place: usize| {
+        arrow::util::display::array_value_to_string(batches[0].column(place), 0).unwrap()
+    };
     let durations: u64 = (0..150).map(|n| n % 100 * 10_000).sum();
-    assert_eq!((line(0), line(1), line(2)), ("150".into(), durations.to_string(), "500".into()));
-    let newest = acme.query().columns(["span_id", "name"]).unwrap().limit(7).collect().await.unwrap();
-    assert_eq!(newest.iter().map(|batch| batch.num_rows()).sum::<usize>(), 7);
+    assert_eq!(
+        (line(0), line(1), line(2)),
+        ("150".into(), durations.to_string(), "500".into())
+    );
+    let newest = acme
+        .query()
+        .columns(["span_id", "name"])
+        .unwrap()
+        .limit(7)
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(
+        newest.iter().map(|batch| batch.num_rows()).sum::<usize>(),
+        7
+    );
     let all = acme.query().oldest_first().collect().await.unwrap();
     assert_eq!(all.iter().map(|batch| batch.num_rows()).sum::<usize>(), 150);
 }

@@ -1,4 +1,10 @@
 //! The store through its public API.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
 
 mod append;
+mod quota;
+mod receipts;

@@ -36,7 +36,11 @@ pub fn trace_id(n: u64) -> [u8; 16] {
 /// start a millisecond apart, an hour before the time of the tests.
 pub fn span(n: u64) -> Span {
     let trace = n / 10;
-    let parent = if n % 10 == 0 { Vec::new() } else { (trace * 10 + 1).to_be_bytes().to_vec() };
+    let parent = if n % 10 == 0 {
+        Vec::new()
+    } else {
+        (trace * 10 + 1).to_be_bytes().to_vec()
+    };
     let start = NOW.cast_unsigned() - 3_600_000_000_000 + n * 1_000_000;
     Span {
         trace_id: trace_id(trace).to_vec(),
@@ -48,9 +52,15 @@ pub fn span(n: u64) -> Span {
         end_time_unix_nano: start + (n % 100) * 10_000,
         attributes: vec![
             text("session.id", &format!("session-{}", trace / 3)),
-            text("http.request.method", if n % 2 == 0 { "GET" } else { "POST" }),
+            text(
+                "http.request.method",
+                if n % 2 == 0 { "GET" } else { "POST" },
+            ),
             text("url.path", &format!("/api/{}", n % 20)),
-            integer("http.response.status_code", if n % 50 == 0 { 500 } else { 200 }),
+            integer(
+                "http.response.status_code",
+                if n % 50 == 0 { 500 } else { 200 },
+            ),
             text("db.system", if n % 3 == 0 { "postgresql" } else { "redis" }),
             integer("items", (n % 13) as i64),
         ],
@@ -60,8 +70,14 @@ pub fn span(n: u64) -> Span {
 
 /// A request with these spans, of one service and one scope.
 pub fn request(spans: impl IntoIterator<Item = Span>) -> ExportTraceServiceRequest {
-    let resource = Resource { attributes: vec![text("service.name", "shop")], ..Resource::default() };
-    let scope = InstrumentationScope { name: "tests".into(), ..InstrumentationScope::default() };
+    let resource = Resource {
+        attributes: vec![text("service.name", "shop")],
+        ..Resource::default()
+    };
+    let scope = InstrumentationScope {
+        name: "tests".into(),
+        ..InstrumentationScope::default()
+    };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
             resource: Some(resource),

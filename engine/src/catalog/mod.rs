@@ -58,16 +58,27 @@ impl Catalog {
     /// Opens the catalog of the store at `root`, or makes it.
     pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
         let path = root.join("catalog.redb");
-        let mode = if create { OpenMode::CreateOrExisting } else { OpenMode::Existing };
+        let mode = if create {
+            OpenMode::CreateOrExisting
+        } else {
+            OpenMode::Existing
+        };
         let file = disk.open(&path, mode).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound { path: root.display().to_string() },
+            std::io::ErrorKind::NotFound => Error::NotFound {
+                path: root.display().to_string(),
+            },
             _ => Error::io("open", &path, error),
         })?;
-        let locked = file.try_lock().map_err(|error| Error::io("lock", &path, error))?;
+        let locked = file
+            .try_lock()
+            .map_err(|error| Error::io("lock", &path, error))?;
         if !locked {
-            return Err(Error::Locked { path: root.display().to_string() });
+            return Err(Error::Locked {
+                path: root.display().to_string(),
+            });
         }
-        disk.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+        disk.sync_dir(root)
+            .map_err(|error| Error::io("sync", root, error))?;
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend::Backend::new(file))?;
@@ -158,7 +169,12 @@ impl Catalog {
             let (key, count) = entry?;
             let (month, team) = key.value();
             let month = Month::from_number(month).ok_or_else(|| {
-                self.corrupt(FormatError::malformed("catalog", 0, "a month", month.to_string()))
+                self.corrupt(FormatError::malformed(
+                    "catalog",
+                    0,
+                    "a month",
+                    month.to_string(),
+                ))
             })?;
             counts.push((month, team.to_owned(), count.value()));
         }
@@ -172,7 +188,10 @@ impl Catalog {
         for entry in table.iter()? {
             let (team, record) = entry?;
             let record = TeamSettings::read(team.value(), record.value());
-            settings.insert(TeamId::new(team.value())?, record.map_err(|error| self.corrupt(error))?);
+            settings.insert(
+                TeamId::new(team.value())?,
+                record.map_err(|error| self.corrupt(error))?,
+            );
         }
         Ok(settings)
     }

@@ -149,7 +149,11 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     /// A writer of an empty file.
     pub(crate) fn new(file: Box<dyn DiskFile>) -> Self {
-        Self { file, written: 0, buffer: Vec::with_capacity(BUFFER_BYTES) }
+        Self {
+            file,
+            written: 0,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+        }
     }
 
     /// The file with everything written, not synced, and its bytes.

@@ -19,7 +19,9 @@ impl Disk for RealDisk {
         if path.is_dir() {
             return Ok(());
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
             self.create_dir_all(parent)?;
         }
@@ -35,9 +37,17 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            let kind = if metadata.is_dir() { EntryKind::Directory } else { EntryKind::File };
+            let kind = if metadata.is_dir() {
+                EntryKind::Directory
+            } else {
+                EntryKind::File
+            };
             let name = entry.file_name().to_string_lossy().into_owned();
-            entries.push(DirEntry { name, kind, bytes: metadata.len() });
+            entries.push(DirEntry {
+                name,
+                kind,
+                bytes: metadata.len(),
+            });
         }
         entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)

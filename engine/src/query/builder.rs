@@ -84,7 +84,9 @@ impl Query {
         let schema = schema();
         let place = |name: &str| match schema.index_of(name) {
             Ok(place) if name != TEAM_ID => Ok(place),
-            _ => Err(Error::UnknownColumn { name: name.chars().take(80).collect() }),
+            _ => Err(Error::UnknownColumn {
+                name: name.chars().take(80).collect(),
+            }),
         };
         self.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
         Ok(self)

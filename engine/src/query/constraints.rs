@@ -1,1 +1,3 @@
-pub(super) fn of(_: &[datafusion::logical_expr::Expr]) -> crate::read::scan::Constraints { Default::default() }
+pub(super) fn of(_: &[datafusion::logical_expr::Expr]) -> crate::read::scan::Constraints {
+    Default::default()
+}

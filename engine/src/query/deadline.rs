@@ -21,7 +21,10 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn after(limit: Duration) -> Self {
-        Self { end: Instant::now() + limit, limit }
+        Self {
+            end: Instant::now() + limit,
+            limit,
+        }
     }
 
     /// Answers the error of a query that took too long.
@@ -29,14 +32,19 @@ impl Deadline {
         if Instant::now() < self.end {
             Ok(())
         } else {
-            Err(Error::TimedOut { limit_seconds: self.limit.as_secs() })
+            Err(Error::TimedOut {
+                limit_seconds: self.limit.as_secs(),
+            })
         }
     }
 
     /// A stream that ends with an error at the deadline. It is looked at each
     /// time the query yields, which scans do after every batch.
     pub(super) fn watch(self, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
-        Box::pin(Watched { stream, deadline: self })
+        Box::pin(Watched {
+            stream,
+            deadline: self,
+        })
     }
 }
 

@@ -36,11 +36,16 @@ impl Engine {
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_scalar_functions(scalar_functions())
-            .with_aggregate_functions(datafusion::functions_aggregate::all_default_aggregate_functions())
+            .with_aggregate_functions(
+                datafusion::functions_aggregate::all_default_aggregate_functions(),
+            )
             .with_window_functions(datafusion::functions_window::all_default_window_functions())
             .with_expr_planners(expr_planners())
             .build();
-        Ok(Self { state, limits: limits.clone() })
+        Ok(Self {
+            state,
+            limits: limits.clone(),
+        })
     }
 
     /// The shared state, for expressions.
@@ -74,7 +79,10 @@ impl Engine {
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let all = datafusion::functions::all_default_functions();
     let is_bounded = |function: &Arc<ScalarUDF>| !EXPANDING.contains(&function.name());
-    all.into_iter().filter(is_bounded).chain(functions::all()).collect()
+    all.into_iter()
+        .filter(is_bounded)
+        .chain(functions::all())
+        .collect()
 }
 
 /// Ours first: they decide about attributes and ids.

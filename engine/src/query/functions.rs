@@ -1,1 +1,3 @@
-pub(super) fn all() -> Vec<std::sync::Arc<datafusion::logical_expr::ScalarUDF>> { vec![] }
+pub(super) fn all() -> Vec<std::sync::Arc<datafusion::logical_expr::ScalarUDF>> {
+    vec![]
+}

@@ -1,1 +1,4 @@
-pub(super) fn planners() -> Vec<std::sync::Arc<dyn datafusion::logical_expr::planner::ExprPlanner>> { vec![] }
+pub(super) fn planners() -> Vec<std::sync::Arc<dyn datafusion::logical_expr::planner::ExprPlanner>>
+{
+    vec![]
+}

@@ -49,7 +49,12 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
         (one, other) => one.or(other),
     };
     let team = &query.team.id;
-    let snapshot = query.team.store.shared.view.snapshot(|hot| hot.batches(team).to_vec());
+    let snapshot = query
+        .team
+        .store
+        .shared
+        .view
+        .snapshot(|hot| hot.batches(team).to_vec());
     let mut parts = plan(&snapshot, team, &constraints)?;
     match query.order {
         Order::NewestFirst => parts.sort_by_key(|part| std::cmp::Reverse(part.last_start)),
@@ -70,10 +75,16 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
     };
     let starts = (0..fetch.winners.len()).step_by(FETCH_ROWS);
     let batches = starts.map(move |start| {
-        fetch.batch(start).map_err(|error| DataFusionError::External(Box::new(error)))
+        fetch
+            .batch(start)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     });
     let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
-    Ok(deadline.watch(Box::pin(datafusion::physical_plan::coop::cooperative(stream))))
+    Ok(
+        deadline.watch(Box::pin(datafusion::physical_plan::coop::cooperative(
+            stream,
+        ))),
+    )
 }
 
 /// Rows of a batch of the result.
@@ -94,7 +105,8 @@ impl Narrow {
     fn new(query: &Query) -> Result<Self, Error> {
         let all = schema();
         let place = |name: &str| {
-            all.index_of(name).map_err(|error| columns_error("span schema", &error))
+            all.index_of(name)
+                .map_err(|error| columns_error("span schema", &error))
         };
         let mut columns = vec![place(START_TIME)?, place(TRACE_ID)?, place(SPAN_ID)?];
         for name in query.filter.iter().flat_map(super::Filter::columns) {
@@ -102,7 +114,9 @@ impl Narrow {
         }
         columns.sort_unstable();
         columns.dedup();
-        let narrow = all.project(&columns).map_err(|error| columns_error("span schema", &error))?;
+        let narrow = all
+            .project(&columns)
+            .map_err(|error| columns_error("span schema", &error))?;
         let condition = match &query.filter {
             None => None,
             Some(filter) => {
@@ -112,7 +126,9 @@ impl Narrow {
             }
         };
         let within = |name: &str| {
-            narrow.index_of(name).map_err(|error| columns_error("span schema", &error))
+            narrow
+                .index_of(name)
+                .map_err(|error| columns_error("span schema", &error))
         };
         Ok(Self {
             start: within(START_TIME)?,
@@ -148,20 +164,24 @@ impl Narrow {
         };
         let is_wanted = |row: usize| {
             let start = starts.value(row);
-            holds.as_ref().is_none_or(|holds| holds.is_valid(row) && holds.value(row))
+            holds
+                .as_ref()
+                .is_none_or(|holds| holds.is_valid(row) && holds.value(row))
                 && self.since.is_none_or(|since| start >= since)
                 && self.until.is_none_or(|until| start < until)
         };
-        let candidates = (0..batch.num_rows()).filter(|row| is_wanted(*row)).map(|row| {
-            let candidate = Candidate {
-                start: starts.value(row),
-                trace_id: traces.value(row).try_into().unwrap_or_default(),
-                span_id: spans.value(row).try_into().unwrap_or_default(),
-                part: 0,
-                place: 0,
-            };
-            (row, candidate)
-        });
+        let candidates = (0..batch.num_rows())
+            .filter(|row| is_wanted(*row))
+            .map(|row| {
+                let candidate = Candidate {
+                    start: starts.value(row),
+                    trace_id: traces.value(row).try_into().unwrap_or_default(),
+                    span_id: spans.value(row).try_into().unwrap_or_default(),
+                    part: 0,
+                    place: 0,
+                };
+                (row, candidate)
+            });
         Ok(candidates.collect())
     }
 }
@@ -175,7 +195,11 @@ async fn find(
 ) -> Result<Vec<Candidate>, Error> {
     let limit = query.limit.unwrap_or(usize::MAX);
     let memory = query.team.store.queries.limits.memory_bytes;
-    let mut winners = Winners { order: query.order, limit, best: Vec::new() };
+    let mut winners = Winners {
+        order: query.order,
+        limit,
+        best: Vec::new(),
+    };
     for (number, part) in parts.iter().enumerate() {
         if winners.is_settled_before(part) {
             break;
@@ -184,7 +208,11 @@ async fn find(
         for batch in part.read(&narrow.columns, BATCH_ROWS)? {
             let batch = batch?;
             for (row, candidate) in narrow.candidates(&batch)? {
-                winners.add(Candidate { part: number, place: place + row as u32, ..candidate });
+                winners.add(Candidate {
+                    part: number,
+                    place: place + row as u32,
+                    ..candidate
+                });
             }
             place += batch.num_rows() as u32;
             let found = winners.best.len() * size_of::<Candidate>();
@@ -229,7 +257,9 @@ impl Winners {
         let order = self.order;
         if self.limit > 0 && self.best.len() > self.limit {
             self.best
-                .select_nth_unstable_by(self.limit - 1, |one, other| Self::compare(order, one, other));
+                .select_nth_unstable_by(self.limit - 1, |one, other| {
+                    Self::compare(order, one, other)
+                });
         }
         self.best.truncate(self.limit);
     }
@@ -251,7 +281,8 @@ impl Winners {
     fn finish(mut self) -> Vec<Candidate> {
         self.cut();
         let order = self.order;
-        self.best.sort_unstable_by(|one, other| Self::compare(order, one, other));
+        self.best
+            .sort_unstable_by(|one, other| Self::compare(order, one, other));
         self.best
     }
 }
@@ -276,7 +307,9 @@ impl Fetch {
         let mut fetched = Vec::with_capacity(wanted.len());
         for (number, places) in &mut wanted {
             places.sort_unstable();
-            let Some(part) = self.parts.get(*number) else { continue };
+            let Some(part) = self.parts.get(*number) else {
+                continue;
+            };
             let batches = part.fetch(places, &self.columns)?;
             let rows = concat_batches(&self.schema, &batches);
             fetched.push(rows.map_err(|error| columns_error("rows", &error))?);
@@ -288,7 +321,10 @@ impl Fetch {
             .map(|winner| {
                 let source = numbers.binary_search(&winner.part).unwrap_or_default();
                 let places = wanted.get(&winner.part).map_or(&[][..], |places| places);
-                (source, places.binary_search(&winner.place).unwrap_or_default())
+                (
+                    source,
+                    places.binary_search(&winner.place).unwrap_or_default(),
+                )
             })
             .collect();
         interleave_record_batch(&sources, &order).map_err(|error| columns_error("rows", &error))

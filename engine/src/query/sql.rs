@@ -36,12 +36,19 @@ impl Team {
     pub async fn sql(&self, text: &str) -> Result<SendableRecordBatchStream, Error> {
         let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
         if found > limit {
-            return Err(Error::TooLarge { what: "bytes of SQL", limit, found });
+            return Err(Error::TooLarge {
+                what: "bytes of SQL",
+                limit,
+                found,
+            });
         }
         let deadline = Deadline::after(self.store.queries.limits.time);
         let context = self.store.queries.context()?;
-        let snapshot =
-            self.store.shared.view.snapshot(|hot| hot.batches(&self.id).to_vec());
+        let snapshot = self
+            .store
+            .shared
+            .view
+            .snapshot(|hot| hot.batches(&self.id).to_vec());
         let table = SpanTable::new(snapshot, self.id.clone())?;
         context.register_table("spans", Arc::new(table))?;
         let state = context.state();
@@ -63,7 +70,11 @@ impl Team {
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
-        let stream = context.execute_logical_plan(plan).await?.execute_stream().await?;
+        let stream = context
+            .execute_logical_plan(plan)
+            .await?
+            .execute_stream()
+            .await?;
         Ok(deadline.watch(stream))
     }
 }

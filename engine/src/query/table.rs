@@ -26,7 +26,10 @@ pub(super) const BATCH_ROWS: usize = 8_192;
 pub(super) fn visible_columns() -> Vec<usize> {
     let schema = schema();
     let fields = schema.fields().iter().enumerate();
-    fields.filter(|(_, field)| field.name() != TEAM_ID).map(|(place, _)| place).collect()
+    fields
+        .filter(|(_, field)| field.name() != TEAM_ID)
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// The spans of one team in one snapshot.
@@ -42,7 +45,12 @@ impl SpanTable {
     pub(super) fn new(snapshot: Snapshot, team: TeamId) -> Result<Self> {
         let columns = visible_columns();
         let schema = Arc::new(schema().project(&columns)?);
-        Ok(Self { snapshot, team, columns, schema })
+        Ok(Self {
+            snapshot,
+            team,
+            columns,
+            schema,
+        })
     }
 }
 
@@ -77,16 +85,25 @@ impl TableProvider for SpanTable {
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (columns, schema) = match projection {
             Some(places) => (
-                places.iter().filter_map(|place| self.columns.get(*place).copied()).collect(),
+                places
+                    .iter()
+                    .filter_map(|place| self.columns.get(*place).copied())
+                    .collect(),
                 Arc::new(self.schema.project(places)?),
             ),
             None => (self.columns.clone(), Arc::clone(&self.schema)),
         };
         let columns: Arc<[usize]> = columns.into();
-        let streams = deal(parts, state.config().target_partitions()).into_iter().map(|parts| {
-            let (columns, schema) = (Arc::clone(&columns), Arc::clone(&schema));
-            Arc::new(Scan { parts, columns, schema }) as Arc<dyn PartitionStream>
-        });
+        let streams = deal(parts, state.config().target_partitions())
+            .into_iter()
+            .map(|parts| {
+                let (columns, schema) = (Arc::clone(&columns), Arc::clone(&schema));
+                Arc::new(Scan {
+                    parts,
+                    columns,
+                    schema,
+                }) as Arc<dyn PartitionStream>
+            });
         let exec = StreamingTableExec::try_new(
             Arc::clone(&schema),
             streams.collect(),
@@ -142,4 +159,3 @@ impl PartitionStream for Scan {
         Box::pin(cooperative(stream))
     }
 }
-

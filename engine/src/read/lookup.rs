@@ -18,28 +18,43 @@ const BATCH_ROWS: usize = 8_192;
 /// All spans of a trace.
 pub(crate) fn trace(view: &View, team: &TeamId, trace: TraceId) -> Result<Vec<RecordBatch>, Error> {
     let snapshot = view.snapshot(|hot| hot.trace(team, trace.0));
-    let constraints =
-        Constraints { trace_ids: Some(BTreeSet::from([trace])), ..Constraints::default() };
+    let constraints = Constraints {
+        trace_ids: Some(BTreeSet::from([trace])),
+        ..Constraints::default()
+    };
     let mut found = Vec::new();
     for batch in read(&plan(&snapshot, team, &constraints)?) {
         let batch = batch?;
-        let ids = batch.column_by_name(TRACE_ID).and_then(|ids| ids.as_fixed_size_binary_opt());
-        let rows = filter(&batch, |row| ids.is_some_and(|ids| ids.value(row) == trace.0))?;
+        let ids = batch
+            .column_by_name(TRACE_ID)
+            .and_then(|ids| ids.as_fixed_size_binary_opt());
+        let rows = filter(&batch, |row| {
+            ids.is_some_and(|ids| ids.value(row) == trace.0)
+        })?;
         found.push(rows);
     }
     Ok(found)
 }
 
 /// All spans of a session.
-pub(crate) fn session(view: &View, team: &TeamId, session: &str) -> Result<Vec<RecordBatch>, Error> {
+pub(crate) fn session(
+    view: &View,
+    team: &TeamId,
+    session: &str,
+) -> Result<Vec<RecordBatch>, Error> {
     let key = session_key(session);
     let snapshot = view.snapshot(|hot| hot.session(team, &key));
     let sessions = BTreeSet::from([session.to_owned()]);
-    let constraints = Constraints { session_ids: Some(sessions), ..Constraints::default() };
+    let constraints = Constraints {
+        session_ids: Some(sessions),
+        ..Constraints::default()
+    };
     let mut found = Vec::new();
     for batch in read(&plan(&snapshot, team, &constraints)?) {
         let batch = batch?;
-        let ids = batch.column_by_name(SESSION_ID).and_then(|ids| ids.as_string_view_opt());
+        let ids = batch
+            .column_by_name(SESSION_ID)
+            .and_then(|ids| ids.as_string_view_opt());
         let is_session = |row| {
             use arrow::array::Array;
             ids.is_some_and(|ids| ids.is_valid(row) && ids.value(row) == session)

@@ -75,7 +75,12 @@ pub(crate) fn plan(
         let (first_start, last_start) = start_range(&batch.rows);
         if constraints.may_hold(first_start, last_start) {
             let source = Source::Hot(Arc::clone(batch));
-            parts.push(ScanPart { source, team: team.clone(), first_start, last_start });
+            parts.push(ScanPart {
+                source,
+                team: team.clone(),
+                first_start,
+                last_start,
+            });
         }
     }
     for segment in snapshot.segments.iter() {
@@ -85,7 +90,9 @@ pub(crate) fn plan(
         }
         let reader = segment.reader()?;
         let found = reader.directory().find(team);
-        let Some(partition) = found.map_err(|error| segment.corrupt(error))? else { continue };
+        let Some(partition) = found.map_err(|error| segment.corrupt(error))? else {
+            continue;
+        };
         if !constraints.may_hold(partition.first_start, partition.last_start) {
             continue;
         }
@@ -100,8 +107,16 @@ pub(crate) fn plan(
             let first_start = range.0.max(partition.first_start);
             let last_start = range.1.min(partition.last_start);
             if constraints.may_hold(first_start, last_start) {
-                let source = Source::RowGroup { segment: Arc::clone(segment), rows: rows.into() };
-                parts.push(ScanPart { source, team: team.clone(), first_start, last_start });
+                let source = Source::RowGroup {
+                    segment: Arc::clone(segment),
+                    rows: rows.into(),
+                };
+                parts.push(ScanPart {
+                    source,
+                    team: team.clone(),
+                    first_start,
+                    last_start,
+                });
             }
         }
     }
@@ -178,9 +193,10 @@ impl ScanPart {
     pub(crate) fn rows(&self) -> u64 {
         match &self.source {
             Source::Hot(batch) => batch.rows.num_rows() as u64,
-            Source::RowGroup { rows, .. } => {
-                rows.iter().map(|range| u64::from(range.end - range.start)).sum()
-            }
+            Source::RowGroup { rows, .. } => rows
+                .iter()
+                .map(|range| u64::from(range.end - range.start))
+                .sum(),
         }
     }
 
@@ -192,23 +208,32 @@ impl ScanPart {
                 let projected = project(&batch.rows, columns);
                 Ok(Box::new(std::iter::once(projected)))
             }
-            Source::RowGroup { segment, rows } => self.read_rows(segment, rows, columns, batch_rows),
+            Source::RowGroup { segment, rows } => {
+                self.read_rows(segment, rows, columns, batch_rows)
+            }
         }
     }
 
     /// Reads some rows of the part, given by their numbers in the order in
     /// which [`ScanPart::read`] hands them out; in that order.
-    pub(crate) fn fetch(&self, places: &[u32], columns: &[usize]) -> Result<Vec<RecordBatch>, Error> {
+    pub(crate) fn fetch(
+        &self,
+        places: &[u32],
+        columns: &[usize],
+    ) -> Result<Vec<RecordBatch>, Error> {
         match &self.source {
             Source::Hot(batch) => {
                 let projected = project(&batch.rows, columns)?;
                 let places = arrow::array::UInt32Array::from(places.to_vec());
                 let rows = take_record_batch(&projected, &places);
-                Ok(vec![rows.map_err(|error| columns_error("hot rows", &error))?])
+                Ok(vec![
+                    rows.map_err(|error| columns_error("hot rows", &error))?,
+                ])
             }
             Source::RowGroup { segment, rows } => {
                 let wanted = ranges(&numbers(rows, places));
-                self.read_rows(segment, &wanted, columns, places.len())?.collect()
+                self.read_rows(segment, &wanted, columns, places.len())?
+                    .collect()
             }
         }
     }
@@ -220,13 +245,16 @@ impl ScanPart {
         columns: &[usize],
         batch_rows: usize,
     ) -> Result<Batches, Error> {
-        let team_column =
-            schema().index_of(TEAM_ID).map_err(|error| columns_error("span schema", &error))?;
+        let team_column = schema()
+            .index_of(TEAM_ID)
+            .map_err(|error| columns_error("span schema", &error))?;
         let mut sorted: Vec<usize> = columns.iter().copied().chain([team_column]).collect();
         sorted.sort_unstable();
         sorted.dedup();
-        let places: Vec<usize> =
-            columns.iter().filter_map(|column| sorted.binary_search(column).ok()).collect();
+        let places: Vec<usize> = columns
+            .iter()
+            .filter_map(|column| sorted.binary_search(column).ok())
+            .collect();
         let team_place = sorted.binary_search(&team_column).unwrap_or_default();
         let reader = segment.reader()?;
         let batches = reader
@@ -236,7 +264,9 @@ impl ScanPart {
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch.map_err(|error| damaged(&segment, &error))?;
             check_team(&batch, team_place, &team).map_err(|error| segment.corrupt(error))?;
-            batch.project(&places).map_err(|error| columns_error("segment", &error))
+            batch
+                .project(&places)
+                .map_err(|error| columns_error("segment", &error))
         })))
     }
 }
@@ -262,26 +292,35 @@ fn numbers(rows: &[Range<u32>], places: &[u32]) -> RoaringBitmap {
 }
 
 fn project(rows: &RecordBatch, columns: &[usize]) -> Result<RecordBatch, Error> {
-    rows.project(columns).map_err(|error| columns_error("hot rows", &error))
+    rows.project(columns)
+        .map_err(|error| columns_error("hot rows", &error))
 }
 
 /// All rows are the team's, or nothing is served.
 fn check_team(batch: &RecordBatch, place: usize, team: &TeamId) -> Result<(), FormatError> {
-    let teams = batch.columns().get(place).and_then(|column| column.as_string_view_opt());
+    let teams = batch
+        .columns()
+        .get(place)
+        .and_then(|column| column.as_string_view_opt());
     let stranger = teams.map(|teams| teams.iter().find(|found| *found != Some(team.as_str())));
     match stranger {
         Some(None) => Ok(()),
         // The other team's name stays out of the message.
-        _ => Err(FormatError::malformed("rows", 0, format!("rows of {team}"), "another team's")),
+        _ => Err(FormatError::malformed(
+            "rows",
+            0,
+            format!("rows of {team}"),
+            "another team's",
+        )),
     }
 }
 
 fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Error {
-    let source: Option<&FormatError> = std::iter::successors(
-        Some(error as &(dyn std::error::Error + 'static)),
-        |error| error.source(),
-    )
-    .find_map(|error| error.downcast_ref());
+    let source: Option<&FormatError> =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
+            error.source()
+        })
+        .find_map(|error| error.downcast_ref());
     segment.corrupt(source.cloned().unwrap_or_else(|| {
         FormatError::malformed("rows", 0, "readable Parquet", error.to_string())
     }))
@@ -289,7 +328,10 @@ fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Error {
 
 /// Columns that do not form a batch.
 pub(crate) fn columns_error(place: &str, error: &arrow::error::ArrowError) -> Error {
-    Error::corrupt(place, FormatError::malformed("columns", 0, "a batch", error.to_string()))
+    Error::corrupt(
+        place,
+        FormatError::malformed("columns", 0, "a batch", error.to_string()),
+    )
 }
 
 /// The rows of a batch that a condition holds for.

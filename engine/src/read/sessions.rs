@@ -83,7 +83,10 @@ pub(crate) fn sessions(
     }
     let mut found: Vec<SessionSummary> = sessions
         .into_values()
-        .map(|(summary, traces)| SessionSummary { traces: traces.len() as u64, ..summary })
+        .map(|(summary, traces)| SessionSummary {
+            traces: traces.len() as u64,
+            ..summary
+        })
         .collect();
     found.sort_unstable_by(|one, other| {
         let newest = other.last_start_nanos.cmp(&one.last_start_nanos);

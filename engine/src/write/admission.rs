@@ -39,7 +39,11 @@ impl Admission {
         limit: u64,
         refused: &mut Vec<Refusal>,
     ) -> Verdict {
-        let mut verdict = Verdict { admitted: Vec::new(), accepted: 0, duplicates: 0 };
+        let mut verdict = Verdict {
+            admitted: Vec::new(),
+            accepted: 0,
+            duplicates: 0,
+        };
         verdict.admitted.reserve(part.identities.len());
         for (identity, index) in part.identities.iter().zip(&part.indices) {
             let is_new = !self.active.contains(identity) && !self.sealing.contains(identity);
@@ -49,7 +53,10 @@ impl Admission {
                 *used += 1;
                 verdict.accepted += 1;
             } else if is_new {
-                refused.push(Refusal { index: *index, reason: RefusalReason::OverQuota });
+                refused.push(Refusal {
+                    index: *index,
+                    reason: RefusalReason::OverQuota,
+                });
             } else {
                 verdict.duplicates += 1;
             }

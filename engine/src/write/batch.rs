@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use spanstore_format::otlp::compression::{DecompressLimits, decompress};
-use spanstore_format::otlp::{ExportTraceServiceRequest, OtlpError, json, protobuf};
+use spanstore_format::otlp::{ExportTraceServiceRequest, json, protobuf};
 
 use crate::error::Error;
 
@@ -17,7 +17,10 @@ pub struct SpanBatch {
 impl SpanBatch {
     /// The spans of a decoded OTLP request.
     pub fn from_otlp(request: ExportTraceServiceRequest) -> Self {
-        Self { request, ..Self::default() }
+        Self {
+            request,
+            ..Self::default()
+        }
     }
 
     /// The spans of an OTLP request in protobuf, plain, gzip or zstd.
@@ -38,7 +41,7 @@ impl SpanBatch {
     /// decompression.
     pub fn from_otlp_json(body: &[u8]) -> Result<Self, Error> {
         let body = decompress(body, DecompressLimits::default())?;
-        match json::decode(&body).map_err(OtlpError::from)? {
+        match json::decode(&body)? {
             json::Document::Traces(request) => Ok(Self::from_otlp(request)),
             json::Document::Other(_) => Ok(Self::default()),
         }

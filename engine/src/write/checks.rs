@@ -15,14 +15,18 @@ pub(crate) struct Window {
 
 impl Window {
     /// Every time there is.
-    pub(crate) const ALL: Self = Self { first: 0, last: i64::MAX };
+    pub(crate) const ALL: Self = Self {
+        first: 0,
+        last: i64::MAX,
+    };
 
     /// The window that the limits say at a time.
     pub(crate) fn at(now_nanos: i64, limits: &Limits) -> Self {
-        let nanos = |duration: std::time::Duration| {
-            i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-        };
-        let first = limits.oldest.map_or(0, |oldest| now_nanos.saturating_sub(nanos(oldest)));
+        let nanos =
+            |duration: std::time::Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        let first = limits
+            .oldest
+            .map_or(0, |oldest| now_nanos.saturating_sub(nanos(oldest)));
         let last = limits.furthest_ahead;
         let last = last.map_or(i64::MAX, |ahead| now_nanos.saturating_add(nanos(ahead)));
         Self { first, last }
@@ -43,7 +47,10 @@ pub(crate) fn check_span(
     let is_id = |id: &[u8], bytes: usize| id.len() == bytes && id.iter().any(|byte| *byte != 0);
     refuse_if(!is_id(&span.trace_id, 16), Reason::InvalidTraceId)?;
     refuse_if(!is_id(&span.span_id, 8), Reason::InvalidSpanId)?;
-    refuse_if(!matches!(span.parent_span_id.len(), 0 | 8), Reason::InvalidParentSpanId)?;
+    refuse_if(
+        !matches!(span.parent_span_id.len(), 0 | 8),
+        Reason::InvalidParentSpanId,
+    )?;
     let start = i64::try_from(span.start_time_unix_nano).map_err(|_| Reason::StartOutOfRange)?;
     refuse_if(start < window.first, Reason::TooOld)?;
     refuse_if(start > window.last, Reason::TooFarAhead)?;
@@ -73,7 +80,10 @@ pub(crate) fn check_meaning(
         return Err(RefusalReason::EdgeCustomSpan);
     }
     for column in ["session_id", "request_id"] {
-        if classified.text(column).is_some_and(|id| id.len() > limits.id_bytes) {
+        if classified
+            .text(column)
+            .is_some_and(|id| id.len() > limits.id_bytes)
+        {
             return Err(RefusalReason::IdTooLong);
         }
     }
@@ -120,7 +130,10 @@ fn value_bytes(value: &AnyValue, depth: usize) -> Result<usize, RefusalReason> {
         Some(Value::KvlistValue(list)) => {
             let depth = deeper()?;
             let bytes = list.values.iter().map(|entry| {
-                let value = entry.value.as_ref().map_or(Ok(0), |value| value_bytes(value, depth));
+                let value = entry
+                    .value
+                    .as_ref()
+                    .map_or(Ok(0), |value| value_bytes(value, depth));
                 value.map(|bytes| bytes + entry.key.len())
             });
             bytes.sum::<Result<usize, _>>()?

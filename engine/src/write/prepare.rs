@@ -52,8 +52,8 @@ pub(crate) struct Part {
     pub(crate) bytes: usize,
 }
 
-/// Tells equal spans: a hash (XXH3, 128 bits) of the span, its resource and
-/// its scope. Its seed is drawn when a store is opened, so nobody can prepare
+/// Tells equal spans: a hash (XXH3, 128 bits) of the team, the span, its
+/// resource and its scope. Its seed is drawn when a store is opened, so nobody can prepare
 /// two spans that collide.
 pub(crate) type Identity = u128;
 
@@ -88,12 +88,16 @@ pub(crate) fn prepare(
     let mut scratch = Vec::new();
     let (mut index, mut position) = (0, 0);
     let capacity = span_count(request);
+    // Teams share the set of identities, so equal spans of two teams must differ.
+    let seed = hash(seed, None, team.as_str());
     for resource_spans in &request.resource_spans {
         let resource =
             ResourceContext::new(resource_spans.resource.as_ref(), &resource_spans.schema_url);
         encoder.begin_resource(resource.encoded(), &resource_spans.schema_url);
-        let resource_attributes =
-            resource_spans.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+        let resource_attributes = resource_spans
+            .resource
+            .as_ref()
+            .map_or(&[][..], |resource| &resource.attributes);
         let resource_check = checks.map_or(Ok(()), |checks| {
             check_attributes(resource_attributes, checks.limits)
         });
@@ -101,8 +105,10 @@ pub(crate) fn prepare(
         for scope_spans in &resource_spans.scope_spans {
             let scope = ScopeContext::new(scope_spans.scope.as_ref(), &scope_spans.schema_url);
             encoder.begin_scope(scope.encoded(), &scope_spans.schema_url);
-            let scope_attributes =
-                scope_spans.scope.as_ref().map_or(&[][..], |scope| &scope.attributes);
+            let scope_attributes = scope_spans
+                .scope
+                .as_ref()
+                .map_or(&[][..], |scope| &scope.attributes);
             let context_check = checks.map_or(Ok(()), |checks| {
                 resource_check.and_then(|()| check_attributes(scope_attributes, checks.limits))
             });
@@ -131,11 +137,14 @@ pub(crate) fn prepare(
                     indices: Vec::new(),
                     identities: Vec::new(),
                 });
-                part.columns.append(span, &classified, &encoded, &resource, &scope)?;
+                part.columns
+                    .append(span, &classified, &encoded, &resource, &scope)?;
                 part.positions.push(position);
                 part.indices.push(index);
-                part.identities
-                    .push(XxHash3_128::oneshot_with_seed(context_hash, encoded.bytes()));
+                part.identities.push(XxHash3_128::oneshot_with_seed(
+                    context_hash,
+                    encoded.bytes(),
+                ));
                 encoder.put_span(encoded.bytes());
                 position += 1;
                 index += 1;
@@ -152,7 +161,10 @@ pub(crate) fn prepare(
 
 /// Spans of a request.
 pub(crate) fn span_count(request: &ExportTraceServiceRequest) -> usize {
-    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    let scopes = request
+        .resource_spans
+        .iter()
+        .flat_map(|resource| &resource.scope_spans);
     scopes.map(|scope| scope.spans.len()).sum()
 }
 
@@ -160,7 +172,11 @@ fn hash(seed: u64, encoded: Option<&[u8]>, schema_url: &str) -> u64 {
     // Absent and empty differ; so do a long encoding and a long URL.
     let presence = [u8::from(encoded.is_some())];
     let mut hash = seed;
-    for piece in [&presence[..], encoded.unwrap_or_default(), schema_url.as_bytes()] {
+    for piece in [
+        &presence[..],
+        encoded.unwrap_or_default(),
+        schema_url.as_bytes(),
+    ] {
         hash = XxHash3_128::oneshot_with_seed(hash, piece) as u64;
     }
     hash
@@ -170,8 +186,12 @@ impl PartBuilder {
     fn finish(self, month: Month) -> Result<Part, FormatError> {
         let rows = self.columns.finish()?;
         let columns = OrderColumns::of(&rows)?;
-        let traces: HashSet<_> = (0..columns.rows()).map(|row| columns.trace_id(row)).collect();
-        let sessions = rows.column_by_name(SESSION_ID).and_then(|ids| ids.as_string_view_opt());
+        let traces: HashSet<_> = (0..columns.rows())
+            .map(|row| columns.trace_id(row))
+            .collect();
+        let sessions = rows
+            .column_by_name(SESSION_ID)
+            .and_then(|ids| ids.as_string_view_opt());
         let sessions: HashSet<_> = sessions.into_iter().flatten().flatten().collect();
         Ok(Part {
             month,

@@ -166,7 +166,10 @@ impl Receipt {
                 .iter()
                 .filter_map(|refusal| {
                     let reason = RefusalReason::from_number(refusal.reason)?;
-                    Some(Refusal { index: refusal.index, reason })
+                    Some(Refusal {
+                        index: refusal.index,
+                        reason,
+                    })
                 })
                 .collect(),
             months: record
@@ -174,7 +177,11 @@ impl Receipt {
                 .iter()
                 .filter_map(|month| {
                     let number = u16::try_from(month.month).ok()?;
-                    Some(Usage::new(Month::from_number(number)?, month.used, month.limit))
+                    Some(Usage::new(
+                        Month::from_number(number)?,
+                        month.used,
+                        month.limit,
+                    ))
                 })
                 .collect(),
             durability,

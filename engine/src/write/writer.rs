@@ -77,7 +77,9 @@ impl Shared {
     /// Answers the error of a poisoned store.
     pub(crate) fn check_poison(&self) -> Result<(), Error> {
         match self.poison.get() {
-            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            Some(cause) => Err(Error::Poisoned {
+                cause: cause.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -109,7 +111,10 @@ impl Shared {
         team: &TeamId,
         change: impl FnOnce(&mut TeamSettings),
     ) -> Result<(), Error> {
-        let mut all = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut settings = all.get(team).cloned().unwrap_or_default();
         change(&mut settings);
         self.catalog.set_settings(team, &settings)?;
@@ -317,7 +322,10 @@ impl Writer {
                 if is_pending {
                     self.write(std::mem::take(&mut pending));
                 }
-                let known = self.receipts.get(&name).or_else(|| self.sealing_receipts.get(&name));
+                let known = self
+                    .receipts
+                    .get(&name)
+                    .or_else(|| self.sealing_receipts.get(&name));
                 if let Some(receipt) = known {
                     job.reply.send(Ok(receipt.clone()));
                     continue;
@@ -333,7 +341,12 @@ impl Writer {
 
     /// Decides about a job. What it changes is taken back if the log fails.
     fn admit(&mut self, job: Job) -> Result<Pending, (Reply, Error)> {
-        let Job { team, prepared, idempotency_key, reply } = job;
+        let Job {
+            team,
+            prepared,
+            idempotency_key,
+            reply,
+        } = job;
         if let Err(error) = self.shared.check_poison() {
             return Err((reply, error));
         }
@@ -356,26 +369,53 @@ impl Writer {
         let mut parts = Vec::with_capacity(prepared.parts.len());
         let mut left_out = Vec::new();
         for part in prepared.parts {
-            let Ok(used) = counters.used(part.month, &team, || Ok::<_, Error>(0)) else { continue };
-            let verdict = self.admission.admit(&part, used, limit, &mut receipt.refused);
+            let Ok(used) = counters.used(part.month, &team, || Ok::<_, Error>(0)) else {
+                continue;
+            };
+            let verdict = self
+                .admission
+                .admit(&part, used, limit, &mut receipt.refused);
             receipt.accepted += verdict.accepted;
             receipt.duplicates += verdict.duplicates;
             receipt.months.push(Usage::new(part.month, *used, limit));
             let positions = part.positions.iter().zip(&verdict.admitted);
-            left_out.extend(positions.filter(|(_, admitted)| !**admitted).map(|(place, _)| *place));
+            left_out.extend(
+                positions
+                    .filter(|(_, admitted)| !**admitted)
+                    .map(|(place, _)| *place),
+            );
             parts.push((part, verdict));
         }
         drop(counters);
-        receipt.refused.sort_unstable_by_key(|refusal| refusal.index);
+        receipt
+            .refused
+            .sort_unstable_by_key(|refusal| refusal.index);
         let record = (receipt.accepted > 0 || idempotency_key.is_some()).then(|| AppendRecord {
             team: team.as_str().to_owned(),
-            request: if receipt.accepted > 0 { prepared.request } else { Bytes::new() },
-            left_out: if receipt.accepted > 0 { left_out } else { Vec::new() },
+            request: if receipt.accepted > 0 {
+                prepared.request
+            } else {
+                Bytes::new()
+            },
+            left_out: if receipt.accepted > 0 {
+                left_out
+            } else {
+                Vec::new()
+            },
             receipt: idempotency_key.is_some().then(|| receipt.to_record()),
             idempotency_key: idempotency_key.clone(),
         });
-        let record = record.map(|record| record.encode_to_vec()).unwrap_or_default();
-        Ok(Pending { team, parts, idempotency_key, receipt, reply, record })
+        let record = record
+            .map(|record| record.encode_to_vec())
+            .unwrap_or_default();
+        Ok(Pending {
+            team,
+            parts,
+            idempotency_key,
+            receipt,
+            reply,
+            record,
+        })
     }
 
     /// Writes what was admitted, and answers.
@@ -393,7 +433,14 @@ impl Writer {
         let mut batches = Vec::with_capacity(pending.len());
         let mut answers = Vec::with_capacity(pending.len());
         for job in pending {
-            let Pending { team, parts, idempotency_key, receipt, reply, .. } = job;
+            let Pending {
+                team,
+                parts,
+                idempotency_key,
+                receipt,
+                reply,
+                ..
+            } = job;
             for (part, verdict) in parts {
                 if verdict.accepted > 0 {
                     batches.push((team.clone(), hot_batch(part, &verdict.admitted)));
@@ -496,13 +543,19 @@ impl Writer {
         if self.shared.view.active_size().0 == 0 {
             return Ok(None);
         }
-        let first_unsealed = self.log.rotate().map_err(|error| self.failed(error.into()))?;
+        let first_unsealed = self
+            .log
+            .rotate()
+            .map_err(|error| self.failed(error.into()))?;
         self.unsynced = None;
         self.oldest = None;
         self.sealing = Some(first_unsealed);
         self.admission.begin_seal();
         self.sealing_receipts = std::mem::take(&mut self.receipts);
-        Ok(Some(SealJob { rows: self.shared.view.begin_seal(), first_unsealed }))
+        Ok(Some(SealJob {
+            rows: self.shared.view.begin_seal(),
+            first_unsealed,
+        }))
     }
 
     fn end_seal(&mut self, first_unsealed: u64) {
@@ -547,14 +600,25 @@ pub(crate) fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> RecordBatc
 }
 
 /// A record of the log as a hot batch, its decision applied.
-pub(crate) fn replayed(part: Part, left_out: &[u32]) -> Result<(Vec<bool>, Arc<HotBatch>), FormatError> {
-    let admitted: Vec<bool> =
-        part.positions.iter().map(|position| left_out.binary_search(position).is_err()).collect();
+pub(crate) fn replayed(
+    part: Part,
+    left_out: &[u32],
+) -> Result<(Vec<bool>, Arc<HotBatch>), FormatError> {
+    let admitted: Vec<bool> = part
+        .positions
+        .iter()
+        .map(|position| left_out.binary_search(position).is_err())
+        .collect();
     let batch = hot_batch(part, &admitted);
     let expected = admitted.iter().filter(|admitted| **admitted).count();
     if batch.rows.num_rows() != expected {
         let found = batch.rows.num_rows().to_string();
-        return Err(FormatError::malformed("log record", 0, format!("{expected} rows"), found));
+        return Err(FormatError::malformed(
+            "log record",
+            0,
+            format!("{expected} rows"),
+            found,
+        ));
     }
     Ok((admitted, batch))
 }

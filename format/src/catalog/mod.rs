@@ -55,11 +55,12 @@ pub fn encode_segment(summary: &SegmentSummary) -> Vec<u8> {
 /// # Errors
 /// [`FormatError::Malformed`] when the bytes are not one.
 pub fn decode_segment(id: SegmentId, bytes: &[u8]) -> Result<SegmentSummary, FormatError> {
-    let malformed = |found: String| {
-        FormatError::malformed("catalog", id.0, "the record of a segment", found)
-    };
+    let malformed =
+        |found: String| FormatError::malformed("catalog", id.0, "the record of a segment", found);
     let record = SegmentRecord::decode(bytes).map_err(|error| malformed(error.to_string()))?;
-    let month = u16::try_from(record.month).ok().and_then(Month::from_number);
+    let month = u16::try_from(record.month)
+        .ok()
+        .and_then(Month::from_number);
     Ok(SegmentSummary {
         id,
         month: month.ok_or_else(|| malformed(format!("month {}", record.month)))?,
@@ -92,7 +93,12 @@ impl TeamSettings {
     /// [`FormatError::Malformed`] when the bytes are not one.
     pub fn read(team: &str, bytes: &[u8]) -> Result<Self, FormatError> {
         Self::decode(bytes).map_err(|error| {
-            FormatError::malformed("catalog", 0, format!("settings of {team}"), error.to_string())
+            FormatError::malformed(
+                "catalog",
+                0,
+                format!("settings of {team}"),
+                error.to_string(),
+            )
         })
     }
 }

@@ -79,7 +79,12 @@ impl AppendRecord {
     /// [`FormatError::Malformed`] when the bytes are not a record.
     pub fn read(sequence: u64, payload: Bytes) -> Result<Self, FormatError> {
         Self::decode(payload).map_err(|error| {
-            FormatError::malformed("log record", sequence, "an append record", error.to_string())
+            FormatError::malformed(
+                "log record",
+                sequence,
+                "an append record",
+                error.to_string(),
+            )
         })
     }
 }
@@ -98,8 +103,15 @@ mod tests {
             receipt: Some(ReceiptRecord {
                 accepted: 1,
                 duplicates: 2,
-                refused: vec![RefusalRecord { index: 4, reason: 7 }],
-                months: vec![MonthRecord { month: 682, used: 10, limit: 20 }],
+                refused: vec![RefusalRecord {
+                    index: 4,
+                    reason: 7,
+                }],
+                months: vec![MonthRecord {
+                    month: 682,
+                    used: 10,
+                    limit: 20,
+                }],
             }),
         };
         let bytes = Bytes::from(record.encode_to_vec());

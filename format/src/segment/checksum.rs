@@ -28,7 +28,13 @@ pub(super) struct ChecksummingWriter<W> {
 
 impl<W: Write> ChecksummingWriter<W> {
     pub(super) fn new(inner: W) -> Self {
-        Self { inner, written: 0, blocks: Vec::new(), block: 0, tail: None }
+        Self {
+            inner,
+            written: 0,
+            blocks: Vec::new(),
+            block: 0,
+            tail: None,
+        }
     }
 
     /// The checksums of the blocks so far, the unfinished last one included.
@@ -104,11 +110,22 @@ impl VerifiedBytes {
                 "block checksums",
                 covered,
                 format!("{blocks} checksums for {covered} bytes"),
-                format!("{} bytes of checksums in a file of {} bytes", checksums.len(), bytes.len()),
+                format!(
+                    "{} bytes of checksums in a file of {} bytes",
+                    checksums.len(),
+                    bytes.len()
+                ),
             ));
         }
-        let verified = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self(Arc::new(Inner { bytes, covered, checksums, verified })))
+        let verified = (0..blocks.div_ceil(64))
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        Ok(Self(Arc::new(Inner {
+            bytes,
+            covered,
+            checksums,
+            verified,
+        })))
     }
 
     /// A range of the bytes.
@@ -138,7 +155,9 @@ impl VerifiedBytes {
     /// The damaged blocks among all, by the offset of their first byte.
     pub fn damaged_blocks(&self) -> Vec<FormatError> {
         let blocks = self.0.covered.div_ceil(BLOCK_BYTES);
-        (0..blocks).filter_map(|block| self.verify_block(block).err()).collect()
+        (0..blocks)
+            .filter_map(|block| self.verify_block(block).err())
+            .collect()
     }
 
     fn verify_block(&self, block: u64) -> Result<(), FormatError> {
@@ -150,12 +169,23 @@ impl VerifiedBytes {
         }
         let start = block * BLOCK_BYTES;
         let end = (start + BLOCK_BYTES).min(inner.covered);
-        let data = inner.bytes.get(start as usize..end as usize).unwrap_or_default();
+        let data = inner
+            .bytes
+            .get(start as usize..end as usize)
+            .unwrap_or_default();
         let found = crc32c::crc32c(data);
         let at = block as usize * 4;
-        let expected = inner.checksums.get(at..at + 4).map_or(!found, |mut word| word.get_u32_le());
+        let expected = inner
+            .checksums
+            .get(at..at + 4)
+            .map_or(!found, |mut word| word.get_u32_le());
         if found != expected {
-            return Err(FormatError::Checksum { part: "segment block", offset: start, expected, found });
+            return Err(FormatError::Checksum {
+                part: "segment block",
+                offset: start,
+                expected,
+                found,
+            });
         }
         if let Some(word) = word {
             word.fetch_or(bit, Ordering::Relaxed);
@@ -174,7 +204,10 @@ impl ChunkReader for VerifiedBytes {
     type T = VerifiedReader;
 
     fn get_read(&self, start: u64) -> Result<VerifiedReader, ParquetError> {
-        Ok(VerifiedReader { bytes: self.clone(), position: start })
+        Ok(VerifiedReader {
+            bytes: self.clone(),
+            position: start,
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
@@ -193,7 +226,9 @@ pub struct VerifiedReader {
 impl Read for VerifiedReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let block_end = (self.position / BLOCK_BYTES + 1) * BLOCK_BYTES;
-        let end = block_end.min(self.bytes.len()).min(self.position + out.len() as u64);
+        let end = block_end
+            .min(self.bytes.len())
+            .min(self.position + out.len() as u64);
         let data = self
             .bytes
             .slice(self.position..end.max(self.position))
@@ -222,7 +257,10 @@ mod tests {
 
     fn verified(data: Vec<u8>, blocks: &[u32]) -> VerifiedBytes {
         let covered = data.len() as u64;
-        let table: Vec<u8> = blocks.iter().flat_map(|block| block.to_le_bytes()).collect();
+        let table: Vec<u8> = blocks
+            .iter()
+            .flat_map(|block| block.to_le_bytes())
+            .collect();
         VerifiedBytes::new(Bytes::from(data), covered, Bytes::from(table)).unwrap()
     }
 
@@ -230,7 +268,14 @@ mod tests {
     fn each_damaged_byte_is_found_and_the_other_blocks_stay_readable() {
         let (data, blocks) = written(BLOCK_BYTES * 2 + 100);
         assert_eq!(blocks.len(), 3);
-        for at in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES * 2, BLOCK_BYTES * 2 + 99] {
+        for at in [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            BLOCK_BYTES * 2,
+            BLOCK_BYTES * 2 + 99,
+        ] {
             let mut damaged = data.clone();
             damaged[at as usize] ^= 1;
             let bytes = verified(damaged, &blocks);

@@ -76,9 +76,11 @@ impl Directory {
         let count = bytes.get(..4).map(|mut count| count.get_u32_le() as usize);
         let end = count.and_then(|count| count.checked_mul(ENTRY_BYTES)?.checked_add(4));
         match end {
-            Some(end) if end <= bytes.len() => {
-                Ok(Self { entries: bytes.slice(4..end), teams: bytes.slice(end..), offset })
-            }
+            Some(end) if end <= bytes.len() => Ok(Self {
+                entries: bytes.slice(4..end),
+                teams: bytes.slice(end..),
+                offset,
+            }),
             _ => Err(FormatError::malformed(
                 PART,
                 offset,
@@ -102,9 +104,15 @@ impl Directory {
         let mut entry = self.entry(place)?;
         let start = entry.get_u32_le() as usize;
         let bytes = entry.get_u32_le() as usize;
-        self.teams.get(start..start.saturating_add(bytes)).ok_or_else(|| {
-            self.malformed(place, "a team id within the directory", format!("{start}+{bytes}"))
-        })
+        self.teams
+            .get(start..start.saturating_add(bytes))
+            .ok_or_else(|| {
+                self.malformed(
+                    place,
+                    "a team id within the directory",
+                    format!("{start}+{bytes}"),
+                )
+            })
     }
 
     fn entry(&self, place: usize) -> Result<&[u8], FormatError> {
@@ -135,7 +143,14 @@ impl Directory {
             return Err(self.malformed(place, "ranges that go up", format!("{rows:?}")));
         }
         let (first_start, last_start) = (entry.get_i64_le(), entry.get_i64_le());
-        Ok(Partition { team, rows, traces, sessions, first_start, last_start })
+        Ok(Partition {
+            team,
+            rows,
+            traces,
+            sessions,
+            first_start,
+            last_start,
+        })
     }
 
     /// The partition of a team, found by binary search.
@@ -185,7 +200,10 @@ mod tests {
             let partitions = partitions(count);
             let directory = Directory::new(Bytes::from(encode(&partitions)), 0).unwrap();
             for partition in &partitions {
-                assert_eq!(directory.find(&partition.team).unwrap().as_ref(), Some(partition));
+                assert_eq!(
+                    directory.find(&partition.team).unwrap().as_ref(),
+                    Some(partition)
+                );
             }
             for absent in ["team-", "a", "z", "team-00000"] {
                 assert_eq!(directory.find(&TeamId::new(absent).unwrap()), Ok(None));
@@ -199,8 +217,13 @@ mod tests {
     fn cut_bytes_are_an_error() {
         let bytes = Bytes::from(encode(&partitions(3)));
         for end in 0..bytes.len() {
-            let Ok(directory) = Directory::new(bytes.slice(..end), 0) else { continue };
-            assert!(directory.partitions().any(|partition| partition.is_err()), "{end}");
+            let Ok(directory) = Directory::new(bytes.slice(..end), 0) else {
+                continue;
+            };
+            assert!(
+                directory.partitions().any(|partition| partition.is_err()),
+                "{end}"
+            );
         }
     }
 }

@@ -50,7 +50,12 @@ impl IndexHeader {
         out.put_u16_le(self.month.number());
         out.put_u32_le(self.rows);
         out.put_u64_le(self.segment.0);
-        for part in [&self.directory, &self.traces, &self.sessions, &self.postings] {
+        for part in [
+            &self.directory,
+            &self.traces,
+            &self.sessions,
+            &self.postings,
+        ] {
             out.put_u64_le(part.start);
             out.put_u64_le(part.end);
         }
@@ -68,9 +73,8 @@ impl IndexHeader {
     /// [`FormatError::NewerVersion`] for one of a newer version,
     /// [`FormatError::Checksum`] and [`FormatError::Malformed`] for damage.
     pub fn decode(bytes: &[u8], offset: u64) -> Result<Self, FormatError> {
-        let malformed = |expected: &str, found: String| {
-            FormatError::malformed(PART, offset, expected, found)
-        };
+        let malformed =
+            |expected: &str, found: String| FormatError::malformed(PART, offset, expected, found);
         let (mut fields, mut crc) = match bytes.split_at_checked(HEADER_BYTES - 8) {
             Some((fields, crc)) if crc.len() == 8 => (fields, crc),
             _ => {
@@ -79,7 +83,10 @@ impl IndexHeader {
             }
         };
         if !bytes.starts_with(&INDEX_MAGIC) {
-            return Err(malformed("the magic of an index", crate::id::to_hex(bytes.get(..8).unwrap_or_default())));
+            return Err(malformed(
+                "the magic of an index",
+                crate::id::to_hex(bytes.get(..8).unwrap_or_default()),
+            ));
         }
         let found = crc32c::crc32c(fields);
         let expected = crc.get_u64_le();
@@ -94,7 +101,12 @@ impl IndexHeader {
         }
         if u64::from(found) != expected {
             let expected = expected as u32;
-            return Err(FormatError::Checksum { part: PART, offset, expected, found });
+            return Err(FormatError::Checksum {
+                part: PART,
+                offset,
+                expected,
+                found,
+            });
         }
         let month = fields.get_u16_le();
         let month = Month::from_number(month)
@@ -112,10 +124,22 @@ impl IndexHeader {
         let (directory, traces, sessions, postings) = (part()?, part()?, part()?, part()?);
         let block_bytes = fields.get_u64_le();
         if block_bytes != BLOCK_BYTES {
-            return Err(malformed(&format!("blocks of {BLOCK_BYTES} bytes"), block_bytes.to_string()));
+            return Err(malformed(
+                &format!("blocks of {BLOCK_BYTES} bytes"),
+                block_bytes.to_string(),
+            ));
         }
         let blocks_crc = fields.get_u32_le();
-        Ok(Self { segment, month, rows, directory, traces, sessions, postings, blocks_crc })
+        Ok(Self {
+            segment,
+            month,
+            rows,
+            directory,
+            traces,
+            sessions,
+            postings,
+            blocks_crc,
+        })
     }
 }
 
@@ -160,6 +184,13 @@ mod tests {
         let mut bytes = header().encode();
         bytes[8] = SEGMENT_VERSION as u8 + 1;
         let error = IndexHeader::decode(&bytes, 50).unwrap_err();
-        assert!(matches!(error, FormatError::NewerVersion { found: 2, supported: 1, .. }));
+        assert!(matches!(
+            error,
+            FormatError::NewerVersion {
+                found: 2,
+                supported: 1,
+                ..
+            }
+        ));
     }
 }

@@ -134,7 +134,9 @@ pub fn entry(
         let found = format!("{} bytes", bytes.len());
         FormatError::malformed(PART, offset, format!("{ENTRY_BYTES} bytes"), found)
     };
-    let (key, mut rows) = bytes.split_first_chunk::<KEY_BYTES>().ok_or_else(malformed)?;
+    let (key, mut rows) = bytes
+        .split_first_chunk::<KEY_BYTES>()
+        .ok_or_else(malformed)?;
     if rows.len() != ENTRY_BYTES - KEY_BYTES {
         return Err(malformed());
     }

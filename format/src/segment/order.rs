@@ -63,7 +63,11 @@ impl<'a> OrderColumns<'a> {
             .column_by_name(START_TIME)
             .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>())
             .ok_or_else(|| missing(START_TIME))?;
-        Ok(Self { trace_id: ids(TRACE_ID)?, span_id: ids(SPAN_ID)?, start })
+        Ok(Self {
+            trace_id: ids(TRACE_ID)?,
+            span_id: ids(SPAN_ID)?,
+            start,
+        })
     }
 
     /// The trace id of a row.
@@ -102,11 +106,20 @@ pub fn order(batches: &[RecordBatch]) -> Result<Vec<OrderedRow>, FormatError> {
             *trace_start = start.min(*trace_start);
             let place = Place { batch: number, row };
             let span_id = columns.span_id(row);
-            rows.push(OrderedRow { trace_start: 0, trace_id, start, span_id, place });
+            rows.push(OrderedRow {
+                trace_start: 0,
+                trace_id,
+                start,
+                span_id,
+                place,
+            });
         }
     }
     for row in &mut rows {
-        row.trace_start = trace_starts.get(&row.trace_id).copied().unwrap_or(row.start);
+        row.trace_start = trace_starts
+            .get(&row.trace_id)
+            .copied()
+            .unwrap_or(row.start);
     }
     rows.sort_unstable();
     Ok(rows)

@@ -51,8 +51,7 @@ impl SegmentReader {
             return Err(FormatError::malformed("segment", 0, expected, found));
         }
         let (header, checksums) = read_header(&file, summary.index_offset)?;
-        let checksums_end =
-            summary.index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
+        let checksums_end = summary.index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
         if header.segment != summary.id
             || header.rows != summary.rows
             || header.month != summary.month
@@ -61,13 +60,27 @@ impl SegmentReader {
             let expected = format!("segment {} of {} rows", summary.id, summary.rows);
             let found = format!("segment {} of {} rows", header.segment, header.rows);
             let part = "index header";
-            return Err(FormatError::malformed(part, summary.index_offset, expected, found));
+            return Err(FormatError::malformed(
+                part,
+                summary.index_offset,
+                expected,
+                found,
+            ));
         }
         let bytes = VerifiedBytes::new(file.clone(), summary.index_offset, checksums)?;
-        let directory =
-            Directory::new(bytes.slice(header.directory.clone())?, header.directory.start)?;
+        let directory = Directory::new(
+            bytes.slice(header.directory.clone())?,
+            header.directory.start,
+        )?;
         let tail = file.slice(summary.tail_offset as usize..);
-        Ok(Self { summary, header, bytes, tail, directory, metadata: OnceLock::new() })
+        Ok(Self {
+            summary,
+            header,
+            bytes,
+            tail,
+            directory,
+            metadata: OnceLock::new(),
+        })
     }
 
     /// What the catalog keeps of the segment.
@@ -114,10 +127,16 @@ impl SegmentReader {
     ) -> Result<Option<RoaringBitmap>, FormatError> {
         let key = key_index::session_key(session);
         let found = self.find(&key, &self.header.sessions, partition.sessions.clone())?;
-        found.map(|posting| self.rows_of(posting, partition)).transpose()
+        found
+            .map(|posting| self.rows_of(posting, partition))
+            .transpose()
     }
 
-    fn rows_of(&self, posting: Posting, partition: &Partition) -> Result<RoaringBitmap, FormatError> {
+    fn rows_of(
+        &self,
+        posting: Posting,
+        partition: &Partition,
+    ) -> Result<RoaringBitmap, FormatError> {
         match posting {
             Posting::Run(run) => {
                 let run = within(run, partition)?;
@@ -144,7 +163,8 @@ impl SegmentReader {
         partition: Range<u32>,
     ) -> Result<Option<Posting>, FormatError> {
         key_index::find(key, partition, |range| {
-            self.bytes.slice(index.start + range.start..(index.start + range.end).min(index.end))
+            self.bytes
+                .slice(index.start + range.start..(index.start + range.end).min(index.end))
         })
     }
 
@@ -160,7 +180,12 @@ impl SegmentReader {
         let found = crc32c::crc32c(&self.tail);
         let (offset, expected) = (self.summary.tail_offset, self.summary.tail_crc);
         if found != expected {
-            return Err(FormatError::Checksum { part: "segment tail", offset, expected, found });
+            return Err(FormatError::Checksum {
+                part: "segment tail",
+                offset,
+                expected,
+                found,
+            });
         }
         let options = ArrowReaderOptions::new()
             .with_schema(schema())
@@ -189,10 +214,17 @@ impl SegmentReader {
     ) -> Result<Option<(i64, i64)>, FormatError> {
         let metadata = self.metadata()?.metadata();
         let statistics = schema().index_of(column).ok().and_then(|column| {
-            metadata.row_groups().get(row_group as usize)?.columns().get(column)?.statistics()
+            metadata
+                .row_groups()
+                .get(row_group as usize)?
+                .columns()
+                .get(column)?
+                .statistics()
         });
         Ok(match statistics {
-            Some(Statistics::Int64(times)) => times.min_opt().copied().zip(times.max_opt().copied()),
+            Some(Statistics::Int64(times)) => {
+                times.min_opt().copied().zip(times.max_opt().copied())
+            }
             _ => None,
         })
     }
@@ -213,8 +245,7 @@ impl SegmentReader {
     ) -> Result<ParquetRecordBatchReader, FormatError> {
         let metadata = self.metadata()?.clone();
         let (row_groups, selection) = select(rows, self.summary.rows);
-        let mask =
-            ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
         ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), metadata)
             .with_row_groups(row_groups)
             .with_row_selection(selection)
@@ -270,13 +301,16 @@ impl SegmentReader {
     fn verify_footer(&self, metadata: &ParquetMetaData) -> Option<FormatError> {
         let pointer = index_offset(metadata);
         let rows = metadata.file_metadata().num_rows();
-        let agrees = pointer == Some(self.summary.index_offset)
-            && rows == i64::from(self.summary.rows);
+        let agrees =
+            pointer == Some(self.summary.index_offset) && rows == i64::from(self.summary.rows);
         (!agrees).then(|| {
             FormatError::malformed(
                 "Parquet footer",
                 self.summary.tail_offset,
-                format!("{} rows, index at {}", self.summary.rows, self.summary.index_offset),
+                format!(
+                    "{} rows, index at {}",
+                    self.summary.rows, self.summary.index_offset
+                ),
                 format!("{rows} rows, index at {pointer:?}"),
             )
         })
@@ -294,12 +328,20 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
         .parse_and_finish(file)
         .map_err(|error| parquet_error("Parquet footer", file.len() as u64, &error))?;
     let index_offset = index_offset(&metadata).ok_or_else(|| {
-        FormatError::malformed("Parquet footer", file.len() as u64, FOOTER_KEY, "no such pair")
+        FormatError::malformed(
+            "Parquet footer",
+            file.len() as u64,
+            FOOTER_KEY,
+            "no such pair",
+        )
     })?;
     let (header, checksums) = read_header(file, index_offset)?;
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
-    let directory = Directory::new(bytes.slice(header.directory.clone())?, header.directory.start)?;
+    let directory = Directory::new(
+        bytes.slice(header.directory.clone())?,
+        header.directory.start,
+    )?;
     let mut summary = SegmentSummary {
         id: header.segment,
         month: header.month,
@@ -322,7 +364,13 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
 
 fn index_offset(metadata: &ParquetMetaData) -> Option<u64> {
     let pairs = metadata.file_metadata().key_value_metadata()?;
-    pairs.iter().find(|pair| pair.key == FOOTER_KEY)?.value.as_ref()?.parse().ok()
+    pairs
+        .iter()
+        .find(|pair| pair.key == FOOTER_KEY)?
+        .value
+        .as_ref()?
+        .parse()
+        .ok()
 }
 
 /// Reads and verifies the index header and the block checksums after it.
@@ -356,7 +404,12 @@ fn within(run: Range<u32>, partition: &Partition) -> Result<Range<u32>, FormatEr
         return Ok(run);
     }
     let expected = format!("rows within {:?}", partition.rows);
-    Err(FormatError::malformed("key index", 0, expected, format!("{run:?}")))
+    Err(FormatError::malformed(
+        "key index",
+        0,
+        expected,
+        format!("{run:?}"),
+    ))
 }
 
 /// The row groups that hold some of the rows, and the selection of the rows
@@ -366,14 +419,21 @@ fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, RowSelection) {
     let mut selectors: Vec<RowSelector> = Vec::new();
     // Where the last row group of the list was left.
     let mut position = 0;
-    let group_end = |group: u32| group.saturating_add(1).saturating_mul(ROW_GROUP_ROWS).min(total);
+    let group_end = |group: u32| {
+        group
+            .saturating_add(1)
+            .saturating_mul(ROW_GROUP_ROWS)
+            .min(total)
+    };
     for range in rows {
         let mut start = range.start;
         while start < range.end.min(total) {
             let group = start / ROW_GROUP_ROWS;
             if row_groups.last() != Some(&(group as usize)) {
                 if let Some(last) = row_groups.last() {
-                    selectors.push(RowSelector::skip((group_end(*last as u32) - position) as usize));
+                    selectors.push(RowSelector::skip(
+                        (group_end(*last as u32) - position) as usize,
+                    ));
                 }
                 row_groups.push(group as usize);
                 position = group * ROW_GROUP_ROWS;
@@ -386,7 +446,9 @@ fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, RowSelection) {
         }
     }
     if let Some(last) = row_groups.last() {
-        selectors.push(RowSelector::skip((group_end(*last as u32) - position) as usize));
+        selectors.push(RowSelector::skip(
+            (group_end(*last as u32) - position) as usize,
+        ));
     }
     // Merges neighbours of a kind and drops empty ones.
     (row_groups, RowSelection::from(selectors))
@@ -412,7 +474,11 @@ mod tests {
             &[0..5],
             &[10..20, 30..40],
             &[group - 1..group + 1],
-            &[5..6, 2 * group..2 * group + 3, 3 * group + 1..3 * group + 10],
+            &[
+                5..6,
+                2 * group..2 * group + 3,
+                3 * group + 1..3 * group + 10,
+            ],
             &[0..total],
         ];
         for rows in cases {

@@ -7,7 +7,9 @@ use super::reader::summarize;
 use super::*;
 use crate::id::{SegmentId, TeamId, TraceId};
 use crate::otlp::{AnyValue, KeyValue, Span, Value};
-use crate::span::columns::{Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext};
+use crate::span::columns::{
+    Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext,
+};
 use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
 
 const START: u64 = 1_793_491_200_000_000_000;
@@ -25,11 +27,15 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
         let trace = n / 10 + 1;
         let session = (trace % 3 == 0).then(|| KeyValue {
             key: "session.id".into(),
-            value: Some(AnyValue { value: Some(Value::StringValue(format!("s{}", trace % 7))) }),
+            value: Some(AnyValue {
+                value: Some(Value::StringValue(format!("s{}", trace % 7))),
+            }),
             ..KeyValue::default()
         });
         let span = Span {
-            trace_id: u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes().to_vec(),
+            trace_id: u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .to_be_bytes()
+                .to_vec(),
             span_id: (n + 1).to_be_bytes().to_vec(),
             name: format!("span {}", n % 50),
             start_time_unix_nano: START + n * 1_000,
@@ -40,7 +46,9 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
         let encoded = EncodedSpan::encode(&span, &mut encoded);
         let (resource, scope) = (ResourceContext::new(None, ""), ScopeContext::new(None, ""));
         let classified = Classified::of(&span, &resource, &scope);
-        builder.append(&span, &classified, &encoded, &resource, &scope).unwrap();
+        builder
+            .append(&span, &classified, &encoded, &resource, &scope)
+            .unwrap();
     }
     builder.finish().unwrap()
 }
@@ -51,7 +59,10 @@ fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
     for (name, rows) in partitions {
         let whole = batch(name, *rows);
         let half = *rows as usize / 2;
-        let halves = [whole.slice(0, half), whole.slice(half, *rows as usize - half)];
+        let halves = [
+            whole.slice(0, half),
+            whole.slice(half, *rows as usize - half),
+        ];
         writer.write_partition(&team(name), &halves).unwrap();
     }
     let (file, summary) = writer.finish().unwrap();
@@ -60,7 +71,11 @@ fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
 
 fn read(reader: &SegmentReader, rows: &[std::ops::Range<u32>]) -> Vec<RecordBatch> {
     let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
-    reader.read(rows, &columns, 1_000).unwrap().collect::<Result<_, _>>().unwrap()
+    reader
+        .read(rows, &columns, 1_000)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
 }
 
 #[test]
@@ -93,7 +108,9 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
         let mut found = 0;
         for session in 0..7 {
             let wanted = format!("s{session}");
-            let Some(rows) = reader.session(&partition, &wanted).unwrap() else { continue };
+            let Some(rows) = reader.session(&partition, &wanted).unwrap() else {
+                continue;
+            };
             found += rows.len();
             let ranges: Vec<_> = std::iter::from_fn({
                 let mut rows = rows.iter();
@@ -102,9 +119,19 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
             .map(|range| *range.start()..range.end() + 1)
             .collect();
             let batches = read(&reader, &ranges);
-            assert_eq!(batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>(), rows.len());
+            assert_eq!(
+                batches
+                    .iter()
+                    .map(|batch| batch.num_rows() as u64)
+                    .sum::<u64>(),
+                rows.len()
+            );
             for batch in batches {
-                let ids = batch.column_by_name(SESSION_ID).unwrap().as_string_view().clone();
+                let ids = batch
+                    .column_by_name(SESSION_ID)
+                    .unwrap()
+                    .as_string_view()
+                    .clone();
                 assert!(ids.iter().all(|id| id == Some(wanted.as_str())));
             }
         }
@@ -139,8 +166,13 @@ fn a_look_up_reads_a_page_a_column_not_the_chunk() {
     let (file, summary) = segment(&[("a", 60_000)]);
     let reader = SegmentReader::open(file, summary).unwrap();
     let metadata = reader.metadata().unwrap().metadata();
-    assert!(metadata.offset_index().is_some(), "selections need the offset index");
-    let pages = metadata.offset_index().unwrap()[0][1].page_locations().len();
+    assert!(
+        metadata.offset_index().is_some(),
+        "selections need the offset index"
+    );
+    let pages = metadata.offset_index().unwrap()[0][1]
+        .page_locations()
+        .len();
     assert_eq!(pages, 60_000usize.div_ceil(layout::PAGE_ROWS));
 }
 
@@ -173,7 +205,17 @@ fn every_flipped_byte_is_found_and_none_is_served() {
 fn teams_out_of_order_are_refused() {
     let month = crate::month::Month::of(START as i64);
     let mut writer = SegmentWriter::new(Vec::new(), SegmentId(1), month).unwrap();
-    writer.write_partition(&team("b"), &[batch("b", 10)]).unwrap();
-    assert!(writer.write_partition(&team("a"), &[batch("a", 10)]).is_err());
-    assert!(writer.write_partition(&team("b"), &[batch("b", 10)]).is_err());
+    writer
+        .write_partition(&team("b"), &[batch("b", 10)])
+        .unwrap();
+    assert!(
+        writer
+            .write_partition(&team("a"), &[batch("a", 10)])
+            .is_err()
+    );
+    assert!(
+        writer
+            .write_partition(&team("b"), &[batch("b", 10)])
+            .is_err()
+    );
 }

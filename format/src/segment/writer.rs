@@ -126,7 +126,9 @@ impl<W: Write + Send> SegmentWriter<W> {
             return Err(FormatError::malformed("segment", 0, expected, team.as_str()).into());
         }
         let ordered = order(batches)?;
-        let total = u32::try_from(ordered.len()).ok().and_then(|rows| self.rows.checked_add(rows));
+        let total = u32::try_from(ordered.len())
+            .ok()
+            .and_then(|rows| self.rows.checked_add(rows));
         if total.is_none() {
             let found = format!("{} and {} more", self.rows, ordered.len());
             return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
@@ -207,8 +209,13 @@ impl<W: Write + Send> SegmentWriter<W> {
         let sessions = part(&self.sessions, &mut self.parquet)?;
         let postings = part(&self.postings, &mut self.parquet)?;
         self.parquet.sync()?;
-        let blocks: Vec<u8> =
-            self.parquet.inner().blocks().iter().flat_map(|block| block.to_le_bytes()).collect();
+        let blocks: Vec<u8> = self
+            .parquet
+            .inner()
+            .blocks()
+            .iter()
+            .flat_map(|block| block.to_le_bytes())
+            .collect();
         let header = IndexHeader {
             segment: self.id,
             month: self.month,
@@ -235,11 +242,22 @@ impl<W: Write + Send> SegmentWriter<W> {
             index_offset,
             tail_offset,
             tail_crc: 0,
-            first_start: starts.clone().map(|one| one.first_start).min().unwrap_or(i64::MAX),
+            first_start: starts
+                .clone()
+                .map(|one| one.first_start)
+                .min()
+                .unwrap_or(i64::MAX),
             last_start: starts.map(|one| one.last_start).max().unwrap_or(i64::MIN),
         };
         let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish();
-        Ok((out, SegmentSummary { bytes, tail_crc, ..summary }))
+        Ok((
+            out,
+            SegmentSummary {
+                bytes,
+                tail_crc,
+                ..summary
+            },
+        ))
     }
 }
 
@@ -249,10 +267,18 @@ fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBatch, 
     let mut used: Vec<usize> = chunk.iter().map(|row| row.place.batch).collect();
     used.sort_unstable();
     used.dedup();
-    let sources: Vec<&RecordBatch> = used.iter().filter_map(|batch| batches.get(*batch)).collect();
+    let sources: Vec<&RecordBatch> = used
+        .iter()
+        .filter_map(|batch| batches.get(*batch))
+        .collect();
     let places: Vec<(usize, usize)> = chunk
         .iter()
-        .map(|row| (used.binary_search(&row.place.batch).unwrap_or_default(), row.place.row))
+        .map(|row| {
+            (
+                used.binary_search(&row.place.batch).unwrap_or_default(),
+                row.place.row,
+            )
+        })
         .collect();
     let batch = interleave_record_batch(&sources, &places).map_err(ParquetError::from)?;
     let starts =
@@ -274,10 +300,15 @@ fn note_sessions(
     let column = batch
         .column_by_name(SESSION_ID)
         .and_then(|column| column.as_string_view_opt())
-        .ok_or_else(|| FormatError::malformed("columns", 0, "the span column session_id", "none"))?;
+        .ok_or_else(|| {
+            FormatError::malformed("columns", 0, "the span column session_id", "none")
+        })?;
     for (session, row) in column.iter().zip(first_row..) {
         if let Some(session) = session {
-            sessions.entry(key_index::session_key(session)).or_default().insert(row);
+            sessions
+                .entry(key_index::session_key(session))
+                .or_default()
+                .insert(row);
         }
     }
     Ok(())

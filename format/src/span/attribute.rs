@@ -169,7 +169,9 @@ mod tests {
             attribute(
                 "list",
                 Some(Value::ArrayValue(ArrayValue {
-                    values: vec![AnyValue { value: Some(Value::IntValue(1)) }],
+                    values: vec![AnyValue {
+                        value: Some(Value::IntValue(1)),
+                    }],
                 })),
             ),
         ]
@@ -177,11 +179,20 @@ mod tests {
 
     #[test]
     fn finds_values_in_spans_and_resources() {
-        let span = Span { name: "n".into(), flags: 7, attributes: attributes(), ..Span::default() };
-        let resource = Resource { attributes: attributes(), ..Resource::default() };
-        for (bytes, field) in
-            [(span.encode_to_vec(), SPAN_FIELD), (resource.encode_to_vec(), RESOURCE_FIELD)]
-        {
+        let span = Span {
+            name: "n".into(),
+            flags: 7,
+            attributes: attributes(),
+            ..Span::default()
+        };
+        let resource = Resource {
+            attributes: attributes(),
+            ..Resource::default()
+        };
+        for (bytes, field) in [
+            (span.encode_to_vec(), SPAN_FIELD),
+            (resource.encode_to_vec(), RESOURCE_FIELD),
+        ] {
             let text = |key| find_text(&bytes, field, key).map(Cow::into_owned);
             assert_eq!(text("a").as_deref(), Some("x"));
             assert_eq!(text("n").as_deref(), Some("-7"));

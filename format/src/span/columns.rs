@@ -31,7 +31,9 @@ impl<'a> ResourceContext<'a> {
     /// Reads a resource once for all its spans.
     pub fn new(resource: Option<&'a Resource>, schema_url: &'a str) -> Self {
         Self {
-            mapped: resource.map(|resource| Mapped::of(&resource.attributes)).unwrap_or_default(),
+            mapped: resource
+                .map(|resource| Mapped::of(&resource.attributes))
+                .unwrap_or_default(),
             encoded: resource.map(Message::encode_to_vec),
             schema_url,
         }
@@ -54,7 +56,11 @@ pub struct ScopeContext<'a> {
 impl<'a> ScopeContext<'a> {
     /// Reads a scope once for all its spans.
     pub fn new(scope: Option<&'a InstrumentationScope>, schema_url: &'a str) -> Self {
-        Self { scope, encoded: scope.map(Message::encode_to_vec), schema_url }
+        Self {
+            scope,
+            encoded: scope.map(Message::encode_to_vec),
+            schema_url,
+        }
     }
 
     /// The encoded `InstrumentationScope` message, if there was one.
@@ -76,15 +82,16 @@ pub struct Classified<'a> {
 
 impl<'a> Classified<'a> {
     /// Classifies a span.
-    pub fn of(
-        span: &'a Span,
-        resource: &ResourceContext<'a>,
-        scope: &ScopeContext<'_>,
-    ) -> Self {
+    pub fn of(span: &'a Span, resource: &ResourceContext<'a>, scope: &ScopeContext<'_>) -> Self {
         let mapped = Mapped::of(&span.attributes).or(&resource.mapped);
         let service = mapped.text(place("service"));
-        let origin =
-            Origin::of(service.as_deref(), scope.name(), &span.name, span.kind, &span.attributes);
+        let origin = Origin::of(
+            service.as_deref(),
+            scope.name(),
+            &span.name,
+            span.kind,
+            &span.attributes,
+        );
         Self { mapped, origin }
     }
 
@@ -162,7 +169,12 @@ impl<'a> EncodedSpan<'a> {
         if span.flags != 0 {
             encoding::fixed32::encode(16, &span.flags, out);
         }
-        Self { bytes: out, attributes, events, links }
+        Self {
+            bytes: out,
+            attributes,
+            events,
+            links,
+        }
     }
 
     /// The whole encoding.
@@ -171,7 +183,9 @@ impl<'a> EncodedSpan<'a> {
     }
 
     fn piece(&self, range: &Range<usize>) -> Option<&'a [u8]> {
-        self.bytes.get(range.clone()).filter(|piece| !piece.is_empty())
+        self.bytes
+            .get(range.clone())
+            .filter(|piece| !piece.is_empty())
     }
 }
 
@@ -275,9 +289,7 @@ impl ColumnsBuilder {
             mapped: mapping::COLUMNS
                 .iter()
                 .map(|column| match column.value {
-                    ValueKind::Integer => {
-                        MappedBuilder::Integer(Int32Builder::with_capacity(rows))
-                    }
+                    ValueKind::Integer => MappedBuilder::Integer(Int32Builder::with_capacity(rows)),
                     ValueKind::Boolean => {
                         MappedBuilder::Boolean(BooleanBuilder::with_capacity(rows))
                     }
@@ -314,10 +326,16 @@ impl ColumnsBuilder {
     ) -> Result<(), FormatError> {
         let row = self.rows as u64;
         let unchecked = |what: &str| FormatError::malformed("span", row, what, "an unchecked span");
-        let trace_id: [u8; 16] =
-            span.trace_id.as_slice().try_into().map_err(|_| unchecked("a trace id"))?;
-        let span_id: [u8; 8] =
-            span.span_id.as_slice().try_into().map_err(|_| unchecked("a span id"))?;
+        let trace_id: [u8; 16] = span
+            .trace_id
+            .as_slice()
+            .try_into()
+            .map_err(|_| unchecked("a trace id"))?;
+        let span_id: [u8; 8] = span
+            .span_id
+            .as_slice()
+            .try_into()
+            .map_err(|_| unchecked("a span id"))?;
         let parent: Option<[u8; 8]> = match span.parent_span_id.as_slice() {
             [] => None,
             id => Some(id.try_into().map_err(|_| unchecked("a parent span id"))?),
@@ -327,18 +345,27 @@ impl ColumnsBuilder {
 
         self.rows += 1;
         let ids = "fixed-size ids have their size";
-        self.trace_id.append_value(trace_id).map_err(|_| unchecked(ids))?;
-        self.span_id.append_value(span_id).map_err(|_| unchecked(ids))?;
+        self.trace_id
+            .append_value(trace_id)
+            .map_err(|_| unchecked(ids))?;
+        self.span_id
+            .append_value(span_id)
+            .map_err(|_| unchecked(ids))?;
         match parent {
-            Some(id) => self.parent_span_id.append_value(id).map_err(|_| unchecked(ids))?,
+            Some(id) => self
+                .parent_span_id
+                .append_value(id)
+                .map_err(|_| unchecked(ids))?,
             None => self.parent_span_id.append_null(),
         }
         self.start_time.append_value(start);
 
         let end = i64::try_from(span.end_time_unix_nano).unwrap_or(i64::MAX);
         let reversed = span.end_time_unix_nano < span.start_time_unix_nano;
-        self.duration.append_value(if reversed { 0 } else { end - start });
-        self.end_before_start.append_option(reversed.then_some(true));
+        self.duration
+            .append_value(if reversed { 0 } else { end - start });
+        self.end_before_start
+            .append_option(reversed.then_some(true));
         let is_end_lost = reversed || end == i64::MAX;
         self.append_rest(span, is_end_lost);
 
@@ -355,16 +382,24 @@ impl ColumnsBuilder {
                 self.status_message.0.append_null();
             }
         }
-        self.trace_state.0.append_option(not_empty(&span.trace_state));
+        self.trace_state
+            .0
+            .append_option(not_empty(&span.trace_state));
         self.flags.append_value(span.flags);
         self.scope_name.0.append_option(not_empty(scope.name()));
         let version = scope.scope.map_or("", |scope| scope.version.as_str());
         self.scope_version.0.append_option(not_empty(version));
-        self.attributes.0.append_option(encoded.piece(&encoded.attributes));
+        self.attributes
+            .0
+            .append_option(encoded.piece(&encoded.attributes));
         self.resource_attributes.0.append_option(resource.encoded());
         self.scope.0.append_option(scope.encoded());
-        self.resource_schema_url.0.append_option(not_empty(resource.schema_url));
-        self.scope_schema_url.0.append_option(not_empty(scope.schema_url));
+        self.resource_schema_url
+            .0
+            .append_option(not_empty(resource.schema_url));
+        self.scope_schema_url
+            .0
+            .append_option(not_empty(scope.schema_url));
         self.events.0.append_option(encoded.piece(&encoded.events));
         self.links.0.append_option(encoded.piece(&encoded.links));
         Ok(())
@@ -373,9 +408,14 @@ impl ColumnsBuilder {
     fn append_classified(&mut self, span: &Span, classified: &Classified<'_>) {
         let Classified { mapped, origin } = classified;
         self.origin.0.append_value(origin.as_str());
-        let is_error = span.status.as_ref().is_some_and(|status| status.code == STATUS_ERROR);
+        let is_error = span
+            .status
+            .as_ref()
+            .is_some_and(|status| status.code == STATUS_ERROR);
         let status_code = mapped.integer(place(super::schema::STATUS_CODE));
-        self.level.0.append_value(origin::level(&span.attributes, is_error, status_code));
+        self.level
+            .0
+            .append_value(origin::level(&span.attributes, is_error, status_code));
         let resource_column = place("resource");
         for (position, builder) in self.mapped.iter_mut().enumerate() {
             match builder {
@@ -384,7 +424,9 @@ impl ColumnsBuilder {
                 MappedBuilder::Text(builder) => {
                     let text = mapped.text(position);
                     if text.is_none() && position == resource_column && *origin == Origin::Infra {
-                        builder.0.append_option(origin::resource_of_infra_span(&span.name));
+                        builder
+                            .0
+                            .append_option(origin::resource_of_infra_span(&span.name));
                     } else {
                         builder.0.append_option(text);
                     }
@@ -395,14 +437,20 @@ impl ColumnsBuilder {
 
     fn append_rest(&mut self, span: &Span, is_end_lost: bool) {
         let rest = Span {
-            end_time_unix_nano: if is_end_lost { span.end_time_unix_nano } else { 0 },
+            end_time_unix_nano: if is_end_lost {
+                span.end_time_unix_nano
+            } else {
+                0
+            },
             dropped_attributes_count: span.dropped_attributes_count,
             dropped_events_count: span.dropped_events_count,
             dropped_links_count: span.dropped_links_count,
             ..Span::default()
         };
         let bytes = rest.encode_to_vec();
-        self.rest.0.append_option(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        self.rest
+            .0
+            .append_option(Some(bytes).filter(|bytes| !bytes.is_empty()));
     }
 
     /// The rows so far, in the order they came. `trace_start` is each span's
@@ -463,7 +511,14 @@ fn not_empty(text: &str) -> Option<&str> {
 /// OpenTelemetry's number of an error status.
 pub(crate) const STATUS_ERROR: i32 = 2;
 
-const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
+const KINDS: [&str; 6] = [
+    "unspecified",
+    "internal",
+    "server",
+    "client",
+    "producer",
+    "consumer",
+];
 const STATUSES: [&str; 3] = ["unset", "ok", "error"];
 
 /// The value of the column `kind` for OTLP's number.
@@ -487,8 +542,13 @@ pub fn status_number(text: &str) -> Option<i32> {
 }
 
 fn name_of(names: &[&'static str], number: i32) -> Cow<'static, str> {
-    let name = usize::try_from(number).ok().and_then(|place| names.get(place));
-    name.map_or_else(|| Cow::Owned(number.to_string()), |name| Cow::Borrowed(*name))
+    let name = usize::try_from(number)
+        .ok()
+        .and_then(|place| names.get(place));
+    name.map_or_else(
+        || Cow::Owned(number.to_string()),
+        |name| Cow::Borrowed(*name),
+    )
 }
 
 fn number_of(names: &[&str], text: &str) -> Option<i32> {

@@ -83,7 +83,11 @@ pub const COLUMNS: &[MappedColumn] = &[
         ValueKind::LastPart,
         &["request.id", "vercel.request_id", "faas.invocation_id"],
     ),
-    column("user_id", ValueKind::Text, &["user.id", "enduser.id", "enduser.pseudo.id"]),
+    column(
+        "user_id",
+        ValueKind::Text,
+        &["user.id", "enduser.id", "enduser.pseudo.id"],
+    ),
     column("service", ValueKind::Text, &["service.name"]),
     column(
         "project_id",
@@ -93,22 +97,40 @@ pub const COLUMNS: &[MappedColumn] = &[
     column(
         "environment",
         ValueKind::Text,
-        &["deployment.environment.name", "deployment.environment", "vercel.environment", "env"],
+        &[
+            "deployment.environment.name",
+            "deployment.environment",
+            "vercel.environment",
+            "env",
+        ],
     ),
     column(
         "deployment_id",
         ValueKind::Text,
-        &["deployment.id", "vercel.deploymentId", "vercel.deployment_id", "service.version"],
+        &[
+            "deployment.id",
+            "vercel.deploymentId",
+            "vercel.deployment_id",
+            "service.version",
+        ],
     ),
     column(
         "branch",
         ValueKind::Text,
-        &["vcs.ref.head.name", "vercel.branch", "vcs.repository.ref.name"],
+        &[
+            "vcs.ref.head.name",
+            "vercel.branch",
+            "vcs.repository.ref.name",
+        ],
     ),
     column(
         "sha",
         ValueKind::Text,
-        &["vcs.ref.head.revision", "vercel.sha", "vcs.repository.ref.revision"],
+        &[
+            "vcs.ref.head.revision",
+            "vercel.sha",
+            "vcs.repository.ref.revision",
+        ],
     ),
     column(
         "region",
@@ -122,27 +144,53 @@ pub const COLUMNS: &[MappedColumn] = &[
             "vercel.edge_region",
         ],
     ),
-    column("runtime", ValueKind::Text, &["process.runtime.name", "vercel.runtime"]),
+    column(
+        "runtime",
+        ValueKind::Text,
+        &["process.runtime.name", "vercel.runtime"],
+    ),
     column(
         "host",
         ValueKind::Text,
-        &["server.address", "http.host", "vercel.proxy.host", "vercel.host", "net.peer.name"],
+        &[
+            "server.address",
+            "http.host",
+            "vercel.proxy.host",
+            "vercel.host",
+            "net.peer.name",
+        ],
     ),
     column(
         "method",
         ValueKind::Text,
         &["http.request.method", "http.method", "vercel.proxy.method"],
     ),
-    column("route", ValueKind::Text, &["http.route", "next.route", "vercel.matched_path"]),
+    column(
+        "route",
+        ValueKind::Text,
+        &["http.route", "next.route", "vercel.matched_path"],
+    ),
     column(
         "path",
         ValueKind::Path,
-        &["url.path", "http.target", "vercel.proxy.path", "url.full", "http.url"],
+        &[
+            "url.path",
+            "http.target",
+            "vercel.proxy.path",
+            "url.full",
+            "http.url",
+        ],
     ),
     column(
         "url_query",
         ValueKind::Query,
-        &["url.query", "http.target", "vercel.proxy.path", "url.full", "http.url"],
+        &[
+            "url.query",
+            "http.target",
+            "vercel.proxy.path",
+            "url.full",
+            "http.url",
+        ],
     ),
     column(
         "status_code",
@@ -165,7 +213,11 @@ pub const COLUMNS: &[MappedColumn] = &[
             "faas.trigger",
         ],
     ),
-    column("resource", ValueKind::Text, &["vercel.source", "vercel.resource"]),
+    column(
+        "resource",
+        ValueKind::Text,
+        &["vercel.source", "vercel.resource"],
+    ),
     column(
         "cache",
         ValueKind::Text,
@@ -193,9 +245,17 @@ pub const COLUMNS: &[MappedColumn] = &[
     column(
         "user_agent",
         ValueKind::Text,
-        &["user_agent.original", "http.user_agent", "vercel.proxy.user_agent"],
+        &[
+            "user_agent.original",
+            "http.user_agent",
+            "vercel.proxy.user_agent",
+        ],
     ),
-    column("cold_start", ValueKind::Boolean, &["faas.coldstart", "func.cold"]),
+    column(
+        "cold_start",
+        ValueKind::Boolean,
+        &["faas.coldstart", "func.cold"],
+    ),
     column("error_type", ValueKind::Text, &["error.type"]),
 ];
 
@@ -227,12 +287,20 @@ impl<'a> Mapped<'a> {
     pub(crate) fn of(attributes: &'a [KeyValue]) -> Self {
         let mut mapped = Self::default();
         for attribute in attributes {
-            let Some(columns) = BY_KEY.get(attribute.key.as_str()) else { continue };
-            let Some(value) = attribute.value.as_ref().filter(|value| value.value.is_some()) else {
+            let Some(columns) = BY_KEY.get(attribute.key.as_str()) else {
+                continue;
+            };
+            let Some(value) = attribute
+                .value
+                .as_ref()
+                .filter(|value| value.value.is_some())
+            else {
                 continue;
             };
             for (position, rank) in columns {
-                let Some(slot) = mapped.found.get_mut(*position) else { continue };
+                let Some(slot) = mapped.found.get_mut(*position) else {
+                    continue;
+                };
                 if slot.is_none_or(|(best, _)| *rank < best) {
                     *slot = Some((*rank, value));
                 }
@@ -250,7 +318,11 @@ impl<'a> Mapped<'a> {
     }
 
     fn value(&self, position: usize) -> Option<&'a AnyValue> {
-        self.found.get(position).copied().flatten().map(|(_, value)| value)
+        self.found
+            .get(position)
+            .copied()
+            .flatten()
+            .map(|(_, value)| value)
     }
 
     /// The text of a column that holds text.
@@ -261,13 +333,17 @@ impl<'a> Mapped<'a> {
                 Some(at) => Cow::Owned(text.get(at + 2..)?.to_owned()),
                 None => text,
             }),
-            ValueKind::Path => split_target(&text).0.map(|path| Cow::Owned(path.to_owned())),
+            ValueKind::Path => split_target(&text)
+                .0
+                .map(|path| Cow::Owned(path.to_owned())),
             ValueKind::Query => {
                 let is_query_itself = self.found.get(position).copied().flatten()?.0 == 0;
                 if is_query_itself {
                     return Some(text);
                 }
-                split_target(&text).1.map(|query| Cow::Owned(query.to_owned()))
+                split_target(&text)
+                    .1
+                    .map(|query| Cow::Owned(query.to_owned()))
             }
             _ => Some(text),
         }
@@ -278,9 +354,10 @@ impl<'a> Mapped<'a> {
         match first_element(self.value(position)?).value.as_ref()? {
             Value::IntValue(number) => i32::try_from(*number).ok(),
             Value::StringValue(text) => text.trim().parse().ok(),
-            Value::DoubleValue(number) if number.fract() == 0.0 => {
-                (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(number).then_some(*number as i32)
-            }
+            Value::DoubleValue(number) if number.fract() == 0.0 => (f64::from(i32::MIN)
+                ..=f64::from(i32::MAX))
+                .contains(number)
+                .then_some(*number as i32),
             _ => None,
         }
     }
@@ -336,22 +413,36 @@ mod tests {
     }
 
     fn text(attributes: &[KeyValue], column: &str) -> Option<String> {
-        Mapped::of(attributes).text(position(column).unwrap()).map(Cow::into_owned)
+        Mapped::of(attributes)
+            .text(position(column).unwrap())
+            .map(Cow::into_owned)
     }
 
     #[test]
     fn the_present_name_wins_over_old_ones_in_any_order() {
-        let attributes = [string("http.method", "GET"), string("http.request.method", "POST")];
+        let attributes = [
+            string("http.method", "GET"),
+            string("http.request.method", "POST"),
+        ];
         assert_eq!(text(&attributes, "method").as_deref(), Some("POST"));
     }
 
     #[test]
     fn span_before_resource() {
         let span = [string("vercel.region", "fra1")];
-        let resource = [string("cloud.region", "iad1"), string("service.name", "shop")];
+        let resource = [
+            string("cloud.region", "iad1"),
+            string("service.name", "shop"),
+        ];
         let mapped = Mapped::of(&span).or(&Mapped::of(&resource));
-        assert_eq!(mapped.text(position("region").unwrap()).as_deref(), Some("fra1"));
-        assert_eq!(mapped.text(position("service").unwrap()).as_deref(), Some("shop"));
+        assert_eq!(
+            mapped.text(position("region").unwrap()).as_deref(),
+            Some("fra1")
+        );
+        assert_eq!(
+            mapped.text(position("service").unwrap()).as_deref(),
+            Some("shop")
+        );
     }
 
     #[test]
@@ -367,7 +458,10 @@ mod tests {
             assert_eq!(text(&attributes, "path").as_deref(), path, "{target}");
             assert_eq!(text(&attributes, "url_query").as_deref(), query, "{target}");
         }
-        assert_eq!(text(&[string("url.query", "a?b")], "url_query").as_deref(), Some("a?b"));
+        assert_eq!(
+            text(&[string("url.query", "a?b")], "url_query").as_deref(),
+            Some("a?b")
+        );
     }
 
     #[test]
@@ -386,9 +480,14 @@ mod tests {
         let id = [string("vercel.request_id", "iad1::hnd1::abc-1")];
         assert_eq!(text(&id, "request_id").as_deref(), Some("abc-1"));
         let array = crate::otlp::ArrayValue {
-            values: vec![AnyValue { value: Some(Value::StringValue("HIT".into())) }],
+            values: vec![AnyValue {
+                value: Some(Value::StringValue("HIT".into())),
+            }],
         };
-        let header = [attribute("http.response.header.x-vercel-cache", Value::ArrayValue(array))];
+        let header = [attribute(
+            "http.response.header.x-vercel-cache",
+            Value::ArrayValue(array),
+        )];
         assert_eq!(text(&header, "cache").as_deref(), Some("HIT"));
     }
 }

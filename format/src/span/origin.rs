@@ -36,7 +36,13 @@ impl Origin {
     ///    begins with `fetch ` or whose scope speaks of `fetch` or `undici`;
     /// 3. `framework`: it has a `next.span_type`, or its scope is `next.js`;
     /// 4. `user`: every other.
-    pub fn of(service: Option<&str>, scope: &str, name: &str, kind: i32, attributes: &[KeyValue]) -> Self {
+    pub fn of(
+        service: Option<&str>,
+        scope: &str,
+        name: &str,
+        kind: i32,
+        attributes: &[KeyValue],
+    ) -> Self {
         let find = |key: &str| attributes.iter().find(|attribute| attribute.key == key);
         if let Some(service) = service
             && service.starts_with("vercel.")
@@ -116,7 +122,9 @@ mod tests {
     fn string(key: &str, text: &str) -> KeyValue {
         KeyValue {
             key: key.into(),
-            value: Some(AnyValue { value: Some(Value::StringValue(text.into())) }),
+            value: Some(AnyValue {
+                value: Some(Value::StringValue(text.into())),
+            }),
             ..KeyValue::default()
         }
     }
@@ -129,16 +137,41 @@ mod tests {
         let next_fetch = &[string("next.span_type", "AppRender.fetch")][..];
         for (service, scope, name, kind, attributes, expected) in [
             ("vercel.edge-network", "", "GET /", 2, method, Origin::Infra),
-            ("vercel.serverless-runtime", "", "Start VM", 1, none, Origin::Infra),
-            ("vercel.serverless-runtime", "", "GET /x", 3, method, Origin::User),
+            (
+                "vercel.serverless-runtime",
+                "",
+                "Start VM",
+                1,
+                none,
+                Origin::Infra,
+            ),
+            (
+                "vercel.serverless-runtime",
+                "",
+                "GET /x",
+                3,
+                method,
+                Origin::User,
+            ),
             ("shop", "next.js", "GET /", 2, none, Origin::Framework),
             ("shop", "", "GET /", 2, next, Origin::Framework),
-            ("shop", "next.js", "fetch GET https://x.test/", 3, next_fetch, Origin::Fetch),
+            (
+                "shop",
+                "next.js",
+                "fetch GET https://x.test/",
+                3,
+                next_fetch,
+                Origin::Fetch,
+            ),
             ("shop", "@vercel/otel/fetch", "GET", 3, none, Origin::Fetch),
             ("shop", "", "fetch the mail", 1, none, Origin::User),
             ("shop", "orders", "charge card", 1, none, Origin::User),
         ] {
-            assert_eq!(Origin::of(Some(service), scope, name, kind, attributes), expected, "{name}");
+            assert_eq!(
+                Origin::of(Some(service), scope, name, kind, attributes),
+                expected,
+                "{name}"
+            );
         }
     }
 

@@ -54,7 +54,11 @@ impl<'a> SpanColumns<'a> {
             trace_id: typed(batch, TRACE_ID, AsArray::as_fixed_size_binary_opt)?,
             span_id: typed(batch, SPAN_ID, AsArray::as_fixed_size_binary_opt)?,
             parent_span_id: typed(batch, PARENT_SPAN_ID, AsArray::as_fixed_size_binary_opt)?,
-            start_time: typed(batch, START_TIME, AsArray::as_primitive_opt::<TimestampNanosecondType>)?,
+            start_time: typed(
+                batch,
+                START_TIME,
+                AsArray::as_primitive_opt::<TimestampNanosecondType>,
+            )?,
             duration: typed(batch, DURATION, AsArray::as_primitive_opt::<Int64Type>)?,
             end_before_start: typed(batch, END_BEFORE_START, AsArray::as_boolean_opt)?,
             name: typed(batch, NAME, AsArray::as_string_view_opt)?,
@@ -87,7 +91,8 @@ impl<'a> SpanColumns<'a> {
             (self.rest, REST),
         ] {
             if column.is_valid(row) {
-                span.merge(column.value(row)).map_err(|error| malformed(name, row, &error))?;
+                span.merge(column.value(row))
+                    .map_err(|error| malformed(name, row, &error))?;
             }
         }
         span.trace_id = self.trace_id.value(row).to_vec();
@@ -107,8 +112,10 @@ impl<'a> SpanColumns<'a> {
         if self.status_message.is_valid(row) {
             let code = status_number(self.status.value(row))
                 .ok_or_else(|| unknown(STATUS, row, self.status.value(row)))?;
-            span.status =
-                Some(Status { message: self.status_message.value(row).to_owned(), code });
+            span.status = Some(Status {
+                message: self.status_message.value(row).to_owned(),
+                code,
+            });
         }
         text_or_empty(self.trace_state, row).clone_into(&mut span.trace_state);
         span.flags = self.flags.value(row);
@@ -147,7 +154,9 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
                 schema_url: text_or_empty(columns.resource_schema_url, row).to_owned(),
             });
         }
-        let Some(resource) = resource_spans.last_mut() else { continue };
+        let Some(resource) = resource_spans.last_mut() else {
+            continue;
+        };
         if new_resource || !columns.same_scope(row, row - 1) {
             resource.scope_spans.push(ScopeSpans {
                 scope: message::<InstrumentationScope>(columns.scope, SCOPE, row)?,
@@ -168,10 +177,14 @@ fn typed<'a, T>(
     cast: impl Fn(&'a dyn Array) -> Option<&'a T>,
 ) -> Result<&'a T, FormatError> {
     let column = batch.column_by_name(name);
-    column.and_then(|column| cast(column.as_ref())).ok_or_else(|| {
-        let found = column.map_or("no such column".into(), |column| column.data_type().to_string());
-        FormatError::malformed("columns", 0, format!("the span column {name}"), found)
-    })
+    column
+        .and_then(|column| cast(column.as_ref()))
+        .ok_or_else(|| {
+            let found = column.map_or("no such column".into(), |column| {
+                column.data_type().to_string()
+            });
+            FormatError::malformed("columns", 0, format!("the span column {name}"), found)
+        })
 }
 
 fn message<M: Message + Default>(
@@ -182,11 +195,18 @@ fn message<M: Message + Default>(
     if column.is_null(row) {
         return Ok(None);
     }
-    M::decode(column.value(row)).map(Some).map_err(|error| malformed(name, row, &error))
+    M::decode(column.value(row))
+        .map(Some)
+        .map_err(|error| malformed(name, row, &error))
 }
 
 fn malformed(column: &str, row: usize, error: &prost::DecodeError) -> FormatError {
-    FormatError::malformed("columns", row as u64, format!("protobuf in {column}"), error.to_string())
+    FormatError::malformed(
+        "columns",
+        row as u64,
+        format!("protobuf in {column}"),
+        error.to_string(),
+    )
 }
 
 fn unknown(column: &str, row: usize, text: &str) -> FormatError {
@@ -199,5 +219,9 @@ fn same(column: &BinaryViewArray, row: usize, other: usize) -> bool {
 }
 
 fn text_or_empty(column: &StringViewArray, row: usize) -> &str {
-    if column.is_valid(row) { column.value(row) } else { "" }
+    if column.is_valid(row) {
+        column.value(row)
+    } else {
+        ""
+    }
 }

@@ -1,6 +1,6 @@
 //! stub
-use std::collections::BTreeSet;
 use datafusion::logical_expr::Expr;
+use std::collections::BTreeSet;
 /// stub
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("stub")]
@@ -10,12 +10,20 @@ pub struct FilterError;
 pub struct FilterLimits;
 /// stub
 #[derive(Debug, Clone)]
-pub struct Filter { expr: Expr }
+pub struct Filter {
+    expr: Expr,
+}
 impl Filter {
     /// stub
-    pub fn parse(_: &str, _: &FilterLimits) -> Result<Self, FilterError> { Err(FilterError) }
+    pub fn parse(_: &str, _: &FilterLimits) -> Result<Self, FilterError> {
+        Err(FilterError)
+    }
     /// stub
-    pub fn expr(&self) -> &Expr { &self.expr }
+    pub fn expr(&self) -> &Expr {
+        &self.expr
+    }
     /// stub
-    pub fn columns(&self) -> BTreeSet<&str> { BTreeSet::new() }
+    pub fn columns(&self) -> BTreeSet<&str> {
+        BTreeSet::new()
+    }
 }
