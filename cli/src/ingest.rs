@@ -7,13 +7,14 @@ mod chunks;
 mod protobuf;
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 use indicatif::ProgressBar;
-use spanstore_format::otlp::json::{Document, Documents};
+use spanstore_format::otlp::documents::Documents;
+use spanstore_format::otlp::json::Document;
 use spanstore_format::otlp::{ExportTraceServiceRequest, compression};
 
 use self::chunks::Chunks;
@@ -23,10 +24,10 @@ use crate::error::Error;
 
 /// Bytes of the longest JSON document and of the longest protobuf field.
 const DOCUMENT_BYTES: usize = 256 << 20;
+/// The byte that a protobuf request begins with.
+const RESOURCE_SPANS_TAG: u8 = 0x0a;
 /// Pieces that wait between the threads.
 const WAITING_CHUNKS: usize = 4;
-/// Bytes that are read at a time.
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,8 +100,7 @@ fn read_file(
     } else {
         Box::new(File::open(path).map_err(Error::io(&name))?)
     };
-    let raw = BufReader::with_capacity(BUFFER_BYTES, bar.wrap_read(raw));
-    let mut input = compression::reader(raw).map_err(Error::io(&name))?;
+    let mut input = compression::reader(bar.wrap_read(raw)).map_err(Error::io(&name))?;
     let is_json = match format {
         InputFormat::OtlpJson => true,
         InputFormat::OtlpProtobuf => false,
@@ -147,7 +147,7 @@ fn read_file(
 /// What an input holds, piece by piece, or what is wrong with it.
 type Requests<'a> = Box<dyn Iterator<Item = Result<ExportTraceServiceRequest, String>> + 'a>;
 
-/// Whether the first bytes of an input begin a JSON object.
+/// Whether an input is JSON, by its first bytes.
 ///
 /// A protobuf request begins with the tag 0x0a, which JSON allows as a line
 /// break, so one byte does not tell; a quotation mark or a closing brace after
@@ -162,7 +162,7 @@ fn looks_like_json(head: &[u8]) -> bool {
         (None, ..) => true,
         (Some(b'{'), Some(b'"'), third) => third.is_none_or(|third| third.is_ascii_graphic()),
         (Some(b'{'), second, _) => matches!(second, None | Some(b'}')),
-        _ => false,
+        _ => head.first() != Some(&RESOURCE_SPANS_TAG),
     }
 }
 

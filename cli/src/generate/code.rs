@@ -1,7 +1,7 @@
 //! What the application itself does in a request: framework, user code,
 //! database and outgoing requests.
 
-use spanstore_format::otlp::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::attribute::{boolean, double, integer, text};
 use super::catalog::{Call, Route, Serving, Statement, Step};

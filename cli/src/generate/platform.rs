@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use spanstore_format::otlp::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::attribute::{boolean, integer, text, texts};
 use super::catalog::{CRON_USER_AGENT, FUNCTION_REGIONS, NOUNS, Serving};

@@ -1,8 +1,9 @@
 use std::collections::{HashMap, HashSet};
 
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use proptest::prelude::*;
 use prost::Message;
-use spanstore_format::otlp::{Span, StatusCode, Value};
+use spanstore_format::otlp::{Span, Value};
 use spanstore_format::span::Origin;
 
 use super::*;

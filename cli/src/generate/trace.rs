@@ -1,6 +1,8 @@
 //! The spans of one trace while it is being made.
 
-use spanstore_format::otlp::{Event, KeyValue, Link, Span, SpanKind, Status, StatusCode};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use spanstore_format::otlp::{Event, KeyValue, Link, Span, Status};
 
 use super::attribute::text;
 use super::chance::Chance;

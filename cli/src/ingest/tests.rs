@@ -237,6 +237,8 @@ fn the_first_bytes_tell_json_from_protobuf() {
         "\u{feff}{\"a",
         "{}",
         "{",
+        "[]",
+        "hello",
         "",
         "  \n",
     ] {
