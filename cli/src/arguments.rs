@@ -1,0 +1,360 @@
+//! What can be written on the command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use spanstore_format::{Month, TeamId, TraceId};
+
+use crate::error::Error;
+use crate::time::TimeArgument;
+
+const DEFAULT_STORE: &str = "./spanstore-data";
+
+const AFTER_HELP: &str = "\
+Examples:
+  spanstore demo
+  spanstore generate --spans 100000 --seed 1 | spanstore ingest -
+  spanstore ingest --team acme --any-time traces.json.gz more.pb.zst
+  spanstore query --team acme --since 2h --filter \"level = 'error' and path like '/api/%'\"
+  spanstore trace 4bf92f3577b34da6a3ce929d0e0e4736
+  spanstore sql \"SELECT route, count(*) AS spans FROM spans GROUP BY route ORDER BY spans DESC\"
+  spanstore export --format parquet --out acme.parquet --team acme
+
+Times are RFC 3339 (2026-11-20T12:00:00Z), dates (2026-11-20, midnight UTC), or count back \
+from now (90s, 15m, 2h, 3d, 1w).
+
+Exit codes: 0 done (spans that were refused are reported, they are no failure), 1 failed, \
+2 wrong usage, 3 `check` found damage.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spanstore",
+    version,
+    about = "An embedded, append-only, columnar store for trace spans",
+    after_help = AFTER_HELP,
+    propagate_version = true
+)]
+pub struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub options: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that may stand before and after the command.
+#[derive(Debug, Args)]
+pub struct GlobalOptions {
+    /// Directory of the store; created when it does not exist [default: ./spanstore-data]
+    #[arg(long, global = true, env = "SPANSTORE_DIR", value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// Whose spans
+    #[arg(long, global = true, default_value = "default", value_name = "TEAM")]
+    pub team: TeamId,
+    /// Form of the output; a table (a tree for `trace`) where nothing else is asked for
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+impl GlobalOptions {
+    /// The directory of the store.
+    pub fn store_directory(&self) -> &Path {
+        self.store
+            .as_deref()
+            .unwrap_or_else(|| Path::new(DEFAULT_STORE))
+    }
+}
+
+/// Forms of output; each command offers some of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON object a line
+    Json,
+    /// Comma-separated values with a header line
+    Csv,
+    /// A Parquet file
+    Parquet,
+    /// An Arrow IPC stream
+    Arrow,
+    /// A trace as an indented tree
+    Tree,
+    /// OTLP JSON, one export request a line
+    OtlpJson,
+    /// OTLP protobuf, one export request
+    OtlpProtobuf,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+            Self::Tree => "tree",
+            Self::OtlpJson => "otlp-json",
+            Self::OtlpProtobuf => "otlp-protobuf",
+        }
+    }
+}
+
+/// Forms of input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum InputFormat {
+    /// JSON documents one after the other, with or without line breaks between them
+    OtlpJson,
+    /// One export request in protobuf
+    OtlpProtobuf,
+    /// Whichever of the two the first bytes look like
+    #[default]
+    Auto,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take OTLP spans from files or standard input
+    Ingest(IngestArguments),
+    /// List spans, newest first
+    Query(QueryArguments),
+    /// Run a SELECT over the table `spans`
+    Sql(SqlArguments),
+    /// Show one trace
+    Trace(TraceArguments),
+    /// List the spans of one session, oldest first
+    Session(SessionArguments),
+    /// List sessions, newest first
+    Sessions(SessionsArguments),
+    /// Show how much of a month's quota is used
+    Usage(UsageArguments),
+    /// Change the team's quota
+    Quota(QuotaArguments),
+    /// Write what is in the log into segments now
+    Seal,
+    /// Read the whole store and verify every checksum and count
+    Check,
+    /// Write out everything of the team
+    Export(ExportArguments),
+    /// Make the traces of a sample application, as OTLP JSON lines
+    Generate(GenerateArguments),
+    /// Make sample traces, ingest them, and show a list, a trace and the quota
+    Demo,
+}
+
+/// Arguments of `ingest`.
+#[derive(Debug, Args)]
+pub struct IngestArguments {
+    /// How the input is encoded; gzip and zstd are recognised by themselves
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub input_format: InputFormat,
+    /// Take spans of any time, also older than 31 days or of the future (for imports)
+    #[arg(long)]
+    pub any_time: bool,
+    /// Files to read; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `query`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore query --since 15m
+  spanstore query --filter \"status_code >= 500\" --columns start_time,path,duration --limit 20
+  spanstore query --filter \"attributes['db.system'] = 'postgresql'\" --order oldest --format json
+
+A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
+pub struct QueryArguments {
+    /// Which spans, such as "level = 'error' and path like '/api/%'"
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// Only spans that start at or after this time
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<TimeArgument>,
+    /// Only spans that start before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<TimeArgument>,
+    /// At most this many spans
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// By start time
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    pub order: Order,
+    /// Which columns, with commas between them
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    pub columns: Option<Vec<String>>,
+}
+
+impl QueryArguments {
+    /// The time range in nanoseconds since 1970, half-open.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it ends before or where it begins.
+    pub fn range(&self, now_nanos: i64) -> Result<(Option<i64>, Option<i64>), Error> {
+        let since = self.since.map(|time| time.resolve(now_nanos));
+        let until = self.until.map(|time| time.resolve(now_nanos));
+        match (since, until) {
+            (Some(since), Some(until)) if since >= until => {
+                Err(Error::Usage("--since must lie before --until".into()))
+            }
+            _ => Ok((since, until)),
+        }
+    }
+}
+
+/// Order of a list of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Order {
+    /// Latest start first
+    #[default]
+    Newest,
+    /// Earliest start first
+    Oldest,
+}
+
+/// Arguments of `sql`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spanstore sql \"SELECT service, count(*) AS spans, max(duration) FROM spans GROUP BY service\"")]
+pub struct SqlArguments {
+    /// The text of the query
+    #[arg(value_name = "SELECT")]
+    pub text: String,
+}
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// The trace's id, in hexadecimal digits
+    #[arg(value_name = "TRACE_ID")]
+    pub trace_id: TraceId,
+}
+
+/// Arguments of `session`.
+#[derive(Debug, Args)]
+pub struct SessionArguments {
+    /// The session's id
+    #[arg(value_name = "SESSION_ID")]
+    pub session_id: String,
+}
+
+/// Arguments of `sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArguments {
+    /// At most this many sessions
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: usize,
+}
+
+/// Arguments of `usage`.
+#[derive(Debug, Args)]
+pub struct UsageArguments {
+    /// The UTC month [default: the present one]
+    #[arg(long, value_name = "YYYY-MM")]
+    pub month: Option<Month>,
+}
+
+/// Arguments of `quota`.
+#[derive(Debug, Args)]
+pub struct QuotaArguments {
+    /// What to do with the quota.
+    #[command(subcommand)]
+    pub command: QuotaCommand,
+}
+
+/// The commands of `quota`.
+#[derive(Debug, Subcommand)]
+pub enum QuotaCommand {
+    /// Set the number of spans that the team may store per UTC month
+    Set {
+        /// Spans a month
+        #[arg(value_name = "N")]
+        limit: u64,
+    },
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Where to; standard output when not given
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The same arguments give the same bytes. Without --start and --month the traces lie in \
+yesterday's 24 hours (UTC), so that a store takes them as they are; ids and attributes do not \
+depend on the day, times do. Spans of a whole month need `ingest --any-time`.
+
+Example:
+  spanstore generate --spans 1000000 --seed 7 --month 2026-10 | spanstore ingest --any-time -")]
+pub struct GenerateArguments {
+    /// How many spans, exactly
+    #[arg(long, value_name = "N")]
+    pub spans: u64,
+    /// Which sample; every number gives another one
+    #[arg(long, value_name = "S")]
+    pub seed: u64,
+    /// Begin of the 24 hours in which the traces lie
+    #[arg(long, value_name = "TIME", conflicts_with = "month")]
+    pub start: Option<TimeArgument>,
+    /// Spread the traces over this UTC month
+    #[arg(long, value_name = "YYYY-MM")]
+    pub month: Option<Month>,
+}
+
+const ROWS: &[Format] = &[
+    Format::Table,
+    Format::Json,
+    Format::Csv,
+    Format::Parquet,
+    Format::Arrow,
+];
+const REPORT: &[Format] = &[Format::Table, Format::Json];
+
+impl Command {
+    /// The formats that this command offers; the first is the default.
+    fn formats(&self) -> &'static [Format] {
+        match self {
+            Self::Query(_) | Self::Sql(_) | Self::Session(_) | Self::Sessions(_) => ROWS,
+            Self::Trace(_) => &[Format::Tree, Format::Json, Format::OtlpJson],
+            Self::Ingest(_) | Self::Usage(_) | Self::Quota(_) | Self::Seal | Self::Check => REPORT,
+            Self::Export(_) => &[Format::OtlpJson, Format::OtlpProtobuf, Format::Parquet],
+            Self::Generate(_) => &[Format::OtlpJson],
+            Self::Demo => &[Format::Table],
+        }
+    }
+}
+
+impl Arguments {
+    /// The form of output that was asked for, or the command's own.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the command does not offer it.
+    pub fn format(&self) -> Result<Format, Error> {
+        let offered = self.command.formats();
+        match self.options.format {
+            Some(format) if offered.contains(&format) => Ok(format),
+            Some(format) => {
+                let names: Vec<_> = offered.iter().map(|format| format.name()).collect();
+                Err(Error::Usage(format!(
+                    "--format {} is not offered by this command, only {}",
+                    format.name(),
+                    names.join(", ")
+                )))
+            }
+            None => Ok(offered.first().copied().unwrap_or(Format::Table)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

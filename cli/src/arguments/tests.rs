@@ -1,0 +1,112 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(std::iter::once("spanstore").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn global_options_stand_before_and_after_the_command() {
+    for line in [
+        "--store /s --team acme --format json usage",
+        "usage --store /s --team acme --format json",
+        "--team acme usage --format json --store /s",
+    ] {
+        let arguments = parse(line).unwrap();
+        assert_eq!(
+            arguments.options.store_directory(),
+            Path::new("/s"),
+            "{line}"
+        );
+        assert_eq!(arguments.options.team.as_str(), "acme", "{line}");
+        assert_eq!(arguments.format().unwrap(), Format::Json, "{line}");
+    }
+    let arguments = parse("quota set 5 --team acme --store /s").unwrap();
+    assert_eq!(arguments.options.team.as_str(), "acme");
+    assert!(matches!(
+        arguments.command,
+        Command::Quota(QuotaArguments {
+            command: QuotaCommand::Set { limit: 5 }
+        })
+    ));
+}
+
+#[test]
+fn each_command_offers_its_own_formats() {
+    for (line, format) in [
+        ("query", Some(Format::Table)),
+        ("query --format arrow", Some(Format::Arrow)),
+        ("query --format tree", None),
+        ("trace 1f", Some(Format::Tree)),
+        ("trace 1f --format otlp-json", Some(Format::OtlpJson)),
+        ("trace 1f --format parquet", None),
+        ("export", Some(Format::OtlpJson)),
+        ("export --format parquet", Some(Format::Parquet)),
+        ("export --format csv", None),
+        ("check --format json", Some(Format::Json)),
+        ("check --format csv", None),
+        ("generate --spans 1 --seed 1 --format json", None),
+    ] {
+        let arguments = parse(line).unwrap();
+        match format {
+            Some(format) => assert_eq!(arguments.format().unwrap(), format, "{line}"),
+            None => assert_eq!(arguments.format().unwrap_err().exit_code(), 2, "{line}"),
+        }
+    }
+}
+
+#[test]
+fn ingest_takes_files_and_standard_input() {
+    let Command::Ingest(ingest) = parse("ingest --any-time a.json -").unwrap().command else {
+        panic!("not ingest");
+    };
+    assert!(ingest.any_time);
+    assert_eq!(ingest.input_format, InputFormat::Auto);
+    assert_eq!(ingest.files, [PathBuf::from("a.json"), PathBuf::from("-")]);
+}
+
+#[test]
+fn query_reads_columns_order_and_times() {
+    let line = "query --columns name,duration --order oldest --since 2h --until 2026-11-20";
+    let Command::Query(query) = parse(line).unwrap().command else {
+        panic!("not query")
+    };
+    assert_eq!(
+        query.columns.as_deref(),
+        Some(&["name".to_owned(), "duration".to_owned()][..])
+    );
+    assert_eq!(query.order, Order::Oldest);
+    let noon_before = 1_795_089_600_000_000_000;
+    let (since, until) = query.range(noon_before).unwrap();
+    assert_eq!(since, Some(noon_before - 7_200_000_000_000));
+    assert_eq!(until, Some(1_795_132_800_000_000_000));
+    let late = query.range(noon_before + 86_400_000_000_000).unwrap_err();
+    assert_eq!(late.exit_code(), 2);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "",
+        "ingest",
+        "query --limit many",
+        "query --since yesterday",
+        "trace",
+        "trace xyz",
+        "trace 00000000000000000000000000000000",
+        "usage --month 2026-13",
+        "quota",
+        "quota set -1",
+        "generate --spans 5",
+        "generate --spans 5 --seed 1 --start 2026-01-01 --month 2026-01",
+        "--team  usage --team",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}

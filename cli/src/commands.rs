@@ -1,0 +1,126 @@
+//! The commands, one file each.
+
+mod check;
+mod demo;
+mod export;
+mod generate;
+mod ingest;
+mod query;
+mod quota;
+mod rows;
+mod seal;
+mod session;
+mod sessions;
+mod sql;
+mod trace;
+mod usage;
+
+use std::io::Write;
+use std::time::Duration;
+
+use spanstore::{QueryLimits, Store, StoreOptions, Team};
+use tokio::runtime::Runtime;
+
+use crate::arguments::{Arguments, Command, Format, GlobalOptions};
+use crate::error::Error;
+
+/// Where the output of a command goes.
+type Out<'a> = &'a mut (dyn Write + Send);
+
+/// How a command that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Done,
+    /// `check` found damage.
+    Damaged,
+}
+
+impl Outcome {
+    /// The exit code of the process.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Damaged => 3,
+        }
+    }
+}
+
+/// What a command that works on a store gets.
+struct Context<'a> {
+    store: Store,
+    team: Team,
+    format: Format,
+    out: Out<'a>,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever keeps the command from its end.
+pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
+    let format = arguments.format()?;
+    let open = |create, out| Context::open(&arguments.options, create, format, out);
+    match &arguments.command {
+        Command::Generate(generate) => generate::run(generate, out)?,
+        Command::Demo => demo::run(&arguments.options, out)?,
+        Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
+        Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
+        Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
+        Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
+        Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,
+        Command::Session(it) => open(false, out)?.run(|context| session::run(context, it))?,
+        Command::Sessions(it) => open(false, out)?.run(|context| sessions::run(context, it))?,
+        Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
+        Command::Export(export) => open(false, out)?.run(|context| export::run(context, export))?,
+        Command::Seal => open(false, out)?.run(seal::run)?,
+        Command::Check => return open(false, out)?.run(check::run),
+    }
+    Ok(Outcome::Done)
+}
+
+impl<'a> Context<'a> {
+    fn open(
+        options: &GlobalOptions,
+        create: bool,
+        format: Format,
+        out: Out<'a>,
+    ) -> Result<Self, Error> {
+        let store = Store::open(options.store_directory(), store_options(create))?;
+        let team = store.team(&options.team);
+        Ok(Self {
+            store,
+            team,
+            format,
+            out,
+        })
+    }
+
+    /// Runs a command and closes the store, whatever became of the command.
+    fn run<T>(mut self, command: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let result = command(&mut self);
+        let closed = self.store.close();
+        let value = result?;
+        closed?;
+        Ok(value)
+    }
+}
+
+/// A person waits for the answer and can stop the wait, so queries have more
+/// time and memory than in a service.
+fn store_options(create: bool) -> StoreOptions {
+    let query_limits = QueryLimits {
+        time: Duration::from_hours(1),
+        memory_bytes: 1 << 30,
+    };
+    StoreOptions {
+        create,
+        query_limits,
+        ..StoreOptions::default()
+    }
+}
+
+/// The tasks of one query.
+fn runtime() -> Result<Runtime, Error> {
+    Runtime::new().map_err(Error::io("starting threads"))
+}

@@ -1,0 +1,44 @@
+//! `query`: a list of spans.
+
+use super::{Context, rows, runtime};
+use crate::arguments::{Format, Order, QueryArguments};
+use crate::error::Error;
+use crate::output::span_columns;
+use crate::time::now_nanos;
+
+/// Rows of a table when no limit was given.
+const TABLE_ROWS: usize = 50;
+
+pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Result<(), Error> {
+    let (since, until) = arguments.range(now_nanos())?;
+    let mut query = context.team.query();
+    query = match &arguments.columns {
+        Some(names) => query.columns(names.iter().map(String::as_str))?,
+        None => query.columns(span_columns(context.format))?,
+    };
+    if let Some(filter) = &arguments.filter {
+        query = query.filter(filter)?;
+    }
+    if let Some(since) = since {
+        query = query.since(since);
+    }
+    if let Some(until) = until {
+        query = query.until(until);
+    }
+    query = match arguments.order {
+        Order::Newest => query.newest_first(),
+        Order::Oldest => query.oldest_first(),
+    };
+    let cut = (context.format == Format::Table && arguments.limit.is_none()).then_some(TABLE_ROWS);
+    if let Some(limit) = cut.map(|rows| rows + 1).or(arguments.limit) {
+        query = query.limit(limit);
+    }
+    let is_cut = runtime()?.block_on(async {
+        let stream = query.stream().await?;
+        rows::write(stream, cut, context.format, context.out).await
+    })?;
+    if is_cut {
+        eprintln!("These are the first {TABLE_ROWS} spans; --limit N shows more.");
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What can go wrong in a command.
+
+use std::io;
+
+/// Why a command failed; its text is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or a stream could not be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being read or written.
+        what: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// What was read is not OTLP.
+    #[error("{file}: {detail}")]
+    Input {
+        /// The file; `-` is standard input.
+        file: String,
+        /// Where it goes wrong and how.
+        detail: String,
+    },
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] spanstore::Error),
+    /// Rows could not be turned into the format.
+    #[error("output: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// Rows could not be written as Parquet.
+    #[error("output: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+}
+
+impl Error {
+    /// Names what was being read or written when an I/O operation failed.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// The exit code of the process: 2 for wrong usage, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether the reader of the output went away, as `head` does; that is no
+    /// failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if kind == Some(io::ErrorKind::BrokenPipe) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        Self::Io {
+            what: "output".into(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::error::ArrowError;
+    use parquet::errors::ParquetError;
+
+    use super::*;
+
+    #[test]
+    fn a_broken_pipe_is_seen_through_every_wrapping() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(Error::from(broken()).is_broken_pipe());
+        assert!(Error::from(ArrowError::IoError("x".into(), broken())).is_broken_pipe());
+        assert!(Error::from(ParquetError::External(Box::new(broken()))).is_broken_pipe());
+        assert!(!Error::from(io::Error::from(io::ErrorKind::NotFound)).is_broken_pipe());
+        assert!(!Error::Usage("x".into()).is_broken_pipe());
+    }
+}

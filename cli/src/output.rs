@@ -1,0 +1,23 @@
+//! Rows and reports into the forms of output.
+//!
+//! JSON and CSV speak of the same cells: ids in lower-case hexadecimal digits,
+//! times as RFC 3339 with nanoseconds, `duration` as `duration_ns`, and the
+//! stored messages (`attributes`, `events`, `links`, `resource_attributes`,
+//! `scope`) as plain JSON. Parquet and Arrow give the columns as they are.
+
+mod cell;
+mod columns;
+mod csv;
+mod json;
+mod message;
+mod report;
+mod rows;
+mod table;
+
+pub use columns::{pick, span_columns};
+pub use json::JsonRows;
+pub use report::Report;
+pub use rows::RowWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The stored OTLP messages of a row as plain JSON.
+
+use prost::Message;
+use serde_json::{Map, Value, json};
+use spanstore_format::id::to_hex;
+use spanstore_format::month::rfc3339;
+use spanstore_format::otlp::json::any_value_to_plain_json;
+use spanstore_format::otlp::{Event, InstrumentationScope, KeyValue, Link, Resource, Span};
+use spanstore_format::span::schema;
+
+/// Which message a column of bytes holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `Span`, of which only the attributes are set: an object.
+    Attributes,
+    /// `Resource`: an object.
+    Resource,
+    /// `Span`, events only: an array of `name`, `time`, `attributes`.
+    Events,
+    /// `Span`, links only: an array of `trace_id`, `span_id`, `trace_state`, `attributes`.
+    Links,
+    /// `InstrumentationScope`: an object of `name`, `version`, `attributes`.
+    Scope,
+}
+
+impl Kind {
+    /// The message in the column of this name.
+    pub(crate) fn of_column(name: &str) -> Option<Self> {
+        match name {
+            schema::ATTRIBUTES => Some(Self::Attributes),
+            schema::RESOURCE_ATTRIBUTES => Some(Self::Resource),
+            schema::EVENTS => Some(Self::Events),
+            schema::LINKS => Some(Self::Links),
+            schema::SCOPE => Some(Self::Scope),
+            _ => None,
+        }
+    }
+
+    /// What the message says; nothing when the bytes are no such message.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Option<Value> {
+        Some(match self {
+            Self::Attributes => object(&Span::decode(bytes).ok()?.attributes),
+            Self::Resource => object(&Resource::decode(bytes).ok()?.attributes),
+            Self::Events => {
+                let events = Span::decode(bytes).ok()?.events;
+                let event = |event: &Event| {
+                    json!({
+                        "name": event.name,
+                        "time": rfc3339(event.time_unix_nano.cast_signed()),
+                        "attributes": object(&event.attributes),
+                    })
+                };
+                events.iter().map(event).collect()
+            }
+            Self::Links => {
+                let links = Span::decode(bytes).ok()?.links;
+                let link = |link: &Link| {
+                    json!({
+                        "trace_id": to_hex(&link.trace_id),
+                        "span_id": to_hex(&link.span_id),
+                        "trace_state": link.trace_state,
+                        "attributes": object(&link.attributes),
+                    })
+                };
+                links.iter().map(link).collect()
+            }
+            Self::Scope => {
+                let scope = InstrumentationScope::decode(bytes).ok()?;
+                json!({
+                    "name": scope.name,
+                    "version": scope.version,
+                    "attributes": object(&scope.attributes),
+                })
+            }
+        })
+    }
+}
+
+/// Attributes as an object; of keys that repeat, the first counts.
+fn object(attributes: &[KeyValue]) -> Value {
+    let mut object = Map::with_capacity(attributes.len());
+    for attribute in attributes {
+        object.entry(attribute.key.as_str()).or_insert_with(|| {
+            attribute
+                .value
+                .as_ref()
+                .map_or(Value::Null, any_value_to_plain_json)
+        });
+    }
+    Value::Object(object)
+}

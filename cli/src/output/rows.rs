@@ -1,0 +1,131 @@
+//! Batches of rows into any of the row formats.
+
+use std::fmt;
+use std::io::Write;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::StreamWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::{csv, json, table};
+use crate::arguments::Format;
+use crate::error::Error;
+
+/// Rows of one table; a longer result is written as several tables.
+const TABLE_ROWS: usize = 10_000;
+
+/// Writes batches of the same columns in one format.
+pub struct RowWriter<W: Write + Send> {
+    schema: SchemaRef,
+    form: Form<W>,
+}
+
+enum Form<W: Write + Send> {
+    Table {
+        out: W,
+        waiting: Vec<RecordBatch>,
+        written: bool,
+    },
+    Json(W),
+    Csv(W),
+    Parquet(Box<ArrowWriter<W>>),
+    Arrow(Box<StreamWriter<W>>),
+}
+
+impl<W: Write + Send> fmt::Debug for RowWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowWriter")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: Write + Send> RowWriter<W> {
+    /// Begins the output.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a format that is not made of rows, and errors of
+    /// writing the beginning.
+    pub fn new(format: Format, schema: SchemaRef, mut out: W) -> Result<Self, Error> {
+        let form = match format {
+            Format::Table => Form::Table {
+                out,
+                waiting: Vec::new(),
+                written: false,
+            },
+            Format::Json => Form::Json(out),
+            Format::Csv => {
+                csv::write_header(&schema, &mut out)?;
+                Form::Csv(out)
+            }
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .build();
+                let writer =
+                    ArrowWriter::try_new(out, SchemaRef::clone(&schema), Some(properties))?;
+                Form::Parquet(Box::new(writer))
+            }
+            Format::Arrow => Form::Arrow(Box::new(StreamWriter::try_new(out, &schema)?)),
+            Format::Tree | Format::OtlpJson | Format::OtlpProtobuf => {
+                return Err(Error::Usage(format!("{format:?} is not a format of rows")));
+            }
+        };
+        Ok(Self { schema, form })
+    }
+
+    /// Writes a batch.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Arrow`] or [`Error::Parquet`] when a value or
+    /// the output cannot be written.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        match &mut self.form {
+            Form::Table {
+                out,
+                waiting,
+                written,
+            } => {
+                waiting.push(batch.clone());
+                if waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= TABLE_ROWS {
+                    table::write(waiting, out)?;
+                    waiting.clear();
+                    *written = true;
+                }
+            }
+            Form::Json(out) => json::write(batch, out)?,
+            Form::Csv(out) => csv::write(batch, out)?,
+            Form::Parquet(writer) => writer.write(batch)?,
+            Form::Arrow(writer) => writer.write(batch)?,
+        }
+        Ok(())
+    }
+
+    /// Ends the output and gives back what it was written to.
+    ///
+    /// # Errors
+    /// As [`RowWriter::write`].
+    pub fn finish(self) -> Result<W, Error> {
+        let mut out = match self.form {
+            Form::Table {
+                mut out,
+                mut waiting,
+                written,
+            } => {
+                if waiting.is_empty() && !written {
+                    waiting.push(RecordBatch::new_empty(self.schema));
+                }
+                table::write(&waiting, &mut out)?;
+                out
+            }
+            Form::Json(out) | Form::Csv(out) => out,
+            Form::Parquet(writer) => writer.into_inner()?,
+            Form::Arrow(writer) => writer.into_inner()?,
+        };
+        out.flush()?;
+        Ok(out)
+    }
+}
