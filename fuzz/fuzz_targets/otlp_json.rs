@@ -3,8 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spanstore_format::otlp::json::{Document, decode, encode};
-use spanstore_format::otlp::documents::Documents;
-use spanstore_format::otlp::protobuf;
+use spanstore_format::otlp::{Documents, protobuf};
 
 fuzz_target!(|text: &[u8]| {
     if let Ok(Document::Traces(request)) = decode(text) {

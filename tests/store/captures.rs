@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use spanstore::otlp::ExportTraceServiceRequest;
 use spanstore::otlp::compression::reader;
-use spanstore::otlp::documents::Documents;
+use spanstore::otlp::Documents;
 use spanstore::otlp::json::{self, Document};
 use spanstore::{SpanBatch, Store, Team, TraceId};
 use spanstore_test_support::{open, team};
@@ -31,7 +31,7 @@ fn fingerprint(request: &ExportTraceServiceRequest) -> u128 {
                     "{:?} {:?} {:?} {:?} ",
                     resource.resource, resource.schema_url, scope.scope, scope.schema_url
                 );
-                let text = context + &json::encode_span(span).to_string();
+                let text = context + &json::span_to_json(span).to_string();
                 let hash = spanstore_format::segment::key_index::session_key(&text);
                 sum = sum.wrapping_add(u128::from_le_bytes(hash));
             }

@@ -1,14 +1,28 @@
-//! OTLP in and out: protobuf and JSON, plain or compressed.
+//! OTLP in and out, as pure functions over bytes.
 //!
-//! The messages are those of the crate `opentelemetry-proto`, under their own
-//! names.
+//! The model in memory is that of the crate `opentelemetry-proto`, named here
+//! once for everybody. [`protobuf`] and [`json`] translate between it and bytes,
+//! both ways and without loss; [`compression`] opens bodies and files before
+//! they are decoded; [`documents`] splits a file into JSON documents.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod compression;
 pub mod documents;
 mod error;
 pub mod json;
+mod json_any_value;
+mod json_decode;
+mod json_encode;
+mod json_scalar;
+mod nesting;
 pub mod protobuf;
+#[cfg(test)]
+mod tests;
 
+pub use documents::Documents;
+pub use error::OtlpError;
+pub use nesting::{MAX_VALUE_NESTING, check_nesting};
 pub use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 pub use opentelemetry_proto::tonic::common::v1::any_value::Value;
 pub use opentelemetry_proto::tonic::common::v1::{
@@ -17,8 +31,3 @@ pub use opentelemetry_proto::tonic::common::v1::{
 pub use opentelemetry_proto::tonic::resource::v1::Resource;
 pub use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 pub use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-
-pub use error::OtlpError;
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,181 @@
+//! Attribute values in JSON.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::json_decode::{FromJson, list};
+use super::json_scalar::{Double, bytes, integer};
+use super::{AnyValue, ArrayValue, KeyValue, KeyValueList, Value};
+
+impl FromJson for AnyValue {
+    fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnyValueVisitor)
+    }
+
+    /// An element of an array keeps its place.
+    fn from_null() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+/// The key in an attribute value says of which type it is.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Key {
+    #[serde(alias = "string_value")]
+    StringValue,
+    #[serde(alias = "bool_value")]
+    BoolValue,
+    #[serde(alias = "int_value")]
+    IntValue,
+    #[serde(alias = "double_value")]
+    DoubleValue,
+    #[serde(alias = "array_value")]
+    ArrayValue,
+    #[serde(alias = "kvlist_value")]
+    KvlistValue,
+    #[serde(alias = "bytes_value")]
+    BytesValue,
+    #[serde(alias = "string_value_strindex")]
+    StringValueStrindex,
+    #[serde(other)]
+    Unknown,
+}
+
+struct AnyValueVisitor;
+
+impl<'de> Visitor<'de> for AnyValueVisitor {
+    type Value = AnyValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an attribute value, an object such as {\"stringValue\":\"…\"}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key()? {
+            let value = match key {
+                Key::StringValue => map.next_value::<Option<_>>()?.map(Value::StringValue),
+                Key::BoolValue => map.next_value::<Option<_>>()?.map(Value::BoolValue),
+                Key::IntValue => map
+                    .next_value::<Option<Int<i64>>>()?
+                    .map(|int| Value::IntValue(int.0)),
+                Key::DoubleValue => map
+                    .next_value::<Option<Double>>()?
+                    .map(|double| Value::DoubleValue(double.0)),
+                Key::ArrayValue => map.next_value::<Option<Values<AnyValue>>>()?.map(|array| {
+                    Value::ArrayValue(ArrayValue {
+                        values: array.values,
+                    })
+                }),
+                Key::KvlistValue => map
+                    .next_value::<Option<Values<KeyValue>>>()?
+                    .map(|entries| {
+                        Value::KvlistValue(KeyValueList {
+                            values: entries.values,
+                        })
+                    }),
+                Key::BytesValue => map
+                    .next_value::<Option<Bytes>>()?
+                    .map(|bytes| Value::BytesValue(bytes.0)),
+                Key::StringValueStrindex => map
+                    .next_value::<Option<Int<i32>>>()?
+                    .map(|index| Value::StringValueStrindex(index.0)),
+                Key::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    None
+                }
+            };
+            if value.is_some() && std::mem::replace(&mut found, value).is_some() {
+                return Err(A::Error::custom(
+                    "expected one attribute value, found two in one object",
+                ));
+            }
+        }
+        Ok(AnyValue { value: found })
+    }
+}
+
+/// An integer of the model.
+#[derive(Deserialize)]
+#[serde(transparent, bound = "T: super::json_scalar::Integer")]
+struct Int<T>(#[serde(deserialize_with = "integer")] T);
+
+/// What an array and a key-value list are in JSON.
+#[derive(Deserialize)]
+#[serde(bound = "T: FromJson", expecting = "an object with values")]
+struct Values<T> {
+    #[serde(default, deserialize_with = "list")]
+    values: Vec<T>,
+}
+
+/// Bytes in base64.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+
+        impl Visitor<'_> for BytesVisitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes in base64")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+                bytes(text)
+                    .map(Bytes)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_str(BytesVisitor)
+    }
+}
+
+/// An attribute value as a person would write it in JSON, for display: text,
+/// truth, number, array or object. Bytes are base64, what is not finite is text,
+/// an empty value is `null`. Of equal keys in a list the last one stays.
+pub fn any_value_to_plain_json(value: &AnyValue) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &value.value {
+        None => Json::Null,
+        Some(Value::StringValue(text)) => Json::from(text.as_str()),
+        Some(Value::BoolValue(truth)) => Json::from(*truth),
+        Some(Value::IntValue(number)) => Json::from(*number),
+        Some(Value::DoubleValue(number)) if number.is_finite() => Json::from(*number),
+        Some(Value::DoubleValue(number)) => Json::from(not_finite(*number)),
+        Some(Value::BytesValue(bytes)) => Json::from(STANDARD.encode(bytes)),
+        Some(Value::StringValueStrindex(index)) => Json::from(*index),
+        Some(Value::ArrayValue(array)) => {
+            array.values.iter().map(any_value_to_plain_json).collect()
+        }
+        Some(Value::KvlistValue(list)) => list
+            .values
+            .iter()
+            .map(|entry| {
+                let value = entry
+                    .value
+                    .as_ref()
+                    .map_or(Json::Null, any_value_to_plain_json);
+                (entry.key.clone(), value)
+            })
+            .collect(),
+    }
+}
+
+/// What JSON has no number for, in the words of the protobuf mapping.
+pub(super) fn not_finite(number: f64) -> &'static str {
+    if number.is_nan() {
+        "NaN"
+    } else if number > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    }
+}
