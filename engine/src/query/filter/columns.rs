@@ -83,7 +83,7 @@ const HIDDEN: &[&str] = &[
 
 /// The schema, and which of its columns filters see.
 static COLUMNS: LazyLock<(SchemaRef, Vec<usize>)> = LazyLock::new(|| {
-    let schema = schema::schema();
+    let schema = schema();
     let seen = |field: &Field| !HIDDEN.contains(&field.name().as_str());
     let fields = schema.fields().iter().enumerate();
     let visible = fields
