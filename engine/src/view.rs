@@ -108,9 +108,4 @@ impl View {
         state.segments = Arc::new(all);
         state.sealing = None;
     }
-
-    /// All segments.
-    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
-        Arc::clone(&self.read().segments)
-    }
 }

@@ -2,9 +2,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "tests may panic"
+    clippy::panic,
+    reason = "a test that panics has failed"
 )]
 
 mod append;
+mod captures;
+mod crash;
+mod isolation;
+mod killed;
+mod query;
 mod quota;
 mod receipts;

@@ -11,6 +11,7 @@
 mod backend;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use spanstore_format::version::CATALOG_VERSION;
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 
 use crate::error::Error;
-use crate::io::{Disk, OpenMode};
+use crate::io::{Disk, DiskFile, OpenMode};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
@@ -58,66 +59,37 @@ impl Catalog {
     /// Opens the catalog of the store at `root`, or makes it.
     pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
         let path = root.join("catalog.redb");
-        let mode = if create {
-            OpenMode::CreateOrExisting
-        } else {
-            OpenMode::Existing
+        let file = match disk.open(&path, OpenMode::Existing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+                make(disk, root, &path)?;
+                disk.open(&path, OpenMode::Existing)
+            }
+            opened => opened,
         };
-        let file = disk.open(&path, mode).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound {
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NotFound {
                 path: root.display().to_string(),
             },
             _ => Error::io("open", &path, error),
         })?;
-        let locked = file
-            .try_lock()
-            .map_err(|error| Error::io("lock", &path, error))?;
-        if !locked {
-            return Err(Error::Locked {
-                path: root.display().to_string(),
-            });
-        }
-        disk.sync_dir(root)
-            .map_err(|error| Error::io("sync", root, error))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend::Backend::new(file))?;
-        let catalog = Self { database, path };
-        catalog.prepare()?;
+        lock(&*file, root)?;
+        let catalog = Self {
+            database: database(file)?,
+            path,
+        };
+        catalog.check_version()?;
         Ok(catalog)
     }
 
-    /// Makes the tables and checks the version.
-    fn prepare(&self) -> Result<(), Error> {
-        let current = u64::from(CATALOG_VERSION);
-        let version = match self.database.begin_read()?.open_table(META) {
-            Ok(meta) => meta.get(VERSION)?.map(|version| version.value()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        match version {
-            Some(version) if version == current => return Ok(()),
-            Some(version) if version > current => {
-                let found = u16::try_from(version).unwrap_or(u16::MAX);
-                return Err(self.corrupt(FormatError::NewerVersion {
-                    part: "catalog",
-                    found,
-                    supported: CATALOG_VERSION,
-                }));
-            }
-            _ => {}
+    fn check_version(&self) -> Result<(), Error> {
+        let version = self.meta(VERSION)?;
+        if version > u64::from(CATALOG_VERSION) {
+            return Err(self.corrupt(FormatError::NewerVersion {
+                part: "catalog",
+                found: u16::try_from(version).unwrap_or(u16::MAX),
+                supported: CATALOG_VERSION,
+            }));
         }
-        let transaction = self.database.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(VERSION, current)?;
-            meta.insert(FIRST_UNSEALED, 1)?;
-            meta.insert(NEXT_SEGMENT, 1)?;
-            transaction.open_table(SEGMENTS)?;
-            transaction.open_table(COUNTERS)?;
-            transaction.open_table(SETTINGS)?;
-        }
-        transaction.commit()?;
         Ok(())
     }
 
@@ -230,4 +202,49 @@ impl Catalog {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn database(file: Box<dyn DiskFile>) -> Result<Database, Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    Ok(builder.create_with_backend(backend::Backend::new(file))?)
+}
+
+/// Takes a store's file for this process alone.
+fn lock(file: &dyn DiskFile, root: &Path) -> Result<(), Error> {
+    match file.try_lock() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Locked {
+            path: root.display().to_string(),
+        }),
+        Err(error) => Err(Error::io("lock", root, error)),
+    }
+}
+
+/// Makes an empty catalog. It gets its name when it is complete, as redb does
+/// not open what a crash left of a file that it was making.
+fn make(disk: &Arc<dyn Disk>, root: &Path, path: &Path) -> Result<(), Error> {
+    let unfinished = root.join("catalog.redb.unfinished");
+    let failed = |error| Error::io("create", &unfinished, error);
+    let file = disk
+        .open(&unfinished, OpenMode::CreateOrExisting)
+        .map_err(failed)?;
+    lock(&*file, root)?;
+    file.set_len(0).map_err(failed)?;
+    let database = database(file)?;
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(VERSION, u64::from(CATALOG_VERSION))?;
+        meta.insert(FIRST_UNSEALED, 1)?;
+        meta.insert(NEXT_SEGMENT, 1)?;
+        transaction.open_table(SEGMENTS)?;
+        transaction.open_table(COUNTERS)?;
+        transaction.open_table(SETTINGS)?;
+    }
+    transaction.commit()?;
+    disk.rename(&unfinished, path)
+        .map_err(|error| Error::io("rename", path, error))?;
+    disk.sync_dir(root)
+        .map_err(|error| Error::io("sync", root, error))
 }

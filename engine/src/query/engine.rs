@@ -6,10 +6,10 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider,
 };
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::FunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -44,6 +44,7 @@ impl Engine {
             .with_window_functions(datafusion::functions_window::all_default_window_functions())
             .with_expr_planners(expr_planners())
             .build();
+        state.register_function_rewrite(Arc::new(SpanPlanner))?;
         Ok(Self {
             state,
             limits: limits.clone(),
@@ -90,5 +91,7 @@ fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// Ours first: they decide about attributes and ids.
 fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     let defaults = SessionStateDefaults::default_expr_planners();
-    std::iter::once(Arc::new(SpanPlanner) as _).chain(defaults).collect()
+    std::iter::once(Arc::new(SpanPlanner) as _)
+        .chain(defaults)
+        .collect()
 }

@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use roaring::RoaringBitmap;
 
-use super::checksum::ChecksummingWriter;
+use super::checksum::{BLOCK_BYTES, ChecksummingWriter};
 use super::directory::{self, Partition};
 use super::header::{FOOTER_KEY, IndexHeader};
 use super::key_index::{self, Key};
@@ -198,6 +198,10 @@ impl<W: Write + Send> SegmentWriter<W> {
     /// When the writer below fails.
     pub fn finish(mut self) -> Result<(W, SegmentSummary), SegmentWriteError> {
         self.parquet.flush()?;
+        // Damage in the last rows shall not reach the directory's block.
+        let used = self.parquet.bytes_written() as u64 % BLOCK_BYTES;
+        let padding = vec![0; ((BLOCK_BYTES - used) % BLOCK_BYTES) as usize];
+        self.parquet.write_all(&padding)?;
         let mut offset = self.parquet.bytes_written() as u64;
         let mut part = |bytes: &[u8], parquet: &mut ArrowWriter<_>| {
             let start = offset;

@@ -1,0 +1,402 @@
+//! Crashes and faults at every I/O operation of a mixed workload: what was
+//! acknowledged is found exactly once, the quota holds, nothing else appears.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use spanstore::io::{Fault, PowerCut, SimulatedDisk};
+use spanstore::otlp::Span;
+use spanstore::{Error, ManualClock, Month, SpanBatch, Store, StoreOptions, TraceId};
+use spanstore_test_support::spans::{request, span};
+use spanstore_test_support::{NOW, quiet, team};
+
+const LIMIT: u64 = 35;
+
+fn options() -> StoreOptions {
+    let mut options = quiet();
+    options.plan_limits.hobby = LIMIT;
+    options
+}
+
+fn open(disk: &SimulatedDisk) -> Result<Store, Error> {
+    let disk = Arc::new(disk.clone());
+    Store::open_on(
+        disk,
+        Path::new("/store"),
+        options(),
+        Arc::new(ManualClock::new(NOW)),
+    )
+}
+
+/// Span number `n`, in the month before for some.
+fn spread(n: u64) -> Span {
+    let mut span = span(n);
+    if n % 10 == 9 {
+        let earlier = Month::of(NOW).start_nanos().cast_unsigned() - 1_000_000_000 + n;
+        span.start_time_unix_nano = earlier;
+        span.end_time_unix_nano = earlier + 5;
+    }
+    span
+}
+
+/// What a caller knows: of each team, the spans that were acknowledged, and
+/// those of the one batch of which nothing is known.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    acknowledged: BTreeMap<&'static str, Vec<u64>>,
+    unknown: Option<(&'static str, Vec<u64>)>,
+}
+
+/// Appends, seals and reopens, until something fails.
+fn workload(disk: &SimulatedDisk) -> Known {
+    let mut known = Known::default();
+    // Rounds of batches; a round ends with a seal, with a reopen, or with neither.
+    let mut first = 0;
+    for round in 0..5u64 {
+        let Ok(store) = open(disk) else { return known };
+        for name in ["acme", "other"] {
+            let spans: Vec<u64> = (first..first + 5 + round).collect();
+            let batch = request(spans.iter().map(|n| spread(*n)));
+            match store.team(&team(name)).append(SpanBatch::from_otlp(batch)) {
+                Ok(receipt) => {
+                    let is_refused = |place: usize| {
+                        receipt
+                            .refused
+                            .iter()
+                            .any(|refusal| refusal.index as usize == place)
+                    };
+                    let accepted = spans
+                        .iter()
+                        .enumerate()
+                        .filter(|(place, _)| !is_refused(*place));
+                    known
+                        .acknowledged
+                        .entry(name)
+                        .or_default()
+                        .extend(accepted.map(|(_, n)| n));
+                }
+                Err(_) => {
+                    known.unknown = Some((name, spans));
+                    return known;
+                }
+            }
+        }
+        first += 5 + round;
+        if round % 2 == 1 && store.seal().is_err() {
+            return known;
+        }
+        if store.close().is_err() {
+            return known;
+        }
+    }
+    known
+}
+
+/// The numbers of the spans that a team has, by way of an export.
+fn exported(store: &Store, name: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    for spans in store.team(&team(name)).export().unwrap() {
+        for row in spans.unwrap().rows().unwrap() {
+            found.push(u64::from_be_bytes(row.span_id.0) - 1);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Checks a reopened store against what is known.
+fn verify(store: &Store, known: &Known, context: &str) {
+    for name in ["acme", "other"] {
+        let handle = store.team(&team(name));
+        let acknowledged = known.acknowledged.get(name).cloned().unwrap_or_default();
+        let found = exported(store, name);
+        let mut with_unknown = acknowledged.clone();
+        if let Some((unknown_team, spans)) = &known.unknown
+            && *unknown_team == name
+        {
+            with_unknown.extend(spans);
+        }
+        with_unknown.sort_unstable();
+        // The unknown batch is there whole, as far as the quota went, or not at all.
+        let is_whole = found.len() > acknowledged.len();
+        if is_whole {
+            assert!(
+                found.iter().all(|n| with_unknown.binary_search(n).is_ok()),
+                "{context}: {name}"
+            );
+            let within_quota = |month: Month| {
+                let of =
+                    |spans: &[u64]| spans.iter().filter(|n| month_of(**n) == month).count() as u64;
+                assert_eq!(
+                    of(&found),
+                    of(&with_unknown).min(LIMIT),
+                    "{context}: {name}"
+                );
+            };
+            within_quota(Month::of(NOW));
+            within_quota(month_of(9));
+        } else {
+            assert_eq!(found, acknowledged, "{context}: {name}");
+        }
+        let mut once = found.clone();
+        once.dedup();
+        assert_eq!(once, found, "{context}: {name} has spans twice");
+        for month in [Month::of(NOW), month_of(9)] {
+            let count = found.iter().filter(|n| month_of(**n) == month).count() as u64;
+            let usage = handle.usage(month).unwrap();
+            assert_eq!(usage.used, count, "{context}: {name} in {month}");
+            assert!(usage.used <= LIMIT, "{context}: {name} in {month}");
+        }
+        for n in &found {
+            let trace = TraceId(spanstore_test_support::spans::trace_id(n / 10));
+            let in_trace = handle.trace(trace).unwrap().rows().unwrap();
+            let is_once = in_trace
+                .iter()
+                .filter(|row| row.span_id.0 == (n + 1).to_be_bytes())
+                .count()
+                == 1;
+            assert!(is_once, "{context}: {name}, span {n} by trace");
+        }
+        let by_session: usize = handle
+            .sessions(100)
+            .unwrap()
+            .iter()
+            .map(|one| one.spans as usize)
+            .sum();
+        assert_eq!(by_session, found.len(), "{context}: {name} by session");
+    }
+}
+
+fn month_of(n: u64) -> Month {
+    Month::of(spread(n).start_time_unix_nano.cast_signed())
+}
+
+#[test]
+fn the_workload_fills_the_quota_when_nothing_fails() {
+    let disk = SimulatedDisk::new();
+    let known = workload(&disk);
+    assert_eq!(known.unknown, None);
+    let store = open(&disk).unwrap();
+    verify(&store, &known, "no fault");
+    assert_eq!(store.check().unwrap().damage, []);
+    assert_eq!(
+        exported(&store, "acme").len(),
+        known.acknowledged["acme"].len()
+    );
+    assert!(known.acknowledged["acme"].len() >= 30);
+}
+
+#[test]
+fn a_crash_at_every_operation_loses_and_doubles_nothing() {
+    let whole = SimulatedDisk::new();
+    workload(&whole);
+    let operations = whole.operations();
+    assert!(operations > 100, "{operations}");
+    for operation in 0..operations {
+        let seed = operation * 31 + 7;
+        let cuts = [
+            PowerCut::KeepAll,
+            PowerCut::DropAll,
+            PowerCut::Some(seed),
+            PowerCut::Some(seed + 1),
+            PowerCut::Some(seed + 2),
+        ];
+        for cut in cuts {
+            let context = format!("crash at operation {operation}, {cut:?}");
+            let disk = SimulatedDisk::new();
+            disk.fail_at(operation, Fault::Crash);
+            let known = workload(&disk);
+            disk.restart(cut);
+            let store = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+            verify(&store, &known, &context);
+            assert_eq!(store.check().unwrap().damage, [], "{context}");
+            // No stray stays, and writing goes on.
+            let unfinished = disk
+                .paths()
+                .into_iter()
+                .filter(|path| path.to_string_lossy().contains("unfinished"));
+            assert_eq!(unfinished.count(), 0, "{context}");
+            let receipt = store
+                .team(&team("third"))
+                .append(request([span(0)]))
+                .unwrap();
+            assert_eq!(receipt.accepted, 1, "{context}");
+            store.seal().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_recovering_recovers_the_same() {
+    let whole = SimulatedDisk::new();
+    workload(&whole);
+    for operation in (0..whole.operations()).step_by(13) {
+        let crashed = || {
+            let disk = SimulatedDisk::new();
+            disk.fail_at(operation, Fault::Crash);
+            let known = workload(&disk);
+            disk.restart(PowerCut::Some(operation));
+            (disk, known)
+        };
+        let (disk, _) = crashed();
+        let before = disk.operations();
+        drop(open(&disk).unwrap());
+        let opening = disk.operations() - before;
+        for again in (0..opening).step_by(5) {
+            let (disk, known) = crashed();
+            disk.fail_at(again, Fault::Crash);
+            drop(open(&disk));
+            disk.restart(PowerCut::Some(again));
+            let context = format!("crash at {operation}, then at {again} of opening");
+            let store = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+            verify(&store, &known, &context);
+        }
+    }
+}
+
+#[test]
+fn an_error_at_every_operation_is_told_and_loses_nothing() {
+    let whole = SimulatedDisk::new();
+    workload(&whole);
+    for fault in [Fault::Error, Fault::NoSpace] {
+        for operation in 0..whole.operations() {
+            let context = format!("{fault:?} at operation {operation}");
+            let disk = SimulatedDisk::new();
+            disk.fail_at(operation, fault);
+            let known = workload(&disk);
+            disk.restart(PowerCut::Some(operation));
+            let store = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+            verify(&store, &known, &context);
+            assert_eq!(store.check().unwrap().damage, [], "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_a_batch_and_takes_it_when_there_is_space() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..5).map(span))).unwrap();
+    disk.fail_at(disk.operations(), Fault::NoSpace);
+    let error = acme.append(request((5..10).map(span))).unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, 5);
+    // Not a duplicate: nothing of the first try stayed.
+    let receipt = acme.append(request((5..10).map(span))).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (5, 0));
+    drop((acme, store));
+    disk.restart(PowerCut::DropAll);
+    assert_eq!(
+        exported(&open(&disk).unwrap(), "acme"),
+        (0..10).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_failed_sync_poisons_writes_and_leaves_reads() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..5).map(span))).unwrap();
+    // The write happens, its sync fails.
+    disk.fail_at(disk.operations() + 1, Fault::Error);
+    let error = acme.append(request((5..10).map(span))).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    let error = acme.append(request((10..15).map(span))).unwrap_err();
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    assert_eq!(exported(&store, "acme"), (0..5).collect::<Vec<_>>());
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    drop(acme);
+    disk.restart(PowerCut::DropAll);
+    assert_eq!(
+        exported(&open(&disk).unwrap(), "acme"),
+        (0..5).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_seal_that_fails_is_done_by_the_next() {
+    let mut failed = 0;
+    for operation in 0..40 {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk).unwrap();
+        let acme = store.team(&team("acme"));
+        acme.append(request((0..5).map(span))).unwrap();
+        disk.fail_at(disk.operations() + operation, Fault::NoSpace);
+        // A catalog that fails poisons the store; that is another test's.
+        if !matches!(store.seal(), Err(Error::Io { .. } | Error::NoSpace { .. })) {
+            continue;
+        }
+        failed += 1;
+        acme.append(request((5..10).map(span))).unwrap();
+        assert_eq!(
+            exported(&store, "acme"),
+            (0..10).collect::<Vec<_>>(),
+            "{operation}"
+        );
+        let report = store.seal().unwrap();
+        assert_eq!(
+            report.segments.iter().map(|one| one.rows).sum::<u64>(),
+            10,
+            "{operation}"
+        );
+        assert_eq!(
+            exported(&store, "acme"),
+            (0..10).collect::<Vec<_>>(),
+            "{operation}"
+        );
+        assert_eq!(store.check().unwrap().damage, [], "{operation}");
+        drop((acme, store));
+        disk.restart(PowerCut::DropAll);
+        let store = open(&disk).unwrap();
+        assert_eq!(
+            exported(&store, "acme"),
+            (0..10).collect::<Vec<_>>(),
+            "{operation}"
+        );
+    }
+    assert!(failed >= 5, "{failed}");
+}
+
+#[test]
+fn a_damaged_segment_is_named_and_the_rest_stays_readable() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    store
+        .team(&team("acme"))
+        .append(request((0..5).map(span)))
+        .unwrap();
+    store.seal().unwrap();
+    store
+        .team(&team("other"))
+        .append(request((0..5).map(span)))
+        .unwrap();
+    store.seal().unwrap();
+    drop(store);
+    let segments: Vec<_> = disk
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension() == Some("parquet".as_ref()))
+        .collect();
+    disk.corrupt(&segments[0], |bytes| bytes[100] ^= 1).unwrap();
+    let store = open(&disk).unwrap();
+    let report = store.check().unwrap();
+    assert!(!report.damage.is_empty());
+    assert!(
+        report.damage[0]
+            .file
+            .contains(&*segments[0].to_string_lossy()),
+        "{report:?}"
+    );
+    let acme = store.team(&team("acme"));
+    let error = acme.export().unwrap().find_map(Result::err).unwrap();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert_eq!(exported(&store, "other").len(), 5);
+    let receipt = store
+        .team(&team("acme"))
+        .append(request((5..9).map(span)))
+        .unwrap();
+    assert_eq!(receipt.accepted, 4);
+}
