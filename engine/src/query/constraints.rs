@@ -260,3 +260,6 @@ fn nanos(value: &ScalarValue) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -380,3 +380,6 @@ fn over_rows(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,3 +203,6 @@ fn typed(
 fn is_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(value, _) if value.data_type().is_numeric())
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,7 @@
 //! finds both.
 
 mod columns;
+mod comparison;
 mod error;
 mod lexer;
 mod literal;
@@ -113,7 +114,9 @@ impl Filter {
     }
 
     /// The condition, over the columns of [`spanstore_format::span::schema`] by
-    /// their names alone. Its types fit; it needs no coercion.
+    /// their names alone. Its types fit, so it needs no coercion. It is not to be
+    /// simplified: the simplifier of DataFusion 55.2 merges lists as if there
+    /// were no nulls (`x not in (1, 2) or x not in (3, 4)` becomes true).
     pub fn expr(&self) -> &Expr {
         &self.expr
     }

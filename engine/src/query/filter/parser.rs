@@ -187,10 +187,10 @@ impl Parser<'_> {
     fn like(&mut self, value: Node, negated: bool, ignore_case: bool) -> Parsed<NodeKind> {
         self.count()?;
         let pattern = self.text("a pattern in single quotes")?;
-        let escape = match self.take_keyword("escape") {
-            true => Some(self.text("one character in single quotes")?),
-            false => None,
-        };
+        let has_escape = self.take_keyword("escape");
+        let escape = has_escape
+            .then(|| self.text("one character in single quotes"))
+            .transpose()?;
         Ok(NodeKind::Like {
             value: Box::new(value),
             pattern,
@@ -391,10 +391,10 @@ impl Parser<'_> {
     }
 
     fn symbol(&mut self, symbol: &str) -> Parsed<()> {
-        match self.take_symbol(symbol) {
-            true => Ok(()),
-            false => Err(self.unexpected(&format!("`{symbol}`"))),
+        if self.take_symbol(symbol) {
+            return Ok(());
         }
+        Err(self.unexpected(&format!("`{symbol}`")))
     }
 
     fn unexpected(&self, expected: &str) -> FilterError {

@@ -39,14 +39,12 @@ pub(super) fn like(
         None => '\\',
         Some(escape) => {
             let mut characters = escape.content.chars();
-            match (characters.next(), characters.next()) {
-                (Some(character), None) => character,
-                _ => {
-                    let found = format!("'{}'", escape.content);
-                    let expected = "one character in single quotes";
-                    return Err(FilterError::unexpected(escape.position, expected, found));
-                }
-            }
+            let (Some(character), None) = (characters.next(), characters.next()) else {
+                let found = format!("'{}'", escape.content);
+                let expected = "one character in single quotes";
+                return Err(FilterError::unexpected(escape.position, expected, found));
+            };
+            character
         }
     };
     let mut result = String::with_capacity(pattern.content.len());

@@ -203,6 +203,13 @@ fn columns_are_the_physical_ones() {
     );
 }
 
+fn depth(expr: &Expr) -> usize {
+    match expr {
+        Expr::BinaryExpr(pair) => 1 + depth(&pair.left).max(depth(&pair.right)),
+        _ => 0,
+    }
+}
+
 #[test]
 fn long_chains_are_shallow() {
     let limits = FilterLimits {
@@ -212,12 +219,6 @@ fn long_chains_are_shallow() {
     for word in ["or", "and"] {
         let text = vec!["cold_start"; 2000].join(&format!(" {word} "));
         let filter = Filter::parse(&text, &limits).unwrap();
-        fn depth(expr: &Expr) -> usize {
-            match expr {
-                Expr::BinaryExpr(pair) => 1 + depth(&pair.left).max(depth(&pair.right)),
-                _ => 0,
-            }
-        }
         assert_eq!(depth(filter.expr()), 11);
     }
 }

@@ -295,6 +295,47 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Whether it has several lists or equalities of one column that may be
+    /// null. DataFusion 55.2 simplifies those to what null is not
+    /// (<https://github.com/apache/datafusion/pull/24258>); filters are not
+    /// simplified.
+    fn merges_nulls(&self) -> bool {
+        let mut listed = Vec::new();
+        self.listed(&mut listed);
+        let count = listed.len();
+        listed.sort_unstable();
+        listed.dedup();
+        listed.len() < count
+    }
+
+    /// The columns of lists and equalities.
+    fn listed(&self, columns: &mut Vec<&'static str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                for part in parts {
+                    part.listed(columns);
+                }
+            }
+            Self::Not(part) | Self::Is(part, ..) => part.listed(columns),
+            Self::In(operand, ..)
+            | Self::Compare(operand, ..)
+            | Self::Swapped(operand, ..)
+            | Self::Between(operand, ..) => {
+                use Operand::{AttributeNumber, AttributeText, Parent, Session, Status};
+                if matches!(
+                    operand,
+                    AttributeNumber | AttributeText | Parent | Session | Status
+                ) {
+                    columns.push(operand.print());
+                }
+            }
+            Self::Class(..) => columns.push(Operand::Status.print()),
+            _ => {}
+        }
+    }
+}
+
 /// SQL's `and`.
 fn all(answers: &[Option<bool>]) -> Option<bool> {
     if answers.contains(&Some(false)) {
@@ -476,10 +517,14 @@ proptest! {
         let expected: Vec<_> = rows.iter().map(|row| tree.answer(row)).collect();
         prop_assert_eq!(&answers(filter.expr(), &batch), &expected, "{}", text);
 
-        let simplified = simplified(filter.expr());
-        prop_assert_eq!(&answers(&simplified, &batch), &expected, "{} = {}", text, simplified);
-
-        for expr in [filter.expr().clone(), simplified] {
+        // DataFusion pushes down what it has simplified.
+        let mut exprs = vec![filter.expr().clone()];
+        if !tree.merges_nulls() {
+            let simplified = simplified(filter.expr());
+            prop_assert_eq!(&answers(&simplified, &batch), &expected, "{} = {}", text, simplified);
+            exprs.push(simplified);
+        }
+        for expr in exprs {
             let constraints = Constraints::of(&[expr]);
             for (row, _) in rows.iter().zip(&expected).filter(|(_, found)| **found == Some(true)) {
                 let fits = constraints.trace_ids.as_ref().is_none_or(|ids| ids.iter().any(|t| t.0 == id(row.trace)))
