@@ -116,7 +116,7 @@ impl Store {
             recovered: RecoveryReport {
                 log_records: recovered.records,
                 log_bytes: recovered.bytes,
-                torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
+                torn_bytes: recovered.torn_bytes,
             },
             threads: Mutex::new(Some(threads)),
             jobs: Mutex::new(Some(jobs)),

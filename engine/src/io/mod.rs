@@ -5,8 +5,10 @@
 
 mod disk;
 mod real;
+mod simulated;
 
 pub use disk::{DirEntry, Disk, DiskFile, EntryKind, OpenMode};
 pub use real::RealDisk;
+pub use simulated::{Fault, PowerCut, SimulatedDisk};
 
 pub(crate) use disk::FileWriter;

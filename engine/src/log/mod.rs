@@ -1,154 +1,249 @@
-//! TEMPORARY stand-in until the real log is merged.
+//! The write-ahead log's files: append and sync, replay, rotate, release.
+//!
+//! Each file is named by its first sequence. Records of a file are contiguous,
+//! and so are files. A new file is created, synced and made durable in its
+//! directory before it is used; the file before it is synced by then. So only
+//! the last file may end with something torn.
+
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileHeader, encode_frame};
+
+use crate::error::Error;
 use crate::io::{Disk, DiskFile, OpenMode};
 
-/// error
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LogError {
-    /// io
-    #[error("{0}")]
-    Io(String),
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Torn {
-    pub(crate) bytes: u64,
-}
-#[derive(Debug, Default)]
+/// What replaying found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Recovered {
+    /// Records replayed.
     pub(crate) records: u64,
+    /// Bytes of their payloads.
     pub(crate) bytes: u64,
-    pub(crate) torn: Option<Torn>,
+    /// Bytes at the end of the last file that were cut off: a write that was
+    /// never acknowledged.
+    pub(crate) torn_bytes: u64,
 }
 
+/// A file of the log.
+#[derive(Debug)]
+struct LogFile {
+    first: u64,
+    bytes: u64,
+}
+
+/// The log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    file: Box<dyn DiskFile>,
-    first: u64,
+    directory: PathBuf,
+    /// All files, the current one last.
+    files: VecDeque<LogFile>,
+    current: Box<dyn DiskFile>,
+    mark: u64,
     next: u64,
-    end: u64,
+    /// Everything below this sequence is on disk for certain.
+    settled: u64,
+    poison: Option<String>,
 }
 
 impl Log {
-    pub(crate) fn open<E: From<LogError>>(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
-    ) -> Result<(Log, Recovered), E> {
-        let io = |e: std::io::Error| LogError::Io(e.to_string());
-        disk.create_dir_all(dir).map_err(io)?;
-        let mut recovered = Recovered::default();
-        let mut next = from;
-        let mut last = None;
-        for entry in disk.list(dir).map_err(io)? {
-            let path = dir.join(&entry.name);
-            let first = u64::from_str_radix(entry.name.trim_end_matches(".log"), 16).unwrap_or(0);
-            if first < from {
-                disk.remove_file(&path).map_err(io)?;
-                continue;
-            }
-            let file = disk.open(&path, OpenMode::Existing).map_err(io)?;
-            let mut data = vec![0; entry.bytes as usize];
-            file.read_at(0, &mut data).map_err(io)?;
-            let mut at = 0usize;
-            next = first;
-            while let Some(head) = data.get(at..at + 8) {
-                let len = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
-                let crc = u32::from_le_bytes(head[4..].try_into().unwrap());
-                let Some(payload) = data.get(at + 8..at + 8 + len) else {
-                    break;
-                };
-                if crc32c::crc32c(payload) != crc {
-                    break;
-                }
-                each(next, payload)?;
-                recovered.records += 1;
-                recovered.bytes += len as u64;
-                next += 1;
-                at += 8 + len;
-            }
-            last = Some((file, first, at as u64));
-        }
-        let (file, first, end) = match last {
-            Some(last) => last,
-            None => (
-                disk.open(&dir.join(format!("{next:016x}.log")), OpenMode::CreateNew)
-                    .map_err(io)?,
-                next,
-                0,
-            ),
-        };
-        Ok((
-            Log {
-                disk,
-                dir: dir.into(),
-                file,
-                first,
-                next,
-                end,
-            },
-            recovered,
-        ))
+    /// The sequence that the next record gets.
+    #[cfg(test)]
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next
     }
-    pub(crate) fn append(&mut self, payloads: &[&[u8]]) -> Result<u64, LogError> {
-        let mut out = Vec::new();
-        for p in payloads {
-            out.extend((p.len() as u32).to_le_bytes());
-            out.extend(crc32c::crc32c(p).to_le_bytes());
-            out.extend_from_slice(p);
-        }
-        self.file
-            .write_at(self.end, &out)
-            .map_err(|e| LogError::Io(e.to_string()))?;
-        self.end += out.len() as u64;
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Appends records with one write, and answers the sequence of the first.
+    /// They are durable after the next [`Log::sync`].
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: nothing of them stays, and the log can be used
+    /// again. Any other failure is [`Error::Poisoned`], now and from now on.
+    pub(crate) fn append(&mut self, payloads: &[&[u8]]) -> Result<u64, Error> {
+        self.check_poison()?;
         let first = self.next;
+        let mut frames = Vec::new();
+        for (payload, sequence) in payloads.iter().zip(first..) {
+            encode_frame(self.mark, sequence, self.settled, payload, &mut frames).map_err(
+                |error| Error::corrupt(self.current_path().display().to_string(), error),
+            )?;
+        }
+        let end = self.files.back().map_or(0, |file| file.bytes);
+        if let Err(error) = self.current.write_at(end, &frames) {
+            return Err(self.append_failed(end, &error));
+        }
+        if let Some(file) = self.files.back_mut() {
+            file.bytes += frames.len() as u64;
+        }
         self.next += payloads.len() as u64;
         Ok(first)
     }
-    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
-        self.file
-            .sync_data()
-            .map_err(|e| LogError::Io(e.to_string()))
-    }
-    pub(crate) fn rotate(&mut self) -> Result<u64, LogError> {
-        self.sync()?;
-        self.file = self
-            .disk
-            .open(
-                &self.dir.join(format!("{:016x}.log", self.next)),
-                OpenMode::CreateNew,
-            )
-            .map_err(|e| LogError::Io(e.to_string()))?;
-        self.first = self.next;
-        self.end = 0;
-        Ok(self.next)
-    }
-    pub(crate) fn release(&mut self, before: u64) -> Result<(), LogError> {
-        let _ = self.first;
-        for entry in self
-            .disk
-            .list(&self.dir)
-            .map_err(|e| LogError::Io(e.to_string()))?
+
+    fn append_failed(&mut self, end: u64, error: &io::Error) -> Error {
+        if !is_no_space(error) {
+            return self.poisoned("write", error);
+        }
+        // Whole frames may stand there: they must not come back after a crash.
+        match self
+            .current
+            .set_len(end)
+            .and_then(|()| self.current.sync_data())
         {
-            if u64::from_str_radix(entry.name.trim_end_matches(".log"), 16).unwrap_or(0) < before {
-                drop(self.disk.remove_file(&self.dir.join(entry.name)));
+            Ok(()) => {
+                self.settled = self.next;
+                Error::NoSpace {
+                    path: self.current_path().display().to_string(),
+                }
             }
+            Err(error) => self.poisoned("cut back", &error),
+        }
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], now and from now on: after a failed sync nobody
+    /// knows what is on disk.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        self.check_poison()?;
+        if self.settled < self.next {
+            if let Err(error) = self.current.sync_data() {
+                return Err(self.poisoned("sync", &error));
+            }
+            self.settled = self.next;
         }
         Ok(())
     }
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end
-    }
-}
-impl From<LogError> for crate::Error {
-    fn from(e: LogError) -> Self {
-        crate::Error::Poisoned {
-            cause: e.to_string(),
+
+    /// Starts a new file, unless the current one has no records, and answers
+    /// its first sequence.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] when there is none for a new file; the current one
+    /// goes on. Any other failure is [`Error::Poisoned`].
+    pub(crate) fn rotate(&mut self) -> Result<u64, Error> {
+        self.sync()?;
+        if self
+            .files
+            .back()
+            .is_some_and(|file| file.first == self.next)
+        {
+            return Ok(self.next);
+        }
+        match create(&*self.disk, &self.directory, self.next) {
+            Ok((file, mark)) => {
+                self.current = file;
+                self.mark = mark;
+                let bytes = FILE_HEADER_BYTES as u64;
+                self.files.push_back(LogFile {
+                    first: self.next,
+                    bytes,
+                });
+                Ok(self.next)
+            }
+            Err(error) if is_no_space(&error) => {
+                let path = file_path(&self.directory, self.next);
+                // An unfinished file is made anew at the next try or open.
+                drop(self.disk.remove_file(&path));
+                Err(Error::NoSpace {
+                    path: path.display().to_string(),
+                })
+            }
+            Err(error) => Err(self.poisoned("create", &error)),
         }
     }
+
+    /// Removes the files all of whose records lie below a sequence; never the
+    /// current one.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what stays is removed at the next open.
+    pub(crate) fn release(&mut self, before: u64) -> Result<(), Error> {
+        let mut is_changed = false;
+        while let (Some(file), Some(next)) = (self.files.front(), self.files.get(1)) {
+            if next.first > before {
+                break;
+            }
+            let path = file_path(&self.directory, file.first);
+            self.disk
+                .remove_file(&path)
+                .map_err(|error| Error::io("remove", &path, error))?;
+            self.files.pop_front();
+            is_changed = true;
+        }
+        if is_changed {
+            let directory = &self.directory;
+            self.disk
+                .sync_dir(directory)
+                .map_err(|error| Error::io("sync", directory, error))?;
+        }
+        Ok(())
+    }
+
+    fn current_path(&self) -> PathBuf {
+        file_path(
+            &self.directory,
+            self.files.back().map_or(0, |file| file.first),
+        )
+    }
+
+    fn check_poison(&self) -> Result<(), Error> {
+        match &self.poison {
+            Some(cause) => Err(Error::Poisoned {
+                cause: cause.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn poisoned(&mut self, operation: &str, error: &io::Error) -> Error {
+        let cause = format!("{operation} {}: {error}", self.current_path().display());
+        self.poison = Some(cause.clone());
+        Error::Poisoned { cause }
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn file_path(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}.log"))
+}
+
+/// Makes a file that begins with a sequence, durably. One of that name has no
+/// records and is made anew.
+fn create(disk: &dyn Disk, directory: &Path, first: u64) -> io::Result<(Box<dyn DiskFile>, u64)> {
+    let file = disk.open(&file_path(directory, first), OpenMode::CreateOrExisting)?;
+    if !file.is_empty()? {
+        file.set_len(0)?;
+    }
+    let mark = RandomState::new().hash_one(first);
+    file.write_at(
+        0,
+        &FileHeader {
+            first_sequence: first,
+            mark,
+        }
+        .encode(),
+    )?;
+    file.sync_data()?;
+    disk.sync_dir(directory)?;
+    Ok((file, mark))
 }

@@ -9,12 +9,14 @@ use datafusion::catalog::{
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{functions, planner};
+use super::functions;
+use super::planner::SpanPlanner;
 use crate::error::Error;
 use crate::options::QueryLimits;
 
@@ -33,7 +35,7 @@ impl Engine {
     /// Builds what every query needs, once.
     pub(crate) fn new(limits: &QueryLimits) -> Result<Self, Error> {
         let config = SessionConfig::new().with_information_schema(false);
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_scalar_functions(scalar_functions())
             .with_aggregate_functions(
@@ -88,5 +90,5 @@ fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// Ours first: they decide about attributes and ids.
 fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     let defaults = SessionStateDefaults::default_expr_planners();
-    planner::planners().into_iter().chain(defaults).collect()
+    std::iter::once(Arc::new(SpanPlanner) as _).chain(defaults).collect()
 }

@@ -18,7 +18,6 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use spanstore_format::span::schema::{SPAN_ID, START_TIME, TRACE_ID, schema};
 
 use super::builder::{Order, Query};
-use super::constraints;
 use super::deadline::{Deadline, yield_now};
 use super::table::BATCH_ROWS;
 use crate::error::Error;
@@ -40,7 +39,7 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
     let engine = &query.team.store.queries;
     let deadline = Deadline::after(engine.limits.time);
     let mut constraints = match &query.filter {
-        Some(filter) => constraints::of(std::slice::from_ref(filter.expr())),
+        Some(filter) => filter.constraints(),
         None => Constraints::default(),
     };
     constraints.since = constraints.since.max(query.since);

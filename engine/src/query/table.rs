@@ -15,8 +15,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use spanstore_format::TeamId;
 use spanstore_format::span::schema::{TEAM_ID, schema};
 
-use super::constraints;
-use crate::read::scan::{ScanPart, plan};
+use crate::read::scan::{Constraints, ScanPart, plan};
 use crate::view::Snapshot;
 
 /// Rows that a scan hands out at a time.
@@ -80,7 +79,7 @@ impl TableProvider for SpanTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let constraints = constraints::of(filters);
+        let constraints = Constraints::of(filters);
         let parts = plan(&self.snapshot, &self.team, &constraints)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (columns, schema) = match projection {

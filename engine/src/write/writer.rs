@@ -477,7 +477,7 @@ impl Writer {
             }
             Ok(())
         });
-        written.map_err(|error| self.failed(error.into()))
+        written.map_err(|error| self.failed(error))
     }
 
     /// Notes a failure of the log that forbids further writes.
@@ -503,7 +503,7 @@ impl Writer {
     fn sync(&mut self) {
         self.unsynced = None;
         if let Err(error) = self.log.sync() {
-            self.failed(error.into());
+            self.failed(error);
         }
     }
 
@@ -543,10 +543,7 @@ impl Writer {
         if self.shared.view.active_size().0 == 0 {
             return Ok(None);
         }
-        let first_unsealed = self
-            .log
-            .rotate()
-            .map_err(|error| self.failed(error.into()))?;
+        let first_unsealed = self.log.rotate().map_err(|error| self.failed(error))?;
         self.unsynced = None;
         self.oldest = None;
         self.sealing = Some(first_unsealed);

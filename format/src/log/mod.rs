@@ -1,3 +1,4 @@
-//! The write-ahead log: frames around records.
+//! The write-ahead log: files of frames, each frame a record.
 
+pub mod frame;
 pub mod record;

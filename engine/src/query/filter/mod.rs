@@ -1,29 +1,131 @@
-//! stub
-use datafusion::logical_expr::Expr;
+//! The filter language: a text becomes a checked expression over the columns
+//! of a span.
+//!
+//! A filter is what a dashboard's search bar sends, so it comes from
+//! strangers. It is read by the parser in this module alone, within
+//! [`FilterLimits`]; it names the columns of [`spanstore_format::span::schema`],
+//! never another table, never the team.
+//!
+//! | form | meaning |
+//! |---|---|
+//! | `a and b`, `a or b`, `not a`, `( )` | from tight to loose: comparisons, `is`, `not`, `and`, `or` |
+//! | `=` `==` `!=` `<>` `<` `<=` `>` `>=` | a column with a literal or another column |
+//! | `x [not] in (1, 2)`, `x [not] between 1 and 2` | |
+//! | `x [not] like '/api/%'`, `ilike`, `escape '!'` | `%` any text, `_` one character; the escape is the backslash unless given |
+//! | `x ~ 'regex'`, `x !~ 'regex'` | the syntax of the crate `regex`, anywhere in the text |
+//! | `x is [not] null`, `c is [not] true`, `c is [not] false` | |
+//! | `cold_start`, `true` | a boolean column or literal is a condition |
+//! | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
+//! | `has(attributes, 'key')` | whether the attribute is there, with a value or without |
+//! | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
+//! | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
+//!
+//! Keywords and column names are read in any case; a name in double quotes
+//! counts as it stands. Texts stand in single quotes, a quote in them is
+//! written twice. There are no comments, no arithmetic and no sub-selects.
+//!
+//! A literal is read as what it is compared with:
+//!
+//! | compared with | literal |
+//! |---|---|
+//! | a text column | a text |
+//! | `trace_id`, `span_id`, `parent_span_id` | hexadecimal digits, leading zeros may be left out; no order |
+//! | `start_time`, `trace_start` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
+//! | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
+//! | `status_code` | an integer, a text of one, or (without order) a class such as `'5xx'` |
+//! | a boolean column | `true` or `false` |
+//! | an attribute | a text compares with its text; a number with its number (integers, doubles, texts of either, as 64-bit floats); `true` and `false` with the text `true` and `false` |
+//!
+//! Comparisons have SQL's three truth values: compared with a column that has
+//! no value, even by `!=`, the answer is neither true nor false, and the row is
+//! not found. `is null` finds it, and `(status_code != 200) is not false`
+//! finds both.
+
+mod columns;
+mod error;
+mod lexer;
+mod literal;
+mod lower;
+mod parser;
+mod pattern;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-/// stub
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("stub")]
-pub struct FilterError;
-/// stub
-#[derive(Debug, Clone, Default)]
-pub struct FilterLimits;
-/// stub
+
+use datafusion::logical_expr::Expr;
+
+use crate::read::scan::Constraints;
+
+pub use error::FilterError;
+
+/// How large a filter may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterLimits {
+    /// Longest text, in bytes.
+    pub bytes: usize,
+    /// Deepest nesting of parentheses, `not` and calls.
+    pub depth: usize,
+    /// Most columns, literals, functions and operators together; the values of
+    /// `in` lists are not counted.
+    pub nodes: usize,
+    /// Most values of one `in` list.
+    pub list: usize,
+    /// Longest pattern of `like`, `~`, `starts_with`, `ends_with` and
+    /// `contains`, in bytes.
+    pub pattern: usize,
+}
+
+impl Default for FilterLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 16 << 10,
+            depth: 64,
+            nodes: 4096,
+            list: 10_000,
+            pattern: 1 << 10,
+        }
+    }
+}
+
+/// A filter that was read and checked.
 #[derive(Debug, Clone)]
 pub struct Filter {
     expr: Expr,
+    columns: BTreeSet<String>,
 }
+
 impl Filter {
-    /// stub
-    pub fn parse(_: &str, _: &FilterLimits) -> Result<Self, FilterError> {
-        Err(FilterError)
+    /// Reads a filter.
+    ///
+    /// # Errors
+    /// [`FilterError`] says where the text is wrong, what was expected there
+    /// and what was found, or which of `limits` it exceeds.
+    pub fn parse(text: &str, limits: &FilterLimits) -> Result<Self, FilterError> {
+        let expr = lower::condition(&parser::parse(text, limits)?, limits)?;
+        let columns = expr
+            .column_refs()
+            .into_iter()
+            .map(|column| column.name.clone())
+            .collect();
+        Ok(Self { expr, columns })
     }
-    /// stub
+
+    /// The condition, over the columns of [`spanstore_format::span::schema`] by
+    /// their names alone. Its types fit; it needs no coercion.
     pub fn expr(&self) -> &Expr {
         &self.expr
     }
-    /// stub
+
+    /// The columns that the condition is computed from: `attributes['key']`
+    /// needs `attributes`, `resource['key']` needs `resource_attributes`.
     pub fn columns(&self) -> BTreeSet<&str> {
-        BTreeSet::new()
+        self.columns.iter().map(String::as_str).collect()
+    }
+
+    /// What every row that the filter finds has in common.
+    pub(crate) fn constraints(&self) -> Constraints {
+        Constraints::of(std::slice::from_ref(&self.expr))
     }
 }

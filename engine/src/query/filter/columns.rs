@@ -1,0 +1,182 @@
+//! The columns that a filter may name, and what they hold.
+
+use std::sync::LazyLock;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use spanstore_format::span::schema;
+
+use super::FilterError;
+use super::syntax::Name;
+use crate::query::functions::IdKind;
+
+/// What a value is, as far as comparisons care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Text.
+    Text,
+    /// An integer of 32 bits.
+    Int32,
+    /// An integer of 32 bits without sign.
+    UInt32,
+    /// An HTTP status code, of 32 bits; its classes are texts such as `5xx`.
+    StatusCode,
+    /// Nanoseconds.
+    Duration,
+    /// Nanoseconds since 1970, UTC.
+    Time,
+    /// True or false.
+    Boolean,
+    /// The id of a trace or of a span.
+    Id(IdKind),
+    /// Encoded data, which is there or is not.
+    Encoded,
+}
+
+impl Kind {
+    /// The kind as an error names it.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Int32 | Self::UInt32 => "an integer",
+            Self::StatusCode => "a status code",
+            Self::Duration => "a duration",
+            Self::Time => "a time",
+            Self::Boolean => "true or false",
+            Self::Id(IdKind::Trace) => "a trace id",
+            Self::Id(IdKind::Span) => "a span id",
+            Self::Encoded => "a column that can only be tested with `is null`",
+        }
+    }
+
+    /// Whether `<` means something.
+    pub(super) fn is_ordered(self) -> bool {
+        !matches!(self, Self::Boolean | Self::Id(_) | Self::Encoded)
+    }
+
+    fn of(field: &Field) -> Self {
+        if let Some(id) = IdKind::of(field.data_type()) {
+            return Self::Id(id);
+        }
+        match (field.name().as_str(), field.data_type()) {
+            (schema::DURATION, _) => Self::Duration,
+            (schema::STATUS_CODE, _) => Self::StatusCode,
+            (_, DataType::Timestamp(..)) => Self::Time,
+            (_, DataType::Boolean) => Self::Boolean,
+            (_, DataType::Int32) => Self::Int32,
+            (_, DataType::UInt32) => Self::UInt32,
+            (_, DataType::BinaryView) => Self::Encoded,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// Columns that no filter sees: the tenant, who is never a predicate, and what
+/// is stored for the way back to OTLP.
+const HIDDEN: &[&str] = &[
+    schema::TEAM_ID,
+    schema::RESOURCE_ATTRIBUTES,
+    schema::RESOURCE_SCHEMA_URL,
+    schema::SCOPE,
+    schema::SCOPE_SCHEMA_URL,
+    schema::REST,
+];
+
+/// The schema, and which of its columns filters see.
+static COLUMNS: LazyLock<(SchemaRef, Vec<usize>)> = LazyLock::new(|| {
+    let schema = schema::schema();
+    let seen = |field: &Field| !HIDDEN.contains(&field.name().as_str());
+    let fields = schema.fields().iter().enumerate();
+    let visible = fields
+        .filter(|(_, field)| seen(field))
+        .map(|(position, _)| position)
+        .collect();
+    (schema, visible)
+});
+
+/// The column that `name` means: the one of exactly this name, or of this name
+/// in another case when it is not quoted.
+///
+/// # Errors
+/// [`FilterError::Unexpected`] that lists the nearest names.
+pub(super) fn resolve(name: &Name, position: usize) -> Result<(&'static str, Kind), FilterError> {
+    let exact = visible().find(|field| field.name() == &name.text);
+    let folded = || visible().find(|field| field.name().eq_ignore_ascii_case(&name.text));
+    match exact.or_else(|| if name.quoted { None } else { folded() }) {
+        Some(field) => Ok((field.name(), Kind::of(field))),
+        None => Err(unknown(name, position)),
+    }
+}
+
+fn visible() -> impl Iterator<Item = &'static Field> {
+    let (schema, visible) = &*COLUMNS;
+    visible
+        .iter()
+        .filter_map(|position| schema.fields().get(*position))
+        .map(|field| &**field)
+}
+
+fn unknown(name: &Name, position: usize) -> FilterError {
+    // Longer names are nobody's misspelling, and comparing them takes time.
+    const LONGEST: usize = 64;
+    let wanted: String = name
+        .text
+        .chars()
+        .take(LONGEST)
+        .collect::<String>()
+        .to_lowercase();
+    let is_near = |known: &str| {
+        let farthest = 1 + wanted.chars().count() / 4;
+        distance(&wanted, known) <= farthest
+            || (wanted.len() > 2 && (known.contains(&wanted) || wanted.contains(known)))
+    };
+    let mut near: Vec<_> = visible()
+        .map(Field::name)
+        .filter(|known| is_near(known))
+        .collect();
+    if near.is_empty() {
+        near = visible().map(Field::name).collect();
+    }
+    let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
+    let expected = match near.as_slice() {
+        [only] => format!("a column, such as {only}"),
+        several => format!("one of the columns {}", several.join(", ")),
+    };
+    FilterError::unexpected(
+        position,
+        expected,
+        format!("unknown column `{}`", name.text),
+    )
+}
+
+/// How many characters have to be inserted, taken out or changed.
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = i;
+        let mut before = i + 1;
+        for (r, cell) in right.chars().zip(row.iter_mut().skip(1)) {
+            let changed = diagonal + usize::from(l != r);
+            diagonal = *cell;
+            before = changed.min(*cell + 1).min(before + 1);
+            *cell = before;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (left, right, expected) in [
+            ("a", "a", 0),
+            ("durration", "duration", 1),
+            ("statu", "status", 1),
+            ("ab", "xyz", 3),
+        ] {
+            assert_eq!(distance(left, right), expected, "{left} {right}");
+        }
+    }
+}

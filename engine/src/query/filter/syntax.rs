@@ -1,0 +1,194 @@
+//! The syntax tree of a filter. Names and types are not checked yet.
+
+/// A part of a filter and where it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Node {
+    /// Byte offset into the text.
+    pub(super) position: usize,
+    /// What it is.
+    pub(super) kind: NodeKind,
+}
+
+/// What a part of a filter is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum NodeKind {
+    /// `a and b and …`: at least two.
+    All(Vec<Node>),
+    /// `a or b or …`: at least two.
+    Any(Vec<Node>),
+    /// `not a`
+    Not(Box<Node>),
+    /// `a = b`
+    Compare {
+        left: Box<Node>,
+        comparison: Comparison,
+        right: Box<Node>,
+    },
+    /// `a in (1, 2)`: literals, at least one.
+    In {
+        value: Box<Node>,
+        list: Vec<Node>,
+        negated: bool,
+    },
+    /// `a between b and c`
+    Between {
+        value: Box<Node>,
+        low: Box<Node>,
+        high: Box<Node>,
+        negated: bool,
+    },
+    /// `a like 'p' escape 'e'`
+    Like {
+        value: Box<Node>,
+        pattern: Text,
+        escape: Option<Text>,
+        negated: bool,
+        ignore_case: bool,
+    },
+    /// `a ~ 'p'`
+    Matches {
+        value: Box<Node>,
+        pattern: Text,
+        negated: bool,
+    },
+    /// `a is null`
+    IsNull { value: Box<Node>, negated: bool },
+    /// `a is true`
+    Is {
+        condition: Box<Node>,
+        truth: bool,
+        negated: bool,
+    },
+    /// `name`
+    Column(Name),
+    /// `name['key']`
+    Subscript { name: Name, key: String },
+    /// `function(a, b)`
+    Call {
+        function: Function,
+        arguments: Vec<Node>,
+    },
+    /// A constant.
+    Literal(Literal),
+}
+
+/// A text literal in a place that takes nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Text {
+    /// Byte offset into the filter.
+    pub(super) position: usize,
+    /// What it says.
+    pub(super) content: String,
+}
+
+/// The name of a column.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Name {
+    /// The name as it stands, without quotes.
+    pub(super) text: String,
+    /// Whether it was quoted, so that its case counts.
+    pub(super) quoted: bool,
+}
+
+/// A constant.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Literal {
+    /// `'text'`
+    Text(String),
+    /// `-5`
+    Integer(i64),
+    /// `0.5`, always finite.
+    Decimal(f64),
+    /// `true`
+    Boolean(bool),
+    /// `null`
+    Null,
+}
+
+/// An operator that compares two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    /// The operator of this symbol.
+    pub(super) fn of(symbol: &str) -> Option<Self> {
+        Some(match symbol {
+            "=" | "==" => Self::Equal,
+            "!=" | "<>" => Self::NotEqual,
+            "<" => Self::Less,
+            "<=" => Self::LessOrEqual,
+            ">" => Self::Greater,
+            ">=" => Self::GreaterOrEqual,
+            _ => return None,
+        })
+    }
+
+    /// The operator that says the same with its sides swapped.
+    pub(super) fn swapped(self) -> Self {
+        match self {
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+            same => same,
+        }
+    }
+
+    /// Whether it asks for equality, not for an order.
+    pub(super) fn is_equality(self) -> bool {
+        matches!(self, Self::Equal | Self::NotEqual)
+    }
+}
+
+/// The functions that a filter may call, and no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Function {
+    /// `lower(text)`
+    Lower,
+    /// `upper(text)`
+    Upper,
+    /// `length(text)`, in characters.
+    Length,
+    /// `starts_with(text, 'start')`
+    StartsWith,
+    /// `ends_with(text, 'end')`
+    EndsWith,
+    /// `contains(text, 'part')`
+    Contains,
+    /// `has(attributes, 'key')`
+    Has,
+}
+
+impl Function {
+    /// The names of the functions.
+    pub(super) const NAMES: &[(&str, Self)] = &[
+        ("lower", Self::Lower),
+        ("upper", Self::Upper),
+        ("length", Self::Length),
+        ("starts_with", Self::StartsWith),
+        ("ends_with", Self::EndsWith),
+        ("contains", Self::Contains),
+        ("has", Self::Has),
+    ];
+
+    /// The function of this name in any case.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let found = Self::NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, function)| *function)
+    }
+}
