@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::time::TimeArgument;
 
 const DEFAULT_STORE: &str = "./spanstore-data";
+const GLOBAL: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -47,14 +48,14 @@ pub struct Arguments {
 /// Options that may stand before and after the command.
 #[derive(Debug, Args)]
 pub struct GlobalOptions {
-    /// Directory of the store; created when it does not exist [default: ./spanstore-data]
-    #[arg(long, global = true, env = "SPANSTORE_DIR", value_name = "DIR")]
+    /// Directory of the store; `ingest` and `quota` make it [default: ./spanstore-data]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "SPANSTORE_DIR", value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Whose spans
-    #[arg(long, global = true, default_value = "default", value_name = "TEAM")]
+    #[arg(long, global = true, help_heading = GLOBAL, default_value = "default", value_name = "TEAM")]
     pub team: TeamId,
     /// Form of the output; a table (a tree for `trace`) where nothing else is asked for
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
 }
 

@@ -13,7 +13,7 @@ const SPANS: u64 = 2_000;
 const SEED: u64 = 1;
 /// The traces lie in the last hour.
 const PERIOD: i64 = 3_600 * SECOND;
-const FILTER: &str = "level = 'error' and status_code >= 500 and path like '/api/%'";
+const FILTER: &str = "level = 'error' and path like '/api/%'";
 
 /// Works in the store that was named, or in a temporary one.
 pub(super) fn run(options: &GlobalOptions, out: Out<'_>) -> Result<(), Error> {

@@ -18,7 +18,6 @@ const TABLE_COLUMNS: &[&str] = &[
     "duration",
     "service",
     "trace_id",
-    "span_id",
 ];
 
 /// All columns but those that only serve the store.

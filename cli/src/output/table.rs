@@ -12,7 +12,7 @@ use crate::time;
 use crate::tree::shorten;
 
 /// Longest text in a cell, in characters.
-const CELL_WIDTH: usize = 64;
+const CELL_WIDTH: usize = 48;
 
 /// Writes batches of the same columns as one table.
 pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(), Error> {
