@@ -102,7 +102,7 @@ impl HotBuffer {
             }
         }
         let mut partitions: Vec<_> = partitions.into_iter().collect();
-        partitions.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        partitions.sort_unstable_by_key(|(one, _)| *one);
         partitions
     }
 }

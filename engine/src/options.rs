@@ -108,8 +108,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            oldest: Some(Duration::from_secs(31 * 86_400)),
-            furthest_ahead: Some(Duration::from_secs(600)),
+            oldest: Some(Duration::from_hours(744)),
+            furthest_ahead: Some(Duration::from_mins(10)),
             name_bytes: 1_024,
             id_bytes: 256,
             attributes: 512,
@@ -183,7 +183,7 @@ impl Default for StoreOptions {
             hot_bytes: 512 << 20,
             log_bytes: 256 << 20,
             seal_rows: 262_144,
-            seal_age: Some(Duration::from_secs(600)),
+            seal_age: Some(Duration::from_mins(10)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The store through its public API.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that panics has failed"
 )]

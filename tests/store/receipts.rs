@@ -1,7 +1,7 @@
 //! What a receipt says of spans that are refused, and of appends that are
 //! repeated.
 
-use spanstore::otlp::Span;
+use spanstore::otlp::{Event, Link, Span};
 use spanstore::{Error, RefusalReason, SpanBatch};
 use spanstore_test_support::spans::{request, span, text};
 use spanstore_test_support::{NOW, open, open_with, quiet, team};
@@ -93,11 +93,11 @@ fn each_bad_span_is_refused_with_its_reason_and_the_others_are_not() {
             Reason::AttributeTooDeep,
         ),
         (
-            with(|span| span.events = vec![Default::default(); 513]),
+            with(|span| span.events = vec![Event::default(); 513]),
             Reason::TooManyEvents,
         ),
         (
-            with(|span| span.links = vec![Default::default(); 513]),
+            with(|span| span.links = vec![Link::default(); 513]),
             Reason::TooManyLinks,
         ),
         (

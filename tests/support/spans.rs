@@ -36,7 +36,7 @@ pub fn trace_id(n: u64) -> [u8; 16] {
 /// start a millisecond apart, an hour before the time of the tests.
 pub fn span(n: u64) -> Span {
     let trace = n / 10;
-    let parent = if n % 10 == 0 {
+    let parent = if n.is_multiple_of(10) {
         Vec::new()
     } else {
         (trace * 10 + 1).to_be_bytes().to_vec()
@@ -54,14 +54,14 @@ pub fn span(n: u64) -> Span {
             text("session.id", &format!("session-{}", trace / 3)),
             text(
                 "http.request.method",
-                if n % 2 == 0 { "GET" } else { "POST" },
+                if n.is_multiple_of(2) { "GET" } else { "POST" },
             ),
             text("url.path", &format!("/api/{}", n % 20)),
             integer(
                 "http.response.status_code",
-                if n % 50 == 0 { 500 } else { 200 },
+                if n.is_multiple_of(50) { 500 } else { 200 },
             ),
-            text("db.system", if n % 3 == 0 { "postgresql" } else { "redis" }),
+            text("db.system", if n.is_multiple_of(3) { "postgresql" } else { "redis" }),
             integer("items", (n % 13) as i64),
         ],
         ..Span::default()

@@ -13,6 +13,9 @@ use crate::io::{Disk, DiskFile, EntryKind, OpenMode};
 
 const PART: &str = "log file";
 
+/// Takes the sequence and the payload of a record that is replayed.
+type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
 impl Log {
     /// Opens the log in a directory, or makes one whose first sequence is
     /// `from`. Hands each record from `from` on to `each`, in order.
@@ -26,7 +29,7 @@ impl Log {
         disk: Arc<dyn Disk>,
         directory: &Path,
         from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
+        each: &mut Each<'_>,
     ) -> Result<(Self, Recovered), Error> {
         disk.create_dir_all(directory)
             .map_err(|error| Error::io("create", directory, error))?;
@@ -151,7 +154,7 @@ fn replay(
     is_last: bool,
     from: u64,
     recovered: &mut Recovered,
-    each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
+    each: &mut Each<'_>,
 ) -> Result<Option<Replayed>, Error> {
     let path = file_path(directory, first);
     let corrupt = |error| Error::corrupt(path.display().to_string(), error);

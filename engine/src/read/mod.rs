@@ -1,5 +1,9 @@
 //! The read path without SQL: months, segments, row selections, batches.
 
 pub(crate) mod lookup;
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "queries alone order parts and fetch rows of them")
+)]
 pub(crate) mod scan;
 pub(crate) mod sessions;

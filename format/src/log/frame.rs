@@ -356,6 +356,7 @@ fn frame_checksum(length: u32, fields: &[u8], payload: &[u8]) -> u32 {
 }
 
 /// Copies `bytes` to the start of `rest` and moves `rest` behind them.
+#[expect(clippy::mut_mut, reason = "the slice itself moves")]
 fn put(rest: &mut &mut [u8], bytes: &[u8]) {
     if let Some(place) = rest.split_off_mut(..bytes.len()) {
         place.copy_from_slice(bytes);

@@ -492,7 +492,7 @@ mod tests {
                 })
                 .sum();
             assert_eq!(covered, expected, "{rows:?}");
-            let wanted: usize = rows.iter().map(|range| range.len()).sum();
+            let wanted: usize = rows.iter().map(ExactSizeIterator::len).sum();
             assert_eq!(selection.row_count(), wanted, "{rows:?}");
         }
     }

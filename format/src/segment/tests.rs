@@ -191,7 +191,7 @@ fn every_flipped_byte_is_found_and_none_is_served() {
         let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
         let batches = reader
             .read(&[0..50], &columns, 1_000)
-            .map(|batches| batches.collect::<Result<Vec<_>, _>>());
+            .map(Iterator::collect::<Result<Vec<_>, _>>);
         if let Ok(Ok(batches)) = batches {
             assert_eq!(batches, expected, "byte {at}");
         }

@@ -12,7 +12,7 @@
 //! | `origin` | who made the span: `infra`, `framework`, `user`, `fetch` (see [`origin`](crate::span::origin)) |
 //! | `status`, `status_message` | `unset`, `ok`, `error`, or the number of an unknown code; the message is null when the span carried no status at all |
 //! | `level` | `info`, `warning`, `error`, `fatal` |
-//! | `session_id` … `error_type` | what [`mapping`](crate::span::mapping) finds in the attributes |
+//! | `session_id` … `error_type` | what [`mapping`] finds in the attributes |
 //! | `trace_state`, `flags` | OpenTelemetry's |
 //! | `scope_name`, `scope_version` | of the instrumentation scope |
 //! | `attributes`, `events`, `links`, `rest` | pieces of the OTLP `Span` message, in protobuf: fields 9, 11, 13, and what no column carries. Their concatenation decodes as one `Span` |
