@@ -1,1 +1,75 @@
-//! Benchmarks.
+//! What the benchmarks share: batches of the sample application, and stores
+//! in places of their own.
+#![expect(clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use spanstore::io::RealDisk;
+use spanstore::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, protobuf};
+use spanstore::{ManualClock, Store, StoreOptions, TeamId};
+use spanstore_cli::generate::Application;
+
+/// The time that benchmarks show: 2026-11-15 00:00 UTC, ns since 1970.
+pub const NOW: i64 = 1_794_700_800_000_000_000;
+
+/// A day before [`NOW`], when the sample application begins.
+const START: i64 = NOW - 86_400_000_000_000;
+
+/// Spans of the sample application as OTLP protobuf bodies of `batch` spans each.
+pub fn bodies(spans: u64, batch: usize) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    let mut pending = ExportTraceServiceRequest::default();
+    let mut count = 0;
+    for request in Application::new(1, START).requests(spans) {
+        for resource in request.resource_spans {
+            for scope in resource.scope_spans {
+                let mut spans = scope.spans;
+                while !spans.is_empty() {
+                    let rest = spans.split_off(spans.len().min(batch - count));
+                    count += spans.len();
+                    pending.resource_spans.push(ResourceSpans {
+                        resource: resource.resource.clone(),
+                        schema_url: resource.schema_url.clone(),
+                        scope_spans: vec![ScopeSpans {
+                            scope: scope.scope.clone(),
+                            schema_url: scope.schema_url.clone(),
+                            spans,
+                        }],
+                    });
+                    spans = rest;
+                    if count == batch {
+                        bodies.push(protobuf::encode(&std::mem::take(&mut pending)));
+                        count = 0;
+                    }
+                }
+            }
+        }
+    }
+    if count > 0 {
+        bodies.push(protobuf::encode(&pending));
+    }
+    bodies
+}
+
+/// Opens a store on the file system.
+///
+/// # Panics
+/// When it does not open.
+pub fn open(path: &Path, options: StoreOptions) -> Store {
+    Store::open_on(
+        Arc::new(RealDisk),
+        path,
+        options,
+        Arc::new(ManualClock::new(NOW)),
+    )
+    .expect("the store opens")
+}
+
+/// The team of the benchmarks.
+///
+/// # Panics
+/// Never: the id is one.
+pub fn team() -> TeamId {
+    TeamId::new("bench").expect("a team id")
+}

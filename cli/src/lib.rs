@@ -3,11 +3,17 @@
 //! drawing of traces ([`tree`]).
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "commands")]
 pub mod arguments;
+#[cfg(feature = "commands")]
 pub mod commands;
+#[cfg(feature = "commands")]
 pub mod error;
 pub mod generate;
+#[cfg(feature = "commands")]
 pub mod ingest;
+#[cfg(feature = "commands")]
 pub mod output;
 pub mod time;
+#[cfg(feature = "commands")]
 pub mod tree;

@@ -89,9 +89,17 @@ async fn sql_sees_hot_and_sealed_rows() {
         .await
         .unwrap();
     assert_eq!(
-        newest.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(),
+        newest
+            .iter()
+            .map(arrow::array::RecordBatch::num_rows)
+            .sum::<usize>(),
         7
     );
     let all = acme.query().oldest_first().collect().await.unwrap();
-    assert_eq!(all.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 150);
+    assert_eq!(
+        all.iter()
+            .map(arrow::array::RecordBatch::num_rows)
+            .sum::<usize>(),
+        150
+    );
 }

@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use spanstore::otlp::Documents;
 use spanstore::otlp::ExportTraceServiceRequest;
 use spanstore::otlp::compression::reader;
-use spanstore::otlp::Documents;
 use spanstore::otlp::json::{self, Document};
 use spanstore::{SpanBatch, Store, Team, TraceId};
 use spanstore_test_support::{open, team};

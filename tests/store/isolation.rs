@@ -45,7 +45,10 @@ fn look_ups_give_the_own_rows_alone() {
 
 async fn filtered(team: &Team, filter: &str) -> Result<usize, Error> {
     let batches = team.query().filter(filter)?.collect().await?;
-    Ok(batches.iter().map(arrow::array::RecordBatch::num_rows).sum())
+    Ok(batches
+        .iter()
+        .map(arrow::array::RecordBatch::num_rows)
+        .sum())
 }
 
 async fn sql(team: &Team, text: &str) -> Result<Vec<arrow::array::RecordBatch>, Error> {

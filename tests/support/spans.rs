@@ -61,7 +61,14 @@ pub fn span(n: u64) -> Span {
                 "http.response.status_code",
                 if n.is_multiple_of(50) { 500 } else { 200 },
             ),
-            text("db.system", if n.is_multiple_of(3) { "postgresql" } else { "redis" }),
+            text(
+                "db.system",
+                if n.is_multiple_of(3) {
+                    "postgresql"
+                } else {
+                    "redis"
+                },
+            ),
             integer("items", (n % 13) as i64),
         ],
         ..Span::default()

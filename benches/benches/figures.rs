@@ -1,0 +1,191 @@
+//! The figures that README.md states: one run, one table.
+//!
+//! `cargo bench -p spanstore-benches --bench figures`
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot go on ends"
+)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
+use spanstore_benches::{NOW, bodies, open, team};
+
+const SPANS: u64 = 1_000_000;
+const OVER: u64 = 1_200_000;
+const LOOK_UPS: usize = 2_000;
+
+fn main() {
+    // `cargo test --benches` runs this too; it is no test.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let bodies = bodies(OVER, 500);
+    let bytes: usize = bodies.iter().map(Vec::len).sum();
+    println!(
+        "{OVER} spans of the sample application, {} bytes a span in OTLP protobuf",
+        bytes as u64 / OVER
+    );
+    for threads in [1, 8] {
+        appends(
+            &directory.path().join(format!("append-{threads}")),
+            &bodies,
+            threads,
+        );
+    }
+    let path = directory.path().join("append-8");
+    sealed(&path);
+    open_unsealed(&directory.path().join("unsealed"), &bodies);
+}
+
+/// Durable appends of batches of 500 from some threads, over the quota.
+fn appends(path: &Path, bodies: &[Vec<u8>], threads: usize) {
+    let store = open(path, StoreOptions::default());
+    let start = Instant::now();
+    let (mut accepted, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|thread| {
+                let team = store.team(&team());
+                scope.spawn(move || append_all(&team, bodies.iter().skip(thread).step_by(threads)))
+            })
+            .collect();
+        for handle in handles {
+            let (more_accepted, more_refused) = handle.join().unwrap();
+            accepted += more_accepted;
+            refused += more_refused;
+        }
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "append, durable, batches of 500, {threads} threads: {:.0} spans/s ({accepted} accepted, {refused} over quota, {seconds:.2} s)",
+        (accepted + refused) as f64 / seconds
+    );
+    assert_eq!((accepted, refused), (SPANS, OVER - SPANS));
+    assert_eq!(
+        store
+            .team(&team())
+            .usage(Month::of(NOW - 1))
+            .unwrap()
+            .remaining,
+        0
+    );
+}
+
+fn append_all<'a>(team: &Team, bodies: impl Iterator<Item = &'a Vec<u8>>) -> (u64, u64) {
+    let (mut accepted, mut refused) = (0, 0);
+    for body in bodies {
+        let receipt = team
+            .append(SpanBatch::from_otlp_protobuf(body).unwrap())
+            .unwrap();
+        accepted += receipt.accepted;
+        refused += receipt.refused.len() as u64;
+    }
+    (accepted, refused)
+}
+
+/// Bytes, time to open and look-ups of a million sealed spans.
+fn sealed(path: &Path) {
+    let store = open(path, StoreOptions::default());
+    let start = Instant::now();
+    store.seal().unwrap();
+    println!("seal of the rest: {:.2} s", start.elapsed().as_secs_f64());
+    drop(store);
+    let bytes = bytes_below(&path.join("segments"));
+    println!("segments: {:.1} bytes a span", bytes as f64 / SPANS as f64);
+    let start = Instant::now();
+    let store = open(path, StoreOptions::default());
+    println!("open, all sealed: {:.2} ms", milliseconds(start.elapsed()));
+    look_ups(&store, "several segments");
+}
+
+fn look_ups(store: &Store, state: &str) {
+    let team = store.team(&team());
+    let mut traces: Vec<TraceId> = Vec::new();
+    let mut sessions = Vec::new();
+    for chunk in team.export().unwrap().step_by(7) {
+        for row in chunk.unwrap().rows().unwrap().iter().step_by(97) {
+            traces.push(row.trace_id);
+            sessions.extend(row.session_id.clone());
+        }
+    }
+    sessions.dedup();
+    // Warm: each trace is asked for once before.
+    for trace in traces.iter().take(LOOK_UPS) {
+        black_box(team.trace(*trace).unwrap().len());
+    }
+    let mut spans = 0;
+    report(
+        &format!("trace, {state}"),
+        traces.len().min(LOOK_UPS),
+        |n| {
+            spans += team.trace(traces[n]).unwrap().len();
+        },
+    );
+    println!(
+        "  {:.1} spans a trace",
+        spans as f64 / traces.len().min(LOOK_UPS) as f64
+    );
+    report(&format!("absent trace, {state}"), LOOK_UPS, |n| {
+        let id = (n as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        assert!(team.trace(TraceId(id.to_be_bytes())).unwrap().is_empty());
+    });
+    report(&format!("session, {state}"), sessions.len().min(200), |n| {
+        black_box(team.session_spans(&sessions[n]).unwrap().len());
+    });
+}
+
+/// Time to open with a log that is not sealed.
+fn open_unsealed(path: &Path, bodies: &[Vec<u8>]) {
+    let options = StoreOptions {
+        seal_rows: u64::MAX,
+        seal_age: None,
+        ..StoreOptions::default()
+    };
+    let store = open(path, options.clone());
+    let spans = 100_000;
+    append_all(&store.team(&team()), bodies.iter().take(spans / 500));
+    drop(store);
+    let start = Instant::now();
+    let store = open(path, options);
+    println!(
+        "open, {spans} spans unsealed: {:.0} ms",
+        milliseconds(start.elapsed())
+    );
+    look_ups(&store, "hot");
+}
+
+fn report(what: &str, times: usize, mut run: impl FnMut(usize)) {
+    let mut taken: Vec<Duration> = (0..times)
+        .map(|n| {
+            let start = Instant::now();
+            run(n);
+            start.elapsed()
+        })
+        .collect();
+    taken.sort_unstable();
+    let at = |part: usize| milliseconds(taken[taken.len() * part / 100]);
+    println!("{what}: {:.4} ms (p50), {:.4} ms (p99)", at(50), at(99));
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        bytes += if metadata.is_dir() {
+            bytes_below(&entry.path())
+        } else {
+            metadata.len()
+        };
+    }
+    bytes
+}
