@@ -1,4 +1,13 @@
 //! An embedded, append-only, columnar store for trace spans.
+//!
+//! Open a [`Store`], take a [`Team`] of it, [`append`](Team::append) batches of
+//! spans and find them again: by [`trace`](Team::trace), by
+//! [`session`](Team::session_spans), by filter (`Team::query`) or by SQL
+//! (`Team::sql`). What an append answers is a [`Receipt`]: what was accepted,
+//! what was refused and why, and what remains of the month's quota.
+//!
+//! The columns of a span are listed at [`mod@spanstore_format::span::schema`], the
+//! attributes that they are taken from at [`spanstore_format::span::mapping`].
 #![deny(unsafe_code)]
 
 pub mod io;
@@ -32,4 +41,12 @@ pub use spans::{SpanRow, Spans};
 pub use spanstore_format::{InvalidId, Month, SegmentId, SpanId, TeamId, TraceId, otlp};
 pub use store::{RecoveryReport, Store};
 pub use team::Team;
-pub use write::{Receipt, Refusal, RefusalReason, SpanBatch, Usage};
+pub use write::{
+    AttributeValue, Receipt, Refusal, RefusalReason, SpanBatch, SpanBatchBuilder, SpanBuilder,
+    SpanKind, Usage,
+};
+
+/// The program of README.md, compiled and run as a test.
+#[cfg(all(doctest, feature = "query"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use spanstore_format::segment::writer::SegmentWriteError;
 use spanstore_format::segment::{SegmentSummary, SegmentWriter};
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
@@ -16,6 +17,9 @@ use crate::hot::HotBuffer;
 use crate::io::{Disk, FileWriter, OpenMode};
 use crate::segment::{self, Segment};
 use crate::write::writer::{Control, SealJob, Shared};
+
+/// How long a seal that failed waits for the next try.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What a seal wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,17 +66,22 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Runs until it is told to stop.
+    /// Runs until it is told to stop. What could not be written is tried again
+    /// every now and then: appends may be waiting for its memory.
     pub(crate) fn run(mut self, requests: &Receiver<Request>) {
-        for request in requests {
+        loop {
+            let request = match &self.unfinished {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => requests.recv_timeout(RETRY),
+            };
             match request {
-                Request::Due => {
+                Ok(Request::Now(reply)) => drop(reply.send(self.seal_all())),
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Request::Due) | Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.seal_all() {
                         tracing::error!(%error, "seal failed; its rows stay in memory and in the log");
                     }
                 }
-                Request::Now(reply) => drop(reply.send(self.seal_all())),
-                Request::Stop => break,
             }
         }
     }

@@ -400,3 +400,72 @@ fn a_damaged_segment_is_named_and_the_rest_stays_readable() {
         .unwrap();
     assert_eq!(receipt.accepted, 4);
 }
+
+/// Threads append over the quota until the power goes; what was not
+/// acknowledged is appended again. Then the team has its limit to the span.
+#[test]
+fn the_quota_is_exact_after_a_crash_in_the_middle_and_a_retry() {
+    const THREADS: u64 = 8;
+    const BATCHES: u64 = 12;
+    const BATCH: u64 = 10;
+    const LIMIT: u64 = 800;
+    let mut options = quiet();
+    options.plan_limits.hobby = LIMIT;
+    let open = |disk: &SimulatedDisk| {
+        let clock = Arc::new(ManualClock::new(NOW));
+        Store::open_on(
+            Arc::new(disk.clone()),
+            Path::new("/store"),
+            options.clone(),
+            clock,
+        )
+    };
+    let batch = |number: u64| request((number * BATCH..(number + 1) * BATCH).map(span));
+    for (crash_after, cut) in [
+        (5, PowerCut::KeepAll),
+        (17, PowerCut::Some(1)),
+        (40, PowerCut::DropAll),
+        (70, PowerCut::Some(2)),
+        (120, PowerCut::Some(3)),
+    ] {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk).unwrap();
+        disk.fail_at(disk.operations() + crash_after, Fault::Crash);
+        let unacknowledged: Vec<u64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let acme = store.team(&team("acme"));
+                    scope.spawn(move || {
+                        let numbers = (0..BATCHES).map(|n| n * THREADS + thread);
+                        numbers
+                            .filter(|number| acme.append(batch(*number)).is_err())
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        drop(store);
+        disk.restart(cut);
+        let store = open(&disk).unwrap();
+        let acme = store.team(&team("acme"));
+        for number in unacknowledged {
+            acme.append(batch(number)).unwrap();
+        }
+        let context = format!("crash after {crash_after}, {cut:?}");
+        assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, LIMIT, "{context}");
+        let mut found = exported(&store, "acme");
+        assert_eq!(found.len() as u64, LIMIT, "{context}");
+        found.dedup();
+        assert_eq!(
+            found.len() as u64,
+            LIMIT,
+            "{context}: a span is there twice"
+        );
+        store.seal().unwrap();
+        assert_eq!(store.check().unwrap().damage, [], "{context}");
+    }
+}

@@ -3,10 +3,12 @@
 
 pub(crate) mod admission;
 pub(crate) mod batch;
+pub(crate) mod builder;
 pub(crate) mod checks;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod writer;
 
 pub use batch::SpanBatch;
+pub use builder::{AttributeValue, SpanBatchBuilder, SpanBuilder, SpanKind};
 pub use receipt::{Receipt, Refusal, RefusalReason, Usage};

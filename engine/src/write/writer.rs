@@ -263,7 +263,9 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
+        // Who waits for a seal that cannot be committed is told so.
         self.sealing.is_some()
+            && self.shared.check_poison().is_ok()
             && self.shared.view.active_size().1 > self.shared.options.hot_bytes / 2
     }
 

@@ -8,5 +8,8 @@ pub mod request;
 pub mod restore;
 pub mod schema;
 
+#[cfg(test)]
+mod tests;
+
 pub use origin::Origin;
 pub use schema::schema;
