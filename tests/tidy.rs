@@ -13,6 +13,10 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
 /// All Rust files below a folder.
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -20,7 +24,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if is_rust(&path) {
             files.push(path);
         }
     }
@@ -124,7 +128,7 @@ fn files_have_one_subject() {
 fn files_that_the_architecture_names_are_there() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let mut found = 0;
-    for name in text.split('`').filter(|name| name.ends_with(".rs")) {
+    for name in text.split('`').filter(|name| is_rust(Path::new(name))) {
         let is_there = ["", "engine/src", "format/src"]
             .iter()
             .any(|folder| root().join(folder).join(name).is_file());

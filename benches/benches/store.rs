@@ -1,8 +1,4 @@
 //! Appends, seals and look-ups of the sample application.
-#![expect(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
 use std::hint::black_box;

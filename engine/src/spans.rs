@@ -93,7 +93,7 @@ impl Spans {
         })
     }
 
-    /// The spans as columns, see [`spanstore_format::span::schema`].
+    /// The spans as columns, see [`mod@spanstore_format::span::schema`].
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
     }
