@@ -12,10 +12,11 @@ use spanstore_format::span::restore::SpanColumns;
 use spanstore_format::span::schema::{SESSION_ID, TEAM_ID, schema};
 use spanstore_format::{FormatError, Month, TraceId};
 
+use crate::catalog::Count;
 use crate::error::Error;
 use crate::io::Disk;
 use crate::segment::Segment;
-use crate::write::writer::Shared;
+use crate::write::shared::Shared;
 
 /// What a check read, and what is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,9 +57,7 @@ pub(crate) fn check(
         ..CheckReport::default()
     };
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
-    // Read before the segments: what is sealed meanwhile is in neither.
-    let counters = shared.catalog.sealed_counts()?;
-    let summaries = shared.catalog.segments()?;
+    let (summaries, counts) = shared.catalog.segments_and_counts()?;
     for summary in summaries {
         report.segments += 1;
         report.bytes += summary.bytes;
@@ -84,12 +83,12 @@ pub(crate) fn check(
             }
         }
     }
-    for (month, team, count) in counters {
+    for Count { month, team, rows } in counts {
         let found = counted.remove(&(month, team.clone())).unwrap_or(0);
-        if found != count {
+        if found != rows {
             report.damage.push(Damage {
                 file: "catalog.redb".into(),
-                detail: format!("counter of {team} in {month}: {count}, rows found: {found}"),
+                detail: format!("counter of {team} in {month}: {rows}, rows found: {found}"),
             });
         }
     }

@@ -19,8 +19,9 @@ use crate::segment::{self, Segment};
 use crate::view::View;
 use crate::write::admission::Admission;
 use crate::write::prepare::prepare;
-use crate::write::receipt::Receipt;
-use crate::write::writer::{Receipts, Shared, replayed};
+use crate::write::receipt::{Receipt, Receipts};
+use crate::write::shared::Shared;
+use crate::write::writer::replayed;
 
 /// A store as it was when it was last open.
 #[derive(Debug)]

@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::hot::HotBuffer;
 use crate::io::{Disk, FileWriter, OpenMode};
 use crate::segment::{self, Segment};
-use crate::write::writer::{Control, SealJob, Shared};
+use crate::write::message::{Control, SealJob};
+use crate::write::shared::Shared;
 
 /// How long a seal that failed waits for the next try.
 const RETRY: Duration = Duration::from_secs(5);

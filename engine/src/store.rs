@@ -15,7 +15,9 @@ use crate::options::StoreOptions;
 use crate::recovery::{Recovery, recover};
 use crate::seal::{Request, SealReport, Sealer};
 use crate::team::Team;
-use crate::write::writer::{Control, Job, Shared, Writer};
+use crate::write::message::{Control, Job};
+use crate::write::shared::Shared;
+use crate::write::writer::Writer;
 
 /// An open store. Clones share it; the last one closes it.
 #[derive(Debug, Clone)]

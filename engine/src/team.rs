@@ -15,8 +15,8 @@ use crate::read::{lookup, sessions};
 use crate::spans::Spans;
 use crate::store::Inner;
 use crate::write::checks::Window;
+use crate::write::message::{Job, Reply};
 use crate::write::prepare::{Checks, prepare, span_count};
-use crate::write::writer::{Job, Reply};
 use crate::write::{Receipt, SpanBatch, Usage};
 
 /// One team of a store. Cheap to make and to clone; it holds the store open.

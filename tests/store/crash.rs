@@ -469,3 +469,55 @@ fn the_quota_is_exact_after_a_crash_in_the_middle_and_a_retry() {
         assert_eq!(store.check().unwrap().damage, [], "{context}");
     }
 }
+
+#[test]
+fn relaxed_modes_lose_at_most_what_they_say() {
+    use spanstore::Durability;
+    let hour = std::time::Duration::from_hours(1);
+    for durability in [Durability::Interval(hour), Durability::None] {
+        for (cut, flush, expected) in [
+            (PowerCut::KeepAll, false, 10),
+            (PowerCut::DropAll, false, 0),
+            (PowerCut::DropAll, true, 10),
+        ] {
+            let disk = SimulatedDisk::new();
+            let clock = Arc::new(ManualClock::new(NOW));
+            let options = StoreOptions {
+                durability,
+                ..quiet()
+            };
+            let store = Store::open_on(Arc::new(disk.clone()), Path::new("/store"), options, clock)
+                .unwrap();
+            let receipt = store
+                .team(&team("acme"))
+                .append(request((0..10).map(span)))
+                .unwrap();
+            assert_eq!((receipt.accepted, receipt.durability), (10, durability));
+            if flush {
+                store.flush().unwrap();
+            }
+            // The power goes before the store can be closed.
+            disk.restart(cut);
+            drop(store);
+            let found = exported(&open(&disk).unwrap(), "acme").len();
+            assert_eq!(found, expected, "{durability:?}, {cut:?}, flushed: {flush}");
+        }
+    }
+}
+
+/// After a failed sync the system may think that the pages are written. What
+/// the next open finds in them must stay found.
+#[test]
+fn what_a_reopen_finds_after_a_failed_sync_is_durable() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..5).map(span))).unwrap();
+    disk.fail_at(disk.operations() + 1, Fault::Error);
+    assert!(acme.append(request((5..10).map(span))).is_err());
+    drop((acme, store));
+    let found = exported(&open(&disk).unwrap(), "acme");
+    assert_eq!(found, (0..10).collect::<Vec<_>>());
+    disk.restart(PowerCut::DropAll);
+    assert_eq!(exported(&open(&disk).unwrap(), "acme"), found);
+}

@@ -13,3 +13,4 @@ mod killed;
 mod query;
 mod quota;
 mod receipts;
+mod seal;

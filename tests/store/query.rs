@@ -200,7 +200,7 @@ async fn columns_come_as_they_were_asked_for() {
             .map(|field| field.name().as_str())
             .collect();
         assert_eq!(names, columns);
-        for hidden in ["team_id", "absent", ""] {
+        for hidden in ["team_id", "trace_start", "absent", ""] {
             let error = acme.query().columns([hidden]).unwrap_err();
             assert!(matches!(error, Error::UnknownColumn { .. }), "{error}");
         }
@@ -209,6 +209,7 @@ async fn columns_come_as_they_were_asked_for() {
                 .column_by_name("team_id")
                 .is_none()
         );
+        assert!(acme.sql("select trace_start from spans").await.is_err());
     })
     .await;
 }

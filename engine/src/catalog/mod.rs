@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 use spanstore_format::catalog::{TeamSettings, decode_segment, encode_segment};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::version::CATALOG_VERSION;
@@ -42,6 +42,14 @@ const CACHE_BYTES: usize = 8 << 20;
 pub(crate) struct Catalog {
     database: Database,
     path: PathBuf,
+}
+
+/// Sealed spans of a partition.
+#[derive(Debug)]
+pub(crate) struct Count {
+    pub(crate) month: Month,
+    pub(crate) team: String,
+    pub(crate) rows: u64,
 }
 
 /// What a seal changes, in one transaction.
@@ -116,9 +124,12 @@ impl Catalog {
 
     /// All segments, by id.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentSummary>, Error> {
-        let table = self.database.begin_read()?.open_table(SEGMENTS)?;
+        self.segments_in(&self.database.begin_read()?)
+    }
+
+    fn segments_in(&self, read: &ReadTransaction) -> Result<Vec<SegmentSummary>, Error> {
         let mut segments = Vec::new();
-        for entry in table.iter()? {
+        for entry in read.open_table(SEGMENTS)?.iter()? {
             let (id, record) = entry?;
             let summary = decode_segment(SegmentId(id.value()), record.value());
             segments.push(summary.map_err(|error| self.corrupt(error))?);
@@ -126,31 +137,31 @@ impl Catalog {
         Ok(segments)
     }
 
+    /// All segments and all counters, as they are at one time.
+    pub(crate) fn segments_and_counts(&self) -> Result<(Vec<SegmentSummary>, Vec<Count>), Error> {
+        let read = self.database.begin_read()?;
+        let mut counts = Vec::new();
+        for entry in read.open_table(COUNTERS)?.iter()? {
+            let (key, count) = entry?;
+            let (month, team) = key.value();
+            let month = Month::from_number(month).ok_or_else(|| {
+                let found = month.to_string();
+                self.corrupt(FormatError::malformed("catalog", 0, "a month", found))
+            })?;
+            counts.push(Count {
+                month,
+                team: team.to_owned(),
+                rows: count.value(),
+            });
+        }
+        Ok((self.segments_in(&read)?, counts))
+    }
+
     /// Sealed spans that count towards a partition's quota.
     pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
         let table = self.database.begin_read()?.open_table(COUNTERS)?;
         let count = table.get((month.number(), team.as_str()))?;
         Ok(count.map_or(0, |count| count.value()))
-    }
-
-    /// All counters.
-    pub(crate) fn sealed_counts(&self) -> Result<Vec<(Month, String, u64)>, Error> {
-        let table = self.database.begin_read()?.open_table(COUNTERS)?;
-        let mut counts = Vec::new();
-        for entry in table.iter()? {
-            let (key, count) = entry?;
-            let (month, team) = key.value();
-            let month = Month::from_number(month).ok_or_else(|| {
-                self.corrupt(FormatError::malformed(
-                    "catalog",
-                    0,
-                    "a month",
-                    month.to_string(),
-                ))
-            })?;
-            counts.push((month, team.to_owned(), count.value()));
-        }
-        Ok(counts)
     }
 
     /// What is set for each team that has something set.

@@ -66,6 +66,11 @@ impl Log {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
+    /// Whether there are records that were not released.
+    pub(crate) fn has_records(&self) -> bool {
+        self.files.len() > 1 || self.files.back().is_some_and(|file| file.first < self.next)
+    }
+
     /// Appends records with one write, and answers the sequence of the first.
     /// They are durable after the next [`Log::sync`].
     ///

@@ -138,6 +138,13 @@ fn remove_sealed(
     Ok(())
 }
 
+/// Where the first frame begins that no later one says was on disk.
+fn unsettled_offset(frames: &Frames<'_>) -> u64 {
+    let settled = frames.clone().last().map_or(0, |last| last.settled);
+    let first = frames.clone().find(|frame| frame.sequence >= settled);
+    first.map_or(0, |frame| frame.offset)
+}
+
 struct Replayed {
     file: Box<dyn DiskFile>,
     header: FileHeader,
@@ -209,8 +216,17 @@ fn replay(
         file.set_len(end).map_err(io("cut"))?;
     }
     if is_last {
-        // What is replayed is answered from now on, so it must be on disk: a
-        // process that was killed may have left it with the system alone.
+        // What is replayed is answered from now on, so it must be on disk. A
+        // killed process may have left it with the system alone; and after a
+        // sync that failed, the system may think that it is written. So it is
+        // written again.
+        let unsettled = unsettled_offset(&frames) as usize;
+        if let Some(rest) = bytes
+            .get(unsettled..end as usize)
+            .filter(|rest| !rest.is_empty())
+        {
+            file.write_at(unsettled as u64, rest).map_err(io("write"))?;
+        }
         file.sync_data().map_err(io("sync"))?;
     }
     for frame in frames.by_ref().filter(|frame| frame.sequence >= from) {

@@ -3,11 +3,12 @@
 use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
-use spanstore_format::span::schema::{TEAM_ID, schema};
+use spanstore_format::span::schema::{INTERNAL, schema};
 
 use super::filter::{Filter, FilterLimits};
 use super::table::visible_columns;
 use crate::error::Error;
+use crate::spans::Spans;
 use crate::team::Team;
 
 /// The order of the spans of a query: by start, then by trace id and span id.
@@ -83,7 +84,7 @@ impl Query {
     pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         let schema = schema();
         let place = |name: &str| match schema.index_of(name) {
-            Ok(place) if name != TEAM_ID => Ok(place),
+            Ok(place) if !INTERNAL.contains(&name) => Ok(place),
             _ => Err(Error::UnknownColumn {
                 name: name.chars().take(80).collect(),
             }),
@@ -127,5 +128,16 @@ impl Query {
     /// As [`Query::stream`].
     pub async fn collect(self) -> Result<Vec<RecordBatch>, Error> {
         Ok(self.stream().await?.try_collect().await?)
+    }
+
+    /// Runs the query and gives whole spans, which can be had as values
+    /// ([`Spans::rows`]) or in OTLP ([`Spans::to_otlp`]), whatever columns were
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`Query::stream`].
+    pub async fn spans(mut self) -> Result<Spans, Error> {
+        self.columns = visible_columns();
+        Ok(Spans::new(self.collect().await?))
     }
 }

@@ -13,7 +13,7 @@ use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use spanstore_format::TeamId;
-use spanstore_format::span::schema::{TEAM_ID, schema};
+use spanstore_format::span::schema::{INTERNAL, schema};
 
 use crate::read::scan::{Constraints, ScanPart, plan};
 use crate::view::Snapshot;
@@ -21,12 +21,12 @@ use crate::view::Snapshot;
 /// Rows that a scan hands out at a time.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
-/// The columns that queries see: all but the team, which is not theirs to ask.
+/// The columns that queries see.
 pub(super) fn visible_columns() -> Vec<usize> {
     let schema = schema();
     let fields = schema.fields().iter().enumerate();
     fields
-        .filter(|(_, field)| field.name() != TEAM_ID)
+        .filter(|(_, field)| !INTERNAL.contains(&field.name().as_str()))
         .map(|(place, _)| place)
         .collect()
 }

@@ -5,8 +5,10 @@ pub(crate) mod admission;
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod checks;
+pub(crate) mod message;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
+pub(crate) mod shared;
 pub(crate) mod writer;
 
 pub use batch::SpanBatch;

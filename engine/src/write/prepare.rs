@@ -8,9 +8,8 @@ use bytes::Bytes;
 use spanstore_format::otlp::ExportTraceServiceRequest;
 use spanstore_format::segment::key_index::{Key, session_key};
 use spanstore_format::segment::order::OrderColumns;
-use spanstore_format::span::columns::{
-    Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext,
-};
+use spanstore_format::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
+use spanstore_format::span::encoded::EncodedSpan;
 use spanstore_format::span::request::RequestEncoder;
 use spanstore_format::span::schema::SESSION_ID;
 use spanstore_format::{FormatError, Month, TeamId};

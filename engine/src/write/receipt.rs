@@ -1,9 +1,11 @@
 //! What a caller learns of an append.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use spanstore_format::Month;
+use bytes::Bytes;
 use spanstore_format::log::record::{MonthRecord, ReceiptRecord, RefusalRecord};
+use spanstore_format::{Month, TeamId};
 
 use crate::options::Durability;
 
@@ -188,3 +190,6 @@ impl Receipt {
         }
     }
 }
+
+/// Receipts of appends that named themselves, by team and key.
+pub(crate) type Receipts = HashMap<(TeamId, Bytes), Receipt>;

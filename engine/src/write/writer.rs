@@ -1,8 +1,7 @@
 //! The writer thread. It alone admits spans and appends to the log, so what it
 //! does happens in one order, and that order is the log's.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -10,20 +9,18 @@ use arrow::compute::filter_record_batch;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never};
 use prost::Message;
-use spanstore_format::catalog::TeamSettings;
 use spanstore_format::log::record::AppendRecord;
-use spanstore_format::{FormatError, Month, TeamId};
-use tokio::sync::{Notify, oneshot};
+use spanstore_format::{FormatError, TeamId};
 
-use super::admission::{Admission, Counters, Verdict};
-use super::prepare::{Part, Prepared};
-use super::receipt::{Receipt, Usage};
-use crate::catalog::Catalog;
+use super::admission::{Admission, Verdict};
+use super::message::{Control, Job, Reply, SealJob};
+use super::prepare::Part;
+use super::receipt::{Receipt, Receipts, Usage};
+use super::shared::Shared;
 use crate::error::Error;
-use crate::hot::{HotBatch, HotBuffer};
+use crate::hot::HotBatch;
 use crate::log::Log;
-use crate::options::{Durability, StoreOptions};
-use crate::view::View;
+use crate::options::Durability;
 
 /// Batches that share one sync at most.
 const GROUP_BATCHES: usize = 256;
@@ -31,154 +28,6 @@ const GROUP_BATCHES: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How often the writer looks at the age of rows when nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// What threads share about the write side.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: StoreOptions,
-    pub(crate) catalog: Catalog,
-    pub(crate) view: View,
-    counters: Mutex<Counters>,
-    settings: RwLock<HashMap<TeamId, TeamSettings>>,
-    poison: OnceLock<String>,
-    /// Told when the queue has room again.
-    pub(crate) space: Notify,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        options: StoreOptions,
-        catalog: Catalog,
-        view: View,
-        settings: HashMap<TeamId, TeamSettings>,
-    ) -> Self {
-        Self {
-            options,
-            catalog,
-            view,
-            counters: Mutex::default(),
-            settings: RwLock::new(settings),
-            poison: OnceLock::new(),
-            space: Notify::new(),
-        }
-    }
-
-    fn counters(&self) -> MutexGuard<'_, Counters> {
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Refuses writes from now on.
-    pub(crate) fn poison(&self, cause: &str) {
-        if self.poison.set(cause.to_owned()).is_ok() {
-            tracing::error!(cause, "the store refuses writes until it is opened again");
-        }
-    }
-
-    /// Answers the error of a poisoned store.
-    pub(crate) fn check_poison(&self) -> Result<(), Error> {
-        match self.poison.get() {
-            Some(cause) => Err(Error::Poisoned {
-                cause: cause.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Spans that a team may write in a month.
-    fn limit(&self, team: &TeamId) -> u64 {
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        match settings.get(team) {
-            Some(settings) => self.options.plan_limits.of(settings),
-            None => self.options.plan_limits.of(&TeamSettings::default()),
-        }
-    }
-
-    /// A team's quota of a month.
-    pub(crate) fn usage(&self, month: Month, team: &TeamId) -> Result<Usage, Error> {
-        // The lock is held while the catalog is read: a seal that ends in
-        // between would move spans from one count to the other.
-        let counters = self.counters();
-        let used = match counters.known(month, team) {
-            Some(used) => used,
-            None => self.catalog.sealed_count(month, team)?,
-        };
-        Ok(Usage::new(month, used, self.limit(team)))
-    }
-
-    /// Changes what is set for a team, durably.
-    pub(crate) fn change_settings(
-        &self,
-        team: &TeamId,
-        change: impl FnOnce(&mut TeamSettings),
-    ) -> Result<(), Error> {
-        let mut all = self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut settings = all.get(team).cloned().unwrap_or_default();
-        change(&mut settings);
-        self.catalog.set_settings(team, &settings)?;
-        all.insert(team.clone(), settings);
-        Ok(())
-    }
-
-    /// Counts rows that the log says were admitted.
-    pub(crate) fn replay(&self, month: Month, team: &TeamId, rows: u64) -> Result<(), Error> {
-        let mut counters = self.counters();
-        *counters.used(month, team, || self.catalog.sealed_count(month, team))? += rows;
-        Ok(())
-    }
-}
-
-/// Where the answer to an append goes.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Blocking(Sender<Result<Receipt, Error>>),
-    Async(oneshot::Sender<Result<Receipt, Error>>),
-}
-
-impl Reply {
-    // A caller who has gone away needs no answer.
-    fn send(self, answer: Result<Receipt, Error>) {
-        match self {
-            Self::Blocking(reply) => drop(reply.send(answer)),
-            Self::Async(reply) => drop(reply.send(answer)),
-        }
-    }
-}
-
-/// An append on its way through the queue.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) team: TeamId,
-    pub(crate) prepared: Prepared,
-    pub(crate) idempotency_key: Option<Bytes>,
-    pub(crate) reply: Reply,
-}
-
-/// What other threads ask of the writer.
-#[derive(Debug)]
-pub(crate) enum Control {
-    /// Set the active rows apart for a seal; none when there are none.
-    BeginSeal(Sender<Result<Option<SealJob>, Error>>),
-    /// A seal is committed: everything before this sequence has left the log.
-    EndSeal(u64),
-    /// Make everything so far durable.
-    Flush(Sender<Result<(), Error>>),
-    /// Write what is queued, and end.
-    Stop,
-}
-
-/// Rows for a seal.
-#[derive(Debug)]
-pub(crate) struct SealJob {
-    pub(crate) rows: Arc<HotBuffer>,
-    /// The first sequence of the log after these rows.
-    pub(crate) first_unsealed: u64,
-}
-
-/// Receipts of appends that named themselves, by team and key.
-pub(crate) type Receipts = HashMap<(TeamId, Bytes), Receipt>;
 
 /// The writer's own state.
 #[derive(Debug)]
@@ -532,7 +381,7 @@ impl Writer {
             || bytes >= options.hot_bytes / 2
             || self.log.bytes() >= options.log_bytes
             || is_old;
-        if is_due && rows > 0 {
+        if is_due && self.log.has_records() {
             self.is_seal_asked = self.seals.try_send(crate::seal::Request::Due).is_ok();
         }
     }
@@ -540,9 +389,8 @@ impl Writer {
     fn begin_seal(&mut self) -> Result<Option<SealJob>, Error> {
         self.is_seal_asked = false;
         self.shared.check_poison()?;
-        // Without rows there is nothing to write; the log may still hold
-        // receipts, which live as long as it does.
-        if self.shared.view.active_size().0 == 0 {
+        // A log without rows may hold receipts, which end with it.
+        if !self.log.has_records() {
             return Ok(None);
         }
         let first_unsealed = self.log.rotate().map_err(|error| self.failed(error))?;

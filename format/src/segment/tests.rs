@@ -7,9 +7,8 @@ use super::reader::summarize;
 use super::*;
 use crate::id::{SegmentId, TeamId, TraceId};
 use crate::otlp::{AnyValue, KeyValue, Span, Value};
-use crate::span::columns::{
-    Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext,
-};
+use crate::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
+use crate::span::encoded::EncodedSpan;
 use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
 
 const START: u64 = 1_793_491_200_000_000_000;

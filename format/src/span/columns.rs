@@ -1,7 +1,6 @@
 //! OTLP spans into columns.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,8 +9,8 @@ use arrow::array::{
     UInt32Builder,
 };
 use prost::Message;
-use prost::encoding;
 
+use super::encoded::EncodedSpan;
 use super::mapping::{self, Mapped, ValueKind};
 use super::origin::{self, Origin};
 use super::schema::schema;
@@ -109,90 +108,6 @@ impl<'a> Classified<'a> {
 
 fn place(column: &str) -> usize {
     mapping::position(column).unwrap_or(usize::MAX)
-}
-
-/// A span's OTLP encoding and where its pieces lie in it.
-#[derive(Debug)]
-pub struct EncodedSpan<'a> {
-    bytes: &'a [u8],
-    attributes: Range<usize>,
-    events: Range<usize>,
-    links: Range<usize>,
-}
-
-impl<'a> EncodedSpan<'a> {
-    /// Encodes a span at the end of `out`, which is cleared before.
-    ///
-    /// Fields come in the order of their numbers, repeated ones together; so
-    /// the attributes, the events and the links are each one slice.
-    pub fn encode(span: &Span, out: &'a mut Vec<u8>) -> Self {
-        out.clear();
-        if !span.trace_id.is_empty() {
-            encoding::bytes::encode(1, &span.trace_id, out);
-        }
-        if !span.span_id.is_empty() {
-            encoding::bytes::encode(2, &span.span_id, out);
-        }
-        if !span.trace_state.is_empty() {
-            encoding::string::encode(3, &span.trace_state, out);
-        }
-        if !span.parent_span_id.is_empty() {
-            encoding::bytes::encode(4, &span.parent_span_id, out);
-        }
-        if !span.name.is_empty() {
-            encoding::string::encode(5, &span.name, out);
-        }
-        if span.kind != 0 {
-            encoding::int32::encode(6, &span.kind, out);
-        }
-        if span.start_time_unix_nano != 0 {
-            encoding::fixed64::encode(7, &span.start_time_unix_nano, out);
-        }
-        if span.end_time_unix_nano != 0 {
-            encoding::fixed64::encode(8, &span.end_time_unix_nano, out);
-        }
-        let attributes = out.len();
-        encoding::message::encode_repeated(9, &span.attributes, out);
-        let attributes = attributes..out.len();
-        encode_count(10, span.dropped_attributes_count, out);
-        let events = out.len();
-        encoding::message::encode_repeated(11, &span.events, out);
-        let events = events..out.len();
-        encode_count(12, span.dropped_events_count, out);
-        let links = out.len();
-        encoding::message::encode_repeated(13, &span.links, out);
-        let links = links..out.len();
-        encode_count(14, span.dropped_links_count, out);
-        if let Some(status) = &span.status {
-            encoding::message::encode(15, status, out);
-        }
-        if span.flags != 0 {
-            encoding::fixed32::encode(16, &span.flags, out);
-        }
-        Self {
-            bytes: out,
-            attributes,
-            events,
-            links,
-        }
-    }
-
-    /// The whole encoding.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    fn piece(&self, range: &Range<usize>) -> Option<&'a [u8]> {
-        self.bytes
-            .get(range.clone())
-            .filter(|piece| !piece.is_empty())
-    }
-}
-
-fn encode_count(field: u32, count: u32, out: &mut Vec<u8>) {
-    if count != 0 {
-        encoding::uint32::encode(field, &count, out);
-    }
 }
 
 /// Texts on their way to a view column. Building offsets first keeps a small
@@ -389,9 +304,7 @@ impl ColumnsBuilder {
         self.scope_name.0.append_option(not_empty(scope.name()));
         let version = scope.scope.map_or("", |scope| scope.version.as_str());
         self.scope_version.0.append_option(not_empty(version));
-        self.attributes
-            .0
-            .append_option(encoded.piece(&encoded.attributes));
+        self.attributes.0.append_option(encoded.attributes());
         self.resource_attributes.0.append_option(resource.encoded());
         self.scope.0.append_option(scope.encoded());
         self.resource_schema_url
@@ -400,8 +313,8 @@ impl ColumnsBuilder {
         self.scope_schema_url
             .0
             .append_option(not_empty(scope.schema_url));
-        self.events.0.append_option(encoded.piece(&encoded.events));
-        self.links.0.append_option(encoded.piece(&encoded.links));
+        self.events.0.append_option(encoded.events());
+        self.links.0.append_option(encoded.links());
         Ok(())
     }
 

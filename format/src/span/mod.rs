@@ -2,6 +2,7 @@
 
 pub mod attribute;
 pub mod columns;
+pub mod encoded;
 pub mod mapping;
 pub mod origin;
 pub mod request;

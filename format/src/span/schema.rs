@@ -87,6 +87,10 @@ pub const LINKS: &str = "links";
 /// Name of the column with what no other column carries.
 pub const REST: &str = "rest";
 
+/// Columns that queries do not see: the tenant, which is not theirs to ask,
+/// and what changes when rows move to another segment.
+pub const INTERNAL: [&str; 2] = [TEAM_ID, TRACE_START];
+
 /// Nanoseconds since 1970, UTC.
 pub fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, Some(Arc::from("UTC")))

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::columns::{Classified, ColumnsBuilder, EncodedSpan, ResourceContext, ScopeContext};
+use super::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
+use super::encoded::EncodedSpan;
 use super::request::RequestEncoder;
 use super::restore::to_otlp;
 use crate::TeamId;

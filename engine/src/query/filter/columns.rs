@@ -70,10 +70,11 @@ impl Kind {
     }
 }
 
-/// Columns that no filter sees: the tenant, who is never a predicate, and what
-/// is stored for the way back to OTLP.
+/// Columns that no filter sees: the internal ones, and what is stored for the
+/// way back to OTLP.
 const HIDDEN: &[&str] = &[
     schema::TEAM_ID,
+    schema::TRACE_START,
     schema::RESOURCE_ATTRIBUTES,
     schema::RESOURCE_SCHEMA_URL,
     schema::SCOPE,

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | a text column | a text |
 //! | `trace_id`, `span_id`, `parent_span_id` | hexadecimal digits, leading zeros may be left out; no order |
-//! | `start_time`, `trace_start` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
+//! | `start_time` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
 //! | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
 //! | `status_code` | an integer, a text of one, or (without order) a class such as `'5xx'` |
 //! | a boolean column | `true` or `false` |

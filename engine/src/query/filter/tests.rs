@@ -102,7 +102,7 @@ fn literals_take_the_type_of_their_column() {
             "status_code NOT IN ([Int32(1), Int32(2)])",
         ),
         ("resource = 'λ'", "resource = Utf8View(\"λ\")"),
-        ("trace_start = start_time", "trace_start = start_time"),
+        ("start_time = start_time", "start_time = start_time"),
         ("parent_span_id = span_id", "parent_span_id = span_id"),
         (
             "attributes['k'] = 'v'",
@@ -190,7 +190,7 @@ fn times_are_nanoseconds() {
         expr("start_time = '1970-01-01T00:00:01Z'"),
         col("start_time").eq(time(1_000_000_000))
     );
-    assert_eq!(expr("trace_start = 7"), col("trace_start").eq(time(7)));
+    assert_eq!(expr("start_time = 7"), col("start_time").eq(time(7)));
 }
 
 #[test]

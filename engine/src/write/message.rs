@@ -1,0 +1,60 @@
+//! What threads tell the writer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use spanstore_format::TeamId;
+use tokio::sync::oneshot;
+
+use super::prepare::Prepared;
+use super::receipt::Receipt;
+use crate::error::Error;
+use crate::hot::HotBuffer;
+
+/// Where the answer to an append goes.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Blocking(Sender<Result<Receipt, Error>>),
+    Async(oneshot::Sender<Result<Receipt, Error>>),
+}
+
+impl Reply {
+    // A caller who has gone away needs no answer.
+    pub(super) fn send(self, answer: Result<Receipt, Error>) {
+        match self {
+            Self::Blocking(reply) => drop(reply.send(answer)),
+            Self::Async(reply) => drop(reply.send(answer)),
+        }
+    }
+}
+
+/// An append on its way through the queue.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) team: TeamId,
+    pub(crate) prepared: Prepared,
+    pub(crate) idempotency_key: Option<Bytes>,
+    pub(crate) reply: Reply,
+}
+
+/// What other threads ask of the writer.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// Set the active rows apart for a seal; none when there are none.
+    BeginSeal(Sender<Result<Option<SealJob>, Error>>),
+    /// A seal is committed: everything before this sequence has left the log.
+    EndSeal(u64),
+    /// Make everything so far durable.
+    Flush(Sender<Result<(), Error>>),
+    /// Write what is queued, and end.
+    Stop,
+}
+
+/// Rows for a seal.
+#[derive(Debug)]
+pub(crate) struct SealJob {
+    pub(crate) rows: Arc<HotBuffer>,
+    /// The first sequence of the log after these rows.
+    pub(crate) first_unsealed: u64,
+}
