@@ -200,6 +200,7 @@ async fn columns_come_as_they_were_asked_for() {
             .map(|field| field.name().as_str())
             .collect();
         assert_eq!(names, columns);
+        assert!(acme.query().columns([]).is_err());
         for hidden in ["team_id", "trace_start", "absent", ""] {
             let error = acme.query().columns([hidden]).unwrap_err();
             assert!(matches!(error, Error::UnknownColumn { .. }), "{error}");

@@ -163,3 +163,35 @@ fn each_month_has_its_own() {
         store.seal().unwrap();
     }
 }
+
+#[test]
+fn months_that_lie_in_each_other_are_replayed_as_they_were_admitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = limited(5);
+    let store = open_with(directory.path(), options.clone());
+    // Every other span lies in the month before; of either month five are let in.
+    let earlier = Month::of(NOW).start_nanos().cast_unsigned() - 1_000;
+    let spans = (0..40).map(|n| {
+        let mut span = span(n);
+        if n % 2 == 0 {
+            span.start_time_unix_nano = earlier + n;
+            span.end_time_unix_nano = earlier + n;
+        }
+        span
+    });
+    let receipt = store.team(&team("acme")).append(request(spans)).unwrap();
+    assert_eq!((receipt.accepted, receipt.refused.len()), (10, 30));
+    let of = |store: &spanstore::Store| {
+        let rows = store.team(&team("acme")).export().unwrap();
+        let rows = rows.flat_map(|spans| spans.unwrap().rows().unwrap());
+        let mut ids: Vec<_> = rows
+            .map(|row| u64::from_be_bytes(row.span_id.0) - 1)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(of(&store), (0..10).collect::<Vec<_>>());
+    drop(store);
+    let store = open_with(directory.path(), options);
+    assert_eq!(of(&store), (0..10).collect::<Vec<_>>());
+}

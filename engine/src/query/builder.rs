@@ -80,7 +80,8 @@ impl Query {
     /// Gives these columns alone, in this order.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] names one that is not there.
+    /// [`Error::UnknownColumn`] names one that is not there; an empty name when
+    /// none was asked for.
     pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         let schema = schema();
         let place = |name: &str| match schema.index_of(name) {
@@ -90,6 +91,11 @@ impl Query {
             }),
         };
         self.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
+        if self.columns.is_empty() {
+            return Err(Error::UnknownColumn {
+                name: String::new(),
+            });
+        }
         Ok(self)
     }
 

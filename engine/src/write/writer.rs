@@ -238,6 +238,8 @@ impl Writer {
             parts.push((part, verdict));
         }
         drop(counters);
+        // Months lie in each other; the record names spans in their order.
+        left_out.sort_unstable();
         receipt
             .refused
             .sort_unstable_by_key(|refusal| refusal.index);
