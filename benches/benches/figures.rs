@@ -39,6 +39,7 @@ fn main() {
     }
     let path = directory.path().join("append-8");
     sealed(&path);
+    one_segment(&directory.path().join("one"), &bodies);
     open_unsealed(&directory.path().join("unsealed"), &bodies);
 }
 
@@ -137,6 +138,32 @@ fn look_ups(store: &Store, state: &str) {
     report(&format!("session, {state}"), sessions.len().min(200), |n| {
         black_box(team.session_spans(&sessions[n]).unwrap().len());
     });
+}
+
+/// The same look-ups where one seal wrote everything.
+fn one_segment(path: &Path, bodies: &[Vec<u8>]) {
+    let options = StoreOptions {
+        seal_rows: u64::MAX,
+        seal_age: None,
+        hot_bytes: usize::MAX,
+        log_bytes: u64::MAX,
+        ..StoreOptions::default()
+    };
+    let store = open(path, options);
+    append_all(&store.team(&team()), bodies.iter());
+    let start = Instant::now();
+    store.seal().unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "seal of a million spans: {:.0} spans/s",
+        SPANS as f64 / seconds
+    );
+    let bytes = bytes_below(&path.join("segments"));
+    println!(
+        "one segment: {:.1} bytes a span",
+        bytes as f64 / SPANS as f64
+    );
+    look_ups(&store, "one segment");
 }
 
 /// Time to open with a log that is not sealed.
