@@ -14,3 +14,4 @@ mod query;
 mod quota;
 mod receipts;
 mod seal;
+mod visibility;
