@@ -101,7 +101,7 @@ pub struct Limits {
     pub span_bytes: usize,
     /// Spans of a batch.
     pub batch_spans: usize,
-    /// Bytes of a batch in OTLP protobuf.
+    /// Bytes of a batch in OTLP protobuf; at most 96 MiB in any case.
     pub batch_bytes: usize,
 }
 

@@ -26,6 +26,10 @@ pub struct Team {
     pub(crate) id: TeamId,
 }
 
+/// Bytes of a batch in any case: a record of the log must hold it, and what is
+/// said of it.
+const MOST_BATCH_BYTES: usize = 96 << 20;
+
 /// Rows of a chunk of an export.
 const EXPORT_ROWS: usize = 8_192;
 
@@ -117,7 +121,7 @@ impl Team {
             .map_err(|error| Error::corrupt("batch", error))?;
         too_large(
             "bytes of a batch",
-            limits.batch_bytes,
+            limits.batch_bytes.min(MOST_BATCH_BYTES),
             prepared.request.len(),
         )?;
         let idempotency_key = batch.idempotency_key;
