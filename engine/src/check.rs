@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
-use spanstore_format::segment::SegmentReader;
-use spanstore_format::segment::key_index::session_key;
+use roaring::RoaringBitmap;
 use spanstore_format::segment::order::OrderColumns;
+use spanstore_format::segment::{Column, Id, Partition, SegmentReader};
 use spanstore_format::span::restore::SpanColumns;
-use spanstore_format::span::schema::{SESSION_ID, TEAM_ID, schema};
+use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TEAM_ID, schema};
 use spanstore_format::{FormatError, Month, TraceId};
 
 use crate::catalog::Count;
@@ -62,15 +62,15 @@ pub(crate) fn check(
         report.segments += 1;
         report.bytes += summary.bytes;
         // Opened anew: a segment that readers have open has its blocks verified.
-        let segment = Segment::new(disk, root, summary);
+        let segment = Segment::new(disk, root, &shared.cache, summary);
         let damage = |error: &FormatError| Damage {
             file: segment.file(),
             detail: error.to_string(),
         };
-        match segment.reader() {
+        match segment.map() {
             Ok(reader) => {
                 report.damage.extend(reader.verify().iter().map(damage));
-                match check_rows(reader, &mut counted) {
+                match check_rows(&reader, &mut counted) {
                     Ok(rows) => report.rows += rows,
                     Err(error) => report.damage.push(damage(&error)),
                 }
@@ -83,12 +83,20 @@ pub(crate) fn check(
             }
         }
     }
-    for Count { month, team, rows } in counts {
+    for Count {
+        month,
+        team,
+        rows,
+        removed,
+    } in counts
+    {
         let found = counted.remove(&(month, team.clone())).unwrap_or(0);
-        if found != rows {
+        if found + removed != rows {
             report.damage.push(Damage {
                 file: "catalog.redb".into(),
-                detail: format!("counter of {team} in {month}: {rows}, rows found: {found}"),
+                detail: format!(
+                    "counter of {team} in {month}: {rows}, rows found: {found}, removed: {removed}"
+                ),
             });
         }
     }
@@ -107,13 +115,14 @@ fn check_rows(
     reader: &SegmentReader,
     counted: &mut HashMap<(Month, String), u64>,
 ) -> Result<u64, FormatError> {
-    let columns: Vec<usize> = (0..schema().fields().len()).collect();
+    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let rows = reader.row_reader()?;
     let mut total = 0;
     for partition in reader.directory().partitions() {
         let partition = partition?;
         let expected = u64::from(partition.rows.end - partition.rows.start);
         let mut next = partition.rows.start;
-        for batch in reader.read(std::slice::from_ref(&partition.rows), &columns, BATCH_ROWS)? {
+        for batch in rows.read(std::slice::from_ref(&partition.rows), &columns, BATCH_ROWS)? {
             let batch = batch.map_err(|error| {
                 FormatError::malformed("rows", u64::from(next), "readable rows", error.to_string())
             })?;
@@ -125,41 +134,29 @@ fn check_rows(
             let teams = batch
                 .column_by_name(TEAM_ID)
                 .and_then(|column| column.as_string_view_opt());
-            let sessions = batch
-                .column_by_name(SESSION_ID)
-                .and_then(|column| column.as_string_view_opt());
-            let mut last_trace = None;
-            let mut last_session = None;
             for row in 0..batch.num_rows() {
-                let number = next + row as u32;
                 spans.span(row)?;
                 if teams.is_none_or(|teams| teams.value(row) != partition.team.as_str()) {
+                    let number = next + row as u32;
                     return Err(wrong(number, &format!("a row of {}", partition.team)));
                 }
-                let trace = ids.trace_id(row);
-                if last_trace != Some(trace) {
-                    let run = reader.trace(&partition, TraceId(trace))?;
-                    if run.is_none_or(|run| !run.contains(&number)) {
-                        return Err(wrong(number, "a row that the trace index finds"));
-                    }
-                    last_trace = Some(trace);
-                }
-                let session = sessions
-                    .filter(|sessions| sessions.is_valid(row))
-                    .map(|sessions| sessions.value(row));
-                if let Some(session) = session {
-                    let key = session_key(session);
-                    if last_session.as_ref().is_none_or(|(last, _)| *last != key) {
-                        let rows = reader.session(&partition, session)?.unwrap_or_default();
-                        last_session = Some((key, rows));
-                    }
-                    if last_session
-                        .as_ref()
-                        .is_some_and(|(_, rows)| !rows.contains(number))
-                    {
-                        return Err(wrong(number, "a row that the session index finds"));
-                    }
-                }
+            }
+            check_ids(reader, &partition, next, batch.num_rows(), |row| {
+                Some(Id::Trace(TraceId(ids.trace_id(row))))
+            })?;
+            for name in [SESSION_ID, REQUEST_ID] {
+                let texts = batch
+                    .column_by_name(name)
+                    .and_then(|column| column.as_string_view_opt());
+                let Some(texts) = texts else { continue };
+                check_ids(reader, &partition, next, batch.num_rows(), |row| {
+                    let text = texts.is_valid(row).then(|| texts.value(row))?;
+                    Some(if name == SESSION_ID {
+                        Id::Session(text)
+                    } else {
+                        Id::Request(text)
+                    })
+                })?;
             }
             next += batch.num_rows() as u32;
         }
@@ -173,9 +170,71 @@ fn check_rows(
                 found.to_string(),
             ));
         }
+        check_facets(reader, &partition)?;
         let key = (reader.summary().month, partition.team.as_str().to_owned());
         *counted.entry(key).or_default() += found;
         total += found;
     }
     Ok(total)
+}
+
+/// The index finds each row by its id.
+fn check_ids<'a>(
+    reader: &SegmentReader,
+    partition: &Partition,
+    first: u32,
+    rows: usize,
+    id: impl Fn(usize) -> Option<Id<'a>>,
+) -> Result<(), FormatError> {
+    let mut last = None;
+    let mut found = RoaringBitmap::new();
+    for row in 0..rows {
+        let Some(id) = id(row) else { continue };
+        if last != Some(id) {
+            found = reader.find(partition, id)?.unwrap_or_default();
+            last = Some(id);
+        }
+        let number = first + row as u32;
+        if !found.contains(number) {
+            let expected = format!("a row that the index finds by {id:?}");
+            return Err(FormatError::malformed(
+                "rows",
+                u64::from(number),
+                expected,
+                "none",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The values of each facet, and null, share the partition's rows out.
+fn check_facets(reader: &SegmentReader, partition: &Partition) -> Result<(), FormatError> {
+    let Some(facets) = reader.facets(partition)? else {
+        return Ok(());
+    };
+    let read = |range| reader.postings(range);
+    for column in facets.columns()? {
+        let Some(facet) = facets.facet(column)? else {
+            continue;
+        };
+        let nulls = facet.nulls(&read)?;
+        let mut rows = nulls.len();
+        let mut is_right = rows == u64::from(facet.null_rows());
+        let mut all = nulls;
+        for place in 0..facet.len() {
+            let value = facet.value(place)?;
+            let found = facet.rows(&value, &read)?;
+            is_right &= found.len() == u64::from(value.rows);
+            rows += found.len();
+            all |= found;
+        }
+        let expected = u64::from(partition.rows.end - partition.rows.start);
+        if !is_right || rows != expected || all.len() != expected {
+            let found = format!("{rows}, {} of them different", all.len());
+            let expected = format!("{expected} rows in the facet of column {column}");
+            return Err(FormatError::malformed("facets", 0, expected, found));
+        }
+    }
+    Ok(())
 }

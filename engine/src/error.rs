@@ -39,6 +39,12 @@ pub enum Error {
         /// The place.
         path: String,
     },
+    /// A place that is to be empty is not.
+    #[error("{path} is not empty")]
+    NotEmpty {
+        /// The place.
+        path: String,
+    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -99,6 +105,13 @@ pub enum Error {
         /// The limit in seconds.
         limit_seconds: u64,
     },
+}
+
+impl From<FormatError> for Error {
+    /// Rows in memory that do not fit together.
+    fn from(error: FormatError) -> Self {
+        Self::corrupt("rows in memory", error)
+    }
 }
 
 impl Error {

@@ -84,10 +84,10 @@ impl HotBuffer {
     }
 
     /// The batches of a team that may hold rows of a session.
-    pub(crate) fn session(&self, team: &TeamId, session: &Key) -> Vec<Arc<HotBatch>> {
+    pub(crate) fn session(&self, team: &TeamId, session: Key) -> Vec<Arc<HotBatch>> {
         self.teams
             .get(team)
-            .map_or(Vec::new(), |hot| hot.pick(hot.sessions.get(session)))
+            .map_or(Vec::new(), |hot| hot.pick(hot.sessions.get(&session)))
     }
 
     /// The rows of each partition, by month and then by team: what a seal writes.

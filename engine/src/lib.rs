@@ -12,9 +12,11 @@
 
 pub mod io;
 
+mod backup;
 mod catalog;
 mod check;
 mod clock;
+mod compact;
 mod error;
 mod hot;
 mod log;
@@ -25,6 +27,7 @@ mod read;
 mod recovery;
 mod seal;
 mod segment;
+mod segment_file;
 mod spans;
 mod store;
 mod team;
@@ -33,11 +36,13 @@ mod write;
 
 pub use check::{CheckReport, Damage};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compact::CompactReport;
 pub use error::Error;
 pub use options::{Durability, Limits, Plan, PlanLimits, QueryLimits, StoreOptions};
 pub use read::sessions::SessionSummary;
 pub use seal::{SealReport, SealedSegment};
 pub use spans::{SpanRow, Spans};
+pub use spanstore_format::segment::{SegmentLayout, SegmentSummary};
 pub use spanstore_format::{InvalidId, Month, SegmentId, SpanId, TeamId, TraceId, otlp};
 pub use store::{RecoveryReport, Store};
 pub use team::Team;

@@ -169,6 +169,22 @@ pub struct StoreOptions {
     pub seal_rows: u64,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,
+    /// Segments that are mapped at a time; at the limit the one that was not
+    /// read for longest is unmapped when its last reader is done.
+    pub open_files: usize,
+    /// Bytes of parsed metadata and dictionaries of segments that are kept. At
+    /// the limit what was not used for longest is let go and parsed again when
+    /// it is needed, in about a millisecond. A segment of a million rows takes
+    /// about 10 MiB.
+    pub cache_bytes: usize,
+    /// Whether a thread merges segments in the background; without it they are
+    /// merged when [`Store::compact`](crate::Store::compact) is called.
+    pub background_compaction: bool,
+    /// Share of its time, in percent, that the background thread works; it
+    /// rests for the others.
+    pub compaction_percent: u8,
+    /// Rows at which a merge begins another segment, between two teams.
+    pub segment_rows: u64,
 }
 
 impl Default for StoreOptions {
@@ -183,7 +199,12 @@ impl Default for StoreOptions {
             hot_bytes: 512 << 20,
             log_bytes: 256 << 20,
             seal_rows: 262_144,
-            seal_age: Some(Duration::from_mins(10)),
+            seal_age: Some(Duration::from_hours(1)),
+            open_files: 1_024,
+            cache_bytes: 256 << 20,
+            background_compaction: true,
+            compaction_percent: 50,
+            segment_rows: 2 << 20,
         }
     }
 }

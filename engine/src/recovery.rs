@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use spanstore_format::log::record::AppendRecord;
 use spanstore_format::otlp::protobuf;
+use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{FormatError, TeamId};
 
 use crate::catalog::Catalog;
@@ -15,8 +16,8 @@ use crate::error::Error;
 use crate::io::{Disk, EntryKind};
 use crate::log::{Log, Recovered};
 use crate::options::StoreOptions;
-use crate::segment::{self, Segment};
-use crate::view::View;
+use crate::segment::{self, Segment, SegmentCache};
+use crate::view::{Erasures, View};
 use crate::write::admission::Admission;
 use crate::write::prepare::prepare;
 use crate::write::receipt::{Receipt, Receipts};
@@ -48,15 +49,28 @@ pub(crate) fn recover(
     }
     let catalog = Catalog::open(disk, root, options.create)?;
     let summaries = catalog.segments()?;
+    remove_strays(disk, root, &summaries)?;
+    let erasures = Erasures::new(catalog.erasures()?);
+    let cache = Arc::new(SegmentCache::new(options.open_files, options.cache_bytes));
     let segments: Vec<_> = summaries
         .into_iter()
-        .map(|summary| Arc::new(Segment::new(disk, root, summary)))
+        .map(|summary| Arc::new(Segment::new(disk, root, &cache, summary)))
         .collect();
-    remove_strays(disk, root, &segments)?;
 
     let first_unsealed = catalog.first_unsealed()?;
     let settings = catalog.settings()?;
-    let shared = Shared::new(options, catalog, View::new(segments), settings);
+    let retention = catalog.retention()?;
+    let view = View::new(segments, erasures);
+    let next_segment = catalog.next_segment()?;
+    let shared = Shared::new(
+        options,
+        catalog,
+        view,
+        cache,
+        settings,
+        retention,
+        next_segment,
+    );
     let mut admission = Admission::default();
     let mut receipts = Receipts::new();
     let mut replay = |sequence: u64, payload: &[u8]| {
@@ -124,12 +138,19 @@ fn replay_record(
 fn remove_strays(
     disk: &Arc<dyn Disk>,
     root: &Path,
-    segments: &[Arc<Segment>],
+    segments: &[SegmentSummary],
 ) -> Result<(), Error> {
     let known: HashSet<_> = segments
         .iter()
-        .map(|one| segment::path(root, one.summary()))
+        .map(|one| segment::path(root, one))
         .collect();
+    // A copy of the catalog that was not finished.
+    match disk.remove_file(&root.join("catalog.redb.unfinished")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", root, error));
+        }
+        _ => {}
+    }
     let directory = segment::directory(root);
     let list = |path: &Path| {
         disk.list(path)

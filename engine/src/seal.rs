@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use spanstore_format::segment::writer::SegmentWriteError;
-use spanstore_format::segment::{SegmentSummary, SegmentWriter};
-use spanstore_format::{FormatError, Month, SegmentId, TeamId};
+use spanstore_format::segment::SegmentSummary;
+use spanstore_format::segment::order::arrange;
+use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
+use spanstore_format::{Month, SegmentId, TeamId};
 
 use crate::catalog::SealCommit;
 use crate::error::Error;
 use crate::hot::HotBuffer;
-use crate::io::{Disk, FileWriter, OpenMode};
-use crate::segment::{self, Segment};
+use crate::io::Disk;
+use crate::segment_file::SegmentFile;
 use crate::write::message::{Control, SealJob};
 use crate::write::shared::Shared;
 
@@ -62,6 +63,8 @@ pub(crate) struct Sealer {
     pub(crate) root: std::path::PathBuf,
     pub(crate) shared: Arc<Shared>,
     pub(crate) writer: Sender<Control>,
+    /// Told when there are new segments.
+    pub(crate) compactor: Sender<()>,
     /// Rows that were set apart and could not be written; they come first.
     pub(crate) unfinished: Option<SealJob>,
 }
@@ -108,8 +111,7 @@ impl Sealer {
         let Some(job) = &self.unfinished else {
             return Ok(());
         };
-        let next = self.shared.catalog.next_segment()?;
-        let summaries = write_segments(&self.disk, &self.root, &job.rows, next)?;
+        let summaries = write_segments(&self.disk, &self.root, &self.shared, &job.rows)?;
         let rows = count_rows(&job.rows);
         let commit = SealCommit {
             segments: &summaries,
@@ -123,7 +125,7 @@ impl Sealer {
         }
         let opened = summaries
             .iter()
-            .map(|summary| Arc::new(Segment::new(&self.disk, &self.root, summary.clone())));
+            .map(|summary| self.shared.segment(&self.disk, &self.root, summary.clone()));
         self.shared.view.end_seal(opened.collect::<Vec<_>>());
         // A writer that has ended needs no word.
         drop(self.writer.send(Control::EndSeal(job.first_unsealed)));
@@ -137,6 +139,8 @@ impl Sealer {
                 teams: u64::from(summary.partitions),
             }));
         self.unfinished = None;
+        // One that has ended needs no word either.
+        self.compactor.try_send(()).ok();
         Ok(())
     }
 }
@@ -156,11 +160,10 @@ fn count_rows(rows: &HotBuffer) -> HashMap<(Month, TeamId), u64> {
 fn write_segments(
     disk: &Arc<dyn Disk>,
     root: &Path,
+    shared: &Shared,
     rows: &HotBuffer,
-    first: SegmentId,
 ) -> Result<Vec<SegmentSummary>, Error> {
     let mut summaries = Vec::new();
-    let mut id = first;
     for partitions in rows
         .partitions()
         .chunk_by(|((one, _), _), ((next, _), _)| one == next)
@@ -168,68 +171,17 @@ fn write_segments(
         let Some(((month, _), _)) = partitions.first() else {
             continue;
         };
-        let directory = segment::directory(root).join(month.to_string());
-        disk.create_dir_all(&directory)
-            .map_err(|error| Error::io("create", &directory, error))?;
-        let unfinished = directory.join(format!("{id}.parquet.unfinished"));
-        let written = write_segment(disk, &unfinished, id, *month, partitions);
-        let summary = match written {
-            Ok(summary) => summary,
-            Err(error) => {
-                // Best effort: what stays is a stray for the next open.
-                drop(disk.remove_file(&unfinished));
-                return Err(error);
-            }
-        };
-        let path = segment::path(root, &summary);
-        disk.rename(&unfinished, &path)
-            .map_err(|error| Error::io("rename", &path, error))?;
-        disk.sync_dir(&directory)
-            .map_err(|error| Error::io("sync", &directory, error))?;
-        summaries.push(summary);
-        id = SegmentId(id.0 + 1);
+        let batches = || partitions.iter().flat_map(|(_, batches)| batches);
+        let rows: u64 = batches().map(|batch| batch.num_rows() as u64).sum();
+        let mut sample = Sample::default();
+        for batch in batches() {
+            sample.add(batch, (rows / SAMPLE_ROWS) as usize);
+        }
+        let id = shared.next_segment_id();
+        let mut segment = SegmentFile::create(disk, root, id, *month, sample.choose())?;
+        let partitions = partitions.iter().map(|(_, batches)| batches.clone());
+        arrange(partitions, |batch| segment.write(batch))?;
+        summaries.push(segment.finish()?);
     }
     Ok(summaries)
-}
-
-type Partitions<'a> = [((Month, &'a TeamId), Vec<arrow::array::RecordBatch>)];
-
-fn write_segment(
-    disk: &Arc<dyn Disk>,
-    path: &Path,
-    id: SegmentId,
-    month: Month,
-    partitions: &Partitions<'_>,
-) -> Result<SegmentSummary, Error> {
-    // An earlier attempt may have left its file; nothing reads it.
-    match disk.remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", path, error));
-        }
-        _ => {}
-    }
-    let file = disk
-        .open(path, OpenMode::CreateNew)
-        .map_err(|error| Error::io("create", path, error))?;
-    let failed = |error: SegmentWriteError| match error {
-        SegmentWriteError::Io(error) => Error::io("write", path, error),
-        SegmentWriteError::Rows(error) => Error::corrupt(path.display().to_string(), error),
-        other => Error::io("write", path, std::io::Error::other(other)),
-    };
-    let mut writer = SegmentWriter::new(FileWriter::new(file), id, month).map_err(failed)?;
-    for ((_, team), batches) in partitions {
-        writer.write_partition(team, batches).map_err(failed)?;
-    }
-    let (out, summary) = writer.finish().map_err(failed)?;
-    let (file, bytes) = out
-        .finish()
-        .map_err(|error| Error::io("write", path, error))?;
-    if bytes != summary.bytes {
-        let expected = format!("{} bytes", summary.bytes);
-        let error = FormatError::malformed("segment", bytes, expected, format!("{bytes} bytes"));
-        return Err(Error::corrupt(path.display().to_string(), error));
-    }
-    file.sync_data()
-        .map_err(|error| Error::io("sync", path, error))?;
-    Ok(summary)
 }

@@ -1,10 +1,14 @@
-//! Open segments: where their files lie, and mapping them.
+//! Segments as the engine holds them: where their files lie, mapping them,
+//! and what stays in memory of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use spanstore_format::FormatError;
-use spanstore_format::segment::{SegmentReader, SegmentSummary};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
+use spanstore_format::segment::{RowReader, SegmentReader, SegmentSummary};
+use spanstore_format::{FormatError, SegmentId, TeamId};
 
 use crate::error::Error;
 use crate::io::Disk;
@@ -14,25 +18,96 @@ pub(crate) fn directory(root: &Path) -> PathBuf {
     root.join("segments")
 }
 
-/// A segment and its file. The file is mapped when it is read for the first
-/// time, so that opening a store costs nothing per segment.
+/// Where the file of a segment lies.
+pub(crate) fn path(root: &Path, summary: &SegmentSummary) -> PathBuf {
+    directory(root)
+        .join(summary.month.to_string())
+        .join(format!("{}.parquet", summary.id))
+}
+
+/// What is kept of segments between reads, within budgets. What does not fit
+/// is read from the file again.
+#[derive(Debug)]
+pub(crate) struct SegmentCache {
+    /// Mapped files.
+    readers: Cache<SegmentId, Arc<SegmentReader>, UnitWeighter>,
+    /// Parsed metadata and dictionaries.
+    rows: Cache<SegmentId, Arc<RowReader>, ByMemory>,
+}
+
+#[derive(Debug, Clone)]
+struct ByMemory;
+
+impl Weighter<SegmentId, Arc<RowReader>> for ByMemory {
+    fn weight(&self, _: &SegmentId, rows: &Arc<RowReader>) -> u64 {
+        rows.memory().max(1) as u64
+    }
+}
+
+impl SegmentCache {
+    /// A cache of at most so many mapped files, and of so many bytes of
+    /// metadata.
+    pub(crate) fn new(open_files: usize, bytes: usize) -> Self {
+        Self {
+            readers: cache(open_files, open_files as u64, UnitWeighter),
+            rows: cache(open_files, bytes as u64, ByMemory),
+        }
+    }
+
+    fn forget(&self, id: SegmentId) {
+        self.readers.remove(&id);
+        self.rows.remove(&id);
+    }
+}
+
+fn cache<V: Clone, W: Weighter<SegmentId, V> + Clone>(
+    items: usize,
+    weight: u64,
+    weighter: W,
+) -> Cache<SegmentId, V, W> {
+    // One shard: the budget is small in items, and each may be large.
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(items.max(1))
+        .weight_capacity(weight.max(1))
+        .shards(1)
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(
+            options,
+            weighter,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ),
+        Err(_) => Cache::with_weighter(items.max(1), weight.max(1), weighter),
+    }
+}
+
+/// A segment. Its file is mapped when it is read, so that opening a store
+/// costs nothing per segment. The file of one that a rewrite replaced is
+/// removed when the last reader lets go of it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     summary: SegmentSummary,
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    reader: std::sync::OnceLock<Arc<SegmentReader>>,
+    cache: Arc<SegmentCache>,
+    is_replaced: AtomicBool,
 }
 
 impl Segment {
     /// The segment of a summary, not opened yet.
-    pub(crate) fn new(disk: &Arc<dyn Disk>, root: &Path, summary: SegmentSummary) -> Self {
-        let path = path(root, &summary);
+    pub(crate) fn new(
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        cache: &Arc<SegmentCache>,
+        summary: SegmentSummary,
+    ) -> Self {
         Self {
+            path: path(root, &summary),
             summary,
-            path,
             disk: Arc::clone(disk),
-            reader: std::sync::OnceLock::new(),
+            cache: Arc::clone(cache),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -46,29 +121,59 @@ impl Segment {
         self.path.display().to_string()
     }
 
-    /// The open segment.
-    pub(crate) fn reader(&self) -> Result<&Arc<SegmentReader>, Error> {
-        if let Some(reader) = self.reader.get() {
-            return Ok(reader);
-        }
+    /// Whether it may hold rows of a team, as far as the catalog tells.
+    pub(crate) fn may_hold(&self, team: &TeamId) -> bool {
+        let team = team.as_str();
+        self.summary.first_team.as_str() <= team && team <= self.summary.last_team.as_str()
+    }
+
+    /// The mapped segment.
+    pub(crate) fn reader(&self) -> Result<Arc<SegmentReader>, Error> {
+        let id = self.summary.id;
+        self.cache
+            .readers
+            .get_or_insert_with(&id, || self.map().map(Arc::new))
+    }
+
+    /// Maps the file anew: nothing of it counts as verified.
+    pub(crate) fn map(&self) -> Result<SegmentReader, Error> {
         let file = self
             .disk
             .map(&self.path)
             .map_err(|error| Error::io("map", &self.path, error))?;
-        let reader =
-            SegmentReader::open(file, self.summary.clone()).map_err(|error| self.corrupt(error))?;
-        Ok(self.reader.get_or_init(|| Arc::new(reader)))
+        SegmentReader::open(file, self.summary.clone()).map_err(|error| self.corrupt(error))
+    }
+
+    /// What reading rows needs, parsed.
+    pub(crate) fn row_reader(&self) -> Result<Arc<RowReader>, Error> {
+        let id = self.summary.id;
+        self.cache.rows.get_or_insert_with(&id, || {
+            let rows = self.reader()?.row_reader();
+            rows.map(Arc::new).map_err(|error| self.corrupt(error))
+        })
     }
 
     /// Damage in this segment.
     pub(crate) fn corrupt(&self, source: FormatError) -> Error {
         Error::corrupt(self.file(), source)
     }
+
+    /// Notes that no catalog names it any more: its file goes with its last
+    /// reader.
+    pub(crate) fn replaced(&self) {
+        self.is_replaced.store(true, Ordering::Release);
+        self.cache.forget(self.summary.id);
+    }
 }
 
-/// Where the file of a segment lies.
-pub(crate) fn path(root: &Path, summary: &SegmentSummary) -> PathBuf {
-    directory(root)
-        .join(summary.month.to_string())
-        .join(format!("{}.parquet", summary.id))
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.is_replaced.load(Ordering::Acquire) {
+            self.cache.forget(self.summary.id);
+            // What stays is a stray that the next open removes.
+            if let Err(error) = self.disk.remove_file(&self.path) {
+                tracing::warn!(%error, file = %self.path.display(), "a replaced segment stays");
+            }
+        }
+    }
 }

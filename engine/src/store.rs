@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use spanstore_format::TeamId;
+use spanstore_format::segment::{SegmentLayout, SegmentSummary};
+use spanstore_format::{SegmentId, TeamId};
 
+use crate::backup;
 use crate::check::{self, CheckReport};
 use crate::clock::{Clock, SystemClock};
+use crate::compact::{CompactReport, Compactor};
 use crate::error::Error;
 use crate::io::{Disk, RealDisk};
 use crate::options::StoreOptions;
@@ -39,6 +43,7 @@ pub(crate) struct Inner {
     jobs: Mutex<Option<Sender<Job>>>,
     control: Sender<Control>,
     seals: Sender<Request>,
+    compactor: Arc<Compactor>,
 }
 
 /// What opening found in the log.
@@ -56,6 +61,7 @@ pub struct RecoveryReport {
 struct Threads {
     writer: JoinHandle<()>,
     sealer: JoinHandle<()>,
+    compactor: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -98,15 +104,31 @@ impl Store {
         let (control, control_queue) = unbounded();
         let (seals, seal_queue) = unbounded();
         let writer = Writer::new(Arc::clone(&shared), log, admission, receipts, seals.clone());
+        let (sealed, compactions) = bounded(1);
+        let compactor = Arc::new(Compactor::new(
+            Arc::clone(&disk),
+            root.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&clock),
+        ));
+        let background = shared
+            .options
+            .background_compaction
+            .then(|| (Arc::clone(&compactor), compactions));
         let sealer = Sealer {
             disk: Arc::clone(&disk),
             root: root.clone(),
             shared: Arc::clone(&shared),
             writer: control.clone(),
+            compactor: sealed,
             unfinished: None,
         };
-        let threads = spawn(writer, job_queue, control_queue, sealer, seal_queue)
-            .map_err(|error| Error::io("start threads of", &root, error))?;
+        let threads = spawn(
+            (writer, job_queue, control_queue),
+            (sealer, seal_queue),
+            background,
+        )
+        .map_err(|error| Error::io("start threads of", &root, error))?;
         Ok(Self(Arc::new(Inner {
             shared,
             clock,
@@ -124,6 +146,7 @@ impl Store {
             jobs: Mutex::new(Some(jobs)),
             control,
             seals,
+            compactor,
         })))
     }
 
@@ -148,12 +171,75 @@ impl Store {
     /// memory and in the log, and the next seal tries again.
     /// [`Error::Poisoned`] and [`Error::Closed`].
     pub fn seal(&self) -> Result<SealReport, Error> {
-        let (reply, answer) = bounded(1);
-        self.0
-            .seals
-            .send(Request::Now(reply))
-            .map_err(|_| Error::Closed)?;
-        answer.recv().map_err(|_| Error::Closed)?
+        self.0.seal()
+    }
+
+    /// Merges the segments of each month into as few as there can be, and drops
+    /// what retention has let go. Appends and reads go on meanwhile. The
+    /// background thread does less, and unasked: see
+    /// [`StoreOptions::background_compaction`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a segment is damaged: it stays as it is.
+    /// [`Error::Io`], and [`Error::Closed`] when the store is closed meanwhile.
+    pub fn compact(&self) -> Result<CompactReport, Error> {
+        self.0.compactor.compact_all()
+    }
+
+    /// Erases what was forgotten ([`Team::forget`] and its kin): afterwards no
+    /// file of the store holds it, as soon as readers that began before are
+    /// done. Also seals what is in memory, as the log holds it too.
+    ///
+    /// # Errors
+    /// As [`Store::seal`] and [`Store::compact`].
+    pub fn erase(&self) -> Result<CompactReport, Error> {
+        self.seal()?;
+        self.0.compactor.erase()
+    }
+
+    /// Sets how long spans are kept, counted from their start, in teams that
+    /// have nothing else set; none for ever. Durable when it returns. Older
+    /// spans are not found from now on. They are found again when the time is
+    /// set longer, until a compaction drops whole months that lie beyond it.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be written.
+    pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
+        self.0.shared.set_retention(kept.map(nanos))
+    }
+
+    /// Makes a copy of the store in an empty directory, as it is now, while it
+    /// is written to: everything that was acknowledged before the call is in it,
+    /// and it opens as a store. Segments are linked where the file system can.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] when the directory has something in it, and as
+    /// [`Store::seal`].
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.seal()?;
+        let inner = &*self.0;
+        backup::backup(&inner.shared, &inner.disk, &inner.root, path.as_ref())
+    }
+
+    /// The segments of the store, by month.
+    pub fn segments(&self) -> Vec<SegmentSummary> {
+        let (segments, _) = self.0.shared.view.sealed();
+        let mut segments: Vec<_> = segments.iter().map(|one| one.summary().clone()).collect();
+        segments.sort_unstable_by_key(|one| (one.month, one.id));
+        segments
+    }
+
+    /// What a segment is made of; none when there is no such segment.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when it is damaged.
+    pub fn inspect(&self, id: SegmentId) -> Result<Option<SegmentLayout>, Error> {
+        let (segments, _) = self.0.shared.view.sealed();
+        let Some(segment) = segments.iter().find(|one| one.summary().id == id) else {
+            return Ok(None);
+        };
+        let layout = segment.reader()?.layout();
+        layout.map(Some).map_err(|error| segment.corrupt(error))
     }
 
     /// Makes everything appended so far as durable as
@@ -191,6 +277,15 @@ impl Store {
 }
 
 impl Inner {
+    /// Seals what is in memory.
+    pub(crate) fn seal(&self) -> Result<SealReport, Error> {
+        let (reply, answer) = bounded(1);
+        self.seals
+            .send(Request::Now(reply))
+            .map_err(|_| Error::Closed)?;
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
     /// The queue of the writer.
     pub(crate) fn jobs(&self) -> Result<Sender<Job>, Error> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,9 +306,17 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(threads) = threads else { return };
+        self.compactor.stop();
         drop(self.seals.send(Request::Stop));
         if threads.sealer.join().is_err() {
             self.shared.poison("the sealing thread panicked");
+        }
+        // The sealer's end has hung up on it.
+        if threads
+            .compactor
+            .is_some_and(|thread| thread.join().is_err())
+        {
+            self.shared.poison("the compacting thread panicked");
         }
         drop(self.control.send(Control::Stop));
         if threads.writer.join().is_err() {
@@ -229,12 +332,15 @@ impl Drop for Inner {
     }
 }
 
+/// A duration in ns; what exceeds 584 years counts as that.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn spawn(
-    writer: Writer,
-    jobs: Receiver<Job>,
-    control: Receiver<Control>,
-    sealer: Sealer,
-    seals: Receiver<Request>,
+    (writer, jobs, control): (Writer, Receiver<Job>, Receiver<Control>),
+    (sealer, seals): (Sealer, Receiver<Request>),
+    compactor: Option<(Arc<Compactor>, Receiver<()>)>,
 ) -> std::io::Result<Threads> {
     let writer = std::thread::Builder::new()
         .name("spanstore-writer".into())
@@ -242,7 +348,18 @@ fn spawn(
     let sealer = std::thread::Builder::new()
         .name("spanstore-sealer".into())
         .spawn(move || sealer.run(&seals))?;
-    Ok(Threads { writer, sealer })
+    let compactor = compactor
+        .map(|(compactor, seals)| {
+            std::thread::Builder::new()
+                .name("spanstore-compactor".into())
+                .spawn(move || compactor.run(&seals))
+        })
+        .transpose()?;
+    Ok(Threads {
+        writer,
+        sealer,
+        compactor,
+    })
 }
 
 /// A number that nobody outside can guess.

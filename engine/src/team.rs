@@ -1,19 +1,26 @@
 //! A team's handle: everything of a tenant passes through it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{TrySendError, bounded};
+use spanstore_format::catalog::Erased;
+use spanstore_format::segment::Column;
+use spanstore_format::segment::key_index::key_of;
 use spanstore_format::span::schema::schema;
 use spanstore_format::{Month, TeamId, TraceId};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::hot::{HotBatch, HotBuffer};
 use crate::options::Plan;
-use crate::read::scan::{Constraints, plan};
+use crate::read::condition::Condition;
+use crate::read::scan::plan;
 use crate::read::sessions::SessionSummary;
 use crate::read::{lookup, sessions};
 use crate::spans::Spans;
-use crate::store::Inner;
+use crate::store::{Inner, nanos};
+use crate::view::Snapshot;
 use crate::write::checks::Window;
 use crate::write::message::{Job, Reply};
 use crate::write::prepare::{Checks, prepare, span_count};
@@ -138,7 +145,8 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows that may belong to it are damaged.
     pub fn trace(&self, trace: TraceId) -> Result<Spans, Error> {
-        Spans::new(lookup::trace(&self.store.shared.view, &self.id, trace)?).by_start()
+        let snapshot = self.snapshot(|hot| hot.trace(&self.id, trace.0));
+        Spans::new(lookup::trace(&snapshot, &self.id, trace)?).by_start()
     }
 
     /// All spans of a session, by start; none when there is no such session.
@@ -146,7 +154,31 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows that may belong to it are damaged.
     pub fn session_spans(&self, session: &str) -> Result<Spans, Error> {
-        Spans::new(lookup::session(&self.store.shared.view, &self.id, session)?).by_start()
+        let key = key_of(session.as_bytes());
+        let snapshot = self.snapshot(|hot| hot.session(&self.id, key));
+        Spans::new(lookup::session(&snapshot, &self.id, session)?).by_start()
+    }
+
+    /// All spans of a request, by start; none when there is no such request.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows that may belong to it are damaged.
+    pub fn request_spans(&self, request: &str) -> Result<Spans, Error> {
+        let snapshot = self.snapshot_of_all();
+        Spans::new(lookup::request(&snapshot, &self.id, request)?).by_start()
+    }
+
+    /// What readers of this team see now, with the unsealed batches that
+    /// `pick` chooses.
+    fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
+        let store = &*self.store;
+        let horizon = store.shared.horizon(&self.id, store.clock.now_nanos());
+        store.shared.view.snapshot(horizon, pick)
+    }
+
+    /// What readers of this team see now, with all its unsealed rows.
+    pub(crate) fn snapshot_of_all(&self) -> Snapshot {
+        self.snapshot(|hot| hot.batches(&self.id).to_vec())
     }
 
     /// The team's sessions, those with the latest span first.
@@ -154,7 +186,7 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows are damaged.
     pub fn sessions(&self, limit: usize) -> Result<Vec<SessionSummary>, Error> {
-        sessions::sessions(&self.store.shared.view, &self.id, limit)
+        sessions::sessions(&self.snapshot_of_all(), &self.id, limit)
     }
 
     /// Every span of the team, chunk by chunk, out of one snapshot: appends
@@ -164,13 +196,12 @@ impl Team {
     /// [`Error::Corrupt`] when an index is damaged. Damaged rows are an error
     /// of their chunk.
     pub fn export(&self) -> Result<impl Iterator<Item = Result<Spans, Error>> + use<>, Error> {
-        let snapshot = self
-            .store
-            .shared
-            .view
-            .snapshot(|hot| hot.batches(&self.id).to_vec());
-        let parts = plan(&snapshot, &self.id, &Constraints::default())?;
-        let columns: Vec<usize> = (0..schema().fields().len()).collect();
+        let parts = plan(
+            &self.snapshot_of_all(),
+            &self.id,
+            &Condition::And(Vec::new()),
+        )?;
+        let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
         Ok(parts.into_iter().flat_map(move |part| {
             let batches = part.read(&columns, EXPORT_ROWS);
             let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
@@ -196,6 +227,49 @@ impl Team {
         self.store
             .shared
             .change_settings(&self.id, |settings| settings.limit = limit)
+    }
+
+    /// Sets how long spans of the team are kept, counted from their start, in
+    /// place of what the store has set ([`Store::set_retention`](crate::Store::set_retention));
+    /// none for the store's again. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be written.
+    pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
+        self.store.shared.change_settings(&self.id, |settings| {
+            settings.retention_nanos = kept.map(nanos);
+        })
+    }
+
+    /// Forgets all spans of the team: none that was appended before is found
+    /// when this returns. [`Store::erase`](crate::Store::erase) removes them
+    /// from the files. They still count towards the quota.
+    ///
+    /// # Errors
+    /// As [`Store::seal`](crate::Store::seal), since what is in memory is sealed first.
+    pub fn forget(&self) -> Result<(), Error> {
+        self.forget_rows(Erased::Team)
+    }
+
+    /// Forgets all spans of a trace, as [`Team::forget`] does with the team's.
+    ///
+    /// # Errors
+    /// As [`Team::forget`].
+    pub fn forget_trace(&self, trace: TraceId) -> Result<(), Error> {
+        self.forget_rows(Erased::Trace(trace))
+    }
+
+    /// Forgets all spans of a session, as [`Team::forget`] does with the team's.
+    ///
+    /// # Errors
+    /// As [`Team::forget`].
+    pub fn forget_session(&self, session: &str) -> Result<(), Error> {
+        self.forget_rows(Erased::Session(session.to_owned()))
+    }
+
+    fn forget_rows(&self, what: Erased) -> Result<(), Error> {
+        self.store.seal()?;
+        self.store.shared.forget(&self.id, what)
     }
 
     /// Sets the team's plan. Durable when it returns.

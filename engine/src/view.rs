@@ -3,6 +3,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use std::collections::HashMap;
+
+use spanstore_format::catalog::Erasure;
+use spanstore_format::segment::Partition;
 use spanstore_format::{Month, TeamId};
 
 use crate::hot::{HotBatch, HotBuffer};
@@ -19,6 +23,34 @@ struct State {
     /// Rows that a seal is writing; they do not change any more.
     sealing: Option<Arc<HotBuffer>>,
     active: HotBuffer,
+    erasures: Arc<Erasures>,
+}
+
+/// What is to be erased, and until then not to be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Erasures(HashMap<TeamId, Vec<Erasure>>);
+
+impl Erasures {
+    pub(crate) fn new(erasures: impl IntoIterator<Item = Erasure>) -> Self {
+        let mut by_team: HashMap<TeamId, Vec<Erasure>> = HashMap::new();
+        for erasure in erasures {
+            by_team
+                .entry(erasure.team.clone())
+                .or_default()
+                .push(erasure);
+        }
+        Self(by_team)
+    }
+
+    /// Those of a team.
+    pub(crate) fn of(&self, team: &TeamId) -> &[Erasure] {
+        self.0.get(team).map_or(&[], Vec::as_slice)
+    }
+
+    /// All, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Erasure> {
+        self.0.values().flatten()
+    }
 }
 
 /// One team's part of a snapshot.
@@ -28,13 +60,27 @@ pub(crate) struct Snapshot {
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
     /// Rows of the team that are not sealed, older ones first.
     pub(crate) hot: Vec<Arc<HotBatch>>,
+    /// What is to be erased.
+    pub(crate) erasures: Arc<Erasures>,
+    /// Spans that start before are not to be seen, ns since 1970.
+    pub(crate) horizon: Option<i64>,
+}
+
+impl Snapshot {
+    /// Whether some rows of a partition may be hidden.
+    pub(crate) fn may_hide(&self, partition: &Partition) -> bool {
+        self.horizon
+            .is_some_and(|horizon| partition.first_start < horizon)
+            || !self.erasures.of(&partition.team).is_empty()
+    }
 }
 
 impl View {
     /// A view of sealed rows alone.
-    pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, erasures: Erasures) -> Self {
         Self(RwLock::new(State {
             segments: Arc::new(segments),
+            erasures: Arc::new(erasures),
             ..State::default()
         }))
     }
@@ -49,7 +95,11 @@ impl View {
     }
 
     /// A snapshot with the unsealed batches that `pick` chooses.
-    pub(crate) fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
+    pub(crate) fn snapshot(
+        &self,
+        horizon: Option<i64>,
+        pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>,
+    ) -> Snapshot {
         let state = self.read();
         let mut hot = state
             .sealing
@@ -59,7 +109,35 @@ impl View {
         Snapshot {
             segments: Arc::clone(&state.segments),
             hot,
+            erasures: Arc::clone(&state.erasures),
+            horizon,
         }
+    }
+
+    /// All segments, and what is to be erased in them.
+    pub(crate) fn sealed(&self) -> (Arc<Vec<Arc<Segment>>>, Arc<Erasures>) {
+        let state = self.read();
+        (Arc::clone(&state.segments), Arc::clone(&state.erasures))
+    }
+
+    /// Replaces segments by others with the same rows, less those that were
+    /// not to be seen.
+    pub(crate) fn replace(&self, old: &[Arc<Segment>], new: Vec<Arc<Segment>>) {
+        let mut state = self.write();
+        let is_old = |one: &Arc<Segment>| old.iter().any(|old| Arc::ptr_eq(old, one));
+        let mut all: Vec<_> = state
+            .segments
+            .iter()
+            .filter(|one| !is_old(one))
+            .cloned()
+            .collect();
+        all.extend(new);
+        state.segments = Arc::new(all);
+    }
+
+    /// Sets what is to be erased.
+    pub(crate) fn set_erasures(&self, erasures: Erasures) {
+        self.write().erasures = Arc::new(erasures);
     }
 
     /// Makes rows visible, all at once.

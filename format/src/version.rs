@@ -12,10 +12,10 @@ pub const LOG_VERSION: u16 = 1;
 /// First bytes of the index that a segment embeds.
 pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
 /// Version of a segment: its columns, row order and embedded index.
-pub const SEGMENT_VERSION: u16 = 1;
+pub const SEGMENT_VERSION: u16 = 2;
 
 /// Version of the tables in the catalog.
-pub const CATALOG_VERSION: u16 = 1;
+pub const CATALOG_VERSION: u16 = 2;
 
 #[cfg(test)]
 mod tests {

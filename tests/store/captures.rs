@@ -32,8 +32,8 @@ fn fingerprint(request: &ExportTraceServiceRequest) -> u128 {
                     resource.resource, resource.schema_url, scope.scope, scope.schema_url
                 );
                 let text = context + &json::span_to_json(span).to_string();
-                let hash = spanstore_format::segment::key_index::session_key(&text);
-                sum = sum.wrapping_add(u128::from_le_bytes(hash));
+                let hash = spanstore_format::segment::key_index::key_of(text.as_bytes());
+                sum = sum.wrapping_add(u64::from_le_bytes(hash).into());
             }
         }
     }

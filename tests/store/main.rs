@@ -6,12 +6,17 @@
 )]
 
 mod append;
+mod backup;
 mod captures;
+mod compact;
 mod crash;
+mod erase;
+mod facets;
 mod isolation;
 mod killed;
 mod query;
 mod quota;
 mod receipts;
+mod retention;
 mod seal;
 mod visibility;

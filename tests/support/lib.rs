@@ -45,6 +45,7 @@ pub fn quiet() -> StoreOptions {
         log_bytes: u64::MAX,
         seal_rows: u64::MAX,
         seal_age: None,
+        background_compaction: false,
         ..StoreOptions::default()
     }
 }

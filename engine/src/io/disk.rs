@@ -73,6 +73,14 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file that never changes a second name; where the file system
+    /// cannot do that, a synced copy. The name is durable after
+    /// [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken, else what the system says.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file's name; views of it stay.
     ///
     /// # Errors

@@ -82,6 +82,19 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::hard_link(from, to) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Another file system, or one without links.
+                let mut source = File::open(from)?;
+                let mut copy = File::create_new(to)?;
+                io::copy(&mut source, &mut copy)?;
+                copy.sync_all()
+            }
+            linked => linked,
+        }
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }

@@ -383,6 +383,17 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.plain_operation()?;
+        let number = state.file_of(from)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.change_name(NameChange::Link(to.to_path_buf(), number));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.plain_operation()?;

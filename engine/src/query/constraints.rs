@@ -1,5 +1,4 @@
-//! What conditions say about ids and times, so that look-ups and the catalog
-//! can leave out what cannot match.
+//! What conditions say about ids and times.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +8,20 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use spanstore_format::TraceId;
 use spanstore_format::span::schema;
 
-use crate::read::scan::Constraints;
+/// What rows must fulfil, as far as ids and times tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Constraints {
+    /// The trace is one of these.
+    pub(super) trace_ids: Option<BTreeSet<TraceId>>,
+    /// The session is one of these.
+    pub(super) session_ids: Option<BTreeSet<String>>,
+    /// The request is one of these.
+    pub(super) request_ids: Option<BTreeSet<String>>,
+    /// The start lies at or after this, ns since 1970.
+    pub(super) since: Option<i64>,
+    /// The start lies before this, ns since 1970.
+    pub(super) until: Option<i64>,
+}
 
 impl Constraints {
     /// The constraints of rows for which all of `conditions` are true.
@@ -17,7 +29,7 @@ impl Constraints {
     /// Takes any logical expressions, such as those that DataFusion pushes down
     /// to a table: literals of other types of text, bytes and time, literals
     /// under casts, lists, and chains of `or`.
-    pub(crate) fn of(conditions: &[Expr]) -> Self {
+    pub(super) fn of(conditions: &[Expr]) -> Self {
         Self::all(conditions.iter().collect(), 0)
     }
 
@@ -101,6 +113,16 @@ impl Constraints {
                     ..nothing
                 }
             }
+            (schema::REQUEST_ID, Operator::Eq) => {
+                let request_ids = value
+                    .try_as_str()
+                    .flatten()
+                    .map(|id| BTreeSet::from([id.into()]));
+                Self {
+                    request_ids,
+                    ..nothing
+                }
+            }
             (schema::START_TIME, op) => {
                 let Some(time) = nanos(value) else {
                     return nothing;
@@ -141,6 +163,7 @@ impl Constraints {
         Self {
             trace_ids: intersection(self.trace_ids, other.trace_ids),
             session_ids: intersection(self.session_ids, other.session_ids),
+            request_ids: intersection(self.request_ids, other.request_ids),
             since: self.since.max(other.since),
             until: match (self.until, other.until) {
                 (Some(one), Some(two)) => Some(one.min(two)),
@@ -154,6 +177,7 @@ impl Constraints {
         Self {
             trace_ids: union(self.trace_ids, other.trace_ids),
             session_ids: union(self.session_ids, other.session_ids),
+            request_ids: union(self.request_ids, other.request_ids),
             since: self.since.zip(other.since).map(|(one, two)| one.min(two)),
             until: self.until.zip(other.until).map(|(one, two)| one.max(two)),
         }
@@ -206,7 +230,7 @@ fn column(expr: &Expr) -> Option<&str> {
             };
             let kept = match column.name.as_str() {
                 schema::TRACE_ID => is_bytes(cast.field.data_type()),
-                schema::SESSION_ID => cast.field.data_type().is_string(),
+                schema::SESSION_ID | schema::REQUEST_ID => cast.field.data_type().is_string(),
                 schema::START_TIME => is_nanos(cast.field.data_type()),
                 _ => false,
             };

@@ -13,10 +13,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, FixedSizeBinaryBuilder, Float64Array,
-    StringViewArray, StringViewBuilder,
-};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, StringViewArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
@@ -24,7 +21,9 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::lit;
 use spanstore_format::id::to_hex;
-use spanstore_format::span::{attribute, schema};
+use spanstore_format::segment::promotion::Owner;
+use spanstore_format::segment::promotion::access::{Aspect, Attribute};
+use spanstore_format::span::schema;
 use spanstore_format::{InvalidId, SpanId, TraceId};
 
 /// Every function of the store, to register in a session.
@@ -42,52 +41,13 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
     attributes.chain([Arc::new(hex)]).chain(ids).collect()
 }
 
-/// Whose attribute it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Owner {
-    /// The span's.
-    Span,
-    /// The resource's.
-    Resource,
-}
-
-impl Owner {
-    /// The owner of what a filter or an SQL text calls `attributes` or
-    /// `resource`.
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        match name {
-            schema::ATTRIBUTES => Some(Self::Span),
-            "resource" => Some(Self::Resource),
-            _ => None,
-        }
+/// The owner of what a filter or an SQL text calls `attributes` or `resource`.
+pub(crate) fn owner(name: &str) -> Option<Owner> {
+    match name {
+        schema::ATTRIBUTES => Some(Owner::Span),
+        "resource" => Some(Owner::Resource),
+        _ => None,
     }
-
-    /// The column that holds the attributes.
-    pub(crate) fn column(self) -> &'static str {
-        match self {
-            Self::Span => schema::ATTRIBUTES,
-            Self::Resource => schema::RESOURCE_ATTRIBUTES,
-        }
-    }
-
-    /// The protobuf field that holds them in the message of the column.
-    fn field(self) -> u32 {
-        match self {
-            Self::Span => attribute::SPAN_FIELD,
-            Self::Resource => attribute::RESOURCE_FIELD,
-        }
-    }
-}
-
-/// What is asked of an attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Aspect {
-    /// Its value as text.
-    Text,
-    /// Its value as a number.
-    Number,
-    /// Whether it is there.
-    Presence,
 }
 
 /// The expression that reads `aspect` of the attribute `key` out of `column`,
@@ -173,61 +133,26 @@ impl ScalarUDFImpl for ReadAttribute {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(match self.aspect {
-            Aspect::Text => DataType::Utf8View,
-            Aspect::Number => DataType::Float64,
-            Aspect::Presence => DataType::Boolean,
-        })
+        Ok(self.aspect.data_type())
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [messages, ColumnarValue::Scalar(key)] = arguments.args.as_slice() else {
             return exec_err!("{}: the key is to be a constant", self.name());
         };
-        let key = key.try_as_str().flatten();
-        let field = self.owner.field();
-        over_rows(messages, |messages| {
-            let Some(messages) = messages.as_binary_view_opt() else {
-                return exec_err!("{}: found {}", self.name(), messages.data_type());
-            };
-            let rows = present(messages, key);
-            Ok(match self.aspect {
-                Aspect::Text => {
-                    let mut texts = StringViewBuilder::with_capacity(messages.len());
-                    for row in rows {
-                        texts.append_option(
-                            row.and_then(|(message, key)| {
-                                attribute::find_text(message, field, key)
-                            }),
-                        );
-                    }
-                    Arc::new(texts.finish())
-                }
-                Aspect::Number => {
-                    let number = |(message, key)| attribute::find_number(message, field, key);
-                    Arc::new(
-                        rows.map(|row| row.and_then(number))
-                            .collect::<Float64Array>(),
-                    )
-                }
-                Aspect::Presence => {
-                    let has = |(message, key)| attribute::has(message, field, key);
-                    Arc::new(
-                        rows.map(|row| Some(row.is_some_and(has)))
-                            .collect::<BooleanArray>(),
-                    )
-                }
-            })
+        let Some(key) = key.try_as_str().flatten() else {
+            return exec_err!("{}: the key is to be a text", self.name());
+        };
+        let attribute = Attribute {
+            owner: self.owner,
+            key: key.to_owned(),
+            aspect: self.aspect,
+        };
+        over_rows(messages, |messages| match messages.as_binary_view_opt() {
+            Some(messages) => Ok(attribute.read(messages)),
+            None => exec_err!("{}: found {}", self.name(), messages.data_type()),
         })
     }
-}
-
-/// The rows that have a message, each with the key.
-fn present<'a>(
-    messages: &'a BinaryViewArray,
-    key: Option<&'a str>,
-) -> impl Iterator<Item = Option<(&'a [u8], &'a str)>> {
-    messages.iter().map(move |message| message.zip(key))
 }
 
 /// `hex`

@@ -8,7 +8,9 @@
 //! evaluate every condition on what was read: the indexes only save work.
 
 mod builder;
+mod condition;
 mod constraints;
+mod counts;
 mod deadline;
 mod engine;
 mod filter;
@@ -19,6 +21,7 @@ mod sql;
 mod table;
 
 pub use builder::{Order, Query};
+pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterError, FilterLimits};
 

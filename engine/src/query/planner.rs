@@ -13,7 +13,9 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, GetFieldAccess, Operat
 use datafusion::prelude::lit;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use super::functions::{Aspect, AttributeAccess, IdKind, Owner, attribute_expr};
+use spanstore_format::segment::promotion::access::Aspect;
+
+use super::functions::{AttributeAccess, IdKind, attribute_expr, owner};
 
 /// Plans the store's own forms in SQL texts.
 ///
@@ -31,7 +33,7 @@ impl ExprPlanner for SpanPlanner {
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         if let (GetFieldAccess::NamedStructField { name }, Expr::Column(column)) =
             (&access.field_access, &access.expr)
-            && let (Some(owner), Some(key)) = (Owner::of(&column.name), name.try_as_str().flatten())
+            && let (Some(owner), Some(key)) = (owner(&column.name), name.try_as_str().flatten())
         {
             let column = Column::new(column.relation.clone(), owner.column());
             if schema.has_column(&column) {

@@ -15,17 +15,19 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{SPAN_ID, START_TIME, TRACE_ID, schema};
 
 use super::builder::{Order, Query};
 use super::deadline::{Deadline, yield_now};
 use super::table::BATCH_ROWS;
 use crate::error::Error;
-use crate::read::scan::{Constraints, ScanPart, columns_error, plan};
+use crate::read::condition::Condition;
+use crate::read::scan::{ScanPart, columns_error, plan};
 
 /// A row that may win. The order of the fields is the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+pub(super) struct Candidate {
     start: i64,
     trace_id: [u8; 16],
     span_id: [u8; 8],
@@ -38,23 +40,8 @@ struct Candidate {
 pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
     let engine = &query.team.store.queries;
     let deadline = Deadline::after(engine.limits.time);
-    let mut constraints = match &query.filter {
-        Some(filter) => filter.constraints(),
-        None => Constraints::default(),
-    };
-    constraints.since = constraints.since.max(query.since);
-    constraints.until = match (constraints.until, query.until) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    let team = &query.team.id;
-    let snapshot = query
-        .team
-        .store
-        .shared
-        .view
-        .snapshot(|hot| hot.batches(team).to_vec());
-    let mut parts = plan(&snapshot, team, &constraints)?;
+    let snapshot = query.team.snapshot_of_all();
+    let mut parts = plan(&snapshot, &query.team.id, &query.condition())?;
     match query.order {
         Order::NewestFirst => parts.sort_by_key(|part| std::cmp::Reverse(part.last_start)),
         Order::OldestFirst => parts.sort_by_key(|part| part.first_start),
@@ -69,7 +56,7 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
     let fetch = Fetch {
         parts: parts.into(),
         winners: winners.into(),
-        columns: query.columns.into(),
+        columns: query.columns.iter().copied().map(Column::Span).collect(),
         schema: Arc::clone(&schema),
     };
     let starts = (0..fetch.winners.len()).step_by(FETCH_ROWS);
@@ -86,12 +73,25 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
     )
 }
 
+impl Query {
+    /// What rows must fulfil, as far as indexes can answer it.
+    pub(super) fn condition(&self) -> Condition {
+        let state = self.team.store.queries.state();
+        let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
+        let mut all: Vec<Condition> = Vec::new();
+        all.extend(self.filter.iter().map(|filter| filter.condition(&compile)));
+        all.extend(self.since.map(Condition::Since));
+        all.extend(self.until.map(Condition::Until));
+        Condition::And(all)
+    }
+}
+
 /// Rows of a batch of the result.
 const FETCH_ROWS: usize = 4_096;
 
 /// What the first pass reads and evaluates.
-struct Narrow {
-    columns: Vec<usize>,
+pub(super) struct Narrow {
+    pub(super) columns: Vec<Column>,
     condition: Option<Arc<dyn PhysicalExpr>>,
     start: usize,
     trace_id: usize,
@@ -101,27 +101,33 @@ struct Narrow {
 }
 
 impl Narrow {
-    fn new(query: &Query) -> Result<Self, Error> {
+    pub(super) fn new(query: &Query) -> Result<Self, Error> {
         let all = schema();
         let place = |name: &str| {
             all.index_of(name)
                 .map_err(|error| columns_error("span schema", &error))
         };
-        let mut columns = vec![place(START_TIME)?, place(TRACE_ID)?, place(SPAN_ID)?];
-        for name in query.filter.iter().flat_map(super::Filter::columns) {
-            columns.push(place(name)?);
+        let mut columns = [START_TIME, TRACE_ID, SPAN_ID]
+            .into_iter()
+            .map(|name| place(name).map(Column::Span))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut condition = None;
+        if let Some(filter) = &query.filter {
+            let (of_filter, expr) = filter.over_columns()?;
+            for column in of_filter {
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
+            }
+            condition = Some(expr);
         }
-        columns.sort_unstable();
-        columns.dedup();
-        let narrow = all
-            .project(&columns)
-            .map_err(|error| columns_error("span schema", &error))?;
-        let condition = match &query.filter {
+        let narrow = Column::schema(&columns).map_err(|error| Error::corrupt("columns", error))?;
+        let condition = match condition {
             None => None,
-            Some(filter) => {
-                let schema = DFSchema::try_from(narrow.clone())?;
+            Some(expr) => {
+                let schema = DFSchema::try_from(narrow.as_ref().clone())?;
                 let state = query.team.store.queries.state();
-                Some(state.create_physical_expr(filter.expr().clone(), &schema)?)
+                Some(state.create_physical_expr(expr, &schema)?)
             }
         };
         let within = |name: &str| {
@@ -141,7 +147,7 @@ impl Narrow {
     }
 
     /// The rows of a batch that fulfil the query, each with its number in the batch.
-    fn candidates(&self, batch: &RecordBatch) -> Result<Vec<(usize, Candidate)>, Error> {
+    pub(super) fn candidates(&self, batch: &RecordBatch) -> Result<Vec<(usize, Candidate)>, Error> {
         let column = |place: usize| batch.columns().get(place);
         let (Some(starts), Some(traces), Some(spans)) = (
             column(self.start).and_then(|one| one.as_primitive_opt::<TimestampNanosecondType>()),
@@ -290,7 +296,7 @@ impl Winners {
 struct Fetch {
     parts: Arc<[ScanPart]>,
     winners: Arc<[Candidate]>,
-    columns: Arc<[usize]>,
+    columns: Arc<[Column]>,
     schema: SchemaRef,
 }
 

@@ -44,12 +44,7 @@ impl Team {
         }
         let deadline = Deadline::after(self.store.queries.limits.time);
         let context = self.store.queries.context()?;
-        let snapshot = self
-            .store
-            .shared
-            .view
-            .snapshot(|hot| hot.batches(&self.id).to_vec());
-        let table = SpanTable::new(snapshot, self.id.clone())?;
+        let table = SpanTable::new(self.snapshot_of_all(), self.id.clone())?;
         context.register_table("spans", Arc::new(table))?;
         let state = context.state();
         let dialect = state.config_options().sql_parser.dialect;

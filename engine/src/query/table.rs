@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -13,9 +14,11 @@ use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use spanstore_format::TeamId;
+use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{INTERNAL, schema};
 
-use crate::read::scan::{Constraints, ScanPart, plan};
+use super::condition;
+use crate::read::scan::{ScanPart, plan};
 use crate::view::Snapshot;
 
 /// Rows that a scan hands out at a time.
@@ -79,10 +82,11 @@ impl TableProvider for SpanTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let constraints = Constraints::of(filters);
-        let parts = plan(&self.snapshot, &self.team, &constraints)
+        let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
+        let condition = condition::all_of(filters, &compile);
+        let parts = plan(&self.snapshot, &self.team, &condition)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let (columns, schema) = match projection {
+        let (columns, schema): (Vec<usize>, _) = match projection {
             Some(places) => (
                 places
                     .iter()
@@ -92,7 +96,7 @@ impl TableProvider for SpanTable {
             ),
             None => (self.columns.clone(), Arc::clone(&self.schema)),
         };
-        let columns: Arc<[usize]> = columns.into();
+        let columns: Arc<[Column]> = columns.into_iter().map(Column::Span).collect();
         let streams = deal(parts, state.config().target_partitions())
             .into_iter()
             .map(|parts| {
@@ -134,7 +138,7 @@ fn deal(mut parts: Vec<ScanPart>, count: usize) -> Vec<Vec<ScanPart>> {
 #[derive(Debug)]
 struct Scan {
     parts: Vec<ScanPart>,
-    columns: Arc<[usize]>,
+    columns: Arc<[Column]>,
     schema: SchemaRef,
 }
 

@@ -3,27 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{AsArray, RecordBatch};
-use spanstore_format::segment::key_index::session_key;
-use spanstore_format::span::schema::{SESSION_ID, TRACE_ID, schema};
+use arrow::array::{Array, AsArray, RecordBatch};
+use spanstore_format::segment::Column;
+use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TRACE_ID, schema};
 use spanstore_format::{TeamId, TraceId};
 
-use super::scan::{Constraints, filter, plan};
+use super::condition::Condition;
+use super::scan::{filter, plan};
 use crate::error::Error;
-use crate::view::View;
+use crate::view::Snapshot;
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// All spans of a trace.
-pub(crate) fn trace(view: &View, team: &TeamId, trace: TraceId) -> Result<Vec<RecordBatch>, Error> {
-    let snapshot = view.snapshot(|hot| hot.trace(team, trace.0));
-    let constraints = Constraints {
-        trace_ids: Some(BTreeSet::from([trace])),
-        ..Constraints::default()
-    };
+/// All spans of a trace in a snapshot.
+pub(crate) fn trace(
+    snapshot: &Snapshot,
+    team: &TeamId,
+    trace: TraceId,
+) -> Result<Vec<RecordBatch>, Error> {
+    let condition = Condition::Traces(BTreeSet::from([trace]));
     let mut found = Vec::new();
-    for batch in read(&plan(&snapshot, team, &constraints)?) {
+    for batch in read(&plan(snapshot, team, &condition)?) {
         let batch = batch?;
         let ids = batch
             .column_by_name(TRACE_ID)
@@ -36,37 +37,49 @@ pub(crate) fn trace(view: &View, team: &TeamId, trace: TraceId) -> Result<Vec<Re
     Ok(found)
 }
 
-/// All spans of a session.
+/// All spans of a session in a snapshot.
 pub(crate) fn session(
-    view: &View,
+    snapshot: &Snapshot,
     team: &TeamId,
     session: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let key = session_key(session);
-    let snapshot = view.snapshot(|hot| hot.session(team, &key));
-    let sessions = BTreeSet::from([session.to_owned()]);
-    let constraints = Constraints {
-        session_ids: Some(sessions),
-        ..Constraints::default()
-    };
+    let condition = Condition::Sessions(BTreeSet::from([session.to_owned()]));
+    by_text(snapshot, team, &condition, SESSION_ID, session)
+}
+
+/// All spans of a request in a snapshot.
+pub(crate) fn request(
+    snapshot: &Snapshot,
+    team: &TeamId,
+    request: &str,
+) -> Result<Vec<RecordBatch>, Error> {
+    let condition = Condition::Requests(BTreeSet::from([request.to_owned()]));
+    by_text(snapshot, team, &condition, REQUEST_ID, request)
+}
+
+fn by_text(
+    snapshot: &Snapshot,
+    team: &TeamId,
+    condition: &Condition,
+    column: &str,
+    id: &str,
+) -> Result<Vec<RecordBatch>, Error> {
     let mut found = Vec::new();
-    for batch in read(&plan(&snapshot, team, &constraints)?) {
+    for batch in read(&plan(snapshot, team, condition)?) {
         let batch = batch?;
         let ids = batch
-            .column_by_name(SESSION_ID)
+            .column_by_name(column)
             .and_then(|ids| ids.as_string_view_opt());
-        let is_session = |row| {
-            use arrow::array::Array;
-            ids.is_some_and(|ids| ids.is_valid(row) && ids.value(row) == session)
-        };
-        found.push(filter(&batch, is_session)?);
+        found.push(filter(&batch, |row| {
+            ids.is_some_and(|ids| ids.is_valid(row) && ids.value(row) == id)
+        })?);
     }
     Ok(found)
 }
 
 /// All columns of all rows of parts.
 fn read(parts: &[super::scan::ScanPart]) -> impl Iterator<Item = Result<RecordBatch, Error>> + '_ {
-    let columns: Vec<usize> = (0..schema().fields().len()).collect();
+    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
     parts.iter().flat_map(move |part| {
         part.read(&columns, BATCH_ROWS)
             .unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))

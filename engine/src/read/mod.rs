@@ -1,5 +1,10 @@
 //! The read path without SQL: months, segments, row selections, batches.
 
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "only filters ask for more than ids")
+)]
+pub(crate) mod condition;
 pub(crate) mod lookup;
 #[cfg_attr(
     not(feature = "query"),
@@ -7,3 +12,4 @@ pub(crate) mod lookup;
 )]
 pub(crate) mod scan;
 pub(crate) mod sessions;
+pub(crate) mod visibility;

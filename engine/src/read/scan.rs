@@ -3,45 +3,23 @@
 //! The team is not a condition here: it is the rows that the scan is made of,
 //! and the column `team_id` of what was read is compared again.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, max, min, take_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::ROW_GROUP_ROWS;
-use spanstore_format::segment::{Partition, SegmentReader};
+use spanstore_format::segment::{Column, Partition};
 use spanstore_format::span::schema::{START_TIME, TEAM_ID, schema};
-use spanstore_format::{FormatError, TeamId, TraceId};
+use spanstore_format::{FormatError, TeamId};
 
+use super::condition::{Condition, Indexes};
+use super::visibility::hidden_rows;
 use crate::error::Error;
-use crate::hot::HotBatch;
 use crate::segment::Segment;
 use crate::view::Snapshot;
-
-/// What rows must fulfil, as far as indexes can tell. An index may answer too
-/// many rows, so the conditions are evaluated again on what was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Constraints {
-    /// The trace is one of these.
-    pub(crate) trace_ids: Option<BTreeSet<TraceId>>,
-    /// The session is one of these.
-    pub(crate) session_ids: Option<BTreeSet<String>>,
-    /// The start lies at or after this, ns since 1970.
-    pub(crate) since: Option<i64>,
-    /// The start lies before this, ns since 1970.
-    pub(crate) until: Option<i64>,
-}
-
-impl Constraints {
-    /// Whether a part whose starts lie between these may hold rows.
-    fn may_hold(&self, first_start: i64, last_start: i64) -> bool {
-        self.since.is_none_or(|since| last_start >= since)
-            && self.until.is_none_or(|until| first_start < until)
-    }
-}
 
 /// A part of a scan: rows of one hot batch, or of one row group.
 #[derive(Debug, Clone)]
@@ -56,7 +34,7 @@ pub(crate) struct ScanPart {
 
 #[derive(Debug, Clone)]
 enum Source {
-    Hot(Arc<HotBatch>),
+    Hot(RecordBatch),
     RowGroup {
         segment: Arc<Segment>,
         /// Row numbers in the segment, in rising, disjoint ranges.
@@ -64,91 +42,179 @@ enum Source {
     },
 }
 
-/// The parts of a team's rows that may fulfil the constraints.
+/// Whether a part whose starts lie between these may hold rows that start
+/// within the bounds.
+fn overlaps((since, until): Bounds, first: i64, last: i64) -> bool {
+    since.is_none_or(|since| last >= since) && until.is_none_or(|until| first < until)
+}
+
+/// The bounds of the start of rows that fulfil a condition and are to be seen.
+pub(crate) fn bounds(snapshot: &Snapshot, condition: &Condition) -> Bounds {
+    let (since, until) = condition.bounds();
+    (since.max(snapshot.horizon), until)
+}
+
+/// At or after, and before; ns since 1970.
+pub(crate) type Bounds = (Option<i64>, Option<i64>);
+
+/// The parts of a team's rows that may fulfil a condition, as far as they are
+/// to be seen. The condition is to be evaluated again on what is read.
 pub(crate) fn plan(
     snapshot: &Snapshot,
     team: &TeamId,
-    constraints: &Constraints,
+    condition: &Condition,
+) -> Result<Vec<ScanPart>, Error> {
+    let bounds = bounds(snapshot, condition);
+    let mut parts = hot_parts(snapshot, team, bounds)?;
+    for (segment, partition) in partitions(snapshot, team, bounds)? {
+        let matching = matching_rows(snapshot, &segment, &partition, condition)?;
+        parts.extend(sealed_parts(&segment, &partition, &matching.rows, bounds)?);
+    }
+    Ok(parts)
+}
+
+/// The parts of rows that are not sealed.
+pub(crate) fn hot_parts(
+    snapshot: &Snapshot,
+    team: &TeamId,
+    bounds: Bounds,
 ) -> Result<Vec<ScanPart>, Error> {
     let mut parts = Vec::new();
     for batch in &snapshot.hot {
         let (first_start, last_start) = start_range(&batch.rows);
-        if constraints.may_hold(first_start, last_start) {
-            let source = Source::Hot(Arc::clone(batch));
+        if !overlaps(bounds, first_start, last_start) {
+            continue;
+        }
+        let rows = match snapshot.horizon {
+            Some(horizon) if first_start < horizon => since(&batch.rows, horizon)?,
+            _ => batch.rows.clone(),
+        };
+        parts.push(ScanPart {
+            source: Source::Hot(rows),
+            team: team.clone(),
+            first_start,
+            last_start,
+        });
+    }
+    Ok(parts)
+}
+
+/// The parts of some rows of a partition.
+pub(crate) fn sealed_parts(
+    segment: &Arc<Segment>,
+    partition: &Partition,
+    rows: &RoaringBitmap,
+    bounds: Bounds,
+) -> Result<Vec<ScanPart>, Error> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut parts = Vec::new();
+    let reader = segment.row_reader()?;
+    for (group, ranges) in by_row_group(ranges(rows)) {
+        let range = reader
+            .time_range(group, START_TIME)
+            .unwrap_or((i64::MIN, i64::MAX));
+        // A row group may be shared with other teams.
+        let first_start = range.0.max(partition.first_start);
+        let last_start = range.1.min(partition.last_start);
+        if overlaps(bounds, first_start, last_start) {
             parts.push(ScanPart {
-                source,
-                team: team.clone(),
+                source: Source::RowGroup {
+                    segment: Arc::clone(segment),
+                    rows: ranges.into(),
+                },
+                team: partition.team.clone(),
                 first_start,
                 last_start,
             });
         }
     }
-    for segment in snapshot.segments.iter() {
-        let summary = segment.summary();
-        if !constraints.may_hold(summary.first_start, summary.last_start) {
-            continue;
-        }
-        let reader = segment.reader()?;
-        let found = reader.directory().find(team);
-        let Some(partition) = found.map_err(|error| segment.corrupt(error))? else {
-            continue;
-        };
-        if !constraints.may_hold(partition.first_start, partition.last_start) {
-            continue;
-        }
-        let rows = candidate_rows(reader, &partition, constraints);
-        let rows = rows.map_err(|error| segment.corrupt(error))?;
-        for (group, rows) in by_row_group(rows) {
-            let range = reader
-                .time_range(group, START_TIME)
-                .map_err(|error| segment.corrupt(error))?
-                .unwrap_or((i64::MIN, i64::MAX));
-            // A row group may be shared with other teams.
-            let first_start = range.0.max(partition.first_start);
-            let last_start = range.1.min(partition.last_start);
-            if constraints.may_hold(first_start, last_start) {
-                let source = Source::RowGroup {
-                    segment: Arc::clone(segment),
-                    rows: rows.into(),
-                };
-                parts.push(ScanPart {
-                    source,
-                    team: team.clone(),
-                    first_start,
-                    last_start,
-                });
-            }
-        }
-    }
     Ok(parts)
 }
 
-/// The rows of a partition that the indexes leave.
-fn candidate_rows(
-    reader: &SegmentReader,
+/// The partitions of a team in the segments of a snapshot.
+pub(crate) fn partitions(
+    snapshot: &Snapshot,
+    team: &TeamId,
+    bounds: Bounds,
+) -> Result<Vec<(Arc<Segment>, Partition)>, Error> {
+    let mut found = Vec::new();
+    for segment in snapshot.segments.iter() {
+        let summary = segment.summary();
+        if !segment.may_hold(team) || !overlaps(bounds, summary.first_start, summary.last_start) {
+            continue;
+        }
+        let reader = segment.reader()?;
+        let partition = reader.directory().find(team);
+        if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
+            && overlaps(bounds, partition.first_start, partition.last_start)
+        {
+            found.push((Arc::clone(segment), partition));
+        }
+    }
+    Ok(found)
+}
+
+/// The rows of a partition that may fulfil a condition and are to be seen.
+pub(crate) struct Matching {
+    pub(crate) rows: RoaringBitmap,
+    /// Whether they all fulfil it.
+    pub(crate) is_exact: bool,
+}
+
+/// Evaluates a condition on the indexes of a partition.
+pub(crate) fn matching_rows(
+    snapshot: &Snapshot,
+    segment: &Segment,
     partition: &Partition,
-    constraints: &Constraints,
-) -> Result<Vec<Range<u32>>, FormatError> {
-    let mut rows: Option<RoaringBitmap> = None;
-    if let Some(traces) = &constraints.trace_ids {
-        let mut found = RoaringBitmap::new();
-        for trace in traces {
-            if let Some(run) = reader.trace(partition, *trace)? {
-                found.insert_range(run);
-            }
+    condition: &Condition,
+) -> Result<Matching, Error> {
+    let corrupt = |error: FormatError| segment.corrupt(error);
+    let reader = segment.reader()?;
+    let truth = match condition {
+        // Look-ups by id need neither facets nor promoted keys.
+        Condition::Traces(_) | Condition::Sessions(_) | Condition::Requests(_) => {
+            let indexes = Indexes {
+                reader: &reader,
+                partition,
+                promotion: &spanstore_format::segment::Promotion::default(),
+                facets: None,
+            };
+            indexes.evaluate(condition)
         }
-        rows = Some(found);
-    }
-    if let Some(sessions) = &constraints.session_ids {
-        let mut found = RoaringBitmap::new();
-        for session in sessions {
-            if let Some(posting) = reader.session(partition, session)? {
-                found |= posting;
-            }
+        _ => {
+            let rows = segment.row_reader()?;
+            let facets = reader.facets(partition).map_err(corrupt)?;
+            let indexes = Indexes {
+                reader: &reader,
+                partition,
+                promotion: rows.promotion(),
+                facets: facets.as_ref(),
+            };
+            indexes.evaluate(condition)
         }
-        rows = Some(rows.map_or(found.clone(), |rows| rows & found));
+    };
+    let truth = truth.map_err(corrupt)?;
+    let mut rows = truth.may_hold.within(&partition.rows);
+    if !rows.is_empty() && snapshot.may_hide(partition) {
+        let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
+        rows -= hidden_rows(segment, &reader, partition, horizon, erasures)?;
     }
-    Ok(rows.map_or_else(|| vec![partition.rows.clone()], |rows| ranges(&rows)))
+    Ok(Matching {
+        rows,
+        is_exact: truth.is_exact,
+    })
+}
+
+/// The rows of a batch that start at or after a time.
+fn since(rows: &RecordBatch, horizon: i64) -> Result<RecordBatch, Error> {
+    let starts = rows
+        .column_by_name(START_TIME)
+        .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    filter(rows, |row| {
+        starts.is_some_and(|starts| starts.value(row) >= horizon)
+    })
 }
 
 /// The row numbers of a bitmap as ranges.
@@ -192,7 +258,7 @@ impl ScanPart {
     /// Rows of the part.
     pub(crate) fn rows(&self) -> u64 {
         match &self.source {
-            Source::Hot(batch) => batch.rows.num_rows() as u64,
+            Source::Hot(rows) => rows.num_rows() as u64,
             Source::RowGroup { rows, .. } => rows
                 .iter()
                 .map(|range| u64::from(range.end - range.start))
@@ -200,12 +266,11 @@ impl ScanPart {
         }
     }
 
-    /// Reads columns, given by their places in the span schema, in batches of
-    /// at most `batch_rows` rows. The columns come in the order given.
-    pub(crate) fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches, Error> {
+    /// Reads columns in batches of at most `batch_rows` rows.
+    pub(crate) fn read(&self, columns: &[Column], batch_rows: usize) -> Result<Batches, Error> {
         match &self.source {
-            Source::Hot(batch) => {
-                let projected = project(&batch.rows, columns);
+            Source::Hot(rows) => {
+                let projected = project(rows, columns);
                 Ok(Box::new(std::iter::once(projected)))
             }
             Source::RowGroup { segment, rows } => {
@@ -219,11 +284,11 @@ impl ScanPart {
     pub(crate) fn fetch(
         &self,
         places: &[u32],
-        columns: &[usize],
+        columns: &[Column],
     ) -> Result<Vec<RecordBatch>, Error> {
         match &self.source {
-            Source::Hot(batch) => {
-                let projected = project(&batch.rows, columns)?;
+            Source::Hot(rows) => {
+                let projected = project(rows, columns)?;
                 let places = arrow::array::UInt32Array::from(places.to_vec());
                 let rows = take_record_batch(&projected, &places);
                 Ok(vec![
@@ -242,30 +307,25 @@ impl ScanPart {
         &self,
         segment: &Arc<Segment>,
         rows: &[Range<u32>],
-        columns: &[usize],
+        columns: &[Column],
         batch_rows: usize,
     ) -> Result<Batches, Error> {
         let team_column = schema()
             .index_of(TEAM_ID)
             .map_err(|error| columns_error("span schema", &error))?;
-        let mut sorted: Vec<usize> = columns.iter().copied().chain([team_column]).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let places: Vec<usize> = columns
-            .iter()
-            .filter_map(|column| sorted.binary_search(column).ok())
-            .collect();
-        let team_place = sorted.binary_search(&team_column).unwrap_or_default();
-        let reader = segment.reader()?;
+        let mut with_team = columns.to_vec();
+        with_team.push(Column::Span(team_column));
+        let reader = segment.row_reader()?;
         let batches = reader
-            .read(rows, &sorted, batch_rows)
+            .read(rows, &with_team, batch_rows)
             .map_err(|error| segment.corrupt(error))?;
         let (segment, team) = (Arc::clone(segment), self.team.clone());
+        let wanted: Vec<usize> = (0..columns.len()).collect();
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch.map_err(|error| damaged(&segment, &error))?;
-            check_team(&batch, team_place, &team).map_err(|error| segment.corrupt(error))?;
+            check_team(batch.columns().last(), &team).map_err(|error| segment.corrupt(error))?;
             batch
-                .project(&places)
+                .project(&wanted)
                 .map_err(|error| columns_error("segment", &error))
         })))
     }
@@ -291,31 +351,55 @@ fn numbers(rows: &[Range<u32>], places: &[u32]) -> RoaringBitmap {
     numbers
 }
 
-fn project(rows: &RecordBatch, columns: &[usize]) -> Result<RecordBatch, Error> {
-    rows.project(columns)
+fn project(rows: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Error> {
+    let missing = |column: &Column| {
+        let expected = format!("{column:?}");
+        Error::corrupt(
+            "hot rows",
+            FormatError::malformed("columns", 0, expected, "none"),
+        )
+    };
+    let arrays: Result<Vec<ArrayRef>, Error> = columns
+        .iter()
+        .map(|column| match column {
+            Column::Span(place) => {
+                let array = rows.columns().get(*place);
+                array.cloned().ok_or_else(|| missing(column))
+            }
+            Column::Attribute(attribute) => {
+                let messages = rows
+                    .column_by_name(attribute.owner.column())
+                    .and_then(|messages| messages.as_binary_view_opt());
+                Ok(attribute.read(messages.ok_or_else(|| missing(column))?))
+            }
+        })
+        .collect();
+    let schema = Column::schema(columns).map_err(|error| Error::corrupt("columns", error))?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema, arrays?, &options)
         .map_err(|error| columns_error("hot rows", &error))
 }
 
 /// All rows are the team's, or nothing is served.
-fn check_team(batch: &RecordBatch, place: usize, team: &TeamId) -> Result<(), FormatError> {
-    let teams = batch
-        .columns()
-        .get(place)
-        .and_then(|column| column.as_string_view_opt());
-    let stranger = teams.map(|teams| teams.iter().find(|found| *found != Some(team.as_str())));
-    match stranger {
-        Some(None) => Ok(()),
-        // The other team's name stays out of the message.
-        _ => Err(FormatError::malformed(
-            "rows",
-            0,
-            format!("rows of {team}"),
-            "another team's",
-        )),
+fn check_team(teams: Option<&ArrayRef>, team: &TeamId) -> Result<(), FormatError> {
+    let teams = teams.and_then(|column| column.as_string_view_opt());
+    let are_ours =
+        teams.is_some_and(|teams| (0..teams.len()).all(|row| teams.value(row) == team.as_str()));
+    if are_ours {
+        return Ok(());
     }
+    // The other team's name stays out of the message.
+    let expected = format!("rows of {team}");
+    Err(FormatError::malformed(
+        "rows",
+        0,
+        expected,
+        "another team's",
+    ))
 }
 
-fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Error {
+/// Damage that came up while rows were decoded.
+pub(crate) fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Error {
     let source: Option<&FormatError> =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
             error.source()

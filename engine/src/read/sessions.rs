@@ -5,11 +5,13 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampNanosecondType;
 use spanstore_format::TeamId;
+use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{LEVEL, SESSION_ID, START_TIME, TRACE_ID, schema};
 
-use super::scan::{Constraints, columns_error, plan};
+use super::condition::Condition;
+use super::scan::{columns_error, plan};
 use crate::error::Error;
-use crate::view::View;
+use crate::view::Snapshot;
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -34,19 +36,19 @@ pub struct SessionSummary {
 
 /// The sessions of a team, those with the latest span first.
 pub(crate) fn sessions(
-    view: &View,
+    snapshot: &Snapshot,
     team: &TeamId,
     limit: usize,
 ) -> Result<Vec<SessionSummary>, Error> {
-    let snapshot = view.snapshot(|hot| hot.batches(team).to_vec());
     let schema = schema();
     let columns = [SESSION_ID, TRACE_ID, START_TIME, LEVEL].map(|name| schema.index_of(name));
-    let columns: Vec<usize> = columns
+    let columns: Vec<Column> = columns
         .into_iter()
+        .map(|place| place.map(Column::Span))
         .collect::<Result<_, _>>()
         .map_err(|error| columns_error("span schema", &error))?;
     let mut sessions: HashMap<String, (SessionSummary, HashSet<[u8; 16]>)> = HashMap::new();
-    for part in plan(&snapshot, team, &Constraints::default())? {
+    for part in plan(snapshot, team, &Condition::And(Vec::new()))? {
         for batch in part.read(&columns, BATCH_ROWS)? {
             let batch = batch?;
             let column = |place| batch.columns().get(place);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
 use spanstore_format::otlp::ExportTraceServiceRequest;
-use spanstore_format::segment::key_index::{Key, session_key};
+use spanstore_format::segment::key_index::{Key, key_of};
 use spanstore_format::segment::order::OrderColumns;
 use spanstore_format::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
 use spanstore_format::span::encoded::EncodedSpan;
@@ -198,7 +198,10 @@ impl PartBuilder {
             indices: self.indices,
             identities: self.identities,
             traces: traces.into_iter().collect(),
-            sessions: sessions.into_iter().map(session_key).collect(),
+            sessions: sessions
+                .into_iter()
+                .map(|id| key_of(id.as_bytes()))
+                .collect(),
             bytes: rows.get_array_memory_size(),
             rows,
         })

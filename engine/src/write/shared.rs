@@ -2,18 +2,23 @@
 //! writing is still allowed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use spanstore_format::catalog::TeamSettings;
-use spanstore_format::{Month, TeamId};
+use spanstore_format::catalog::{Erased, Erasure, TeamSettings};
+use spanstore_format::segment::SegmentSummary;
+use spanstore_format::{Month, SegmentId, TeamId};
 use tokio::sync::Notify;
 
 use super::admission::Counters;
 use super::receipt::Usage;
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::io::Disk;
 use crate::options::StoreOptions;
-use crate::view::View;
+use crate::segment::{Segment, SegmentCache};
+use crate::view::{Erasures, View};
 
 /// What threads share about the write side.
 #[derive(Debug)]
@@ -21,8 +26,15 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) catalog: Catalog,
     pub(crate) view: View,
+    pub(crate) cache: Arc<SegmentCache>,
+    /// Held while rewritten segments take the place of others, while it is
+    /// named what is to be erased, and while a backup is made.
+    rewrite: Mutex<()>,
+    next_segment: AtomicU64,
     counters: Mutex<Counters>,
     settings: RwLock<HashMap<TeamId, TeamSettings>>,
+    /// How long spans are kept where a team has nothing set, ns.
+    retention: RwLock<Option<u64>>,
     poison: OnceLock<String>,
     /// Told when the queue has room again.
     pub(crate) space: Notify,
@@ -33,14 +45,21 @@ impl Shared {
         options: StoreOptions,
         catalog: Catalog,
         view: View,
+        cache: Arc<SegmentCache>,
         settings: HashMap<TeamId, TeamSettings>,
+        retention: Option<u64>,
+        next_segment: SegmentId,
     ) -> Self {
         Self {
             options,
             catalog,
             view,
+            cache,
+            rewrite: Mutex::default(),
+            next_segment: AtomicU64::new(next_segment.0),
             counters: Mutex::default(),
             settings: RwLock::new(settings),
+            retention: RwLock::new(retention),
             poison: OnceLock::new(),
             space: Notify::new(),
         }
@@ -65,6 +84,85 @@ impl Shared {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Keeps the set of segments, and of what is to be erased, from changing in
+    /// any way but by seals.
+    pub(crate) fn rewrite(&self) -> MutexGuard<'_, ()> {
+        self.rewrite.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id that no segment has.
+    pub(crate) fn next_segment_id(&self) -> SegmentId {
+        SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hides rows of a team that are sealed by now, until they are erased.
+    pub(crate) fn forget(&self, team: &TeamId, what: Erased) -> Result<(), Error> {
+        let _rewrite = self.rewrite();
+        let erasure = Erasure {
+            team: team.clone(),
+            what,
+            before: SegmentId(self.next_segment.load(Ordering::Relaxed)),
+        };
+        self.catalog.add_erasure(&erasure)?;
+        let all = self.catalog.erasures()?;
+        self.view.set_erasures(Erasures::new(all));
+        Ok(())
+    }
+
+    /// Notes that everything that was to be erased is, and leaves no trace of
+    /// it, nor of these teams, in the catalog. The caller holds
+    /// [`Shared::rewrite`].
+    pub(crate) fn finish_erasures(
+        &self,
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        teams: &[TeamId],
+    ) -> Result<(), Error> {
+        let mut settings = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.catalog.finish_erasures(teams)?;
+        for team in teams {
+            settings.remove(team);
+        }
+        self.view.set_erasures(Erasures::default());
+        self.catalog.rewrite(disk, root)
+    }
+
+    /// A segment of this store.
+    pub(crate) fn segment(
+        &self,
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        summary: SegmentSummary,
+    ) -> Arc<Segment> {
+        Arc::new(Segment::new(disk, root, &self.cache, summary))
+    }
+
+    /// The start, ns since 1970, from which on a team's spans are kept at a
+    /// time; none when all are.
+    pub(crate) fn horizon(&self, team: &TeamId, now: i64) -> Option<i64> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let own = settings.get(team).and_then(|one| one.retention_nanos);
+        let kept = own.or(*self
+            .retention
+            .read()
+            .unwrap_or_else(PoisonError::into_inner))?;
+        Some(now.saturating_sub_unsigned(kept))
+    }
+
+    /// Sets how long spans are kept where a team has nothing set, durably.
+    pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
+        let mut retention = self
+            .retention
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.catalog.set_retention(nanos)?;
+        *retention = nanos;
+        Ok(())
     }
 
     /// Spans that a team may write in a month.

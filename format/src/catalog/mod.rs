@@ -7,7 +7,7 @@
 use prost::Message;
 
 use crate::error::FormatError;
-use crate::id::SegmentId;
+use crate::id::{SegmentId, TeamId, TraceId};
 use crate::month::Month;
 use crate::segment::SegmentSummary;
 
@@ -32,6 +32,14 @@ struct SegmentRecord {
     first_start: i64,
     #[prost(sfixed64, tag = "9")]
     last_start: i64,
+    #[prost(string, tag = "10")]
+    first_team: String,
+    #[prost(string, tag = "11")]
+    last_team: String,
+    #[prost(uint32, tag = "12")]
+    level: u32,
+    #[prost(uint64, tag = "13")]
+    run: u64,
 }
 
 /// The record of a segment.
@@ -46,6 +54,10 @@ pub fn encode_segment(summary: &SegmentSummary) -> Vec<u8> {
         tail_crc: summary.tail_crc,
         first_start: summary.first_start,
         last_start: summary.last_start,
+        first_team: summary.first_team.clone(),
+        last_team: summary.last_team.clone(),
+        level: summary.level,
+        run: summary.run.0,
     }
     .encode_to_vec()
 }
@@ -72,6 +84,10 @@ pub fn decode_segment(id: SegmentId, bytes: &[u8]) -> Result<SegmentSummary, For
         tail_crc: record.tail_crc,
         first_start: record.first_start,
         last_start: record.last_start,
+        first_team: record.first_team,
+        last_team: record.last_team,
+        level: record.level,
+        run: SegmentId(record.run),
     })
 }
 
@@ -84,6 +100,9 @@ pub struct TeamSettings {
     /// Spans a month, in place of the plan's.
     #[prost(uint64, optional, tag = "2")]
     pub limit: Option<u64>,
+    /// How long spans are kept, ns, in place of the store's.
+    #[prost(uint64, optional, tag = "3")]
+    pub retention_nanos: Option<u64>,
 }
 
 impl TeamSettings {
@@ -99,6 +118,84 @@ impl TeamSettings {
                 format!("settings of {team}"),
                 error.to_string(),
             )
+        })
+    }
+}
+
+/// Rows that a caller wants gone: those of a team, of one of its traces or of
+/// one of its sessions, in the segments below one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Erasure {
+    /// The team.
+    pub team: TeamId,
+    /// Which of its rows.
+    pub what: Erased,
+    /// The first segment that is not meant: rows that came later stay.
+    pub before: SegmentId,
+}
+
+/// Which rows of a team are to go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Erased {
+    /// All.
+    Team,
+    /// Those of a trace.
+    Trace(TraceId),
+    /// Those of a session.
+    Session(String),
+}
+
+/// An erasure, as table `erasures` keeps it.
+#[derive(Clone, PartialEq, Message)]
+struct ErasureRecord {
+    #[prost(string, tag = "1")]
+    team: String,
+    #[prost(uint64, tag = "2")]
+    before: u64,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    trace: Option<Vec<u8>>,
+    #[prost(string, optional, tag = "4")]
+    session: Option<String>,
+}
+
+impl Erasure {
+    /// The record of an erasure.
+    pub fn encode(&self) -> Vec<u8> {
+        let (trace, session) = match &self.what {
+            Erased::Team => (None, None),
+            Erased::Trace(id) => (Some(id.0.to_vec()), None),
+            Erased::Session(id) => (None, Some(id.clone())),
+        };
+        ErasureRecord {
+            team: self.team.as_str().to_owned(),
+            before: self.before.0,
+            trace,
+            session,
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads the record of the erasure `number`.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes are not one.
+    pub fn decode(number: u64, bytes: &[u8]) -> Result<Self, FormatError> {
+        let malformed = |found: String| {
+            FormatError::malformed("catalog", number, "the record of an erasure", found)
+        };
+        let record = ErasureRecord::decode(bytes).map_err(|error| malformed(error.to_string()))?;
+        let what = match (record.trace, record.session) {
+            (None, None) => Erased::Team,
+            (Some(id), None) => Erased::Trace(
+                TraceId::from_bytes(&id).map_err(|error| malformed(error.to_string()))?,
+            ),
+            (None, Some(id)) => Erased::Session(id),
+            (Some(_), Some(_)) => return Err(malformed("a trace and a session".into())),
+        };
+        Ok(Self {
+            team: TeamId::new(&record.team).map_err(|error| malformed(error.to_string()))?,
+            what,
+            before: SegmentId(record.before),
         })
     }
 }

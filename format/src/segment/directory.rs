@@ -3,7 +3,8 @@
 //! ```text
 //! count u32 · entry[count] · team ids, one after the other
 //! entry: team offset u32, team bytes u32, rows u32..u32, traces u32..u32,
-//!        sessions u32..u32, earliest start i64, latest start i64    (48 bytes)
+//!        sessions u32..u32, requests u32..u32, facets u32..u32,
+//!        earliest start i64, latest start i64                       (64 bytes)
 //! ```
 //! Entries are sorted by the bytes of the team id and searched in place.
 //! Offsets of team ids count from the end of the entries.
@@ -15,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::error::FormatError;
 use crate::id::TeamId;
 
-const ENTRY_BYTES: usize = 48;
+const ENTRY_BYTES: usize = 64;
 const PART: &str = "partition directory";
 
 /// What a segment holds of one team.
@@ -29,10 +30,26 @@ pub struct Partition {
     pub traces: Range<u32>,
     /// Its entries of the session index.
     pub sessions: Range<u32>,
+    /// Its entries of the request index.
+    pub requests: Range<u32>,
+    /// Its block of the facets, in bytes of that part; empty when it has none.
+    pub facets: Range<u32>,
     /// Earliest start of a span, ns since 1970.
     pub first_start: i64,
     /// Latest start of a span, ns since 1970.
     pub last_start: i64,
+}
+
+impl Partition {
+    fn ranges(&self) -> [&Range<u32>; 5] {
+        [
+            &self.rows,
+            &self.traces,
+            &self.sessions,
+            &self.requests,
+            &self.facets,
+        ]
+    }
 }
 
 /// Encodes partitions that are sorted by team.
@@ -45,7 +62,7 @@ pub(super) fn encode(partitions: &[Partition]) -> Vec<u8> {
         out.put_u32_le(offset);
         out.put_u32_le(bytes);
         offset += bytes;
-        for range in [&partition.rows, &partition.traces, &partition.sessions] {
+        for range in partition.ranges() {
             out.put_u32_le(range.start);
             out.put_u32_le(range.end);
         }
@@ -139,18 +156,26 @@ impl Directory {
         entry.advance(8);
         let mut range = || entry.get_u32_le()..entry.get_u32_le();
         let (rows, traces, sessions) = (range(), range(), range());
-        if rows.end < rows.start || traces.end < traces.start || sessions.end < sessions.start {
-            return Err(self.malformed(place, "ranges that go up", format!("{rows:?}")));
-        }
-        let (first_start, last_start) = (entry.get_i64_le(), entry.get_i64_le());
-        Ok(Partition {
+        let (requests, facets) = (range(), range());
+        let partition = Partition {
             team,
             rows,
             traces,
             sessions,
-            first_start,
-            last_start,
-        })
+            requests,
+            facets,
+            first_start: entry.get_i64_le(),
+            last_start: entry.get_i64_le(),
+        };
+        if partition
+            .ranges()
+            .iter()
+            .any(|range| range.end < range.start)
+        {
+            let found = format!("{:?}", partition.ranges());
+            return Err(self.malformed(place, "ranges that go up", found));
+        }
+        Ok(partition)
     }
 
     /// The partition of a team, found by binary search.
@@ -188,6 +213,8 @@ mod tests {
                 rows: n * 10..n * 10 + 10,
                 traces: n..n + 1,
                 sessions: 0..0,
+                requests: n..n + 2,
+                facets: 0..0,
                 first_start: i64::from(n),
                 last_start: i64::MAX,
             })

@@ -1,7 +1,7 @@
-//! The index of an id: sorted keys of 16 bytes, each with its rows.
+//! The index of an id: sorted keys of 8 bytes, each with its rows.
 //!
 //! ```text
-//! entry[count]: key [u8; 16], start u32, length u32     (24 bytes)
+//! entry[count]: key [u8; 8], start u32, length u32     (16 bytes)
 //! ```
 //! Within a partition the entries are sorted by key and searched in place. An
 //! entry whose length has its highest bit clear stands for one run of rows.
@@ -9,50 +9,56 @@
 //! format, <https://github.com/RoaringBitmap/RoaringFormatSpec>), and the other
 //! 31 bits of `length` are its bytes.
 //!
-//! The key of a trace is its id. The key of a session is the XXH3 hash
-//! (128 bits, seed 0) of its id, so two sessions may share one: a reader
-//! compares the column `session_id` of the rows it finds.
+//! The key of an id is the XXH3 hash (64 bits, seed 0, big-endian) of its bytes,
+//! so two ids may share one: a reader compares the column of the rows that it
+//! finds. Hashes lie evenly, so a search guesses where a key stands
+//! (interpolation search, Perl, Itai and Avni 1978) and needs few steps.
 
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 use roaring::RoaringBitmap;
-use twox_hash::XxHash3_128;
+use twox_hash::XxHash3_64;
 
 use crate::error::FormatError;
 
-const ENTRY_BYTES: usize = 24;
-const KEY_BYTES: usize = 16;
+const ENTRY_BYTES: usize = 16;
+const KEY_BYTES: usize = 8;
 const IS_BITMAP: u32 = 1 << 31;
 const PART: &str = "key index";
 
-/// A key: a trace id, or the hash of a session id.
+/// The hash of an id.
 pub type Key = [u8; KEY_BYTES];
 
-/// The key of a session id.
-pub fn session_key(session: &str) -> Key {
-    XxHash3_128::oneshot(session.as_bytes()).to_le_bytes()
-}
-
-/// Adds an entry for a key whose rows are one run.
-pub(super) fn put_run(key: &Key, run: Range<u32>, index: &mut Vec<u8>) {
-    index.put_slice(key);
-    index.put_u32_le(run.start);
-    index.put_u32_le(run.end - run.start);
+/// The key of a trace id, or of the text of a session or request id.
+pub fn key_of(id: &[u8]) -> Key {
+    XxHash3_64::oneshot(id).to_be_bytes()
 }
 
 /// Adds an entry for a key, and its bitmap to the postings unless its rows
 /// are one run.
 pub(super) fn put_rows(
-    key: &Key,
+    key: Key,
     rows: &mut RoaringBitmap,
     index: &mut Vec<u8>,
     postings: &mut Vec<u8>,
 ) -> Result<(), FormatError> {
+    let (start, length) = put_posting(rows, postings)?;
+    index.put_slice(&key);
+    index.put_u32_le(start);
+    index.put_u32_le(length);
+    Ok(())
+}
+
+/// The two words that stand for some rows: a run, or the place of a bitmap
+/// that is added to the postings.
+pub(super) fn put_posting(
+    rows: &mut RoaringBitmap,
+    postings: &mut Vec<u8>,
+) -> Result<(u32, u32), FormatError> {
     let mut ranges = rows.iter();
     if let Some(run) = ranges.next_range().filter(|_| ranges.next().is_none()) {
-        put_run(key, *run.start()..run.end() + 1, index);
-        return Ok(());
+        return Ok((*run.start(), run.end() + 1 - run.start()));
     }
     let start = postings.len();
     rows.optimize();
@@ -61,12 +67,7 @@ pub(super) fn put_rows(
     })?;
     let bytes = postings.len() - start;
     match (u32::try_from(start), u32::try_from(bytes)) {
-        (Ok(start), Ok(bytes)) if bytes & IS_BITMAP == 0 => {
-            index.put_slice(key);
-            index.put_u32_le(start);
-            index.put_u32_le(bytes | IS_BITMAP);
-            Ok(())
-        }
+        (Ok(start), Ok(bytes)) if bytes & IS_BITMAP == 0 => Ok((start, bytes | IS_BITMAP)),
         _ => Err(FormatError::malformed(
             "postings",
             start as u64,
@@ -86,6 +87,16 @@ pub enum Posting {
 }
 
 impl Posting {
+    /// The posting that two words stand for.
+    pub(super) fn of_words(start: u32, length: u32) -> Self {
+        if length & IS_BITMAP == 0 {
+            Self::Run(start..start.saturating_add(length))
+        } else {
+            let start = u64::from(start);
+            Self::Bitmap(start..start + u64::from(length & !IS_BITMAP))
+        }
+    }
+
     /// Reads the bitmap of a posting.
     ///
     /// # Errors
@@ -103,17 +114,31 @@ impl Posting {
 /// # Errors
 /// What `read` answers, and [`FormatError::Malformed`] when it hands out less.
 pub fn find(
-    key: &Key,
+    key: Key,
     partition: Range<u32>,
     read: impl Fn(Range<u64>) -> Result<Bytes, FormatError>,
 ) -> Result<Option<Posting>, FormatError> {
+    let wanted = u64::from_be_bytes(key);
     let (mut low, mut high) = (u64::from(partition.start), u64::from(partition.end));
-    while low < high {
-        let middle = low.midpoint(high);
-        let (found, posting) = entry(middle, &read)?;
-        match found.cmp(key) {
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
+    // All keys of the entries `low..high` lie within these.
+    let (mut least, mut most) = (0, u64::MAX);
+    for step in 0u32.. {
+        if low >= high || wanted < least || wanted > most {
+            break;
+        }
+        // Every third step halves, so that keys that lie unevenly cost a
+        // logarithm too.
+        let place = if step % 3 == 2 || most == least {
+            low.midpoint(high)
+        } else {
+            let part = u128::from(wanted - least) * u128::from(high - low);
+            low + ((part / (u128::from(most - least) + 1)) as u64).min(high - low - 1)
+        };
+        let (found, posting) = entry(place, &read)?;
+        let found = u64::from_be_bytes(found);
+        match found.cmp(&wanted) {
+            std::cmp::Ordering::Less => (low, least) = (place + 1, found),
+            std::cmp::Ordering::Greater => (high, most) = (place, found),
             std::cmp::Ordering::Equal => return Ok(Some(posting)),
         }
     }
@@ -141,13 +166,7 @@ pub fn entry(
         return Err(malformed());
     }
     let (start, length) = (rows.get_u32_le(), rows.get_u32_le());
-    let posting = if length & IS_BITMAP == 0 {
-        Posting::Run(start..start.saturating_add(length))
-    } else {
-        let start = u64::from(start);
-        Posting::Bitmap(start..start + u64::from(length & !IS_BITMAP))
-    };
-    Ok((*key, posting))
+    Ok((*key, Posting::of_words(start, length)))
 }
 
 #[cfg(test)]
@@ -174,7 +193,7 @@ mod tests {
                 .collect();
             let (mut index, mut postings) = (vec![0; ENTRY_BYTES], Vec::new());
             for (key, rows) in &entries {
-                put_rows(key, &mut rows.clone(), &mut index, &mut postings).unwrap();
+                put_rows(*key, &mut rows.clone(), &mut index, &mut postings).unwrap();
             }
             let read = |range: Range<u64>| {
                 Ok(Bytes::copy_from_slice(&index[range.start as usize..range.end as usize]))
@@ -182,7 +201,7 @@ mod tests {
             let partition = 1..1 + entries.len() as u32;
             let model: BTreeMap<Key, RoaringBitmap> = entries.into_iter().collect();
             for key in model.keys().chain([&absent]) {
-                let found = find(key, partition.clone(), read).unwrap().map(|posting| match posting {
+                let found = find(*key, partition.clone(), read).unwrap().map(|posting| match posting {
                     Posting::Run(run) => run.collect::<RoaringBitmap>(),
                     Posting::Bitmap(range) => {
                         let bytes = &postings[range.start as usize..range.end as usize];
@@ -195,11 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn session_keys_never_change() {
+    fn keys_never_change() {
         // The XXH3 specification's value for the empty input.
-        assert_eq!(
-            session_key(""),
-            0x99aa_06d3_0147_98d8_6001_c324_468d_497f_u128.to_le_bytes()
-        );
+        assert_eq!(key_of(b""), 0x2d06_8005_38d3_94c2_u64.to_be_bytes());
     }
 }

@@ -7,7 +7,10 @@
 //! │ partition directory          │ which rows are whose
 //! │ trace index                  │ trace id → rows
 //! │ session index                │ session id → rows
-//! │ postings                     │ roaring bitmaps of scattered sessions
+//! │ request index                │ request id → rows
+//! │ promoted keys                │ attributes with columns of their own
+//! │ facets                       │ values of columns with few, and their counts
+//! │ postings                     │ roaring bitmaps of scattered rows
 //! ├──────────────────────────────┤ index offset
 //! │ index header                 │ where the parts above lie
 //! │ block checksums              │ of every byte above the header
@@ -16,21 +19,31 @@
 //! └──────────────────────────────┘
 //! ```
 //!
-//! [`writer`] makes one, [`reader`] reads one; [`order`] says in which order
-//! its rows lie. `FORMAT.md` specifies the bytes.
+//! [`writer`] makes one, [`reader`] opens one and finds rows, [`rows`] reads
+//! them; [`order`] says in which order they lie. `FORMAT.md` specifies the bytes.
 
 pub mod checksum;
 pub mod directory;
+pub mod facets;
 pub mod header;
+pub mod inspect;
 pub mod key_index;
 pub mod layout;
 pub mod order;
+mod page_header;
+mod pages;
+mod partition;
+pub mod promotion;
 pub mod reader;
+pub mod rows;
 pub mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use directory::Partition;
-pub use reader::SegmentReader;
+pub use inspect::SegmentLayout;
+pub use promotion::Promotion;
+pub use reader::{Id, SegmentReader};
+pub use rows::{Column, RowReader};
 pub use writer::{SegmentSummary, SegmentWriter};

@@ -6,11 +6,18 @@
 
 use std::collections::HashMap;
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch, TimestampNanosecondArray};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
+use arrow::error::ArrowError;
 
 use crate::error::FormatError;
-use crate::span::schema::{SPAN_ID, START_TIME, TRACE_ID};
+use crate::span::schema::{SPAN_ID, START_TIME, TRACE_ID, TRACE_START};
+
+/// Rows of the batches that are put together.
+pub const CHUNK_ROWS: usize = 8_192;
 
 /// A row's place: the batch it comes from and its number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,4 +130,75 @@ pub fn order(batches: &[RecordBatch]) -> Result<Vec<OrderedRow>, FormatError> {
     }
     rows.sort_unstable();
     Ok(rows)
+}
+
+/// Puts the rows of partitions in the order of a segment, one partition after
+/// the other: hands batches of about [`CHUNK_ROWS`] rows, `trace_start` set, to
+/// `write`. A batch may hold rows of many partitions.
+///
+/// # Errors
+/// What `write` answers, and [`FormatError::Malformed`] when the rows are not
+/// spans.
+pub fn arrange<E: From<FormatError>>(
+    partitions: impl IntoIterator<Item = Vec<RecordBatch>>,
+    mut write: impl FnMut(&RecordBatch) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut rows: Vec<OrderedRow> = Vec::new();
+    for partition in partitions {
+        let ordered = order(&partition)?;
+        let first = batches.len();
+        rows.extend(ordered.into_iter().map(|mut row| {
+            row.place.batch += first;
+            row
+        }));
+        batches.extend(partition);
+        if rows.len() >= CHUNK_ROWS {
+            for chunk in rows.chunks(CHUNK_ROWS) {
+                write(&gather(&batches, chunk)?)?;
+            }
+            rows.clear();
+            batches.clear();
+        }
+    }
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        write(&gather(&batches, chunk)?)?;
+    }
+    Ok(())
+}
+
+/// Puts rows together and sets their `trace_start`.
+///
+/// # Errors
+/// [`FormatError::Malformed`] when the batches do not have the columns of spans.
+pub fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBatch, FormatError> {
+    let malformed = |error: ArrowError| {
+        FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
+    };
+    // Only the batches that the chunk takes from: their buffers are carried along.
+    let mut used: Vec<usize> = chunk.iter().map(|row| row.place.batch).collect();
+    used.sort_unstable();
+    used.dedup();
+    let sources: Vec<&RecordBatch> = used
+        .iter()
+        .filter_map(|batch| batches.get(*batch))
+        .collect();
+    let places: Vec<(usize, usize)> = chunk
+        .iter()
+        .map(|row| {
+            (
+                used.binary_search(&row.place.batch).unwrap_or_default(),
+                row.place.row,
+            )
+        })
+        .collect();
+    let batch = interleave_record_batch(&sources, &places).map_err(malformed)?;
+    let starts =
+        TimestampNanosecondArray::from_iter_values(chunk.iter().map(|row| row.trace_start));
+    let (schema, mut columns, _) = batch.into_parts();
+    let place = schema.index_of(TRACE_START).map_err(malformed)?;
+    if let Some(column) = columns.get_mut(place) {
+        *column = Arc::new(starts.with_timezone("UTC"));
+    }
+    RecordBatch::try_new(schema, columns).map_err(malformed)
 }

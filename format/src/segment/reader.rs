@@ -1,32 +1,36 @@
-//! Reads a segment: finds rows by team, trace and session, and hands out
-//! their columns.
+//! Opens a segment and finds rows by team and id.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
-use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
-};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::statistics::Statistics;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 
 use super::checksum::{BLOCK_BYTES, VerifiedBytes};
 use super::directory::{Directory, Partition};
-use super::header::{FOOTER_KEY, HEADER_BYTES, IndexHeader};
-use super::key_index::{self, Key, Posting};
+use super::facets::Facets;
+use super::header::{FOOTER_KEY, HEADER_BYTES, IndexHeader, Part};
+use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
+use super::promotion::Promotion;
+use super::rows::{RowReader, parquet_error};
 use super::writer::SegmentSummary;
 use crate::error::FormatError;
 use crate::id::TraceId;
-use crate::span::schema::schema;
 
-/// An open segment. Opening parses no Parquet; the footer is parsed when rows
-/// are read for the first time.
+/// An id that rows are found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id<'a> {
+    /// A trace.
+    Trace(TraceId),
+    /// A session.
+    Session(&'a str),
+    /// A request.
+    Request(&'a str),
+}
+
+/// An open segment. Opening parses no Parquet; rows are read through a
+/// [`RowReader`], which does.
 #[derive(Debug)]
 pub struct SegmentReader {
     summary: SegmentSummary,
@@ -35,7 +39,6 @@ pub struct SegmentReader {
     /// The tail as it was mapped, not verified yet.
     tail: Bytes,
     directory: Directory,
-    metadata: OnceLock<ArrowReaderMetadata>,
 }
 
 impl SegmentReader {
@@ -68,18 +71,15 @@ impl SegmentReader {
             ));
         }
         let bytes = VerifiedBytes::new(file.clone(), summary.index_offset, checksums)?;
-        let directory = Directory::new(
-            bytes.slice(header.directory.clone())?,
-            header.directory.start,
-        )?;
+        let place = header.part(Part::Directory);
+        let directory = Directory::new(bytes.slice(place.clone())?, place.start);
         let tail = file.slice(summary.tail_offset as usize..);
         Ok(Self {
             summary,
             header,
             bytes,
             tail,
-            directory,
-            metadata: OnceLock::new(),
+            directory: directory?,
         })
     }
 
@@ -93,40 +93,34 @@ impl SegmentReader {
         &self.directory
     }
 
-    /// Finds the rows of a trace. They are one run.
+    /// Finds the rows whose id may be `id`: all that have it, and those of
+    /// another id with the same hash.
     ///
     /// # Errors
     /// [`FormatError`] when the part of the index that is searched is damaged.
-    pub fn trace(
+    pub fn find(
         &self,
         partition: &Partition,
-        trace: TraceId,
-    ) -> Result<Option<Range<u32>>, FormatError> {
-        let found = self.find(&trace.0, &self.header.traces, partition.traces.clone())?;
-        match found {
-            None => Ok(None),
-            Some(Posting::Run(run)) => within(run, partition).map(Some),
-            Some(Posting::Bitmap(range)) => Err(FormatError::malformed(
-                "trace index",
-                self.header.traces.start,
-                "a run of rows",
-                format!("a bitmap at {range:?}"),
-            )),
-        }
-    }
-
-    /// Finds the rows whose session id may be `session`: all that have it, and
-    /// those of another session with the same hash.
-    ///
-    /// # Errors
-    /// [`FormatError`] when the part of the index that is searched is damaged.
-    pub fn session(
-        &self,
-        partition: &Partition,
-        session: &str,
+        id: Id<'_>,
     ) -> Result<Option<RoaringBitmap>, FormatError> {
-        let key = key_index::session_key(session);
-        let found = self.find(&key, &self.header.sessions, partition.sessions.clone())?;
+        let (part, entries, key) = match id {
+            Id::Trace(id) => (Part::Traces, &partition.traces, key_index::key_of(&id.0)),
+            Id::Session(id) => (
+                Part::Sessions,
+                &partition.sessions,
+                key_index::key_of(id.as_bytes()),
+            ),
+            Id::Request(id) => (
+                Part::Requests,
+                &partition.requests,
+                key_index::key_of(id.as_bytes()),
+            ),
+        };
+        let index = self.header.part(part);
+        let found = key_index::find(key, entries.clone(), |range| {
+            self.bytes
+                .slice(index.start + range.start..(index.start + range.end).min(index.end))
+        })?;
         found
             .map(|posting| self.rows_of(posting, partition))
             .transpose()
@@ -145,9 +139,8 @@ impl SegmentReader {
                 Ok(rows)
             }
             Posting::Bitmap(range) => {
-                let start = self.header.postings.start;
-                let bytes = self.bytes.slice(start + range.start..start + range.end)?;
-                let rows = Posting::decode_bitmap(&bytes, start + range.start)?;
+                let offset = range.start;
+                let rows = Posting::decode_bitmap(&self.postings(range)?, offset)?;
                 if let (Some(first), Some(last)) = (rows.min(), rows.max()) {
                     within(first..last.saturating_add(1), partition)?;
                 }
@@ -156,27 +149,52 @@ impl SegmentReader {
         }
     }
 
-    fn find(
-        &self,
-        key: &Key,
-        index: &Range<u64>,
-        partition: Range<u32>,
-    ) -> Result<Option<Posting>, FormatError> {
-        key_index::find(key, partition, |range| {
-            self.bytes
-                .slice(index.start + range.start..(index.start + range.end).min(index.end))
-        })
+    /// A range of the postings.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is damaged or not there.
+    pub fn postings(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
+        let part = self.header.part(Part::Postings);
+        let end = part.start.saturating_add(range.end).min(part.end);
+        self.bytes
+            .slice(part.start.saturating_add(range.start)..end)
     }
 
-    /// The Parquet metadata with its page index, parsed once, after its
-    /// checksum was seen to hold.
+    /// The facets of a partition; none when it is too small to have them.
+    ///
+    /// # Errors
+    /// [`FormatError`] when they are damaged.
+    pub fn facets(&self, partition: &Partition) -> Result<Option<Facets>, FormatError> {
+        let part = self.header.part(Part::Facets);
+        let start = part.start + u64::from(partition.facets.start);
+        let end = part.start + u64::from(partition.facets.end);
+        if start == end {
+            return Ok(None);
+        }
+        let block = self.bytes.slice(start..end.min(part.end))?;
+        Ok(Some(Facets::new(block, partition.rows.clone(), start)))
+    }
+
+    /// The promoted keys.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the part is damaged.
+    pub fn promotion(&self) -> Result<Promotion, FormatError> {
+        let part = self.header.part(Part::Promotion);
+        Promotion::decode(&self.bytes.slice(part.clone())?, part.start)
+    }
+
+    /// The index header.
+    pub fn header(&self) -> &IndexHeader {
+        &self.header
+    }
+
+    /// Parses what is needed to read rows, after its checksum was seen to hold.
+    /// It takes time and memory in proportion to the pages: keep it.
     ///
     /// # Errors
     /// [`FormatError`] when it is damaged.
-    pub fn metadata(&self) -> Result<&ArrowReaderMetadata, FormatError> {
-        if let Some(metadata) = self.metadata.get() {
-            return Ok(metadata);
-        }
+    pub fn row_reader(&self) -> Result<RowReader, FormatError> {
         let found = crc32c::crc32c(&self.tail);
         let (offset, expected) = (self.summary.tail_offset, self.summary.tail_crc);
         if found != expected {
@@ -187,14 +205,7 @@ impl SegmentReader {
                 found,
             });
         }
-        let options = ArrowReaderOptions::new()
-            .with_schema(schema())
-            .with_column_index_policy(PageIndexPolicy::Optional)
-            // Without it a selection would decode whole column chunks.
-            .with_offset_index_policy(PageIndexPolicy::Required);
-        let metadata = ArrowReaderMetadata::load(&self.bytes, options)
-            .map_err(|error| parquet_error("Parquet footer", offset, &error))?;
-        Ok(self.metadata.get_or_init(|| metadata))
+        RowReader::new(self.bytes.clone(), self.summary.rows, self.promotion()?)
     }
 
     /// Row groups of the segment.
@@ -202,77 +213,13 @@ impl SegmentReader {
         self.summary.rows.div_ceil(ROW_GROUP_ROWS)
     }
 
-    /// Earliest and latest value of a time column in a row group, ns since
-    /// 1970; none when the file does not tell.
-    ///
-    /// # Errors
-    /// [`FormatError`] when the metadata is damaged.
-    pub fn time_range(
-        &self,
-        row_group: u32,
-        column: &str,
-    ) -> Result<Option<(i64, i64)>, FormatError> {
-        let metadata = self.metadata()?.metadata();
-        let statistics = schema().index_of(column).ok().and_then(|column| {
-            metadata
-                .row_groups()
-                .get(row_group as usize)?
-                .columns()
-                .get(column)?
-                .statistics()
-        });
-        Ok(match statistics {
-            Some(Statistics::Int64(times)) => {
-                times.min_opt().copied().zip(times.max_opt().copied())
-            }
-            _ => None,
-        })
-    }
-
-    /// Reads rows: `rows` are row numbers in rising, disjoint ranges,
-    /// `columns` places in [`schema`]; batches hold at most `batch_rows` rows,
-    /// in the order of the row numbers, with the columns in the order of the
-    /// schema.
-    ///
-    /// # Errors
-    /// [`FormatError`] when the metadata is damaged. Damage in the rows is an
-    /// error of the batch.
-    pub fn read(
-        &self,
-        rows: &[Range<u32>],
-        columns: &[usize],
-        batch_rows: usize,
-    ) -> Result<ParquetRecordBatchReader, FormatError> {
-        let metadata = self.metadata()?.clone();
-        let (row_groups, selection) = select(rows, self.summary.rows);
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.iter().copied());
-        ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), metadata)
-            .with_row_groups(row_groups)
-            .with_row_selection(selection)
-            .with_projection(mask)
-            .with_batch_size(batch_rows.max(1))
-            .build()
-            .map_err(|error| parquet_error("segment", 0, &error))
-    }
-
-    /// The schema of batches with these columns.
-    ///
-    /// # Errors
-    /// [`FormatError::Malformed`] when a place lies outside the schema.
-    pub fn projected_schema(columns: &[usize]) -> Result<SchemaRef, FormatError> {
-        let projected = schema().project(columns);
-        projected.map(Into::into).map_err(|error| {
-            FormatError::malformed("columns", 0, "places in the schema", error.to_string())
-        })
-    }
-
     /// Verifies every byte of the file and the agreement of its parts.
     /// Answers everything that is wrong.
     pub fn verify(&self) -> Vec<FormatError> {
         let mut damage = self.bytes.damaged_blocks();
-        match self.metadata() {
+        match self.row_reader() {
             Err(error) => damage.push(error),
-            Ok(metadata) => damage.extend(self.verify_footer(metadata.metadata())),
+            Ok(rows) => damage.extend(self.verify_footer(rows.metadata())),
         }
         let mut next_row = 0;
         for partition in self.directory.partitions() {
@@ -280,7 +227,7 @@ impl SegmentReader {
                 Ok(partition) if partition.rows.start == next_row => next_row = partition.rows.end,
                 Ok(partition) => damage.push(FormatError::malformed(
                     "partition directory",
-                    self.header.directory.start,
+                    self.header.part(Part::Directory).start,
                     format!("rows of {} from {next_row} on", partition.team),
                     format!("{:?}", partition.rows),
                 )),
@@ -290,7 +237,7 @@ impl SegmentReader {
         if next_row != self.summary.rows {
             damage.push(FormatError::malformed(
                 "partition directory",
-                self.header.directory.start,
+                self.header.part(Part::Directory).start,
                 format!("{} rows in all", self.summary.rows),
                 format!("{next_row}"),
             ));
@@ -338,10 +285,8 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
     let (header, checksums) = read_header(file, index_offset)?;
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
-    let directory = Directory::new(
-        bytes.slice(header.directory.clone())?,
-        header.directory.start,
-    )?;
+    let place = header.part(Part::Directory);
+    let directory = Directory::new(bytes.slice(place.clone())?, place.start)?;
     let mut summary = SegmentSummary {
         id: header.segment,
         month: header.month,
@@ -353,9 +298,17 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
         tail_crc: crc32c::crc32c(file.get(tail_offset as usize..).unwrap_or_default()),
         first_start: i64::MAX,
         last_start: i64::MIN,
+        first_team: String::new(),
+        last_team: String::new(),
+        level: 0,
+        run: header.segment,
     };
     for partition in directory.partitions() {
         let partition = partition?;
+        if summary.first_team.is_empty() {
+            partition.team.as_str().clone_into(&mut summary.first_team);
+        }
+        partition.team.as_str().clone_into(&mut summary.last_team);
         summary.first_start = summary.first_start.min(partition.first_start);
         summary.last_start = summary.last_start.max(partition.last_start);
     }
@@ -410,90 +363,4 @@ fn within(run: Range<u32>, partition: &Partition) -> Result<Range<u32>, FormatEr
         expected,
         format!("{run:?}"),
     ))
-}
-
-/// The row groups that hold some of the rows, and the selection of the rows
-/// among those of these row groups.
-fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, RowSelection) {
-    let mut row_groups: Vec<usize> = Vec::new();
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    // Where the last row group of the list was left.
-    let mut position = 0;
-    let group_end = |group: u32| {
-        group
-            .saturating_add(1)
-            .saturating_mul(ROW_GROUP_ROWS)
-            .min(total)
-    };
-    for range in rows {
-        let mut start = range.start;
-        while start < range.end.min(total) {
-            let group = start / ROW_GROUP_ROWS;
-            if row_groups.last() != Some(&(group as usize)) {
-                if let Some(last) = row_groups.last() {
-                    selectors.push(RowSelector::skip(
-                        (group_end(*last as u32) - position) as usize,
-                    ));
-                }
-                row_groups.push(group as usize);
-                position = group * ROW_GROUP_ROWS;
-            }
-            let end = range.end.min(group_end(group));
-            selectors.push(RowSelector::skip((start - position) as usize));
-            selectors.push(RowSelector::select((end - start) as usize));
-            position = end;
-            start = end;
-        }
-    }
-    if let Some(last) = row_groups.last() {
-        selectors.push(RowSelector::skip(
-            (group_end(*last as u32) - position) as usize,
-        ));
-    }
-    // Merges neighbours of a kind and drops empty ones.
-    (row_groups, RowSelection::from(selectors))
-}
-
-fn parquet_error(
-    part: &'static str,
-    offset: u64,
-    error: &parquet::errors::ParquetError,
-) -> FormatError {
-    FormatError::malformed(part, offset, "readable Parquet", error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selections_cover_their_row_groups() {
-        let group = ROW_GROUP_ROWS;
-        let total = 3 * group + 10;
-        let cases: [&[Range<u32>]; 5] = [
-            &[0..5],
-            &[10..20, 30..40],
-            &[group - 1..group + 1],
-            &[
-                5..6,
-                2 * group..2 * group + 3,
-                3 * group + 1..3 * group + 10,
-            ],
-            &[0..total],
-        ];
-        for rows in cases {
-            let (groups, selection) = select(rows, total);
-            let covered: usize = selection.iter().map(|selector| selector.row_count).sum();
-            let expected: usize = groups
-                .iter()
-                .map(|group| {
-                    let start = *group as u32 * ROW_GROUP_ROWS;
-                    (total - start).min(ROW_GROUP_ROWS) as usize
-                })
-                .sum();
-            assert_eq!(covered, expected, "{rows:?}");
-            let wanted: usize = rows.iter().map(ExactSizeIterator::len).sum();
-            assert_eq!(selection.row_count(), wanted, "{rows:?}");
-        }
-    }
 }

@@ -2,7 +2,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
 
-use super::order::OrderColumns;
+use super::order::{OrderColumns, arrange};
+use super::promotion::choose::Sample;
 use super::reader::summarize;
 use super::*;
 use crate::id::{SegmentId, TeamId, TraceId};
@@ -54,27 +55,37 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
 
 fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
     let month = crate::month::Month::of(START as i64);
-    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(9), month).unwrap();
-    for (name, rows) in partitions {
+    let halves = partitions.iter().map(|(name, rows)| {
         let whole = batch(name, *rows);
         let half = *rows as usize / 2;
-        let halves = [
+        vec![
             whole.slice(0, half),
             whole.slice(half, *rows as usize - half),
-        ];
-        writer.write_partition(&team(name), &halves).unwrap();
+        ]
+    });
+    let halves: Vec<Vec<RecordBatch>> = halves.collect();
+    let mut sample = Sample::default();
+    for batch in halves.iter().flatten() {
+        sample.add(batch, 3);
     }
+    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(9), month, sample.choose()).unwrap();
+    arrange(halves, |batch| writer.write(batch)).unwrap();
     let (file, summary) = writer.finish().unwrap();
     (Bytes::from(file), summary)
 }
 
 fn read(reader: &SegmentReader, rows: &[std::ops::Range<u32>]) -> Vec<RecordBatch> {
-    let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
-    reader
-        .read(rows, &columns, 1_000)
+    let rows = reader
+        .row_reader()
         .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap()
+        .read(rows, &all_columns(), 1_000);
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn all_columns() -> Vec<Column> {
+    (0..crate::span::schema().fields().len())
+        .map(Column::Span)
+        .collect()
 }
 
 #[test]
@@ -91,7 +102,10 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
         let mut session_rows = 0;
         for trace in 1..=rows / 10 {
             let id = u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes();
-            let run = reader.trace(&partition, TraceId(id)).unwrap().unwrap();
+            let rows = reader.find(&partition, Id::Trace(TraceId(id)));
+            let rows = rows.unwrap().unwrap();
+            assert_eq!(rows.len(), 10);
+            let run = rows.min().unwrap()..rows.max().unwrap() + 1;
             assert_eq!(run.len(), 10);
             session_rows += u64::from(trace % 3 == 0) * 10;
             if trace % 1_000 == 1 {
@@ -103,11 +117,16 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
                 }
             }
         }
-        assert_eq!(reader.trace(&partition, TraceId([9; 16])).unwrap(), None);
+        assert_eq!(
+            reader
+                .find(&partition, Id::Trace(TraceId([9; 16])))
+                .unwrap(),
+            None
+        );
         let mut found = 0;
         for session in 0..7 {
             let wanted = format!("s{session}");
-            let Some(rows) = reader.session(&partition, &wanted).unwrap() else {
+            let Some(rows) = reader.find(&partition, Id::Session(&wanted)).unwrap() else {
                 continue;
             };
             found += rows.len();
@@ -135,7 +154,7 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
             }
         }
         assert_eq!(found, session_rows);
-        assert_eq!(reader.session(&partition, "s7").unwrap(), None);
+        assert_eq!(reader.find(&partition, Id::Session("s7")).unwrap(), None);
     }
     assert_eq!(reader.directory().find(&team("d")).unwrap(), None);
 }
@@ -156,7 +175,7 @@ fn rows_lie_in_the_order_of_their_traces() {
             last = *trace_start;
         }
     }
-    let range = reader.time_range(0, START_TIME).unwrap();
+    let range = reader.row_reader().unwrap().time_range(0, START_TIME);
     assert_eq!(range, Some((START as i64, START as i64 + 4_999_000)));
 }
 
@@ -164,7 +183,8 @@ fn rows_lie_in_the_order_of_their_traces() {
 fn a_look_up_reads_a_page_a_column_not_the_chunk() {
     let (file, summary) = segment(&[("a", 60_000)]);
     let reader = SegmentReader::open(file, summary).unwrap();
-    let metadata = reader.metadata().unwrap().metadata();
+    let rows = reader.row_reader().unwrap();
+    let metadata = rows.metadata();
     assert!(
         metadata.offset_index().is_some(),
         "selections need the offset index"
@@ -187,9 +207,11 @@ fn every_flipped_byte_is_found_and_none_is_served() {
             continue;
         };
         assert_ne!(reader.verify(), [], "byte {at}");
-        let columns: Vec<usize> = (0..crate::span::schema().fields().len()).collect();
-        let batches = reader
-            .read(&[0..50], &columns, 1_000)
+        let Ok(rows) = reader.row_reader() else {
+            continue;
+        };
+        let batches = rows
+            .read(&[0..50], &all_columns(), 1_000)
             .map(Iterator::collect::<Result<Vec<_>, _>>);
         if let Ok(Ok(batches)) = batches {
             assert_eq!(batches, expected, "byte {at}");
@@ -203,18 +225,9 @@ fn every_flipped_byte_is_found_and_none_is_served() {
 #[test]
 fn teams_out_of_order_are_refused() {
     let month = crate::month::Month::of(START as i64);
-    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(1), month).unwrap();
-    writer
-        .write_partition(&team("b"), &[batch("b", 10)])
-        .unwrap();
-    assert!(
-        writer
-            .write_partition(&team("a"), &[batch("a", 10)])
-            .is_err()
-    );
-    assert!(
-        writer
-            .write_partition(&team("b"), &[batch("b", 10)])
-            .is_err()
-    );
+    let promotion = Promotion::default();
+    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(1), month, promotion).unwrap();
+    writer.write(&batch("b", 10)).unwrap();
+    writer.write(&batch("c", 10)).unwrap();
+    assert!(writer.write(&batch("a", 10)).is_err());
 }

@@ -1,31 +1,26 @@
-//! Writes a segment: partitions in, a Parquet file with its indexes out.
+//! Writes a segment: rows in their order in, a Parquet file with its indexes out.
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::ops::Range;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use roaring::RoaringBitmap;
 
 use super::checksum::{BLOCK_BYTES, ChecksummingWriter};
-use super::directory::{self, Partition};
+use super::directory;
+use super::facets;
 use super::header::{FOOTER_KEY, IndexHeader};
-use super::key_index::{self, Key};
 use super::layout;
-use super::order::{OrderedRow, order};
+use super::partition::{Indexes, OpenPartition};
+use super::promotion::Promotion;
+use super::promotion::split::Splitter;
 use crate::error::FormatError;
 use crate::id::{SegmentId, TeamId};
 use crate::month::Month;
-use crate::span::schema::{SESSION_ID, TRACE_START, schema};
-
-/// Rows that are put together at a time.
-const CHUNK_ROWS: usize = 8_192;
+use crate::span::schema::{REQUEST_ID, SESSION_ID, START_TIME, TEAM_ID, TRACE_ID};
 
 /// A segment could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +32,7 @@ pub enum SegmentWriteError {
     /// The writer below failed.
     #[error("write a segment: {0}")]
     Io(#[from] std::io::Error),
-    /// The rows are not spans.
+    /// The rows are not spans, or not in order.
     #[error("write a segment: {0}")]
     Rows(#[from] FormatError),
 }
@@ -66,6 +61,16 @@ pub struct SegmentSummary {
     pub first_start: i64,
     /// Latest start of a span, ns since 1970.
     pub last_start: i64,
+    /// The first of its teams in the order of their bytes; empty when it has
+    /// no rows.
+    pub first_team: String,
+    /// The last of its teams, likewise.
+    pub last_team: String,
+    /// How many times its rows were merged: 0 for what a seal wrote.
+    pub level: u32,
+    /// The run that it is part of, named by its first segment: the segments of
+    /// a run share no team.
+    pub run: SegmentId,
 }
 
 /// Writes one segment.
@@ -75,120 +80,124 @@ pub struct SegmentWriter<W: Write + Send> {
     id: SegmentId,
     month: Month,
     rows: u32,
-    partitions: Vec<Partition>,
-    traces: Vec<u8>,
-    sessions: Vec<u8>,
-    postings: Vec<u8>,
-    trace_entries: u32,
-    session_entries: u32,
+    splitter: Splitter,
+    facet_columns: Vec<usize>,
+    indexes: Indexes,
+    open: Option<OpenPartition>,
 }
 
 impl<W: Write + Send> SegmentWriter<W> {
-    /// Begins a segment that goes to `out`.
+    /// Begins a segment that goes to `out` and promotes these keys.
     ///
     /// # Errors
     /// When `out` fails.
-    pub fn new(out: W, id: SegmentId, month: Month) -> Result<Self, SegmentWriteError> {
+    pub fn new(
+        out: W,
+        id: SegmentId,
+        month: Month,
+        promotion: Promotion,
+    ) -> Result<Self, SegmentWriteError> {
         let options = ArrowWriterOptions::new()
-            .with_properties(layout::writer_properties())
+            .with_properties(layout::writer_properties(&promotion))
             // View types are ours; other readers shall see plain texts.
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
         Ok(Self {
-            parquet: ArrowWriter::try_new_with_options(out, schema(), options)?,
+            parquet: ArrowWriter::try_new_with_options(out, promotion.file_schema(), options)?,
             id,
             month,
             rows: 0,
-            partitions: Vec::new(),
-            traces: Vec::new(),
-            sessions: Vec::new(),
-            postings: Vec::new(),
-            trace_entries: 0,
-            session_entries: 0,
+            facet_columns: facets::columns(&promotion),
+            splitter: Splitter::new(promotion),
+            indexes: Indexes::default(),
+            open: None,
         })
     }
 
-    /// Adds all rows of one team; teams come in the order of their bytes.
-    /// `batches` have the columns of [`schema`] and may be in any order.
+    /// Rows so far.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Bytes of the file so far, those of the row group at work included, about.
+    pub fn bytes(&self) -> usize {
+        self.parquet.bytes_written() + self.parquet.in_progress_size()
+    }
+
+    /// Adds rows with the columns of [`schema`](crate::span::schema()), in the
+    /// order of a segment ([`order`](super::order)), `trace_start` set.
     ///
     /// # Errors
     /// When the rows are not spans, a team comes out of order, the segment
     /// would exceed 2^32 - 1 rows, or the writer below fails.
-    pub fn write_partition(
-        &mut self,
-        team: &TeamId,
-        batches: &[RecordBatch],
-    ) -> Result<(), SegmentWriteError> {
-        if let Some(last) = self.partitions.last()
-            && last.team >= *team
-        {
-            let expected = format!("a team after {}", last.team);
-            return Err(FormatError::malformed("segment", 0, expected, team.as_str()).into());
-        }
-        let ordered = order(batches)?;
-        let total = u32::try_from(ordered.len())
-            .ok()
-            .and_then(|rows| self.rows.checked_add(rows));
-        if total.is_none() {
-            let found = format!("{} and {} more", self.rows, ordered.len());
-            return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
-        }
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SegmentWriteError> {
+        let missing = |name: &str| {
+            FormatError::malformed("columns", 0, format!("the span column {name}"), "none")
+        };
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
+        let texts = |name: &str| {
+            column(name)?
+                .as_string_view_opt()
+                .ok_or_else(|| missing(name))
+        };
+        let teams = texts(TEAM_ID)?;
+        let (sessions, requests) = (texts(SESSION_ID)?, texts(REQUEST_ID)?);
+        let traces = column(TRACE_ID)?.as_fixed_size_binary_opt();
+        let traces = traces.ok_or_else(|| missing(TRACE_ID))?;
+        let starts = column(START_TIME)?.as_primitive_opt::<TimestampNanosecondType>();
+        let starts = starts.ok_or_else(|| missing(START_TIME))?;
         let first_row = self.rows;
-        let mut sessions: HashMap<Key, RoaringBitmap> = HashMap::new();
-        for chunk in ordered.chunks(CHUNK_ROWS) {
-            let batch = gather(batches, chunk)?;
-            note_sessions(&batch, self.rows, &mut sessions)?;
-            self.parquet.write(&batch)?;
-            self.rows += chunk.len() as u32;
+        let total = u32::try_from(batch.num_rows()).ok();
+        let Some(total) = total.and_then(|rows| self.rows.checked_add(rows)) else {
+            let found = format!("{} and {} more", self.rows, batch.num_rows());
+            return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
+        };
+        let split = self.splitter.split(batch)?;
+        let mut row = 0;
+        while row < batch.num_rows() {
+            let team = teams.value(row);
+            let start = row;
+            let partition = self.partition(team, first_row + row as u32)?;
+            while row < batch.num_rows() && teams.value(row) == team {
+                let trace = traces.value(row).try_into().unwrap_or_default();
+                partition.add_row(trace, starts.value(row));
+                row += 1;
+            }
+            partition.add_ids(sessions, requests, start..row, first_row);
+            let slice = split.slice(start, row - start);
+            let columns = std::mem::take(&mut self.facet_columns);
+            if let Some(partition) = &mut self.open {
+                partition.add_facets(&slice, first_row + start as u32, &columns);
+            }
+            self.facet_columns = columns;
         }
-        if first_row == self.rows {
-            return Ok(());
-        }
-        let traces = self.index_traces(&ordered, first_row);
-        let sessions = self.index_sessions(sessions)?;
-        let starts = || ordered.iter().map(|row| row.start);
-        self.partitions.push(Partition {
-            team: team.clone(),
-            rows: first_row..self.rows,
-            traces,
-            sessions,
-            first_start: starts().min().unwrap_or(i64::MAX),
-            last_start: starts().max().unwrap_or(i64::MIN),
-        });
+        self.parquet.write(&split)?;
+        self.rows = total;
         Ok(())
     }
 
-    fn index_traces(&mut self, ordered: &[OrderedRow], first_row: u32) -> Range<u32> {
-        let mut row = first_row;
-        let mut runs: Vec<(Key, Range<u32>)> = ordered
-            .chunk_by(|one, next| one.trace_id == next.trace_id)
-            .filter_map(|trace| {
-                let start = row;
-                row += trace.len() as u32;
-                trace.first().map(|first| (first.trace_id, start..row))
-            })
-            .collect();
-        runs.sort_unstable_by_key(|(key, _)| *key);
-        for (key, run) in &runs {
-            key_index::put_run(key, run.clone(), &mut self.traces);
+    /// The partition of a team, which the rows from `row` on belong to.
+    fn partition(&mut self, team: &str, row: u32) -> Result<&mut OpenPartition, FormatError> {
+        let is_open = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.team.as_str() == team);
+        if !is_open {
+            let id = TeamId::new(team).map_err(|error| {
+                FormatError::malformed("segment", 0, "a team", error.to_string())
+            })?;
+            if let Some(open) = self.open.take() {
+                if open.team >= id {
+                    let expected = format!("a team after {}", open.team);
+                    return Err(FormatError::malformed("segment", 0, expected, team));
+                }
+                self.indexes.add(open)?;
+            }
+            self.open = Some(OpenPartition::new(id.clone(), row));
         }
-        let start = self.trace_entries;
-        self.trace_entries += runs.len() as u32;
-        start..self.trace_entries
-    }
-
-    fn index_sessions(
-        &mut self,
-        sessions: HashMap<Key, RoaringBitmap>,
-    ) -> Result<Range<u32>, FormatError> {
-        let mut sessions: Vec<_> = sessions.into_iter().collect();
-        sessions.sort_unstable_by_key(|(key, _)| *key);
-        for (key, rows) in &mut sessions {
-            key_index::put_rows(key, rows, &mut self.sessions, &mut self.postings)?;
-        }
-        let start = self.session_entries;
-        self.session_entries += sessions.len() as u32;
-        Ok(start..self.session_entries)
+        self.open
+            .as_mut()
+            .ok_or_else(|| FormatError::malformed("segment", 0, "a partition", "none"))
     }
 
     /// Completes the segment: indexes, block checksums, Parquet footer.
@@ -197,6 +206,9 @@ impl<W: Write + Send> SegmentWriter<W> {
     /// # Errors
     /// When the writer below fails.
     pub fn finish(mut self) -> Result<(W, SegmentSummary), SegmentWriteError> {
+        if let Some(open) = self.open.take() {
+            self.indexes.add(open)?;
+        }
         self.parquet.flush()?;
         // Damage in the last rows shall not reach the directory's block.
         let used = self.parquet.bytes_written() as u64 % BLOCK_BYTES;
@@ -208,10 +220,16 @@ impl<W: Write + Send> SegmentWriter<W> {
             offset += bytes.len() as u64;
             parquet.write_all(bytes).map(|()| start..offset)
         };
-        let directory = part(&directory::encode(&self.partitions), &mut self.parquet)?;
-        let traces = part(&self.traces, &mut self.parquet)?;
-        let sessions = part(&self.sessions, &mut self.parquet)?;
-        let postings = part(&self.postings, &mut self.parquet)?;
+        let indexes = &self.indexes;
+        let parts = [
+            part(&directory::encode(&indexes.partitions), &mut self.parquet)?,
+            part(&indexes.traces.entries, &mut self.parquet)?,
+            part(&indexes.sessions.entries, &mut self.parquet)?,
+            part(&indexes.requests.entries, &mut self.parquet)?,
+            part(&self.splitter.promotion().encode(), &mut self.parquet)?,
+            part(&indexes.facets, &mut self.parquet)?,
+            part(&indexes.postings, &mut self.parquet)?,
+        ];
         self.parquet.sync()?;
         let blocks: Vec<u8> = self
             .parquet
@@ -224,11 +242,8 @@ impl<W: Write + Send> SegmentWriter<W> {
             segment: self.id,
             month: self.month,
             rows: self.rows,
-            directory,
-            traces,
-            sessions,
-            postings,
             blocks_crc: crc32c::crc32c(&blocks),
+            parts,
         };
         let index_offset = part(&header.encode(), &mut self.parquet)?.start;
         let tail_offset = part(&blocks, &mut self.parquet)?.end;
@@ -236,84 +251,33 @@ impl<W: Write + Send> SegmentWriter<W> {
         self.parquet.inner_mut().start_tail();
         self.parquet
             .append_key_value_metadata(KeyValue::new(FOOTER_KEY.into(), index_offset.to_string()));
-        let starts = self.partitions.iter();
+        let partitions = std::mem::take(&mut self.indexes.partitions);
+        let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish();
+        let team = |partition: Option<&directory::Partition>| {
+            partition.map_or(String::new(), |one| one.team.as_str().to_owned())
+        };
+        let starts = |one: &directory::Partition| (one.first_start, one.last_start);
+        let (first, last) = partitions
+            .iter()
+            .map(starts)
+            .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+            .unwrap_or((i64::MAX, i64::MIN));
         let summary = SegmentSummary {
             id: self.id,
             month: self.month,
             rows: self.rows,
-            partitions: self.partitions.len() as u32,
-            bytes: 0,
+            partitions: partitions.len() as u32,
+            bytes,
             index_offset,
             tail_offset,
-            tail_crc: 0,
-            first_start: starts
-                .clone()
-                .map(|one| one.first_start)
-                .min()
-                .unwrap_or(i64::MAX),
-            last_start: starts.map(|one| one.last_start).max().unwrap_or(i64::MIN),
+            tail_crc,
+            first_start: first,
+            last_start: last,
+            first_team: team(partitions.first()),
+            last_team: team(partitions.last()),
+            level: 0,
+            run: self.id,
         };
-        let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish();
-        Ok((
-            out,
-            SegmentSummary {
-                bytes,
-                tail_crc,
-                ..summary
-            },
-        ))
+        Ok((out, summary))
     }
-}
-
-/// Puts the rows of a chunk together and sets their `trace_start`.
-fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBatch, SegmentWriteError> {
-    // Only the batches that the chunk takes from: their buffers are carried along.
-    let mut used: Vec<usize> = chunk.iter().map(|row| row.place.batch).collect();
-    used.sort_unstable();
-    used.dedup();
-    let sources: Vec<&RecordBatch> = used
-        .iter()
-        .filter_map(|batch| batches.get(*batch))
-        .collect();
-    let places: Vec<(usize, usize)> = chunk
-        .iter()
-        .map(|row| {
-            (
-                used.binary_search(&row.place.batch).unwrap_or_default(),
-                row.place.row,
-            )
-        })
-        .collect();
-    let batch = interleave_record_batch(&sources, &places).map_err(ParquetError::from)?;
-    let starts =
-        TimestampNanosecondArray::from_iter_values(chunk.iter().map(|row| row.trace_start));
-    let starts: ArrayRef = Arc::new(starts.with_timezone("UTC"));
-    let (schema, mut columns, _) = batch.into_parts();
-    let place = schema.index_of(TRACE_START).map_err(ParquetError::from)?;
-    if let Some(column) = columns.get_mut(place) {
-        *column = starts;
-    }
-    Ok(RecordBatch::try_new(schema, columns).map_err(ParquetError::from)?)
-}
-
-fn note_sessions(
-    batch: &RecordBatch,
-    first_row: u32,
-    sessions: &mut HashMap<Key, RoaringBitmap>,
-) -> Result<(), FormatError> {
-    let column = batch
-        .column_by_name(SESSION_ID)
-        .and_then(|column| column.as_string_view_opt())
-        .ok_or_else(|| {
-            FormatError::malformed("columns", 0, "the span column session_id", "none")
-        })?;
-    for (session, row) in column.iter().zip(first_row..) {
-        if let Some(session) = session {
-            sessions
-                .entry(key_index::session_key(session))
-                .or_default()
-                .insert(row);
-        }
-    }
-    Ok(())
 }

@@ -83,13 +83,36 @@ fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The encoded attributes of a message: the attribute itself, and the same with
+/// its tag and length before it.
+pub(crate) fn entries_with_tags(
+    message: &[u8],
+    field: u32,
+) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut fields = Fields(message);
+    std::iter::from_fn(move || {
+        loop {
+            let before = fields.0;
+            let (number, payload) = fields.next()?;
+            if let (Payload::Bytes(entry), true) = (payload, number == field) {
+                let whole = before.get(..before.len() - fields.0.len())?;
+                return Some((entry, whole));
+            }
+        }
+    })
+}
+
 fn is_key(entry: &[u8], key: &str) -> bool {
-    let found = Fields(entry).find_map(|(number, payload)| match payload {
+    // Protobuf leaves out an empty text.
+    key_of(entry).unwrap_or_default() == key.as_bytes()
+}
+
+/// The key of an encoded attribute.
+pub(crate) fn key_of(entry: &[u8]) -> Option<&[u8]> {
+    Fields(entry).find_map(|(number, payload)| match payload {
         Payload::Bytes(found) if number == 1 => Some(found),
         _ => None,
-    });
-    // Protobuf leaves out an empty text.
-    found.unwrap_or_default() == key.as_bytes()
+    })
 }
 
 /// What a field of a message holds, as far as it matters here.

@@ -264,6 +264,18 @@ pub(crate) fn position(name: &str) -> Option<usize> {
     COLUMNS.iter().position(|column| column.name == name)
 }
 
+/// The columns that the mapping may fill from an attribute key, by their
+/// places in the span schema.
+pub(crate) fn columns_of(key: &str) -> Vec<usize> {
+    let columns = BY_KEY.get(key).into_iter().flatten();
+    columns
+        .filter_map(|(position, _)| {
+            let name = COLUMNS.get(*position)?.name;
+            super::schema::schema().index_of(name).ok()
+        })
+        .collect()
+}
+
 /// Attribute key to the columns it may fill and its rank among their keys.
 static BY_KEY: LazyLock<HashMap<&'static str, Vec<(usize, usize)>>> = LazyLock::new(|| {
     let mut by_key: HashMap<_, Vec<_>> = HashMap::new();

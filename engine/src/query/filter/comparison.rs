@@ -11,7 +11,10 @@ use super::FilterError;
 use super::columns::Kind;
 use super::literal;
 use super::syntax::{Comparison, Literal, Node, NodeKind};
-use crate::query::functions::{Aspect, Owner, attribute_expr};
+use spanstore_format::segment::promotion::Owner;
+use spanstore_format::segment::promotion::access::Aspect;
+
+use crate::query::functions::attribute_expr;
 
 /// A value, and what it can be compared with.
 pub(super) struct Value {

@@ -10,7 +10,10 @@ use super::literal;
 use super::pattern;
 use super::syntax::{Comparison, Function, Literal, Name, Node, NodeKind, Text};
 use super::{FilterError, FilterLimits};
-use crate::query::functions::{Aspect, Owner};
+use spanstore_format::segment::promotion::Owner;
+use spanstore_format::segment::promotion::access::Aspect;
+
+use crate::query::functions;
 
 /// The condition that `node` is.
 ///
@@ -271,7 +274,7 @@ fn owner(name: &Name, position: usize) -> Lowered<Owner> {
     } else {
         name.text.to_ascii_lowercase()
     };
-    Owner::of(&folded).ok_or_else(|| {
+    functions::owner(&folded).ok_or_else(|| {
         let expected = "`attributes` or `resource`, which have keys";
         FilterError::unexpected(position, expected, format!("`{}`", name.text))
     })

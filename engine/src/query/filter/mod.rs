@@ -55,9 +55,16 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
+use spanstore_format::segment::Column;
+use spanstore_format::segment::promotion::access::Attribute;
+use spanstore_format::span::schema::schema;
 
-use crate::read::scan::Constraints;
+use super::condition::{self, Compile};
+use super::functions::AttributeAccess;
+use crate::read::condition::Condition;
 
 pub use error::FilterError;
 
@@ -127,8 +134,41 @@ impl Filter {
         self.columns.iter().map(String::as_str).collect()
     }
 
-    /// What every row that the filter finds has in common.
-    pub(crate) fn constraints(&self) -> Constraints {
-        Constraints::of(std::slice::from_ref(&self.expr))
+    /// The condition, as far as indexes can answer it.
+    pub(super) fn condition(&self, compile: Compile<'_>) -> Condition {
+        condition::all_of(std::slice::from_ref(&self.expr), compile)
+    }
+
+    /// The condition over columns of spans and single attributes: the columns,
+    /// and the condition with names for the attributes.
+    pub(super) fn over_columns(&self) -> Result<(Vec<Column>, Expr), DataFusionError> {
+        let mut attributes: Vec<Attribute> = Vec::new();
+        let mut columns = Vec::new();
+        let expr = self.expr.clone().transform_down(|expr| {
+            let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
+            if let Some(attribute) = attribute {
+                let column = Column::Attribute(attribute.clone());
+                if !attributes.contains(&attribute) {
+                    attributes.push(attribute);
+                    columns.push(column.clone());
+                }
+                let name = column
+                    .field()
+                    .map_err(|error| DataFusionError::External(Box::new(error)))?;
+                let named = datafusion::common::Column::new_unqualified(name.name());
+                return Ok(Transformed::new(
+                    Expr::Column(named),
+                    true,
+                    TreeNodeRecursion::Jump,
+                ));
+            }
+            Ok(Transformed::no(expr))
+        })?;
+        for name in expr.data.column_refs().into_iter().map(|one| &one.name) {
+            if let Ok(place) = schema().index_of(name) {
+                columns.push(Column::Span(place));
+            }
+        }
+        Ok((columns, expr.data))
     }
 }

@@ -6,6 +6,7 @@ use datafusion::common::ScalarValue;
 use datafusion::prelude::{col, lit};
 
 use super::*;
+use crate::query::constraints::Constraints;
 
 fn parse(text: &str) -> Result<Filter, FilterError> {
     Filter::parse(text, &FilterLimits::default())
@@ -229,12 +230,14 @@ fn constraints_of_a_filter() {
         "trace_id in ('1', '2') and (trace_id = '2' or trace_id = '3') and session_id = 's' \
          and start_time >= 10 and 20 > start_time and name = 'n'",
     );
-    let constraints = filter.unwrap().constraints();
+    let constraints = Constraints::of(std::slice::from_ref(filter.unwrap().expr()));
     assert_eq!(constraints.trace_ids, Some(["2".parse().unwrap()].into()));
     assert_eq!(constraints.session_ids, Some(["s".to_owned()].into()));
     assert_eq!((constraints.since, constraints.until), (Some(10), Some(20)));
     assert_eq!(
-        parse("not (trace_id = '1')").unwrap().constraints(),
+        Constraints::of(std::slice::from_ref(
+            parse("not (trace_id = '1')").unwrap().expr()
+        )),
         Constraints::default()
     );
 }

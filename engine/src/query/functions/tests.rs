@@ -4,6 +4,8 @@ use datafusion::common::config::ConfigOptions;
 use prost::Message;
 use spanstore_format::otlp::{AnyValue, KeyValue, Resource, Span, Value};
 
+use arrow::array::{BinaryViewArray, BooleanArray, Float64Array};
+
 use super::*;
 
 fn function(name: &str) -> Arc<ScalarUDF> {

@@ -1,0 +1,55 @@
+//! A copy of a store that is in use.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::io::Disk;
+use crate::segment;
+use crate::write::shared::Shared;
+
+/// Copies the sealed part of a store. The catalog gets its name last: before,
+/// what is there is no store.
+pub(crate) fn backup(
+    shared: &Shared,
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    to: &Path,
+) -> Result<(), Error> {
+    match disk.list(to) {
+        Ok(entries) if !entries.is_empty() => {
+            let path = to.display().to_string();
+            return Err(Error::NotEmpty { path });
+        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("list", to, error));
+        }
+        _ => {}
+    }
+    let create = |path: &Path| {
+        disk.create_dir_all(path)
+            .map_err(|error| Error::io("create", path, error))
+    };
+    create(&segment::directory(to))?;
+    // No segment that the copy names is removed meanwhile.
+    let _rewrite = shared.rewrite();
+    shared.catalog.copy_to(disk, to, |segments| {
+        let mut directories = BTreeSet::new();
+        for summary in segments {
+            let target = segment::path(to, summary);
+            if let Some(directory) = target.parent()
+                && directories.insert(directory.to_path_buf())
+            {
+                create(directory)?;
+            }
+            disk.link(&segment::path(root, summary), &target)
+                .map_err(|error| Error::io("link", &target, error))?;
+        }
+        for directory in &directories {
+            disk.sync_dir(directory)
+                .map_err(|error| Error::io("sync", directory, error))?;
+        }
+        Ok(())
+    })
+}

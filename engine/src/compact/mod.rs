@@ -1,0 +1,353 @@
+//! Rewrites segments: merges them, drops what retention has let go, erases
+//! what callers want gone. Appends and reads go on meanwhile.
+
+mod merge;
+mod policy;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use spanstore_format::catalog::Erased;
+use spanstore_format::{Month, SegmentId, TeamId};
+
+use self::merge::{Merge, Merged};
+use self::policy::{Run, due};
+use crate::catalog::RewriteCommit;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::io::Disk;
+use crate::read::visibility::hidden_rows;
+use crate::segment::Segment;
+use crate::view::Erasures;
+use crate::write::shared::Shared;
+
+/// What a compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CompactReport {
+    /// Segments that were rewritten or dropped.
+    pub segments_before: u64,
+    /// Segments that were written in their place.
+    pub segments_after: u64,
+    /// Rows that were written.
+    pub rows_written: u64,
+    /// Rows that are gone: erased, beyond retention, or there twice.
+    pub rows_removed: u64,
+    /// Bytes of the files written.
+    pub bytes_written: u64,
+}
+
+/// How often the background thread looks for months that retention has let go.
+const PATROL: Duration = Duration::from_hours(1);
+
+/// Rewrites segments, one compaction at a time.
+#[derive(Debug)]
+pub(crate) struct Compactor {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    /// Held by the compaction at work.
+    turn: Mutex<()>,
+    stopping: AtomicBool,
+}
+
+/// Which merges are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those that the schedule asks for.
+    Due,
+    /// All runs of each month into one.
+    Whole,
+}
+
+impl Compactor {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            disk,
+            root,
+            shared,
+            clock,
+            turn: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs in the background until it is told to stop: after each seal, and
+    /// every now and then.
+    pub(crate) fn run(&self, seals: &Receiver<()>) {
+        while let Ok(()) | Err(RecvTimeoutError::Timeout) = seals.recv_timeout(PATROL) {
+            if self.stopping.load(Ordering::Relaxed) {
+                break;
+            }
+            match self.compact(Extent::Due, self.shared.options.compaction_percent) {
+                Ok(_) | Err(Error::Closed) => {}
+                Err(error) => tracing::error!(%error, "compaction failed; it is tried again"),
+            }
+        }
+    }
+
+    /// Ends the compaction at work soon, without its result.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Merges all segments of each month, as fast as it goes.
+    pub(crate) fn compact_all(&self) -> Result<CompactReport, Error> {
+        self.compact(Extent::Whole, 100)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compact(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
+        let _turn = self.turn();
+        let mut report = CompactReport::default();
+        self.drop_expired(&mut report)?;
+        let (segments, _) = self.shared.view.sealed();
+        let months: HashSet<Month> = segments.iter().map(|one| one.summary().month).collect();
+        let mut months: Vec<Month> = months.into_iter().collect();
+        months.sort_unstable();
+        for month in months {
+            // A merge may make another one due.
+            loop {
+                let (segments, _) = self.shared.view.sealed();
+                let of_month = segments.iter().filter(|one| one.summary().month == month);
+                let runs = runs(of_month);
+                let count = match extent {
+                    Extent::Whole if runs.len() > 1 => runs.len(),
+                    Extent::Whole => break,
+                    Extent::Due => match due(&levels(&runs)) {
+                        Some(count) => count,
+                        None => break,
+                    },
+                };
+                let chosen = runs.into_iter().rev().take(count).flatten().collect();
+                self.rewrite(month, chosen, percent, &mut report)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Rewrites segments of a month as one run.
+    fn rewrite(
+        &self,
+        month: Month,
+        inputs: Vec<Arc<Segment>>,
+        percent: u8,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        let (_, erasures) = self.shared.view.sealed();
+        let levels = inputs.iter().map(|one| one.summary().level);
+        let is_merge = runs(inputs.iter()).len() > 1;
+        let level = levels.max().unwrap_or(0) + u32::from(is_merge);
+        let now = self.clock.now_nanos();
+        let started = Mutex::new(Instant::now());
+        let merge = Merge {
+            disk: &self.disk,
+            root: &self.root,
+            month,
+            inputs: &inputs,
+            erasures: &erasures,
+            is_expired: &|team| self.is_expired(month, team, now),
+            segment_rows: self.shared.options.segment_rows,
+            level,
+            run: inputs
+                .first()
+                .filter(|_| !is_merge)
+                .map(|one| one.summary().run),
+            next_id: &|| self.shared.next_segment_id(),
+            pause: &|| self.pause(&started, percent),
+        };
+        let merged = merge.run()?;
+        self.commit(month, &inputs, merged, &erasures, report)
+    }
+
+    /// Makes a rewrite true, unless what is to be erased has changed meanwhile:
+    /// then the new segments are strays, and the next try does better.
+    fn commit(
+        &self,
+        month: Month,
+        inputs: &[Arc<Segment>],
+        merged: Merged,
+        erasures: &Arc<Erasures>,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        let new: Vec<Arc<Segment>> = merged
+            .segments
+            .iter()
+            .map(|summary| self.shared.segment(&self.disk, &self.root, summary.clone()))
+            .collect();
+        {
+            let _rewrite = self.shared.rewrite();
+            if !Arc::ptr_eq(erasures, &self.shared.view.sealed().1) {
+                for stray in new {
+                    stray.replaced();
+                }
+                return Ok(());
+            }
+            let removed: HashMap<(Month, TeamId), u64> = merged
+                .removed
+                .iter()
+                .map(|(team, rows)| ((month, team.clone()), *rows))
+                .collect();
+            let old: Vec<SegmentId> = inputs.iter().map(|one| one.summary().id).collect();
+            let commit = RewriteCommit {
+                old: &old,
+                new: &merged.segments,
+                removed: &removed,
+            };
+            if let Err(error) = self.shared.catalog.commit_rewrite(&commit) {
+                // Whether the transaction is on disk is not known; opening tells.
+                self.shared.poison(&error.to_string());
+                return Err(error);
+            }
+            self.shared.view.replace(inputs, new);
+        }
+        for input in inputs {
+            input.replaced();
+        }
+        report.segments_before += inputs.len() as u64;
+        report.segments_after += merged.segments.len() as u64;
+        report.rows_removed += merged.removed.values().sum::<u64>();
+        for summary in &merged.segments {
+            report.rows_written += u64::from(summary.rows);
+            report.bytes_written += summary.bytes;
+        }
+        Ok(())
+    }
+
+    /// Whether a month of a team lies beyond its retention.
+    fn is_expired(&self, month: Month, team: &TeamId, now: i64) -> bool {
+        let horizon = self.shared.horizon(team, now);
+        horizon.is_some_and(|horizon| month.end_nanos() <= horizon)
+    }
+
+    /// Drops segments of which retention keeps nothing.
+    fn drop_expired(&self, report: &mut CompactReport) -> Result<(), Error> {
+        let now = self.clock.now_nanos();
+        let (segments, erasures) = self.shared.view.sealed();
+        for segment in segments.iter() {
+            let month = segment.summary().month;
+            if month.end_nanos() > now {
+                continue;
+            }
+            let reader = segment.reader()?;
+            let mut removed = HashMap::new();
+            let mut is_kept = false;
+            for partition in reader.directory().partitions() {
+                let partition = partition.map_err(|error| segment.corrupt(error))?;
+                if !self.is_expired(month, &partition.team, now) {
+                    is_kept = true;
+                    break;
+                }
+                let rows = u64::from(partition.rows.end - partition.rows.start);
+                removed.insert(partition.team, rows);
+            }
+            if !is_kept {
+                let merged = Merged {
+                    segments: Vec::new(),
+                    removed,
+                };
+                self.commit(month, &[Arc::clone(segment)], merged, &erasures, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites every segment that holds rows to be erased, forgets what was to
+    /// be erased, and writes the catalog anew, so that nothing of it stays in
+    /// any file. The caller has sealed what was in memory.
+    pub(crate) fn erase(&self) -> Result<CompactReport, Error> {
+        let _turn = self.turn();
+        let mut report = CompactReport::default();
+        loop {
+            let (segments, erasures) = self.shared.view.sealed();
+            for segment in segments.iter() {
+                if holds_erased(segment, &erasures)? {
+                    let month = segment.summary().month;
+                    self.rewrite(month, vec![Arc::clone(segment)], 100, &mut report)?;
+                }
+            }
+            let _rewrite = self.shared.rewrite();
+            // More may have been named meanwhile.
+            if Arc::ptr_eq(&erasures, &self.shared.view.sealed().1) {
+                let teams: HashSet<TeamId> = erasures
+                    .all()
+                    .filter(|one| one.what == Erased::Team)
+                    .map(|one| one.team.clone())
+                    .collect();
+                let teams: Vec<TeamId> = teams.into_iter().collect();
+                self.shared
+                    .finish_erasures(&self.disk, &self.root, &teams)?;
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Rests for its share of the time; ends the compaction when the store
+    /// closes.
+    fn pause(&self, started: &Mutex<Instant>, percent: u8) -> Result<(), Error> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
+        let percent = u32::from(percent.clamp(1, 100));
+        let rest = started.elapsed() * (100 - percent) / percent;
+        if !rest.is_zero() {
+            std::thread::sleep(rest.min(Duration::from_millis(200)));
+        }
+        *started = Instant::now();
+        Ok(())
+    }
+}
+
+/// Whether a segment holds rows to be erased.
+fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
+    let reader = segment.reader()?;
+    let teams: HashSet<&TeamId> = erasures.all().map(|one| &one.team).collect();
+    for team in teams {
+        let partition = reader.directory().find(team);
+        let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
+            continue;
+        };
+        if !hidden_rows(segment, &reader, &partition, None, erasures)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Segments by their run, the oldest run first: that of the highest level, and
+/// of those of a level the one with the lowest id.
+fn runs<'a>(segments: impl Iterator<Item = &'a Arc<Segment>>) -> Vec<Vec<Arc<Segment>>> {
+    let mut by_run: HashMap<SegmentId, Vec<Arc<Segment>>> = HashMap::new();
+    for segment in segments {
+        let run = segment.summary().run;
+        by_run.entry(run).or_default().push(Arc::clone(segment));
+    }
+    let mut runs: Vec<_> = by_run.into_values().collect();
+    runs.sort_unstable_by_key(|run| {
+        let first = run.first().map(|one| one.summary());
+        first.map(|one| (std::cmp::Reverse(one.level), one.run))
+    });
+    runs
+}
+
+fn levels(runs: &[Vec<Arc<Segment>>]) -> Vec<Run> {
+    runs.iter()
+        .map(|run| Run {
+            level: run.iter().map(|one| one.summary().level).max().unwrap_or(0),
+            rows: run.iter().map(|one| u64::from(one.summary().rows)).sum(),
+        })
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! Counts spans, and the values of a facet, out of the indexes where they can
+//! tell, without reading a row.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int32Type;
+use roaring::RoaringBitmap;
+use spanstore_format::segment::{Column, facets};
+use spanstore_format::span::schema::schema;
+
+use super::builder::Query;
+use super::deadline::{Deadline, yield_now};
+use super::select::Narrow;
+use super::table::BATCH_ROWS;
+use crate::error::Error;
+use crate::read::condition::span_values;
+use crate::read::scan::{ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts};
+
+/// A value of a facet, and how many spans have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FacetCount {
+    /// The value as text; none for the spans that have no value.
+    pub value: Option<String>,
+    /// Spans that have it.
+    pub spans: u64,
+}
+
+impl Query {
+    /// How many spans the query finds; columns, order and limit do not matter.
+    /// Where the filter is over facets alone ([`facets::COLUMNS`], and promoted
+    /// attributes), the answer comes out of the indexes.
+    ///
+    /// # Errors
+    /// As [`Query::stream`].
+    pub async fn count(self) -> Result<u64, Error> {
+        let mut count = 0;
+        let rest = self.each_exact_partition(|_, rows| {
+            count += rows.len();
+            Ok(true)
+        })?;
+        let narrow = Narrow::new(&self)?;
+        let deadline = Deadline::after(self.team.store.queries.limits.time);
+        for part in rest {
+            for batch in part.read(&narrow.columns, BATCH_ROWS)? {
+                count += narrow.candidates(&batch?)?.len() as u64;
+                deadline.check()?;
+                yield_now().await;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The values that a facet has in the spans that the query finds, with the
+    /// number of spans of each: the most frequent first, of equal ones in the
+    /// order of the values, spans without a value last among equals. Columns,
+    /// order and limit do not matter. Out of the indexes, like
+    /// [`Query::count`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`] when it is none of [`facets::COLUMNS`], and as
+    /// [`Query::stream`].
+    pub async fn facet(self, column: &str) -> Result<Vec<FacetCount>, Error> {
+        let place = schema().index_of(column).ok();
+        let place = place.filter(|_| facets::COLUMNS.contains(&column));
+        let place = place.ok_or_else(|| Error::UnknownColumn {
+            name: column.chars().take(80).collect(),
+        })?;
+        let mut counts: HashMap<Option<String>, u64> = HashMap::new();
+        let rest = self.each_exact_partition(|exact, rows| {
+            let corrupt = |error| exact.segment.corrupt(error);
+            let facets = exact.reader.facets(exact.partition).map_err(corrupt)?;
+            let Some(facets) = facets else {
+                return Ok(false);
+            };
+            let Some(facet) = facets.facet(place).map_err(corrupt)? else {
+                return Ok(false);
+            };
+            let all = u64::from(exact.partition.rows.end - exact.partition.rows.start);
+            let is_whole = rows.len() == all;
+            let read = |range| exact.reader.postings(range);
+            for number in 0..facet.len() {
+                let value = facet.value(number).map_err(corrupt)?;
+                let spans = if is_whole {
+                    u64::from(value.rows)
+                } else {
+                    facet
+                        .rows(&value, &read)
+                        .map_err(corrupt)?
+                        .intersection_len(rows)
+                };
+                let text = span_values(place, &[value.bytes.as_ref()]);
+                let text = text.and_then(|text| text_at(text.as_ref(), 0));
+                *counts.entry(text).or_default() += spans;
+            }
+            let nulls = if is_whole {
+                u64::from(facet.null_rows())
+            } else {
+                facet.nulls(&read).map_err(corrupt)?.intersection_len(rows)
+            };
+            *counts.entry(None).or_default() += nulls;
+            Ok(true)
+        })?;
+        let narrow = Narrow::new(&self)?;
+        let mut columns = narrow.columns.clone();
+        columns.push(Column::Span(place));
+        let deadline = Deadline::after(self.team.store.queries.limits.time);
+        for part in rest {
+            for batch in part.read(&columns, BATCH_ROWS)? {
+                let batch = batch?;
+                let values = batch.columns().last();
+                for (row, _) in narrow.candidates(&batch)? {
+                    let text = values.and_then(|values| text_at(values.as_ref(), row));
+                    *counts.entry(text).or_default() += 1;
+                }
+                deadline.check()?;
+                yield_now().await;
+            }
+        }
+        let mut counts: Vec<FacetCount> = counts
+            .into_iter()
+            .filter(|(_, spans)| *spans > 0)
+            .map(|(value, spans)| FacetCount { value, spans })
+            .collect();
+        counts.sort_unstable_by(|one, other| {
+            let most = other.spans.cmp(&one.spans);
+            let none_last = one.value.is_none().cmp(&other.value.is_none());
+            most.then(none_last)
+                .then_with(|| one.value.cmp(&other.value))
+        });
+        Ok(counts)
+    }
+
+    /// Calls `take` for each partition of which the indexes know exactly which
+    /// rows the query finds. Answers the parts that are to be read: those of
+    /// other partitions, and of those that `take` declines.
+    fn each_exact_partition(
+        &self,
+        mut take: impl FnMut(&Exact<'_>, &RoaringBitmap) -> Result<bool, Error>,
+    ) -> Result<Vec<ScanPart>, Error> {
+        let (snapshot, condition) = (self.team.snapshot_of_all(), self.condition());
+        let bounds = bounds(&snapshot, &condition);
+        let mut rest = hot_parts(&snapshot, &self.team.id, bounds)?;
+        for (segment, partition) in partitions(&snapshot, &self.team.id, bounds)? {
+            let matching = matching_rows(&snapshot, &segment, &partition, &condition)?;
+            let reader = segment.reader()?;
+            let exact = Exact {
+                segment: &segment,
+                reader: &reader,
+                partition: &partition,
+            };
+            if !matching.is_exact || !take(&exact, &matching.rows)? {
+                rest.extend(sealed_parts(&segment, &partition, &matching.rows, bounds)?);
+            }
+        }
+        Ok(rest)
+    }
+}
+
+/// A partition of which the indexes know which rows a query finds.
+struct Exact<'a> {
+    segment: &'a crate::segment::Segment,
+    reader: &'a spanstore_format::segment::SegmentReader,
+    partition: &'a spanstore_format::segment::Partition,
+}
+
+/// A value of a facet's column as text.
+fn text_at(values: &dyn Array, row: usize) -> Option<String> {
+    if values.is_null(row) {
+        return None;
+    }
+    if let Some(texts) = values.as_string_view_opt() {
+        return Some(texts.value(row).to_owned());
+    }
+    let numbers = values.as_primitive_opt::<Int32Type>()?;
+    Some(numbers.value(row).to_string())
+}

@@ -1,0 +1,420 @@
+//! Conditions as far as the indexes of a segment can tell, and the rows of a
+//! partition that may fulfil them.
+//!
+//! A condition is true, false or null for a row, as in SQL. Evaluation finds
+//! the rows for which it may be true and those for which it may be false; a
+//! leaf that no index answers may be either for every row. So `not` needs no
+//! more than to change the two, and what comes out is never too few.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringViewArray,
+};
+use arrow::datatypes::DataType;
+use bytes::Buf;
+use roaring::RoaringBitmap;
+use spanstore_format::segment::facets::Facets;
+use spanstore_format::segment::promotion::access::{Aspect, Attribute};
+use spanstore_format::segment::promotion::{Owner, PromotedType, Promotion};
+use spanstore_format::segment::{Id, Partition, SegmentReader};
+use spanstore_format::span::schema::schema;
+use spanstore_format::{FormatError, TraceId};
+
+/// A column whose values facets may tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FacetColumn {
+    /// A column of spans, by its place in their schema.
+    Span(usize),
+    /// One aspect of an attribute.
+    Attribute(Attribute),
+}
+
+/// A condition on one column.
+pub(crate) trait Test: fmt::Debug + Send + Sync {
+    /// For each value, whether the condition is true, false or null.
+    fn holds(&self, values: ArrayRef) -> Option<BooleanArray>;
+}
+
+/// A condition on rows.
+#[derive(Debug, Clone)]
+pub(crate) enum Condition {
+    /// All of these; true when there is none.
+    And(Vec<Self>),
+    /// One of these.
+    Or(Vec<Self>),
+    /// The opposite.
+    Not(Box<Self>),
+    /// The trace is one of these.
+    Traces(BTreeSet<TraceId>),
+    /// The session is one of these.
+    Sessions(BTreeSet<String>),
+    /// The request is one of these.
+    Requests(BTreeSet<String>),
+    /// The start lies at or after this, ns since 1970.
+    Since(i64),
+    /// The start lies before this, ns since 1970.
+    Until(i64),
+    /// A condition that holds only where this one holds.
+    OnlyIf(Box<Self>),
+    /// A condition on a column that may be a facet.
+    Facet(FacetColumn, Arc<dyn Test>),
+    /// A condition that no index knows of.
+    Unknown,
+}
+
+impl Condition {
+    /// Bounds of the start of rows that fulfil it: at or after, and before.
+    pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
+        match self {
+            Self::Since(time) => (Some(*time), None),
+            Self::Until(time) => (None, Some(*time)),
+            Self::And(all) => all
+                .iter()
+                .map(Self::bounds)
+                .fold((None, None), |one, other| {
+                    let until = match (one.1, other.1) {
+                        (Some(one), Some(other)) => Some(one.min(other)),
+                        (one, other) => one.or(other),
+                    };
+                    (one.0.max(other.0), until)
+                }),
+            Self::Or(any) => any
+                .iter()
+                .map(Self::bounds)
+                .reduce(|one, other| {
+                    (
+                        one.0.zip(other.0).map(|(one, other)| one.min(other)),
+                        one.1.zip(other.1).map(|(one, other)| one.max(other)),
+                    )
+                })
+                .unwrap_or_default(),
+            Self::OnlyIf(one) => one.bounds(),
+            _ => (None, None),
+        }
+    }
+}
+
+/// Some rows of a partition.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Rows {
+    All,
+    None,
+    Some(RoaringBitmap),
+}
+
+impl Rows {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, rows) | (rows, Self::All) => rows,
+            (Self::Some(one), Self::Some(other)) => Self::Some(one & other),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, rows) | (rows, Self::None) => rows,
+            (Self::Some(one), Self::Some(other)) => Self::Some(one | other),
+        }
+    }
+
+    /// As row numbers of a partition with these rows.
+    pub(crate) fn within(self, rows: &Range<u32>) -> RoaringBitmap {
+        match self {
+            Self::All => all(rows),
+            Self::None => RoaringBitmap::new(),
+            Self::Some(rows) => rows,
+        }
+    }
+}
+
+fn all(rows: &Range<u32>) -> RoaringBitmap {
+    let mut bitmap = RoaringBitmap::new();
+    bitmap.insert_range(rows.clone());
+    bitmap
+}
+
+/// What is known about a condition in a partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Truth {
+    /// Rows for which it may be true.
+    pub(crate) may_hold: Rows,
+    /// Rows for which it may be false.
+    may_fail: Rows,
+    /// Whether the two sets are exact, that is: it is true, or false, for
+    /// each of their rows.
+    pub(crate) is_exact: bool,
+}
+
+impl Truth {
+    fn unknown() -> Self {
+        Self {
+            may_hold: Rows::All,
+            may_fail: Rows::All,
+            is_exact: false,
+        }
+    }
+
+    fn always(holds: bool) -> Self {
+        let (may_hold, may_fail) = if holds {
+            (Rows::All, Rows::None)
+        } else {
+            (Rows::None, Rows::All)
+        };
+        Self {
+            may_hold,
+            may_fail,
+            is_exact: true,
+        }
+    }
+}
+
+/// One partition of a segment, and what its indexes say.
+pub(crate) struct Indexes<'a> {
+    pub(crate) reader: &'a SegmentReader,
+    pub(crate) partition: &'a Partition,
+    pub(crate) promotion: &'a Promotion,
+    pub(crate) facets: Option<&'a Facets>,
+}
+
+impl Indexes<'_> {
+    /// What is known about a condition.
+    pub(crate) fn evaluate(&self, condition: &Condition) -> Result<Truth, FormatError> {
+        Ok(match condition {
+            Condition::Unknown => Truth::unknown(),
+            Condition::And(all) => {
+                let mut truth = Truth::always(true);
+                for one in all {
+                    let one = self.evaluate(one)?;
+                    truth = Truth {
+                        may_hold: truth.may_hold.and(one.may_hold),
+                        may_fail: truth.may_fail.or(one.may_fail),
+                        is_exact: truth.is_exact && one.is_exact,
+                    };
+                }
+                truth
+            }
+            Condition::Or(any) => {
+                let mut truth = Truth::always(false);
+                for one in any {
+                    let one = self.evaluate(one)?;
+                    truth = Truth {
+                        may_hold: truth.may_hold.or(one.may_hold),
+                        may_fail: truth.may_fail.and(one.may_fail),
+                        is_exact: truth.is_exact && one.is_exact,
+                    };
+                }
+                truth
+            }
+            Condition::Not(one) => {
+                let one = self.evaluate(one)?;
+                Truth {
+                    may_hold: one.may_fail,
+                    may_fail: one.may_hold,
+                    is_exact: one.is_exact,
+                }
+            }
+            Condition::OnlyIf(one) => Truth {
+                may_hold: self.evaluate(one)?.may_hold,
+                ..Truth::unknown()
+            },
+            Condition::Traces(ids) => self.ids(ids.iter().map(|id| Id::Trace(*id)))?,
+            Condition::Sessions(ids) => self.ids(ids.iter().map(|id| Id::Session(id)))?,
+            Condition::Requests(ids) => self.ids(ids.iter().map(|id| Id::Request(id)))?,
+            Condition::Since(time) => self.starts_before(*time, false),
+            Condition::Until(time) => self.starts_before(*time, true),
+            Condition::Facet(column, test) => self.facet(column, test.as_ref())?,
+        })
+    }
+
+    /// Rows by ids. Their hashes may be shared, so this is not exact.
+    fn ids<'a>(&self, ids: impl Iterator<Item = Id<'a>>) -> Result<Truth, FormatError> {
+        let mut rows = RoaringBitmap::new();
+        for id in ids {
+            if let Some(found) = self.reader.find(self.partition, id)? {
+                rows |= found;
+            }
+        }
+        Ok(Truth {
+            may_hold: Rows::Some(rows),
+            may_fail: Rows::All,
+            is_exact: false,
+        })
+    }
+
+    fn starts_before(&self, time: i64, holds: bool) -> Truth {
+        if self.partition.last_start < time {
+            Truth::always(holds)
+        } else if self.partition.first_start >= time {
+            Truth::always(!holds)
+        } else {
+            Truth::unknown()
+        }
+    }
+
+    fn facet(&self, column: &FacetColumn, test: &dyn Test) -> Result<Truth, FormatError> {
+        let unknown = || Ok(Truth::unknown());
+        let (place, aspect, has_strays, is_named) = match column {
+            FacetColumn::Span(place) => (*place, None, false, true),
+            FacetColumn::Attribute(attribute) => {
+                match self.promotion.find(attribute.owner, &attribute.key) {
+                    Some((_, key)) if key.is_useful() => (
+                        key.column,
+                        Some((attribute.aspect, key.value)),
+                        key.has_strays,
+                        key.has_own_column() || key.owner == Owner::Resource,
+                    ),
+                    _ => return unknown(),
+                }
+            }
+        };
+        let facet = match self.facets {
+            Some(facets) => facets.facet(place)?,
+            None => None,
+        };
+        let Some(facet) = facet else {
+            return unknown();
+        };
+        let mut values = Vec::with_capacity(facet.len());
+        for place in 0..facet.len() {
+            values.push(facet.value(place)?);
+        }
+        let bytes: Vec<&[u8]> = values.iter().map(|value| value.bytes.as_ref()).collect();
+        let typed = match aspect {
+            None => span_values(place, &bytes),
+            Some((aspect, value)) => promoted_values(aspect, value, &bytes),
+        };
+        let Some(answers) = typed.and_then(|values| test.holds(values)) else {
+            return unknown();
+        };
+        if answers.len() != values.len() + 1 {
+            return unknown();
+        }
+        let read = |range| self.reader.postings(range);
+        let (mut holds, mut fails) = (RoaringBitmap::new(), RoaringBitmap::new());
+        for (place, value) in values.iter().enumerate() {
+            if answers.is_valid(place) {
+                let rows = facet.rows(value, &read)?;
+                if answers.value(place) {
+                    holds |= rows;
+                } else {
+                    fails |= rows;
+                }
+            }
+        }
+        // The last answer is that for rows without a value.
+        let of_null = answers
+            .is_valid(values.len())
+            .then(|| answers.value(values.len()));
+        let mut is_exact = true;
+        if facet.null_rows() > 0 && (of_null.is_some() || has_strays) {
+            let nulls = facet.nulls(&read)?;
+            if has_strays {
+                // The value may be where no posting sees it.
+                is_exact = false;
+                holds |= &nulls;
+                fails |= nulls;
+            } else if of_null == Some(true) {
+                holds |= nulls;
+            } else {
+                fails |= nulls;
+            }
+        }
+        if !is_named {
+            // The column holds the attribute's value in the rows that have the
+            // attribute there; in others the attribute is absent or elsewhere.
+            if has_strays || of_null == Some(true) {
+                return unknown();
+            }
+            return Ok(Truth {
+                may_hold: Rows::Some(holds),
+                may_fail: Rows::All,
+                is_exact: false,
+            });
+        }
+        Ok(Truth {
+            may_hold: Rows::Some(holds),
+            may_fail: Rows::Some(fails),
+            is_exact,
+        })
+    }
+}
+
+fn integer(bytes: &[u8]) -> Option<i64> {
+    let mut bytes: &[u8] = bytes;
+    (bytes.len() == 8).then(|| bytes.get_i64_le())
+}
+
+/// Values of a span column as an array, and a null after them.
+pub(crate) fn span_values(place: usize, values: &[&[u8]]) -> Option<ArrayRef> {
+    let schema = schema();
+    match schema.fields().get(place)?.data_type() {
+        DataType::Utf8View => {
+            let texts: Option<Vec<&str>> = values
+                .iter()
+                .map(|value| std::str::from_utf8(value).ok())
+                .collect();
+            let texts = texts?.into_iter().map(Some).chain([None]);
+            Some(Arc::new(texts.collect::<StringViewArray>()))
+        }
+        DataType::Int32 => {
+            let numbers: Option<Vec<i32>> = values
+                .iter()
+                .map(|value| i32::try_from(integer(value)?).ok())
+                .collect();
+            let numbers = numbers?.into_iter().map(Some).chain([None]);
+            Some(Arc::new(numbers.collect::<Int32Array>()))
+        }
+        _ => None,
+    }
+}
+
+/// One aspect of values of a promoted key as an array, and that of no value
+/// after them.
+fn promoted_values(aspect: Aspect, value: PromotedType, values: &[&[u8]]) -> Option<ArrayRef> {
+    if aspect == Aspect::Presence {
+        let presence = std::iter::repeat_n(Some(true), values.len()).chain([Some(false)]);
+        return Some(Arc::new(presence.collect::<BooleanArray>()));
+    }
+    match (value, aspect) {
+        (PromotedType::Text, Aspect::Text) => {
+            let texts: Option<Vec<&str>> = values
+                .iter()
+                .map(|value| std::str::from_utf8(value).ok())
+                .collect();
+            let texts = texts?.into_iter().map(Some).chain([None]);
+            Some(Arc::new(texts.collect::<StringViewArray>()))
+        }
+        (PromotedType::Text, Aspect::Number) => {
+            let numbers = values
+                .iter()
+                .map(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+            Some(Arc::new(numbers.chain([None]).collect::<Float64Array>()))
+        }
+        (PromotedType::Integer, _) => {
+            let numbers: Option<Vec<i64>> = values.iter().map(|value| integer(value)).collect();
+            let numbers = numbers?;
+            Some(if aspect == Aspect::Text {
+                let texts = numbers.iter().map(|number| Some(number.to_string()));
+                Arc::new(texts.chain([None]).collect::<StringViewArray>())
+            } else {
+                let numbers = Int64Array::from(numbers);
+                let numbers = numbers.values().iter().map(|number| Some(*number as f64));
+                Arc::new(numbers.chain([None]).collect::<Float64Array>())
+            })
+        }
+        (PromotedType::Boolean, Aspect::Text) => {
+            let texts = values
+                .iter()
+                .map(|value| Some(if *value == [1] { "true" } else { "false" }));
+            Some(Arc::new(texts.chain([None]).collect::<StringViewArray>()))
+        }
+        (PromotedType::Boolean, _) => Some(Arc::new(Float64Array::new_null(values.len() + 1))),
+        (PromotedType::Text | PromotedType::Double, _) => None,
+    }
+}

@@ -1,0 +1,162 @@
+//! Headers of Parquet pages.
+
+use parquet::basic::Encoding;
+
+/// What a page header says, as far as these files need it.
+pub(super) struct PageHeader {
+    pub(super) uncompressed_bytes: usize,
+    pub(super) compressed_bytes: usize,
+    pub(super) values: u32,
+    pub(super) encoding: Encoding,
+}
+
+impl PageHeader {
+    /// Reads a `PageHeader` of `parquet.thrift`, in Thrift's compact protocol
+    /// (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>),
+    /// of a dictionary page or a data page of version 1; and its length.
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut rest = bytes;
+        let mut sizes = [None; 2];
+        let mut page = None;
+        let mut field = 0i64;
+        loop {
+            let (kind, number) = next_field(&mut rest, &mut field)?;
+            match (number, kind) {
+                (_, END) => break,
+                (2, 5) => sizes[0] = Some(zigzag(&mut rest)?),
+                (3, 5) => sizes[1] = Some(zigzag(&mut rest)?),
+                // DataPageHeader and DictionaryPageHeader begin alike.
+                (5 | 7, 12) => {
+                    let (mut values, mut encoding, mut inner) = (None, None, 0);
+                    loop {
+                        let (kind, number) = next_field(&mut rest, &mut inner)?;
+                        match (number, kind) {
+                            (_, END) => break,
+                            (1, 5) => values = Some(zigzag(&mut rest)?),
+                            (2, 5) => encoding = Some(zigzag(&mut rest)?),
+                            _ => skip(kind, &mut rest, 0)?,
+                        }
+                    }
+                    page = values.zip(encoding);
+                }
+                _ => skip(kind, &mut rest, 0)?,
+            }
+        }
+        let [uncompressed, compressed] = sizes;
+        let (values, encoding) = page?;
+        let header = Self {
+            uncompressed_bytes: usize::try_from(uncompressed?).ok()?,
+            compressed_bytes: usize::try_from(compressed?).ok()?,
+            values: u32::try_from(values).ok()?,
+            encoding: match encoding {
+                0 => Encoding::PLAIN,
+                2 => Encoding::PLAIN_DICTIONARY,
+                3 => Encoding::RLE,
+                5 => Encoding::DELTA_BINARY_PACKED,
+                6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+                7 => Encoding::DELTA_BYTE_ARRAY,
+                8 => Encoding::RLE_DICTIONARY,
+                _ => return None,
+            },
+        };
+        Some((header, bytes.len() - rest.len()))
+    }
+}
+
+/// The type that stands for the end of a struct.
+const END: u8 = 0;
+
+/// Type and number of the next field of a struct.
+fn next_field(bytes: &mut &[u8], last: &mut i64) -> Option<(u8, i64)> {
+    let (head, rest) = bytes.split_first()?;
+    *bytes = rest;
+    if *head == 0 {
+        return Some((END, *last));
+    }
+    *last = match head >> 4 {
+        0 => zigzag(bytes)?,
+        delta => last.checked_add(i64::from(delta))?,
+    };
+    Some((head & 0x0f, *last))
+}
+
+fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
+    if depth > 8 {
+        return None;
+    }
+    match kind {
+        // Booleans stand in the field's head.
+        1 | 2 => {}
+        3 => *bytes = bytes.get(1..)?,
+        4..=6 => drop(varint(bytes)?),
+        7 => *bytes = bytes.get(8..)?,
+        8 => {
+            let length = usize::try_from(varint(bytes)?).ok()?;
+            *bytes = bytes.get(length..)?;
+        }
+        12 => {
+            let mut field = 0;
+            loop {
+                match next_field(bytes, &mut field)? {
+                    (END, _) => break,
+                    (kind, _) => skip(kind, bytes, depth + 1)?,
+                }
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn zigzag(bytes: &mut &[u8]) -> Option<i64> {
+    let value = varint(bytes)?;
+    Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A data page as parquet.thrift's own encoding writes it: 300 bytes, 200
+    /// compressed, 1,000 values by dictionary, with statistics to be skipped.
+    const DATA_PAGE: [u8; 29] = [
+        0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x90, 0x03, 0x2c, 0x15, 0xd0, 0x0f, 0x15, 0x10, 0x15,
+        0x06, 0x15, 0x06, 0x1c, 0x18, 0x01, b'z', 0x18, 0x01, b'a', 0x16, 0x00, 0x00, 0x00,
+    ];
+
+    #[test]
+    fn reads_a_data_page_and_skips_what_it_does_not_need() {
+        let mut bytes = DATA_PAGE.to_vec();
+        bytes.extend([0x00, 0xff, 0xff]);
+        let (header, length) = PageHeader::read(&bytes).unwrap();
+        assert_eq!(length, DATA_PAGE.len() + 1);
+        assert_eq!(header.uncompressed_bytes, 300);
+        assert_eq!(header.compressed_bytes, 200);
+        assert_eq!(
+            (header.values, header.encoding),
+            (1_000, Encoding::RLE_DICTIONARY)
+        );
+    }
+
+    #[test]
+    fn garbage_is_none() {
+        for end in 0..DATA_PAGE.len() {
+            assert!(PageHeader::read(&DATA_PAGE[..end]).is_none(), "{end}");
+        }
+        assert!(PageHeader::read(&[0xff; 64]).is_none());
+        assert!(PageHeader::read(&[0x1c; 64]).is_none());
+    }
+}

@@ -1,0 +1,373 @@
+//! The pages of a segment's columns, handed to the Parquet decoders.
+//!
+//! The stock page reader suits long scans. A look-up reads one page of each of
+//! a hundred columns, and there its fixed costs dominate: it copies the list of
+//! all pages, makes a decompressor for every column and visits every page that
+//! is skipped. This one starts at the page that holds the first wanted row,
+//! keeps one decompressor a thread, and decompresses a dictionary once.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::RowGroups;
+use parquet::basic::{Compression, Encoding};
+use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::offset_index::PageLocation;
+
+use super::checksum::VerifiedBytes;
+use super::layout::PAGE_ROWS;
+use super::page_header::PageHeader;
+
+/// Bytes that a page may have when it is decompressed.
+const MOST_PAGE_BYTES: usize = 256 << 20;
+
+/// The metadata of a segment's Parquet file, and dictionaries that were
+/// decompressed.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) metadata: Arc<ParquetMetaData>,
+    /// By row group, then by column.
+    dictionaries: Vec<OnceLock<Bytes>>,
+    columns: usize,
+}
+
+impl Pages {
+    pub(super) fn new(metadata: Arc<ParquetMetaData>) -> Self {
+        let columns = metadata.file_metadata().schema_descr().num_columns();
+        let chunks = metadata.num_row_groups() * columns;
+        Self {
+            metadata,
+            dictionaries: (0..chunks).map(|_| OnceLock::new()).collect(),
+            columns,
+        }
+    }
+
+    /// Memory that it may come to take, in bytes, about.
+    pub(super) fn memory(&self) -> usize {
+        let dictionaries: i64 = self
+            .metadata
+            .row_groups()
+            .iter()
+            .flat_map(RowGroupMetaData::columns)
+            .filter_map(|chunk| Some(chunk.data_page_offset() - chunk.dictionary_page_offset()?))
+            .sum();
+        // Text compresses two to four times.
+        self.metadata.memory_size() + dictionaries.max(0) as usize * 3
+    }
+
+    fn dictionary(&self, row_group: usize, column: usize) -> Option<&OnceLock<Bytes>> {
+        self.dictionaries.get(row_group * self.columns + column)
+    }
+}
+
+/// Some row groups, of which rows from a first one on are wanted.
+pub(super) struct WantedPages<'a> {
+    pub(super) bytes: &'a VerifiedBytes,
+    pub(super) pages: &'a Arc<Pages>,
+    pub(super) row_groups: &'a [usize],
+    /// The first wanted row, from the start of the first row group.
+    pub(super) first_row: usize,
+}
+
+impl RowGroups for WantedPages<'_> {
+    fn num_rows(&self) -> usize {
+        self.row_groups()
+            .map(|group| group.num_rows() as usize)
+            .sum()
+    }
+
+    fn column_chunks(&self, column: usize) -> Result<Box<dyn PageIterator>, ParquetError> {
+        Ok(Box::new(Chunks {
+            bytes: self.bytes.clone(),
+            pages: Arc::clone(self.pages),
+            row_groups: self.row_groups.to_vec(),
+            next: 0,
+            column,
+            first_row: self.first_row,
+        }))
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(
+            self.row_groups
+                .iter()
+                .filter_map(|group| self.pages.metadata.row_groups().get(*group)),
+        )
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        &self.pages.metadata
+    }
+}
+
+/// One column through some row groups.
+struct Chunks {
+    bytes: VerifiedBytes,
+    pages: Arc<Pages>,
+    row_groups: Vec<usize>,
+    next: usize,
+    column: usize,
+    first_row: usize,
+}
+
+impl PageIterator for Chunks {}
+
+impl Iterator for Chunks {
+    type Item = Result<Box<dyn PageReader>, ParquetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row_group = *self.row_groups.get(self.next)?;
+        self.next += 1;
+        let first_row = std::mem::take(&mut self.first_row);
+        let chunk = Chunk::new(&self.bytes, &self.pages, row_group, self.column, first_row);
+        Some(chunk.map(|chunk| Box::new(chunk) as _))
+    }
+}
+
+/// The pages of one column chunk.
+struct Chunk {
+    bytes: VerifiedBytes,
+    pages: Arc<Pages>,
+    row_group: usize,
+    column: usize,
+    compression: Compression,
+    rows: usize,
+    /// Where the dictionary lies, until it is read.
+    dictionary: Option<Range<u64>>,
+    /// Rows before the first page that is wanted, which are skipped as one.
+    skipped: usize,
+    next: usize,
+}
+
+impl Chunk {
+    fn new(
+        bytes: &VerifiedBytes,
+        pages: &Arc<Pages>,
+        row_group: usize,
+        column: usize,
+        first_row: usize,
+    ) -> Result<Self, ParquetError> {
+        let group = pages.metadata.row_groups().get(row_group);
+        let (Some(group), Some(chunk)) =
+            (group, group.and_then(|group| group.columns().get(column)))
+        else {
+            return Err(damaged("a column chunk"));
+        };
+        let locations = locations(pages, row_group, column)?;
+        let starts = |location: &PageLocation| location.first_row_index as usize <= first_row;
+        // Nearly all pages have the same number of rows: a guess, then a search.
+        let guess = first_row / PAGE_ROWS;
+        let is_right = locations.get(guess).is_some_and(starts)
+            && locations.get(guess + 1).is_none_or(|next| !starts(next));
+        let next = if is_right {
+            guess
+        } else {
+            locations.partition_point(starts).saturating_sub(1)
+        };
+        let page_row = |page: usize| {
+            let page = locations.get(page);
+            page.map_or(0, |page| page.first_row_index as usize)
+        };
+        let dictionary = match (chunk.dictionary_page_offset(), locations.first()) {
+            (Some(start), Some(first)) if start >= 0 && first.offset > start => {
+                Some(start as u64..first.offset as u64)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            bytes: bytes.clone(),
+            pages: Arc::clone(pages),
+            row_group,
+            column,
+            compression: chunk.compression(),
+            rows: group.num_rows() as usize,
+            dictionary,
+            skipped: page_row(next),
+            next,
+        })
+    }
+
+    fn location(&self, page: usize) -> Option<&PageLocation> {
+        locations(&self.pages, self.row_group, self.column)
+            .ok()?
+            .get(page)
+    }
+
+    fn rows_of(&self, page: usize) -> Option<usize> {
+        let start = self.location(page)?.first_row_index as usize;
+        let next = self.location(page + 1);
+        let end = next.map_or(self.rows, |next| next.first_row_index as usize);
+        end.checked_sub(start)
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<(PageHeader, Bytes), ParquetError> {
+        let bytes = self
+            .bytes
+            .slice(range)
+            .map_err(|error| ParquetError::External(Box::new(error)))?;
+        let (header, length) = PageHeader::read(&bytes).ok_or_else(|| damaged("a page header"))?;
+        let end = length.saturating_add(header.compressed_bytes);
+        if end > bytes.len() {
+            return Err(damaged("a page within its place"));
+        }
+        let data = decompress(
+            self.compression,
+            bytes.slice(length..end),
+            header.uncompressed_bytes,
+        )?;
+        Ok((header, data))
+    }
+
+    fn read_dictionary(&self, range: Range<u64>) -> Result<Page, ParquetError> {
+        let cell = self.pages.dictionary(self.row_group, self.column);
+        // The header is small and says how many values there are.
+        let (header, data) = match cell.and_then(OnceLock::get) {
+            Some(data) => {
+                let bytes = self
+                    .bytes
+                    .slice(range)
+                    .map_err(|error| ParquetError::External(Box::new(error)))?;
+                let (header, _) =
+                    PageHeader::read(&bytes).ok_or_else(|| damaged("a page header"))?;
+                (header, data.clone())
+            }
+            None => {
+                let (header, data) = self.read(range)?;
+                let data = cell
+                    .map_or(&data, |cell| cell.get_or_init(|| data.clone()))
+                    .clone();
+                (header, data)
+            }
+        };
+        Ok(Page::DictionaryPage {
+            buf: data,
+            num_values: header.values,
+            encoding: Encoding::PLAIN,
+            is_sorted: false,
+        })
+    }
+}
+
+impl PageReader for Chunk {
+    fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+        if let Some(range) = self.dictionary.take() {
+            return self.read_dictionary(range).map(Some);
+        }
+        let Some(location) = self.location(self.next) else {
+            return Ok(None);
+        };
+        let start = location.offset as u64;
+        let range = start..start.saturating_add(location.compressed_page_size.max(0) as u64);
+        self.next += 1;
+        self.skipped = 0;
+        let (header, data) = self.read(range)?;
+        Ok(Some(Page::DataPage {
+            buf: data,
+            num_values: header.values,
+            encoding: header.encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        }))
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+        let page = |rows| PageMetadata {
+            num_rows: rows,
+            num_levels: None,
+            is_dict: rows.is_none(),
+        };
+        Ok(if self.dictionary.is_some() {
+            Some(page(None))
+        } else if self.skipped > 0 {
+            Some(page(Some(self.skipped)))
+        } else {
+            self.rows_of(self.next).map(|rows| page(Some(rows)))
+        })
+    }
+
+    fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+        if self.dictionary.take().is_none() && std::mem::take(&mut self.skipped) == 0 {
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
+        // Columns are flat.
+        Ok(true)
+    }
+}
+
+impl Iterator for Chunk {
+    type Item = Result<Page, ParquetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+fn locations(
+    pages: &Pages,
+    row_group: usize,
+    column: usize,
+) -> Result<&[PageLocation], ParquetError> {
+    let index = pages.metadata.offset_index();
+    let pages = index.and_then(|index| index.get(row_group)?.get(column));
+    pages
+        .map(|pages| pages.page_locations().as_slice())
+        .ok_or_else(|| damaged("an offset index"))
+}
+
+fn damaged(what: &str) -> ParquetError {
+    ParquetError::General(format!("expected {what}"))
+}
+
+thread_local! {
+    static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(
+    compression: Compression,
+    data: Bytes,
+    uncompressed_bytes: usize,
+) -> Result<Bytes, ParquetError> {
+    if uncompressed_bytes > MOST_PAGE_BYTES {
+        return Err(damaged("a page of at most 256 MiB"));
+    }
+    let failed = |error: String| ParquetError::General(format!("decompress a page: {error}"));
+    let out = match compression {
+        Compression::UNCOMPRESSED => return Ok(data),
+        // A page of no values has no frame either.
+        _ if uncompressed_bytes == 0 => return Ok(Bytes::new()),
+        Compression::LZ4_RAW => lz4_flex::block::decompress(&data, uncompressed_bytes)
+            .map_err(|error| failed(error.to_string()))?,
+        Compression::ZSTD(_) => ZSTD.with(|cell| {
+            let mut cell = cell
+                .try_borrow_mut()
+                .map_err(|error| failed(error.to_string()))?;
+            let decompressor = match &mut *cell {
+                Some(decompressor) => decompressor,
+                none => none.insert(
+                    zstd::bulk::Decompressor::new().map_err(|error| failed(error.to_string()))?,
+                ),
+            };
+            decompressor
+                .decompress(&data, uncompressed_bytes)
+                .map_err(|error| failed(error.to_string()))
+        })?,
+        other => return Err(failed(format!("expected LZ4 or ZSTD, found {other}"))),
+    };
+    if out.len() == uncompressed_bytes {
+        Ok(Bytes::from(out))
+    } else {
+        Err(failed(format!(
+            "expected {uncompressed_bytes} bytes, found {}",
+            out.len()
+        )))
+    }
+}

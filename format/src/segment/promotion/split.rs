@@ -1,0 +1,301 @@
+//! Takes promoted attributes out of rows that are written.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayBuilder, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, BooleanBuilder,
+    Float64Builder, Int64Builder, NullArray, RecordBatch, StringViewBuilder,
+};
+use hashbrown::HashMap;
+
+use super::choose::is_equal;
+use super::entry::{self, Plain};
+use super::{Owner, PromotedKey, PromotedType, Promotion};
+use crate::error::FormatError;
+use crate::span::attribute::{RESOURCE_FIELD, SPAN_FIELD};
+use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
+
+/// Splits batches of spans into the columns of a segment's file.
+#[derive(Debug)]
+pub(in crate::segment) struct Splitter {
+    promotion: Promotion,
+    span_keys: HashMap<Vec<u8>, usize>,
+    resource_keys: HashMap<Vec<u8>, usize>,
+}
+
+impl Splitter {
+    pub(in crate::segment) fn new(promotion: Promotion) -> Self {
+        let keys = |owner| {
+            let keys = promotion.keys.iter().enumerate();
+            keys.filter(|(_, key)| key.owner == owner)
+                .map(|(number, key)| (key.key.clone().into_bytes(), number))
+                .collect()
+        };
+        Self {
+            span_keys: keys(Owner::Span),
+            resource_keys: keys(Owner::Resource),
+            promotion,
+        }
+    }
+
+    /// The promotion, which knows by now which keys have strays.
+    pub(in crate::segment) fn promotion(&self) -> &Promotion {
+        &self.promotion
+    }
+
+    /// The columns of the file for rows with the columns of spans.
+    pub(in crate::segment) fn split(
+        &mut self,
+        batch: &RecordBatch,
+    ) -> Result<RecordBatch, FormatError> {
+        let malformed =
+            |found: &str| FormatError::malformed("columns", 0, "the columns of spans", found);
+        let place = |name| schema().index_of(name).map_err(|_| malformed(name));
+        let (attributes_place, resource_place) = (place(ATTRIBUTES)?, place(RESOURCE_ATTRIBUTES)?);
+        let mut columns = batch.columns().to_vec();
+        let bytes = |place: usize| {
+            batch
+                .columns()
+                .get(place)
+                .and_then(|column| column.as_binary_view_opt())
+                .ok_or_else(|| malformed("others"))
+        };
+        let mut own: Vec<OwnColumn> = self
+            .promotion
+            .keys
+            .iter()
+            .map(|key| OwnColumn::new(key, batch.num_rows()))
+            .collect();
+        let (residual, order) = self.split_spans(batch, bytes(attributes_place)?, &mut own);
+        self.split_resources(batch, bytes(resource_place)?, &mut own);
+        if let Some(column) = columns.get_mut(attributes_place) {
+            *column = residual;
+        }
+        columns.push(order);
+        for (key, column) in self.promotion.keys.iter().zip(own) {
+            if key.has_own_column() {
+                columns.push(column.finish(batch.num_rows()));
+            }
+        }
+        RecordBatch::try_new(self.promotion.file_schema(), columns)
+            .map_err(|error| malformed(&error.to_string()))
+    }
+
+    fn split_spans(
+        &mut self,
+        batch: &RecordBatch,
+        attributes: &BinaryViewArray,
+        own: &mut [OwnColumn],
+    ) -> (ArrayRef, ArrayRef) {
+        let mut residuals = BinaryViewBuilder::with_capacity(batch.num_rows());
+        let mut orders =
+            BinaryViewBuilder::with_capacity(batch.num_rows()).with_deduplicate_strings();
+        let (mut residual, mut order) = (Vec::new(), Vec::new());
+        // The row at which each key was last seen: of keys that repeat only
+        // the first may be promoted, since it is the one that counts.
+        let mut seen: Vec<Option<usize>> = vec![None; self.promotion.keys.len()];
+        let mut entries: Vec<(&[u8], &[u8])> = Vec::new();
+        for row in 0..batch.num_rows() {
+            if attributes.is_null(row) {
+                residuals.append_null();
+                orders.append_null();
+                continue;
+            }
+            let message = attributes.value(row);
+            entries.clear();
+            entries.extend(entry::all(message, SPAN_FIELD));
+            let covered: usize = entries.iter().map(|(_, whole)| whole.len()).sum();
+            if covered != message.len() {
+                // Not what this store encodes: it stays as it came.
+                residuals.append_value(message);
+                orders.append_null();
+                for key in &mut self.promotion.keys {
+                    key.has_strays |= key.owner == Owner::Span;
+                }
+                continue;
+            }
+            residual.clear();
+            order.clear();
+            for (entry, whole) in &entries {
+                let number = key_of(entry).and_then(|key| self.span_keys.get(key).copied());
+                let key = number.and_then(|number| self.promotion.keys.get_mut(number));
+                let taken = number.zip(key.as_deref()).filter(|(number, key)| {
+                    let is_first = seen
+                        .get_mut(*number)
+                        .is_some_and(|last| last.replace(row) != Some(row));
+                    let value = entry::read(entry).map(|(_, value)| value);
+                    is_first
+                        && value
+                            .is_some_and(|value| take(batch, row, key, value, own.get_mut(*number)))
+                });
+                if let Some((number, _)) = taken {
+                    entry::put_varint(number as u64 + 1, &mut order);
+                    continue;
+                }
+                residual.extend_from_slice(whole);
+                entry::put_varint(0, &mut order);
+                if let Some(key) = number.and_then(|number| self.promotion.keys.get_mut(number)) {
+                    key.has_strays = true;
+                }
+            }
+            if order.iter().all(|code| *code == 0) {
+                residuals.append_value(message);
+                orders.append_null();
+                continue;
+            }
+            if residual.is_empty() {
+                residuals.append_null();
+            } else {
+                residuals.append_value(&residual);
+            }
+            orders.append_value(&order);
+        }
+        (Arc::new(residuals.finish()), Arc::new(orders.finish()))
+    }
+
+    fn split_resources(
+        &mut self,
+        batch: &RecordBatch,
+        resources: &BinaryViewArray,
+        own: &mut [OwnColumn],
+    ) {
+        if self.resource_keys.is_empty() {
+            return;
+        }
+        // How many rows each key without a column of its own equals its
+        // column in; it is of use only when that is all.
+        let mut equal = vec![0; self.promotion.keys.len()];
+        for row in 0..resources.len() {
+            if resources.is_null(row) {
+                continue;
+            }
+            for (entry, _) in entry::all(resources.value(row), RESOURCE_FIELD) {
+                let Some(number) =
+                    key_of(entry).and_then(|key| self.resource_keys.get(key).copied())
+                else {
+                    continue;
+                };
+                let (Some(column), Some(key)) =
+                    (own.get_mut(number), self.promotion.keys.get_mut(number))
+                else {
+                    continue;
+                };
+                let value = entry::read(entry).map(|(_, value)| value);
+                if key.has_own_column() {
+                    let is_taken = value.is_some_and(|value| column.append(row, value));
+                    key.has_strays |= !is_taken;
+                } else if let (Some(value), Some(equal)) = (value, equal.get_mut(number)) {
+                    *equal += usize::from(take(batch, row, key, value, None));
+                }
+            }
+        }
+        for (key, equal) in self.promotion.keys.iter_mut().zip(equal) {
+            if key.owner == Owner::Resource && !key.has_own_column() {
+                key.has_strays |= equal != resources.len();
+            }
+        }
+    }
+}
+
+/// The key of an encoded attribute, wherever it stands in it.
+fn key_of(entry: &[u8]) -> Option<&[u8]> {
+    // The common case without a search.
+    if let Some((key, _)) = entry::read(entry) {
+        return Some(key);
+    }
+    crate::span::attribute::key_of(entry)
+}
+
+/// Whether the key's column has the value, be it taken into it now.
+fn take(
+    batch: &RecordBatch,
+    row: usize,
+    key: &PromotedKey,
+    value: Plain<'_>,
+    own: Option<&mut OwnColumn>,
+) -> bool {
+    if key.has_own_column() {
+        return own.is_some_and(|own| own.append(row, value));
+    }
+    let column = batch.columns().get(key.column);
+    // A 32-bit column of a key of 64-bit integers is equal or not, likewise.
+    column.is_some_and(|column| is_equal(column, row, value))
+}
+
+/// A column on its way; rows that nothing is added for are null.
+#[derive(Debug)]
+enum OwnColumn {
+    Text(StringViewBuilder),
+    Integer(Int64Builder),
+    Double(Float64Builder),
+    Boolean(BooleanBuilder),
+    /// The key is kept in a column of the span schema.
+    Mapped,
+}
+
+impl OwnColumn {
+    fn new(key: &PromotedKey, rows: usize) -> Self {
+        if !key.has_own_column() {
+            return Self::Mapped;
+        }
+        match key.value {
+            PromotedType::Text => Self::Text(StringViewBuilder::with_capacity(rows)),
+            PromotedType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
+            PromotedType::Double => Self::Double(Float64Builder::with_capacity(rows)),
+            PromotedType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+        }
+    }
+
+    /// Makes the column `rows` long.
+    fn fill(&mut self, rows: usize) {
+        match self {
+            Self::Text(builder) => {
+                for _ in builder.len()..rows {
+                    builder.append_null();
+                }
+            }
+            Self::Integer(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
+            Self::Double(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
+            Self::Boolean(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
+            Self::Mapped => {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(builder) => builder.len(),
+            Self::Integer(builder) => builder.len(),
+            Self::Double(builder) => builder.len(),
+            Self::Boolean(builder) => builder.len(),
+            Self::Mapped => 0,
+        }
+    }
+
+    /// Adds a row's value; answers whether the column can hold it and has none
+    /// of the row yet.
+    fn append(&mut self, row: usize, value: Plain<'_>) -> bool {
+        if self.len() > row {
+            return false;
+        }
+        self.fill(row);
+        match (self, value) {
+            (Self::Text(builder), Plain::Text(text)) => builder.append_value(text),
+            (Self::Integer(builder), Plain::Integer(number)) => builder.append_value(number),
+            (Self::Double(builder), Plain::Double(number)) => builder.append_value(number),
+            (Self::Boolean(builder), Plain::Boolean(truth)) => builder.append_value(truth),
+            _ => return false,
+        }
+        true
+    }
+
+    fn finish(mut self, rows: usize) -> ArrayRef {
+        self.fill(rows);
+        match self {
+            Self::Text(mut builder) => Arc::new(builder.finish()),
+            Self::Integer(mut builder) => Arc::new(builder.finish()),
+            Self::Double(mut builder) => Arc::new(builder.finish()),
+            Self::Boolean(mut builder) => Arc::new(builder.finish()),
+            Self::Mapped => Arc::new(NullArray::new(rows)),
+        }
+    }
+}

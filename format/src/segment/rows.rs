@@ -1,0 +1,437 @@
+//! Reads rows of a segment: the columns of spans, and single attributes.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, StringViewArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::statistics::Statistics;
+
+use super::checksum::VerifiedBytes;
+use super::layout::ROW_GROUP_ROWS;
+use super::pages::{Pages, WantedPages};
+use super::promotion::access::Attribute;
+use super::promotion::{Owner, Promotion, order_column, rebuild};
+use crate::error::FormatError;
+use crate::span::schema::{ATTRIBUTES, schema};
+
+/// A column to read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Column {
+    /// A column of the span schema, by its place in it.
+    Span(usize),
+    /// One aspect of one attribute.
+    Attribute(Attribute),
+}
+
+impl Column {
+    /// Its name and type.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when its place lies outside the span schema.
+    pub fn field(&self) -> Result<Field, FormatError> {
+        match self {
+            Self::Span(place) => {
+                let schema = schema();
+                let field = schema.fields().get(*place);
+                field.map(|field| field.as_ref().clone()).ok_or_else(|| {
+                    FormatError::malformed("columns", 0, "a column of spans", place.to_string())
+                })
+            }
+            Self::Attribute(attribute) => {
+                let name = format!(
+                    "{:?} of {:?} {}",
+                    attribute.aspect, attribute.owner, attribute.key
+                );
+                Ok(Field::new(name, attribute.aspect.data_type(), true))
+            }
+        }
+    }
+
+    /// The schema of batches with these columns.
+    ///
+    /// # Errors
+    /// As [`Column::field`].
+    pub fn schema(columns: &[Self]) -> Result<SchemaRef, FormatError> {
+        let fields: Result<Vec<_>, _> = columns.iter().map(Self::field).collect();
+        Ok(Arc::new(Schema::new(fields?)))
+    }
+}
+
+/// What reading rows needs of a segment, parsed.
+#[derive(Debug)]
+pub struct RowReader {
+    bytes: VerifiedBytes,
+    rows: u32,
+    promotion: Arc<Promotion>,
+    schema: SchemaRef,
+    pages: Arc<Pages>,
+    /// How to decode each set of columns that was asked for.
+    levels: Mutex<HashMap<Vec<usize>, Arc<FieldLevels>>>,
+}
+
+/// Sets of columns that are remembered.
+const MOST_LEVELS: usize = 64;
+
+impl RowReader {
+    pub(super) fn new(
+        bytes: VerifiedBytes,
+        rows: u32,
+        promotion: Promotion,
+    ) -> Result<Self, FormatError> {
+        let metadata = ParquetMetaDataReader::new()
+            .with_column_index_policy(PageIndexPolicy::Optional)
+            // Without it a selection would decode whole column chunks.
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .parse_and_finish(&bytes)
+            .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
+        let schema = promotion.file_schema();
+        let found = metadata.file_metadata().schema_descr().num_columns();
+        if found != schema.fields().len() {
+            let expected = format!("{} columns", schema.fields().len());
+            return Err(FormatError::malformed(
+                "Parquet footer",
+                0,
+                expected,
+                found.to_string(),
+            ));
+        }
+        Ok(Self {
+            bytes,
+            rows,
+            promotion: Arc::new(promotion),
+            schema,
+            pages: Arc::new(Pages::new(Arc::new(metadata))),
+            levels: Mutex::default(),
+        })
+    }
+
+    /// Memory that it takes and may come to take, in bytes, about.
+    pub fn memory(&self) -> usize {
+        self.pages.memory()
+    }
+
+    /// The promoted keys.
+    pub fn promotion(&self) -> &Promotion {
+        &self.promotion
+    }
+
+    /// The metadata of the Parquet file.
+    pub fn metadata(&self) -> &ParquetMetaData {
+        &self.pages.metadata
+    }
+
+    /// Earliest and latest value of a time column in a row group, ns since
+    /// 1970; none when the file does not tell.
+    pub fn time_range(&self, row_group: u32, column: &str) -> Option<(i64, i64)> {
+        let column = schema().index_of(column).ok()?;
+        match self.statistics(row_group as usize, column)? {
+            Statistics::Int64(times) => times.min_opt().copied().zip(times.max_opt().copied()),
+            _ => None,
+        }
+    }
+
+    fn statistics(&self, row_group: usize, column: usize) -> Option<&Statistics> {
+        let row_group = self.pages.metadata.row_groups().get(row_group)?;
+        row_group.columns().get(column)?.statistics()
+    }
+
+    /// Reads rows: `rows` are row numbers in rising, disjoint ranges; batches
+    /// hold at most `batch_rows` rows, in the order of the row numbers, with
+    /// the columns in the order given.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the metadata is damaged. Damage in the rows is an
+    /// error of the batch.
+    pub fn read(
+        &self,
+        rows: &[Range<u32>],
+        columns: &[Column],
+        batch_rows: usize,
+    ) -> Result<RowBatches, FormatError> {
+        let (row_groups, first_row, selection) = select(rows, self.rows);
+        let mut wanted: Vec<usize> = Vec::with_capacity(columns.len() + 64);
+        let attributes = schema().index_of(ATTRIBUTES).unwrap_or(usize::MAX);
+        for column in columns {
+            match column {
+                Column::Span(place) => {
+                    wanted.push(*place);
+                    if *place == attributes {
+                        wanted.push(order_column());
+                        let keys = self.promotion.keys().iter();
+                        wanted.extend(
+                            keys.filter(|key| key.owner == Owner::Span)
+                                .map(|key| key.column),
+                        );
+                    }
+                }
+                Column::Attribute(attribute) => {
+                    wanted.extend(attribute.file_columns(&self.promotion));
+                }
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
+        let mut leaves = Vec::with_capacity(wanted.len());
+        for column in wanted {
+            match self.constant(&row_groups, column) {
+                Some(constant) => {
+                    sources.push((column, Source::Constant(constant)));
+                }
+                None => {
+                    sources.push((column, Source::Read(leaves.len())));
+                    leaves.push(column);
+                }
+            }
+        }
+        // Something has to say how many rows there are.
+        if leaves.is_empty() {
+            leaves.push(0);
+        }
+        let levels = self.levels(leaves)?;
+        let row_groups = WantedPages {
+            bytes: &self.bytes,
+            pages: &self.pages,
+            row_groups: &row_groups,
+            first_row,
+        };
+        let reader = ParquetRecordBatchReader::try_new_with_row_groups(
+            &levels,
+            &row_groups,
+            batch_rows.max(1),
+            Some(selection),
+        );
+        Ok(RowBatches {
+            reader: reader.map_err(|error| parquet_error("segment", 0, &error))?,
+            promotion: Arc::clone(&self.promotion),
+            file_schema: Arc::clone(&self.schema),
+            sources,
+            columns: columns.to_vec(),
+            schema: Column::schema(columns)?,
+        })
+    }
+
+    /// The value that a column has in all rows of these row groups, if the
+    /// statistics tell: then no page of it needs to be read.
+    fn constant(&self, row_groups: &[usize], column: usize) -> Option<Constant> {
+        let metadata = &self.pages.metadata;
+        let mut constant = None;
+        for row_group in row_groups {
+            let rows = metadata.row_groups().get(*row_group)?.num_rows();
+            let statistics = self.statistics(*row_group, column)?;
+            let found = match (statistics.null_count_opt()?, statistics) {
+                (nulls, _) if nulls == rows as u64 => Constant::Null,
+                (0, Statistics::ByteArray(texts))
+                    if texts.min_is_exact() && texts.max_is_exact() =>
+                {
+                    let (least, most) = texts.min_opt().zip(texts.max_opt())?;
+                    let is_text = *self.schema.field(column).data_type() == DataType::Utf8View;
+                    if least != most || !is_text {
+                        return None;
+                    }
+                    Constant::Text(std::str::from_utf8(least.data()).ok()?.to_owned())
+                }
+                _ => return None,
+            };
+            if constant
+                .replace(found.clone())
+                .is_some_and(|one| one != found)
+            {
+                return None;
+            }
+        }
+        constant
+    }
+
+    fn levels(&self, leaves: Vec<usize>) -> Result<Arc<FieldLevels>, FormatError> {
+        let mut all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(levels) = all.get(&leaves) {
+            return Ok(Arc::clone(levels));
+        }
+        let descriptor = self.pages.metadata.file_metadata().schema_descr();
+        let mask = ProjectionMask::leaves(descriptor, leaves.iter().copied());
+        let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(self.schema.fields()))
+            .map_err(|error| parquet_error("Parquet schema", 0, &error))?;
+        let levels = Arc::new(levels);
+        if all.len() == MOST_LEVELS {
+            all.clear();
+        }
+        all.insert(leaves, Arc::clone(&levels));
+        Ok(levels)
+    }
+}
+
+/// Where the values of a column of the file come from.
+#[derive(Debug)]
+enum Source {
+    Constant(Constant),
+    /// The column of the Parquet reader at this place.
+    Read(usize),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Constant {
+    Null,
+    Text(String),
+}
+
+/// The batches of a read, one by one.
+#[derive(Debug)]
+pub struct RowBatches {
+    reader: ParquetRecordBatchReader,
+    promotion: Arc<Promotion>,
+    file_schema: SchemaRef,
+    sources: Vec<(usize, Source)>,
+    columns: Vec<Column>,
+    schema: SchemaRef,
+}
+
+impl RowBatches {
+    fn columns_of(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let rows = batch.num_rows();
+        let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
+        for (place, source) in &self.sources {
+            let column: ArrayRef = match source {
+                Source::Read(at) => Arc::clone(batch.column(*at)),
+                Source::Constant(Constant::Null) => {
+                    new_null_array(self.file_schema.field(*place).data_type(), rows)
+                }
+                Source::Constant(Constant::Text(text)) => Arc::new(
+                    StringViewArray::from_iter_values(std::iter::repeat_n(text, rows)),
+                ),
+            };
+            if let Some(slot) = file.get_mut(*place) {
+                *slot = Some(column);
+            }
+        }
+        let damaged = |error: FormatError| ArrowError::ExternalError(Box::new(error));
+        let read = |place: usize| file.get(place)?.as_ref();
+        let attributes = schema().index_of(ATTRIBUTES)?;
+        let columns: Result<Vec<ArrayRef>, ArrowError> = self
+            .columns
+            .iter()
+            .map(|column| match column {
+                Column::Span(place) if *place == attributes => {
+                    let missing = || ArrowError::SchemaError(ATTRIBUTES.into());
+                    let residual = read(attributes).ok_or_else(missing)?;
+                    let order = read(order_column()).ok_or_else(missing)?;
+                    rebuild::attributes(&self.promotion, residual, order, read).map_err(damaged)
+                }
+                Column::Span(place) => read(*place)
+                    .cloned()
+                    .ok_or_else(|| ArrowError::SchemaError(format!("column {place} of spans"))),
+                Column::Attribute(attribute) => attribute
+                    .read_promoted(&self.promotion, rows, read)
+                    .map_err(damaged),
+            })
+            .collect();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
+    }
+}
+
+impl Iterator for RowBatches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.reader.next()?;
+        Some(batch.and_then(|batch| self.columns_of(&batch)))
+    }
+}
+
+/// The row groups that hold some of the rows, the first row among theirs, and
+/// the selection of the rows among theirs.
+fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, usize, RowSelection) {
+    let mut row_groups: Vec<usize> = Vec::new();
+    let mut selectors: Vec<RowSelector> = Vec::new();
+    // Where the last row group of the list was left.
+    let mut position = 0;
+    let group_end = |group: u32| {
+        group
+            .saturating_add(1)
+            .saturating_mul(ROW_GROUP_ROWS)
+            .min(total)
+    };
+    for range in rows {
+        let mut start = range.start;
+        while start < range.end.min(total) {
+            let group = start / ROW_GROUP_ROWS;
+            if row_groups.last() != Some(&(group as usize)) {
+                if let Some(last) = row_groups.last() {
+                    selectors.push(RowSelector::skip(
+                        (group_end(*last as u32) - position) as usize,
+                    ));
+                }
+                row_groups.push(group as usize);
+                position = group * ROW_GROUP_ROWS;
+            }
+            let end = range.end.min(group_end(group));
+            selectors.push(RowSelector::skip((start - position) as usize));
+            selectors.push(RowSelector::select((end - start) as usize));
+            position = end;
+            start = end;
+        }
+    }
+    if let Some(last) = row_groups.last() {
+        selectors.push(RowSelector::skip(
+            (group_end(*last as u32) - position) as usize,
+        ));
+    }
+    let first_row = rows.first().map_or(0, |rows| rows.start % ROW_GROUP_ROWS);
+    // Merges neighbours of a kind and drops empty ones.
+    (
+        row_groups,
+        first_row as usize,
+        RowSelection::from(selectors),
+    )
+}
+
+pub(super) fn parquet_error(
+    part: &'static str,
+    offset: u64,
+    error: &parquet::errors::ParquetError,
+) -> FormatError {
+    FormatError::malformed(part, offset, "readable Parquet", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_cover_their_row_groups() {
+        let group = ROW_GROUP_ROWS;
+        let total = 3 * group + 10;
+        let cases: [&[Range<u32>]; 5] = [
+            &[0..5],
+            &[10..20, 30..40],
+            &[group - 1..group + 1],
+            &[
+                5..6,
+                2 * group..2 * group + 3,
+                3 * group + 1..3 * group + 10,
+            ],
+            &[0..total],
+        ];
+        for rows in cases {
+            let (groups, _, selection) = select(rows, total);
+            let covered: usize = selection.iter().map(|selector| selector.row_count).sum();
+            let expected: usize = groups
+                .iter()
+                .map(|group| {
+                    let start = *group as u32 * ROW_GROUP_ROWS;
+                    (total - start).min(ROW_GROUP_ROWS) as usize
+                })
+                .sum();
+            assert_eq!(covered, expected, "{rows:?}");
+            let wanted: usize = rows.iter().map(ExactSizeIterator::len).sum();
+            assert_eq!(selection.row_count(), wanted, "{rows:?}");
+        }
+    }
+}

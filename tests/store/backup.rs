@@ -1,0 +1,90 @@
+//! A backup is a store of its own, taken while the other is written to.
+
+use spanstore::{Error, Month, StoreOptions};
+use spanstore_test_support::spans::{request, span};
+use spanstore_test_support::{NOW, open, open_with, quiet, team};
+
+#[test]
+fn a_backup_opens_with_everything_acknowledged_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = open(&path);
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..100).map(span))).unwrap();
+    store.seal().unwrap();
+    acme.append(request((100..150).map(span))).unwrap();
+    acme.set_quota(Some(170)).unwrap();
+    let copy = directory.path().join("deep/copy");
+    store.backup(&copy).unwrap();
+    // The store goes on; the copy does not change.
+    acme.append(request((150..160).map(span))).unwrap();
+    store.compact().unwrap();
+    acme.forget().unwrap();
+    store.erase().unwrap();
+
+    let error = store.backup(&copy).unwrap_err();
+    assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
+    let backup = open(&copy);
+    let acme = backup.team(&team("acme"));
+    let spans: usize = acme
+        .export()
+        .unwrap()
+        .map(|chunk| chunk.unwrap().len())
+        .sum();
+    assert_eq!(spans, 150);
+    let usage = acme.usage(Month::of(NOW)).unwrap();
+    assert_eq!((usage.used, usage.limit), (150, 170));
+    assert_eq!(backup.check().unwrap().damage, []);
+    let receipt = acme.append(request((200..250).map(span))).unwrap();
+    assert_eq!(receipt.accepted, 20);
+    backup.seal().unwrap();
+    backup.compact().unwrap();
+    assert_eq!(backup.check().unwrap().damage, []);
+    drop((acme, backup));
+    assert_eq!(
+        open(&copy).team(&team("acme")).sessions(100).unwrap().len(),
+        7
+    );
+}
+
+#[test]
+fn a_backup_under_load_is_consistent() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        seal_rows: 500,
+        background_compaction: true,
+        compaction_percent: 100,
+        ..quiet()
+    };
+    let store = open_with(&directory.path().join("store"), options);
+    let acknowledged = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for batch in 0..200u64 {
+                let spans = (batch * 50..(batch + 1) * 50).map(span);
+                store.team(&team("acme")).append(request(spans)).unwrap();
+                acknowledged.store((batch + 1) * 50, std::sync::atomic::Ordering::Release);
+            }
+        });
+        for number in 0.. {
+            if writer.is_finished() {
+                assert!(number > 0);
+                break;
+            }
+            let before = acknowledged.load(std::sync::atomic::Ordering::Acquire);
+            let path = directory.path().join(format!("backup-{number}"));
+            store.backup(&path).unwrap();
+            let backup = open(&path);
+            let acme = backup.team(&team("acme"));
+            let found: usize = acme
+                .export()
+                .unwrap()
+                .map(|chunk| chunk.unwrap().len())
+                .sum();
+            assert!(found as u64 >= before, "{found} of {before}");
+            assert_eq!(found % 50, 0, "a batch is there whole or not at all");
+            assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, found as u64);
+            assert_eq!(backup.check().unwrap().damage, []);
+        }
+    });
+}

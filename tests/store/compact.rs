@@ -1,0 +1,301 @@
+//! Merges change where spans are, and nothing else; except that a span that is
+//! there twice with the same content becomes one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use spanstore::io::{Fault, PowerCut, SimulatedDisk};
+use spanstore::otlp::Span;
+use spanstore::{Error, ManualClock, Month, Store, StoreOptions, Team, TraceId};
+use spanstore_test_support::spans::{request, span, trace_id};
+use spanstore_test_support::{NOW, open, open_with, quiet, team};
+
+fn files(path: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The spans of a team by trace and id, as OTLP.
+fn spans(team: &Team) -> BTreeMap<(Vec<u8>, Vec<u8>), Vec<Span>> {
+    let mut all: BTreeMap<_, Vec<Span>> = BTreeMap::new();
+    for chunk in team.export().unwrap() {
+        for resource in chunk.unwrap().to_otlp().unwrap().resource_spans {
+            for scope in resource.scope_spans {
+                for span in scope.spans {
+                    let key = (span.trace_id.clone(), span.span_id.clone());
+                    all.entry(key).or_default().push(span);
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn many_segments_become_one_with_the_same_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let names = ["acme", "b", "zeta"];
+    // Traces lie across seals; one team is large enough to be merged by trace.
+    for round in 0..9u64 {
+        for (place, name) in names.iter().enumerate() {
+            let count = if *name == "b" { 5_000 } else { 70 };
+            let first = round * count + place as u64;
+            store
+                .team(&team(name))
+                .append(request((first..first + count).map(span)))
+                .unwrap();
+        }
+        store.seal().unwrap();
+    }
+    let before: Vec<_> = names.map(|name| spans(&store.team(&team(name)))).into();
+    let sessions = store.team(&team("b")).sessions(10).unwrap();
+    assert_eq!(store.segments().len(), 9);
+    let report = store.compact().unwrap();
+    assert_eq!((report.segments_before, report.segments_after), (9, 1));
+    assert_eq!(report.rows_removed, 0);
+    assert_eq!(store.segments().len(), 1);
+    for (name, before) in names.iter().zip(&before) {
+        let handle = store.team(&team(name));
+        assert_eq!(&spans(&handle), before, "{name}");
+        for n in [0, 15, 300] {
+            let trace = TraceId(trace_id(n / 10));
+            let expected = before.keys().filter(|(id, _)| *id == trace.0).count();
+            assert_eq!(handle.trace(trace).unwrap().len(), expected, "{name}, {n}");
+        }
+    }
+    assert_eq!(store.team(&team("b")).sessions(10).unwrap(), sessions);
+    assert_eq!(store.check().unwrap().damage, []);
+    // A trace is one run again.
+    let parquet = |path: &Path| path.extension().is_some_and(|one| one == "parquet");
+    let left = files(directory.path())
+        .into_iter()
+        .filter(|path| parquet(path));
+    assert_eq!(left.count(), 1, "the merged files are gone");
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(spans(&store.team(&team("b"))), before[1]);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn equal_spans_collapse_and_versions_stay() {
+    for count in [100, 40_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let acme = store.team(&team("acme"));
+        for version in 0..3 {
+            let batch = (0..count).map(|n| {
+                let mut span = span(n);
+                // Of every tenth span the second version differs.
+                if n % 10 == 3 && version == 1 {
+                    span.end_time_unix_nano += 1;
+                }
+                span
+            });
+            acme.append(request(batch)).unwrap();
+            store.seal().unwrap();
+        }
+        let used = acme.usage(Month::of(NOW)).unwrap().used;
+        assert_eq!(used, 3 * count);
+        let report = store.compact().unwrap();
+        assert_eq!(report.rows_written, count + count / 10);
+        assert_eq!(report.rows_removed, 2 * count - count / 10);
+        for ((_, id), versions) in spans(&acme) {
+            let n = u64::from_be_bytes(id.try_into().unwrap()) - 1;
+            assert_eq!(versions.len(), if n % 10 == 3 { 2 } else { 1 }, "{n}");
+        }
+        // What was accepted counts, not what remains.
+        assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, used);
+        assert_eq!(store.check().unwrap().damage, []);
+    }
+}
+
+#[test]
+fn runs_are_cut_between_teams() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        segment_rows: 1_000,
+        ..quiet()
+    };
+    let store = open_with(directory.path(), options);
+    for _ in 0..3 {
+        for name in 0..40 {
+            let name = format!("team-{name:02}");
+            store
+                .team(&team(&name))
+                .append(request((0..60).map(|n| {
+                    let mut span = span(n);
+                    span.flags = 7;
+                    span
+                })))
+                .unwrap();
+        }
+        store.seal().unwrap();
+    }
+    store.compact().unwrap();
+    let segments = store.segments();
+    // Equal spans of three seals are one: 40 teams of 60.
+    assert_eq!(
+        segments.iter().map(|one| u64::from(one.rows)).sum::<u64>(),
+        2_400
+    );
+    assert!(segments.len() > 2, "{segments:?}");
+    assert!(
+        segments
+            .iter()
+            .all(|one| one.run == segments[0].run && one.level == 1)
+    );
+    for pair in segments.windows(2) {
+        assert!(pair[0].last_team < pair[1].first_team);
+    }
+    for name in 0..40 {
+        let team = store.team(&team(&format!("team-{name:02}")));
+        assert_eq!(spans(&team).len(), 60);
+    }
+    // One run is as good as it gets.
+    assert_eq!(store.compact().unwrap().rows_written, 0);
+}
+
+#[test]
+fn the_background_keeps_the_segments_few() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        background_compaction: true,
+        compaction_percent: 100,
+        ..quiet()
+    };
+    let store = open_with(directory.path(), options);
+    let acme = store.team(&team("acme"));
+    for round in 0..30 {
+        acme.append(request((round * 20..(round + 1) * 20).map(span)))
+            .unwrap();
+        store.seal().unwrap();
+        // The thread was told of the seal; it has as long as it takes.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+        while store.segments().len() > 7 && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(store.segments().len() <= 7, "round {round}");
+    }
+    assert_eq!(spans(&acme).len(), 600);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn a_reader_keeps_the_files_that_it_began_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    for round in 0..3 {
+        acme.append(request((round * 50..(round + 1) * 50).map(span)))
+            .unwrap();
+        store.seal().unwrap();
+    }
+    let mut export = acme.export().unwrap();
+    let first = export.next().unwrap().unwrap().len();
+    store.compact().unwrap();
+    let rest: usize = export.map(|chunk| chunk.unwrap().len()).sum();
+    assert_eq!(first + rest, 150);
+    let segments = files(&directory.path().join("segments"));
+    assert_eq!(
+        segments.len(),
+        1,
+        "the last reader has let go: {segments:?}"
+    );
+}
+
+/// A store on a simulated disk: three seals of two teams, then a merge and
+/// then an erasure.
+fn rewrite(disk: &SimulatedDisk, faults: impl FnOnce()) -> Result<(), Error> {
+    let store = open_on(disk)?;
+    for round in 0..3u64 {
+        for name in ["acme", "other"] {
+            let first = round * 7;
+            // One span is appended twice.
+            let spans = (first.saturating_sub(1)..first + 7).map(span);
+            store.team(&team(name)).append(request(spans))?;
+        }
+        store.seal()?;
+    }
+    store
+        .team(&team("other"))
+        .forget_trace(TraceId(trace_id(0)))?;
+    faults();
+    store.compact()?;
+    store.erase()?;
+    Ok(())
+}
+
+fn open_on(disk: &SimulatedDisk) -> Result<Store, Error> {
+    let clock = Arc::new(ManualClock::new(NOW));
+    Store::open_on(Arc::new(disk.clone()), Path::new("/store"), quiet(), clock)
+}
+
+#[test]
+fn a_crash_at_every_operation_of_a_rewrite_loses_and_doubles_nothing() {
+    let whole = SimulatedDisk::new();
+    let mut first = 0;
+    rewrite(&whole, || first = whole.operations()).unwrap();
+    let last = whole.operations();
+    assert!(last - first > 30, "{first}..{last}");
+    let verify = |disk: &SimulatedDisk, context: &str| {
+        let store = open_on(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+        for (name, expected) in [("acme", 0..21u64), ("other", 10..21)] {
+            let found = spans(&store.team(&team(name)));
+            let ids: Vec<u64> = found
+                .keys()
+                .map(|(_, id)| u64::from_be_bytes(id.clone().try_into().unwrap()) - 1)
+                .collect();
+            let mut sorted = ids.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, expected.collect::<Vec<_>>(), "{context}: {name}");
+            let used = store.team(&team(name)).usage(Month::of(NOW)).unwrap().used;
+            assert_eq!(used, 23, "{context}: {name}");
+        }
+        assert_eq!(store.check().unwrap().damage, [], "{context}");
+        let unfinished = disk
+            .paths()
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains("unfinished"));
+        assert_eq!(unfinished.count(), 0, "{context}");
+        // Both are done again from wherever the crash left them.
+        store.compact().unwrap();
+        store.erase().unwrap();
+        assert_eq!(spans(&store.team(&team("acme"))).len(), 21, "{context}");
+        assert_eq!(store.segments().len(), 1, "{context}");
+        assert_eq!(store.check().unwrap().damage, [], "{context}");
+    };
+    verify(&whole, "no fault");
+    for operation in first..last {
+        for cut in [
+            PowerCut::KeepAll,
+            PowerCut::DropAll,
+            PowerCut::Some(operation),
+            PowerCut::Some(operation * 31 + 7),
+        ] {
+            let disk = SimulatedDisk::new();
+            disk.fail_at(operation, Fault::Crash);
+            // What fails when all is done, such as removing a file, is no error.
+            drop(rewrite(&disk, || ()));
+            disk.restart(cut);
+            verify(&disk, &format!("crash at operation {operation}, {cut:?}"));
+        }
+        for fault in [Fault::Error, Fault::NoSpace] {
+            let disk = SimulatedDisk::new();
+            disk.fail_at(operation, fault);
+            drop(rewrite(&disk, || ()));
+            disk.restart(PowerCut::Some(operation));
+            verify(&disk, &format!("{fault:?} at operation {operation}"));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What is forgotten is not found again, and after an erasure no file holds it.
+
+use std::path::Path;
+
+use spanstore::{Month, Team, TraceId};
+use spanstore_test_support::spans::{request, span, text, trace_id};
+use spanstore_test_support::{NOW, open, team};
+
+/// Whether some bytes stand in some file below a directory.
+fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
+    std::fs::read_dir(path).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return stands_in_a_file(&path, wanted);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        bytes.windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
+fn count(team: &Team) -> usize {
+    team.export()
+        .unwrap()
+        .map(|chunk| chunk.unwrap().len())
+        .sum()
+}
+
+/// Ids that no compression hides: they stand in a segment as they are.
+const SESSION: &str = "7c1f2a90b3e84d56a1c0ffee12345678";
+
+#[test]
+fn what_is_forgotten_leaves_every_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme-secret-9f3b"));
+    let other = store.team(&team("other"));
+    for round in 0..3u64 {
+        let spans = |name: &str| {
+            let session = format!("{SESSION}-{name}");
+            (round * 40..(round + 1) * 40).map(move |n| {
+                let mut span = span(n);
+                if n % 20 < 10 {
+                    span.attributes.insert(0, text("session.id", &session));
+                }
+                span
+            })
+        };
+        acme.append(request(spans("acme"))).unwrap();
+        other.append(request(spans("other"))).unwrap();
+        if round < 2 {
+            store.seal().unwrap();
+        }
+    }
+    other.set_quota(Some(500)).unwrap();
+    acme.set_quota(Some(500)).unwrap();
+    let session = format!("{SESSION}-other");
+    let trace = TraceId(trace_id(1));
+    assert_eq!(other.session_spans(&session).unwrap().len(), 60);
+    assert_eq!(other.trace(trace).unwrap().len(), 10);
+
+    // Invisible at once, hot rows too, in every kind of reading.
+    acme.forget().unwrap();
+    other.forget_session(&session).unwrap();
+    other.forget_trace(trace).unwrap();
+    assert_eq!(count(&acme), 0);
+    assert!(acme.sessions(10).unwrap().is_empty());
+    assert!(acme.trace(trace).unwrap().is_empty());
+    assert_eq!(count(&other), 50);
+    assert!(other.session_spans(&session).unwrap().is_empty());
+    assert!(other.trace(trace).unwrap().is_empty());
+    assert!(stands_in_a_file(directory.path(), b"acme-secret-9f3b"));
+
+    // What comes later is not meant.
+    let late = request((15..18).map(span));
+    assert_eq!(other.append(late).unwrap().accepted, 3);
+    assert_eq!(other.trace(trace).unwrap().len(), 3);
+
+    let report = store.erase().unwrap();
+    assert_eq!(report.rows_removed, 120 + 70);
+    assert_eq!(count(&other), 53);
+    assert_eq!(other.trace(trace).unwrap().len(), 3);
+    for gone in [&b"acme-secret-9f3b"[..], session.as_bytes()] {
+        let text = String::from_utf8_lossy(gone);
+        assert!(!stands_in_a_file(directory.path(), gone), "{text}");
+    }
+    assert_eq!(store.check().unwrap().damage, []);
+    // What was accepted counts, not what remains.
+    for (team, used) in [(&acme, 120), (&other, 123)] {
+        assert_eq!(team.usage(Month::of(NOW)).unwrap().used, used);
+    }
+    drop((acme, other, store));
+
+    let store = open(directory.path());
+    let acme = store.team(&team("acme-secret-9f3b"));
+    assert_eq!(count(&acme), 0);
+    assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, 120);
+    assert_eq!(count(&store.team(&team("other"))), 53);
+    // The team may begin anew.
+    acme.append(request((0..10).map(span))).unwrap();
+    store.seal().unwrap();
+    assert_eq!(count(&acme), 10);
+    assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, 130);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn the_ids_of_a_forgotten_trace_leave_every_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    // Each span a trace of its own, so that ids stand as they are.
+    let single = |n: u64| {
+        let mut span = span(n);
+        span.trace_id = trace_id(n).to_vec();
+        span
+    };
+    acme.append(request((0..500).map(single))).unwrap();
+    store.seal().unwrap();
+    let gone = trace_id(123);
+    acme.forget_trace(TraceId(gone)).unwrap();
+    assert!(
+        stands_in_a_file(directory.path(), &gone),
+        "the catalog names it"
+    );
+    store.erase().unwrap();
+    assert!(!stands_in_a_file(directory.path(), &gone));
+    assert!(acme.trace(TraceId(gone)).unwrap().is_empty());
+    assert_eq!(count(&acme), 499);
+    assert_eq!(acme.trace(TraceId(trace_id(124))).unwrap().len(), 1);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn an_erasure_ends_with_the_readers_that_began_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..50).map(span))).unwrap();
+    store.seal().unwrap();
+    let export = acme.export().unwrap();
+    acme.forget().unwrap();
+    store.erase().unwrap();
+    let found: usize = export.map(|chunk| chunk.unwrap().len()).sum();
+    assert_eq!(found, 50, "a snapshot stays whole");
+    assert_eq!(count(&acme), 0);
+    assert!(store.segments().is_empty());
+    assert!(!stands_in_a_file(
+        &directory.path().join("segments"),
+        b"acme"
+    ));
+}

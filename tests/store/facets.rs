@@ -1,0 +1,196 @@
+//! What the indexes answer alone is what reading every row gives: filters,
+//! counts and facets over partitions large enough to have postings, with
+//! attributes that are promoted, of mixed types, and rare.
+
+use arrow::array::AsArray;
+use spanstore::otlp::{Span, Value};
+use spanstore::{Store, Team};
+use spanstore_test_support::spans::{attribute, integer, request, span, text};
+use spanstore_test_support::{open, team};
+
+const SPANS: u64 = 20_000;
+
+/// A span with attributes that test promotion: one of a type for each span,
+/// one of mixed types, one that repeats, one that is rare, an empty one.
+fn rich(n: u64) -> Span {
+    let mut span = span(n);
+    let attributes = &mut span.attributes;
+    attributes.push(text("http.route", &format!("/api/{}", n % 5)));
+    attributes.push(match n % 40 {
+        0 => text("retries", "many"),
+        n => integer("retries", n.cast_signed() % 3),
+    });
+    attributes.push(attribute(
+        "ratio",
+        Value::DoubleValue((n % 10) as f64 / 4.0),
+    ));
+    attributes.push(attribute("cached", Value::BoolValue(n.is_multiple_of(2))));
+    if n.is_multiple_of(7) {
+        attributes.push(text("zone", &format!("z{}", n % 3)));
+        attributes.push(text("zone", "second"));
+    }
+    if n.is_multiple_of(1_000) {
+        attributes.push(text("rare", "yes"));
+    }
+    if n.is_multiple_of(11) {
+        attributes.push(attribute("nothing", Value::StringValue(String::new())));
+    }
+    if n.is_multiple_of(13) {
+        attributes.insert(0, text("vercel.cache", "HIT"));
+    }
+    span
+}
+
+const FILTERS: [&str; 34] = [
+    "method = 'GET'",
+    "method != 'GET'",
+    "not (method = 'GET')",
+    "method in ('GET', 'PUT') and status_code = 500",
+    "status_code >= 400 or kind = 'server'",
+    "status_code = '5xx'",
+    "cache is null",
+    "cache is not null and method = 'POST'",
+    "not (cache = 'HIT')",
+    "not (cache = 'HIT' or method = 'GET')",
+    "(cache = 'HIT') is not true",
+    "name like 'operation %' and name != 'operation 3'",
+    "level = 'error'",
+    "route = '/api/2' and attributes['http.route'] = '/api/2'",
+    "attributes['http.route'] != '/api/2'",
+    "attributes['db.system'] = 'redis'",
+    "attributes['db.system'] like 'post%' and attributes['items'] = 5",
+    "attributes['items'] > 10",
+    "attributes['items'] = '5'",
+    "attributes['items'] is null",
+    "attributes['retries'] = 1",
+    "attributes['retries'] = 'many'",
+    "attributes['retries'] != '1'",
+    "not (attributes['retries'] = 'many')",
+    "attributes['ratio'] = 0.25",
+    "attributes['cached'] = true",
+    "attributes['zone'] = 'z1'",
+    "attributes['zone'] = 'second'",
+    "has(attributes, 'zone') and not has(attributes, 'rare')",
+    "attributes['rare'] = 'yes'",
+    "has(attributes, 'nothing') and attributes['nothing'] = ''",
+    "resource['service.name'] = 'shop' and service = 'shop'",
+    "resource['service.name'] is null",
+    "attributes['absent'] is null and method = 'POST'",
+];
+
+async fn found(team: &Team, filter: &str) -> Vec<u64> {
+    let query = team.query().filter(filter).unwrap();
+    let batches = query.columns(["span_id"]).unwrap().collect().await.unwrap();
+    let id = |id: &[u8]| u64::from_be_bytes(id.try_into().unwrap()) - 1;
+    let mut ids: Vec<u64> = batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_fixed_size_binary().iter().flatten())
+        .map(id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn filled(store: &Store, spans: impl Iterator<Item = u64>) -> Team {
+    let acme = store.team(&team("acme"));
+    let spans: Vec<u64> = spans.collect();
+    for chunk in spans.chunks(5_000) {
+        acme.append(request(chunk.iter().map(|n| rich(*n))))
+            .unwrap();
+    }
+    acme
+}
+
+#[tokio::test]
+async fn indexes_answer_what_reading_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = filled(&store, 0..SPANS);
+    // Rows in memory have no index: every answer is read.
+    let mut expected = Vec::new();
+    for filter in FILTERS {
+        expected.push(found(&acme, filter).await);
+    }
+    let expected_facets = facets(&acme).await;
+    let exported = exported(&acme);
+    store.seal().unwrap();
+    let layout = store.inspect(store.segments()[0].id).unwrap().unwrap();
+    assert!(layout.facets.len() > 15, "{layout:?}");
+    let promoted = |key: &str| layout.promoted.iter().find(|one| one.key == key).unwrap();
+    assert!(!promoted("http.route").has_own_column());
+    assert!(promoted("retries").has_strays && promoted("zone").has_strays);
+    assert!(layout.promoted.iter().all(|one| one.key != "rare"));
+    for (filter, expected) in FILTERS.iter().zip(&expected) {
+        assert_eq!(&found(&acme, filter).await, expected, "{filter}");
+        let query = || acme.query().filter(filter).unwrap();
+        assert_eq!(
+            query().count().await.unwrap(),
+            expected.len() as u64,
+            "{filter}"
+        );
+        let by_method = query().facet("method").await.unwrap();
+        let sum: u64 = by_method.iter().map(|one| one.spans).sum();
+        assert_eq!(sum, expected.len() as u64, "{filter}");
+    }
+    assert_eq!(facets(&acme).await, expected_facets);
+    assert_eq!(self::exported(&acme), exported);
+}
+
+type Facets = Vec<(String, Vec<(Option<String>, u64)>)>;
+
+async fn facets(team: &Team) -> Facets {
+    let mut all = Vec::new();
+    for column in ["method", "status_code", "cache", "route", "kind", "name"] {
+        for filter in ["true", "method = 'GET'", "attributes['items'] > 3"] {
+            let query = team.query().filter(filter).unwrap();
+            let values = query.facet(column).await.unwrap();
+            let values = values.into_iter().map(|one| (one.value, one.spans));
+            all.push((format!("{column} where {filter}"), values.collect()));
+        }
+    }
+    all
+}
+
+/// All spans as they came, by id.
+fn exported(team: &Team) -> Vec<(Vec<u8>, Span)> {
+    let mut spans: Vec<(Vec<u8>, Span)> = Vec::new();
+    for chunk in team.export().unwrap() {
+        for resource in chunk.unwrap().to_otlp().unwrap().resource_spans {
+            for scope in resource.scope_spans {
+                spans.extend(
+                    scope
+                        .spans
+                        .into_iter()
+                        .map(|span| (span.span_id.clone(), span)),
+                );
+            }
+        }
+    }
+    spans.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    spans
+}
+
+#[test]
+fn attributes_come_back_in_their_order_out_of_promoted_columns() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = filled(&store, 0..SPANS);
+    store.seal().unwrap();
+    for (number, (_, span)) in exported(&acme).into_iter().enumerate() {
+        assert_eq!(span.attributes, rich(number as u64).attributes, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_facet_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let acme = filled(&open(directory.path()), 0..10);
+    for column in ["trace_id", "team_id", "attributes", "none"] {
+        let error = acme.query().facet(column).await.unwrap_err();
+        assert!(
+            matches!(error, spanstore::Error::UnknownColumn { .. }),
+            "{error}"
+        );
+    }
+    assert_eq!(acme.query().count().await.unwrap(), 10);
+}

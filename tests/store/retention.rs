@@ -1,0 +1,167 @@
+//! Retention hides spans at once and can be widened again; whole months go at
+//! the next compaction.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use spanstore::io::RealDisk;
+use spanstore::otlp::Span;
+use spanstore::{ManualClock, Month, SpanBatch, Store, StoreOptions, Team, TraceId};
+use spanstore_test_support::spans::{request, span, trace_id};
+use spanstore_test_support::{NOW, quiet, team};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Span number `n`, started so many days before the time of the tests.
+fn days_ago(n: u64, days: u64) -> Span {
+    let mut span = span(n);
+    span.start_time_unix_nano -= days * 86_400_000_000_000;
+    span.end_time_unix_nano = span.start_time_unix_nano + 5;
+    span
+}
+
+fn count(team: &Team) -> usize {
+    team.export()
+        .unwrap()
+        .map(|chunk| chunk.unwrap().len())
+        .sum()
+}
+
+fn open(path: &Path) -> Store {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let options = StoreOptions { ..quiet() };
+    Store::open_on(Arc::new(RealDisk), path, options, clock).unwrap()
+}
+
+/// Ten traces, ten days apart, the first today.
+fn fill(team: &Team) {
+    let spans = (0..100).map(|n| days_ago(n, n / 10 * 10));
+    let batch = SpanBatch::from_otlp(request(spans)).any_time();
+    assert_eq!(team.append(batch).unwrap().accepted, 100);
+}
+
+#[test]
+fn a_horizon_hides_and_shows_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    fill(&acme);
+    for state in ["hot", "sealed"] {
+        assert_eq!(count(&acme), 100, "{state}");
+        store.set_retention(Some(35 * DAY)).unwrap();
+        assert_eq!(count(&acme), 40, "{state}");
+        assert_eq!(
+            acme.trace(TraceId(trace_id(3))).unwrap().len(),
+            10,
+            "{state}"
+        );
+        assert!(
+            acme.trace(TraceId(trace_id(4))).unwrap().is_empty(),
+            "{state}"
+        );
+        let spans: u64 = acme
+            .sessions(100)
+            .unwrap()
+            .iter()
+            .map(|one| one.spans)
+            .sum();
+        assert_eq!(spans, 40, "{state}");
+        // A team's own comes first.
+        acme.set_retention(Some(15 * DAY)).unwrap();
+        assert_eq!(count(&acme), 20, "{state}");
+        acme.set_retention(None).unwrap();
+        store.set_retention(None).unwrap();
+        store.seal().unwrap();
+    }
+    assert_eq!(count(&acme), 100);
+}
+
+#[tokio::test]
+async fn every_kind_of_query_keeps_to_the_horizon() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    fill(&acme);
+    acme.set_retention(Some(35 * DAY)).unwrap();
+    for _ in 0..2 {
+        let batches = acme.query().collect().await.unwrap();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows, 40);
+        assert_eq!(acme.query().count().await.unwrap(), 40);
+        let facet = acme.query().facet("kind").await.unwrap();
+        assert_eq!(facet.iter().map(|one| one.spans).sum::<u64>(), 40);
+        let mut stream = acme.sql("select count(*) from spans").await.unwrap();
+        let batch = futures::TryStreamExt::try_next(&mut stream).await.unwrap();
+        let batch = batch.unwrap();
+        let value = arrow::util::display::array_value_to_string(batch.column(0), 0);
+        assert_eq!(value.unwrap(), "40");
+        store.seal().unwrap();
+    }
+}
+
+#[test]
+fn months_beyond_retention_go_at_the_next_compaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
+    fill(&acme);
+    fill(&keeper);
+    store.seal().unwrap();
+    let segments = store.segments().len();
+    store.set_retention(Some(35 * DAY)).unwrap();
+    keeper.set_retention(Some(365 * DAY)).unwrap();
+    // Nothing to merge, and each month still has rows of the keeper.
+    let report = store.compact().unwrap();
+    assert_eq!((report.rows_removed, report.rows_written), (0, 0));
+    assert_eq!(store.segments().len(), segments);
+    assert_eq!((count(&acme), count(&keeper)), (40, 100));
+
+    keeper.set_retention(None).unwrap();
+    let report = store.compact().unwrap();
+    // August to October 10 begin before; the whole of August, September goes.
+    assert!(report.rows_removed > 0 && report.rows_written == 0);
+    let months: Vec<Month> = store.segments().iter().map(|one| one.month).collect();
+    assert_eq!(
+        months,
+        [Month::of(NOW - 31 * 86_400_000_000_000), Month::of(NOW)]
+    );
+    // Widening brings back what is still there, no more.
+    store.set_retention(None).unwrap();
+    let left = count(&acme);
+    assert!((40..100).contains(&left), "{left}");
+    assert_eq!(count(&keeper), left);
+    // What was accepted counts, not what remains.
+    assert_eq!(
+        acme.usage(Month::of(NOW - 80 * 86_400_000_000_000))
+            .unwrap()
+            .used,
+        20
+    );
+    assert_eq!(store.check().unwrap().damage, []);
+    drop((acme, keeper, store));
+    let store = open(directory.path());
+    assert_eq!(count(&store.team(&team("acme"))), left);
+}
+
+#[test]
+fn a_merge_leaves_out_a_team_beyond_its_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
+    for round in 0..2 {
+        for team in [&acme, &keeper] {
+            let spans = (round * 10..round * 10 + 10).map(|n| days_ago(n, 80));
+            let batch = SpanBatch::from_otlp(request(spans)).any_time();
+            team.append(batch).unwrap();
+        }
+        store.seal().unwrap();
+    }
+    acme.set_retention(Some(35 * DAY)).unwrap();
+    let report = store.compact().unwrap();
+    assert_eq!((report.rows_written, report.rows_removed), (20, 20));
+    acme.set_retention(None).unwrap();
+    assert_eq!((count(&acme), count(&keeper)), (0, 20));
+    assert_eq!(store.check().unwrap().damage, []);
+}
