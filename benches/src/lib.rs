@@ -18,10 +18,15 @@ const START: i64 = NOW - 86_400_000_000_000;
 
 /// Spans of the sample application as OTLP protobuf bodies of `batch` spans each.
 pub fn bodies(spans: u64, batch: usize) -> Vec<Vec<u8>> {
+    bodies_of(1, spans, batch)
+}
+
+/// The same of another run of the application.
+pub fn bodies_of(seed: u64, spans: u64, batch: usize) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
     let mut pending = ExportTraceServiceRequest::default();
     let mut count = 0;
-    for request in Application::new(1, START).requests(spans) {
+    for request in Application::new(seed, START).requests(spans) {
         for resource in request.resource_spans {
             for scope in resource.scope_spans {
                 let mut spans = scope.spans;
@@ -64,6 +69,18 @@ pub fn open(path: &Path, options: StoreOptions) -> Store {
         Arc::new(ManualClock::new(NOW)),
     )
     .expect("the store opens")
+}
+
+/// Options of a store that seals and merges only when it is told to.
+pub fn by_hand() -> StoreOptions {
+    StoreOptions {
+        seal_rows: u64::MAX,
+        seal_age: None,
+        hot_bytes: usize::MAX,
+        log_bytes: u64::MAX,
+        background_compaction: false,
+        ..StoreOptions::default()
+    }
 }
 
 /// The team of the benchmarks.

@@ -1,9 +1,11 @@
 //! What can be written on the command line.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spanstore_format::{Month, TeamId, TraceId};
+use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 
 use crate::error::Error;
 use crate::time::TimeArgument;
@@ -139,6 +141,16 @@ pub enum Command {
     Seal,
     /// Read the whole store and verify every checksum and count
     Check,
+    /// List the segments, or show what one is made of
+    Inspect(InspectArguments),
+    /// Merge the segments of each month and drop what is no longer kept
+    Compact(CompactArguments),
+    /// Set how long spans are kept
+    Retain(RetainArguments),
+    /// Hide spans for good; `compact --erase` removes them from the files
+    Forget(ForgetArguments),
+    /// Copy the store, as it is now, into an empty directory
+    Backup(BackupArguments),
     /// Write out everything of the team
     Export(ExportArguments),
     /// Make the traces of a sample application, as OTLP JSON lines
@@ -280,6 +292,106 @@ pub enum QuotaCommand {
     },
 }
 
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The segment, as the list names it
+    #[arg(value_name = "SEGMENT")]
+    pub segment: Option<SegmentId>,
+}
+
+/// Arguments of `compact`.
+#[derive(Debug, Args)]
+pub struct CompactArguments {
+    /// Remove what was forgotten from every file, the log and the catalog included
+    #[arg(long)]
+    pub erase: bool,
+}
+
+/// Arguments of `retain`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Older spans are not found from now on. They are found again when the time is set longer, until `compact` drops whole months that lie beyond it.
+
+Examples:
+  spanstore retain 30d --every-team
+  spanstore retain 400d --team acme
+  spanstore retain default --team acme"
+)]
+pub struct RetainArguments {
+    /// How long from their start: 12h, 30d, 8w; `forever`; or `default` for what holds for every team
+    #[arg(value_name = "TIME")]
+    pub kept: Retention,
+    /// For every team that has nothing else set, instead of for --team
+    #[arg(long)]
+    pub every_team: bool,
+}
+
+/// How long spans are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// So long.
+    For(Duration),
+    /// For ever.
+    Forever,
+    /// As long as what holds for every team.
+    Default,
+}
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "forever" => return Ok(Self::Forever),
+            "default" => return Ok(Self::Default),
+            _ => {}
+        }
+        let expected =
+            || "expected a time such as 12h, 30d or 8w, `forever` or `default`".to_owned();
+        let unit = text.chars().last().ok_or_else(expected)?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            'w' => 604_800,
+            _ => return Err(expected()),
+        };
+        let number = text.strip_suffix(unit).unwrap_or_default();
+        let number: u64 = number.parse().map_err(|_| expected())?;
+        let seconds = number.checked_mul(seconds).ok_or_else(expected)?;
+        Ok(Self::For(Duration::from_secs(seconds)))
+    }
+}
+
+/// Arguments of `forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArguments {
+    /// Which spans of the team.
+    #[command(subcommand)]
+    pub what: Forget,
+}
+
+/// What `forget` forgets.
+#[derive(Debug, Subcommand)]
+pub enum Forget {
+    /// All spans of the team
+    Team,
+    /// Those of a trace
+    Trace(TraceArguments),
+    /// Those of a session
+    Session(SessionArguments),
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArguments {
+    /// An empty directory, or one to be made
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
@@ -325,9 +437,21 @@ impl Command {
     /// The formats that this command offers; the first is the default.
     fn formats(&self) -> &'static [Format] {
         match self {
-            Self::Query(_) | Self::Sql(_) | Self::Session(_) | Self::Sessions(_) => ROWS,
+            Self::Query(_)
+            | Self::Sql(_)
+            | Self::Session(_)
+            | Self::Sessions(_)
+            | Self::Inspect(_) => ROWS,
             Self::Trace(_) => &[Format::Tree, Format::Json, Format::OtlpJson],
-            Self::Ingest(_) | Self::Usage(_) | Self::Quota(_) | Self::Seal | Self::Check => REPORT,
+            Self::Ingest(_)
+            | Self::Usage(_)
+            | Self::Quota(_)
+            | Self::Seal
+            | Self::Check
+            | Self::Compact(_)
+            | Self::Retain(_)
+            | Self::Forget(_)
+            | Self::Backup(_) => REPORT,
             Self::Export(_) => &[Format::OtlpJson, Format::OtlpProtobuf, Format::Parquet],
             Self::Generate(_) => &[Format::OtlpJson],
             Self::Demo => &[Format::Table],

@@ -1,12 +1,17 @@
 //! The commands, one file each.
 
+mod backup;
 mod check;
+mod compact;
 mod demo;
 mod export;
+mod forget;
 mod generate;
 mod ingest;
+mod inspect;
 mod query;
 mod quota;
+mod retain;
 mod rows;
 mod seal;
 mod session;
@@ -74,6 +79,11 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
         Command::Export(export) => open(false, out)?.run(|context| export::run(context, export))?,
         Command::Seal => open(false, out)?.run(seal::run)?,
+        Command::Inspect(it) => open(false, out)?.run(|context| inspect::run(context, it))?,
+        Command::Compact(it) => open(false, out)?.run(|context| compact::run(context, it))?,
+        Command::Retain(it) => open(false, out)?.run(|context| retain::run(context, it))?,
+        Command::Forget(it) => open(false, out)?.run(|context| forget::run(context, it))?,
+        Command::Backup(it) => open(false, out)?.run(|context| backup::run(context, it))?,
         Command::Check => return open(false, out)?.run(check::run),
     }
     Ok(Outcome::Done)

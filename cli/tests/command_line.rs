@@ -320,3 +320,104 @@ fn a_table_says_when_it_is_cut() {
     let all = run(directory.path(), &["query", "--limit", "60"]);
     assert_eq!(all.lines().count(), 64);
 }
+
+#[test]
+fn segments_are_listed_taken_apart_and_merged() {
+    let directory = sample(12_000);
+    let store = directory.path();
+    run(store, &["seal"]);
+    let more = run(store, &["generate", "--spans", "9000", "--seed", "4"]);
+    ingest(store, &["ingest", "-", "--format", "json"], more.as_bytes());
+    run(store, &["seal"]);
+    let before = run(store, &["query", "--format", "json"]);
+    let segments = json_lines(&run(store, &["inspect", "--format", "json"]));
+    let months: std::collections::BTreeSet<_> = segments
+        .iter()
+        .map(|one| one["month"].to_string())
+        .collect();
+    assert!(segments.len() > months.len());
+    let id = segments[0]["segment"].as_str().unwrap();
+    let parts = json_lines(&run(store, &["inspect", id, "--format", "json"]));
+    let find = |part: &str, name: &str| {
+        let mut found = parts
+            .iter()
+            .filter(|line| line["part"] == part && line["name"] == name);
+        found
+            .next()
+            .cloned()
+            .unwrap_or_else(|| panic!("{part} {name}"))
+    };
+    assert!(find("column", "trace_id")["bytes"].as_u64().unwrap() > 0);
+    assert!(find("index", "trace index")["bytes"].as_u64().unwrap() > 0);
+    assert!(find("facet", "method")["count"].as_u64().unwrap() > 1);
+    let promoted = find("promoted key", "span http.route");
+    assert!(promoted["detail"].as_str().unwrap().contains("in route"));
+    assert!(run(store, &["inspect", id]).contains("row group"));
+    assert_eq!(
+        output(store, &["inspect", "00000000000000ff"])
+            .status
+            .code(),
+        Some(2)
+    );
+
+    let report = json(store, &["compact", "--format", "json"]);
+    assert_eq!(report["rows_written"], 21_000);
+    assert_eq!(report["rows_removed"], 0);
+    let merged = json_lines(&run(store, &["inspect", "--format", "json"]));
+    assert_eq!(merged.len(), months.len());
+    assert_eq!(run(store, &["query", "--format", "json"]), before);
+    assert_eq!(json(store, &["check", "--format", "json"])["ok"], true);
+}
+
+#[test]
+fn spans_are_kept_forgotten_and_backed_up() {
+    let directory = sample(2_000);
+    let store = directory.path();
+    let count = |store: &Path| json_lines(&run(store, &["query", "--format", "json"])).len();
+    let copy = tempfile::tempdir().unwrap();
+    let backup = copy.path().join("copy");
+    run(store, &["backup", backup.to_str().unwrap()]);
+    assert_eq!(count(&backup), 2_000);
+    assert_eq!(
+        output(store, &["backup", backup.to_str().unwrap()])
+            .status
+            .code(),
+        Some(1)
+    );
+
+    // The sample lies in yesterday's 24 hours.
+    run(store, &["retain", "0s"]);
+    assert_eq!(count(store), 0);
+    run(store, &["retain", "default"]);
+    run(store, &["retain", "8w", "--every-team"]);
+    assert_eq!(count(store), 2_000);
+    assert_eq!(
+        output(store, &["retain", "default", "--every-team"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(output(store, &["retain", "soon"]).status.code(), Some(2));
+
+    let sessions = json_lines(&run(store, &["sessions", "--format", "json"]));
+    let session = sessions[0]["session_id"].as_str().unwrap().to_owned();
+    let of_session = sessions[0]["spans"].as_u64().unwrap() as usize;
+    run(store, &["forget", "session", &session]);
+    assert_eq!(count(store), 2_000 - of_session);
+    let report = json(store, &["compact", "--erase", "--format", "json"]);
+    assert_eq!(report["rows_removed"], of_session);
+    let first = run(store, &["query", "--format", "json", "--limit", "1"]);
+    let trace = json_lines(&first)[0]["trace_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    run(store, &["forget", "trace", &trace]);
+    assert!(count(store) < 2_000 - of_session);
+    run(store, &["forget", "team"]);
+    assert_eq!(count(store), 0);
+    run(store, &["compact", "--erase"]);
+    let used = json(store, &["usage", "--format", "json"]);
+    assert_eq!(used["used"], 2_000, "what was accepted counts");
+    assert_eq!(json(store, &["check", "--format", "json"])["ok"], true);
+    assert_eq!(count(&backup), 2_000);
+}

@@ -9,6 +9,7 @@ use spanstore::otlp::ExportTraceServiceRequest;
 use spanstore::otlp::compression::reader;
 use spanstore::otlp::json::{self, Document};
 use spanstore::{SpanBatch, Store, Team, TraceId};
+use spanstore_test_support::spans::{request, span};
 use spanstore_test_support::{open, team};
 
 /// The folder of captures; none says that the test is skipped.
@@ -94,6 +95,7 @@ fn each_capture_comes_out_equal_hot_sealed_and_reopened() {
     let Some(captures) = captures() else { return };
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
+    let mut wholes = Vec::new();
     for (number, (file, expected)) in [
         ("otel-demo/test_data.jsonl", count(547, 56)),
         ("robotframework/otel-traces.json", count(1_066, 0)),
@@ -125,10 +127,34 @@ fn each_capture_comes_out_equal_hot_sealed_and_reopened() {
         assert_eq!(exported(&store.team(&id)), whole, "{file}, replayed");
         store.seal().unwrap();
         assert_eq!(exported(&store.team(&id)), whole, "{file}, sealed");
+        wholes.push((id, whole));
     }
+    let agree = |store: &Store, state: &str| {
+        for (id, whole) in &wholes {
+            assert_eq!(&exported(&store.team(id)), whole, "{id}, {state}");
+        }
+        assert_eq!(store.check().unwrap().damage, [], "{state}");
+    };
+    agree(&store, "sealed together");
+    let before = store.segments().len();
+    store.compact().unwrap();
+    assert!(store.segments().len() < before);
+    agree(&store, "merged");
+    // Teams that lie between the others come and go.
+    for name in ["team", "team 44", "z"] {
+        let stranger = store.team(&team(name));
+        stranger.append(request((0..200).map(span))).unwrap();
+        store.seal().unwrap();
+        stranger.forget().unwrap();
+    }
+    agree(&store, "with forgotten ones");
+    store.erase().unwrap();
+    agree(&store, "erased");
+    let copy = tempfile::tempdir().unwrap();
+    store.backup(copy.path()).unwrap();
+    agree(&open(copy.path()), "backed up");
     drop(store);
-    let store = open(directory.path());
-    assert_eq!(store.check().unwrap().damage, []);
+    agree(&open(directory.path()), "reopened");
 }
 
 #[test]

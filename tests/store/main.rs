@@ -12,6 +12,7 @@ mod compact;
 mod crash;
 mod erase;
 mod facets;
+mod format_words;
 mod isolation;
 mod killed;
 mod query;

@@ -110,3 +110,32 @@ fn what_makes_no_sense_is_refused() {
         assert!(parse(line).is_err(), "{line}");
     }
 }
+
+#[test]
+fn retention_is_a_time_or_a_word() {
+    let hours = |hours| Ok(Retention::For(Duration::from_hours(hours)));
+    for (text, expected) in [
+        ("12h", hours(12)),
+        ("30d", hours(720)),
+        ("8w", hours(1_344)),
+        ("0s", hours(0)),
+        ("120m", hours(2)),
+        ("forever", Ok(Retention::Forever)),
+        ("default", Ok(Retention::Default)),
+    ] {
+        assert_eq!(text.parse(), expected, "{text}");
+    }
+    for text in [
+        "",
+        "d",
+        "12",
+        "-1d",
+        "1y",
+        "1.5d",
+        "99999999999999999999d",
+        "18446744073709551615w",
+        "1é",
+    ] {
+        assert!(text.parse::<Retention>().is_err(), "{text}");
+    }
+}

@@ -15,7 +15,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
 use roaring::RoaringBitmap;
-use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, gather, order};
+use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{Column, Partition, Promotion, SegmentReader, SegmentSummary};
 use spanstore_format::span::schema::{TRACE_ID, TRACE_START, schema};
@@ -232,17 +232,18 @@ impl Merge<'_> {
         let before: u64 = parts.iter().map(Part::rows).sum();
         let kept = Cell::new(0u64);
         if before < LARGE_TEAM_ROWS {
-            let mut batches = Vec::new();
+            let mut pieces = Vec::new();
             for part in &parts {
                 if let Some(cursor) = cursors.get_mut(part.input) {
-                    cursor.take(part, &mut batches)?;
+                    cursor.take(part, &mut pieces)?;
                 }
             }
-            kept.set(waiting.add(batches, out)?);
+            kept.set(waiting.add(pieces, out)?);
         } else {
             waiting.flush(out)?;
             self.merge_traces(&parts, |batches| {
-                kept.set(kept.get() + waiting.add(batches, out)?);
+                let pieces = batches.into_iter().map(Piece::whole).collect();
+                kept.set(kept.get() + waiting.add(pieces, out)?);
                 Ok(())
             })?;
         }
@@ -405,7 +406,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Adds the visible rows of a part.
-    fn take(&mut self, part: &Part, batches: &mut Vec<RecordBatch>) -> Result<(), Error> {
+    fn take(&mut self, part: &Part, pieces: &mut Vec<Piece>) -> Result<(), Error> {
         let mut row = part.rows.start;
         while row < part.rows.end {
             let (first, buffer) = match &self.buffer {
@@ -429,16 +430,34 @@ impl<'a> Cursor<'a> {
             };
             let offset = (row - first) as usize;
             let count = (buffer.num_rows() - offset).min((part.rows.end - row) as usize);
-            let mut batch = buffer.slice(offset, count);
-            if !part.hidden.is_empty() {
+            let rows = buffer.slice(offset, count);
+            pieces.push(if part.hidden.is_empty() {
+                Piece {
+                    rows,
+                    source: Some(((part.input, first), buffer, offset)),
+                }
+            } else {
                 let is_seen = (row..row + count as u32).map(|row| Some(!part.hidden.contains(row)));
-                batch = filter_record_batch(&batch, &is_seen.collect())
-                    .map_err(|error| columns_error("rows", &error))?;
-            }
-            batches.push(batch);
+                let rows = filter_record_batch(&rows, &is_seen.collect());
+                Piece::whole(rows.map_err(|error| columns_error("rows", &error))?)
+            });
             row += count as u32;
         }
         Ok(())
+    }
+}
+
+/// Some rows of one team.
+struct Piece {
+    rows: RecordBatch,
+    /// The larger batch that they are a slice of: its input and first row, the
+    /// batch, and where the slice begins.
+    source: Option<((usize, u32), RecordBatch, usize)>,
+}
+
+impl Piece {
+    fn whole(rows: RecordBatch) -> Self {
+        Self { rows, source: None }
     }
 }
 
@@ -446,23 +465,46 @@ impl<'a> Cursor<'a> {
 #[derive(Default)]
 struct Waiting {
     batches: Vec<RecordBatch>,
+    /// Places in `batches` of those that many teams have rows in.
+    shared: HashMap<(usize, u32), usize>,
     rows: Vec<OrderedRow>,
 }
 
 impl Waiting {
     /// Adds whole traces of one team; answers how many rows are kept: spans
     /// that are there twice with the same content are kept once.
-    fn add(&mut self, batches: Vec<RecordBatch>, out: &mut SegmentFile) -> Result<u64, Error> {
+    fn add(&mut self, pieces: Vec<Piece>, out: &mut SegmentFile) -> Result<u64, Error> {
         let corrupt = |error| Error::corrupt("rows to merge", error);
-        let ordered = order(&batches).map_err(corrupt)?;
-        let first = self.batches.len();
-        let kept = distinct(&batches, ordered)?;
+        let batches: Vec<RecordBatch> = pieces.iter().map(|piece| piece.rows.clone()).collect();
+        let kept = distinct(&batches, order(&batches).map_err(corrupt)?)?;
         let count = kept.len() as u64;
-        self.rows.extend(kept.into_iter().map(|mut row| {
-            row.place.batch += first;
-            row
+        let places: Vec<(usize, usize)> = pieces
+            .into_iter()
+            .map(|piece| {
+                let next = self.batches.len();
+                match piece.source {
+                    None => {
+                        self.batches.push(piece.rows);
+                        (next, 0)
+                    }
+                    Some((key, batch, offset)) => {
+                        let place = *self.shared.entry(key).or_insert(next);
+                        if place == next {
+                            self.batches.push(batch);
+                        }
+                        (place, offset)
+                    }
+                }
+            })
+            .collect();
+        self.rows.extend(kept.into_iter().filter_map(|mut row| {
+            let (batch, offset) = *places.get(row.place.batch)?;
+            row.place = Place {
+                batch,
+                row: row.place.row + offset,
+            };
+            Some(row)
         }));
-        self.batches.extend(batches);
         if self.rows.len() >= CHUNK_ROWS {
             self.flush(out)?;
         }
@@ -475,6 +517,7 @@ impl Waiting {
             out.write(&batch.map_err(|error| Error::corrupt("rows to merge", error))?)?;
         }
         self.rows.clear();
+        self.shared.clear();
         self.batches.clear();
         Ok(())
     }

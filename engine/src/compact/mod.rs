@@ -6,7 +6,7 @@ mod policy;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub(crate) struct Compactor {
     /// Held by the compaction at work.
     turn: Mutex<()>,
     stopping: AtomicBool,
+    /// Callers that wait for their turn: the background then does not rest.
+    waiting: AtomicUsize,
 }
 
 /// Which merges are wanted.
@@ -78,6 +80,7 @@ impl Compactor {
             clock,
             turn: Mutex::default(),
             stopping: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -106,7 +109,10 @@ impl Compactor {
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        turn
     }
 
     fn compact(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
@@ -303,7 +309,8 @@ impl Compactor {
         let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
         let percent = u32::from(percent.clamp(1, 100));
         let rest = started.elapsed() * (100 - percent) / percent;
-        if !rest.is_zero() {
+        let is_awaited = self.waiting.load(Ordering::Relaxed) > 0;
+        if !rest.is_zero() && !is_awaited {
             std::thread::sleep(rest.min(Duration::from_millis(200)));
         }
         *started = Instant::now();

@@ -15,7 +15,9 @@ use super::select::Narrow;
 use super::table::BATCH_ROWS;
 use crate::error::Error;
 use crate::read::condition::span_values;
-use crate::read::scan::{ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts};
+use crate::read::scan::{
+    Place, ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts,
+};
 
 /// A value of a facet, and how many spans have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Query {
         let mut counts: HashMap<Option<String>, u64> = HashMap::new();
         let rest = self.each_exact_partition(|exact, rows| {
             let corrupt = |error| exact.segment.corrupt(error);
-            let facets = exact.reader.facets(exact.partition).map_err(corrupt)?;
+            let facets = exact.reader.facets(&exact.partition).map_err(corrupt)?;
             let Some(facets) = facets else {
                 return Ok(false);
             };
@@ -136,32 +138,19 @@ impl Query {
     /// other partitions, and of those that `take` declines.
     fn each_exact_partition(
         &self,
-        mut take: impl FnMut(&Exact<'_>, &RoaringBitmap) -> Result<bool, Error>,
+        mut take: impl FnMut(&Place, &RoaringBitmap) -> Result<bool, Error>,
     ) -> Result<Vec<ScanPart>, Error> {
         let (snapshot, condition) = (self.team.snapshot_of_all(), self.condition());
         let bounds = bounds(&snapshot, &condition);
         let mut rest = hot_parts(&snapshot, &self.team.id, bounds)?;
-        for (segment, partition) in partitions(&snapshot, &self.team.id, bounds)? {
-            let matching = matching_rows(&snapshot, &segment, &partition, &condition)?;
-            let reader = segment.reader()?;
-            let exact = Exact {
-                segment: &segment,
-                reader: &reader,
-                partition: &partition,
-            };
-            if !matching.is_exact || !take(&exact, &matching.rows)? {
-                rest.extend(sealed_parts(&segment, &partition, &matching.rows, bounds)?);
+        for place in partitions(&snapshot, &self.team.id, bounds)? {
+            let matching = matching_rows(&snapshot, &place, &condition)?;
+            if !matching.is_exact || !take(&place, &matching.rows)? {
+                rest.extend(sealed_parts(&place, &matching.rows, bounds)?);
             }
         }
         Ok(rest)
     }
-}
-
-/// A partition of which the indexes know which rows a query finds.
-struct Exact<'a> {
-    segment: &'a crate::segment::Segment,
-    reader: &'a spanstore_format::segment::SegmentReader,
-    partition: &'a spanstore_format::segment::Partition,
 }
 
 /// A value of a facet's column as text.

@@ -11,7 +11,7 @@ use arrow::compute::{filter_record_batch, max, min, take_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::ROW_GROUP_ROWS;
-use spanstore_format::segment::{Column, Partition};
+use spanstore_format::segment::{Column, Partition, SegmentReader};
 use spanstore_format::span::schema::{START_TIME, TEAM_ID, schema};
 use spanstore_format::{FormatError, TeamId};
 
@@ -66,9 +66,9 @@ pub(crate) fn plan(
 ) -> Result<Vec<ScanPart>, Error> {
     let bounds = bounds(snapshot, condition);
     let mut parts = hot_parts(snapshot, team, bounds)?;
-    for (segment, partition) in partitions(snapshot, team, bounds)? {
-        let matching = matching_rows(snapshot, &segment, &partition, condition)?;
-        parts.extend(sealed_parts(&segment, &partition, &matching.rows, bounds)?);
+    for place in partitions(snapshot, team, bounds)? {
+        let matching = matching_rows(snapshot, &place, condition)?;
+        parts.extend(sealed_parts(&place, &matching.rows, bounds)?);
     }
     Ok(parts)
 }
@@ -101,14 +101,16 @@ pub(crate) fn hot_parts(
 
 /// The parts of some rows of a partition.
 pub(crate) fn sealed_parts(
-    segment: &Arc<Segment>,
-    partition: &Partition,
+    place: &Place,
     rows: &RoaringBitmap,
     bounds: Bounds,
 ) -> Result<Vec<ScanPart>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    let Place {
+        segment, partition, ..
+    } = place;
     let mut parts = Vec::new();
     let reader = segment.row_reader()?;
     for (group, ranges) in by_row_group(ranges(rows)) {
@@ -133,12 +135,19 @@ pub(crate) fn sealed_parts(
     Ok(parts)
 }
 
+/// A partition in a segment.
+pub(crate) struct Place {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) reader: Arc<SegmentReader>,
+    pub(crate) partition: Partition,
+}
+
 /// The partitions of a team in the segments of a snapshot.
 pub(crate) fn partitions(
     snapshot: &Snapshot,
     team: &TeamId,
     bounds: Bounds,
-) -> Result<Vec<(Arc<Segment>, Partition)>, Error> {
+) -> Result<Vec<Place>, Error> {
     let mut found = Vec::new();
     for segment in snapshot.segments.iter() {
         let summary = segment.summary();
@@ -150,7 +159,11 @@ pub(crate) fn partitions(
         if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
             && overlaps(bounds, partition.first_start, partition.last_start)
         {
-            found.push((Arc::clone(segment), partition));
+            found.push(Place {
+                segment: Arc::clone(segment),
+                reader,
+                partition,
+            });
         }
     }
     Ok(found)
@@ -166,17 +179,20 @@ pub(crate) struct Matching {
 /// Evaluates a condition on the indexes of a partition.
 pub(crate) fn matching_rows(
     snapshot: &Snapshot,
-    segment: &Segment,
-    partition: &Partition,
+    place: &Place,
     condition: &Condition,
 ) -> Result<Matching, Error> {
+    let Place {
+        segment,
+        reader,
+        partition,
+    } = place;
     let corrupt = |error: FormatError| segment.corrupt(error);
-    let reader = segment.reader()?;
     let truth = match condition {
         // Look-ups by id need neither facets nor promoted keys.
         Condition::Traces(_) | Condition::Sessions(_) | Condition::Requests(_) => {
             let indexes = Indexes {
-                reader: &reader,
+                reader,
                 partition,
                 promotion: &spanstore_format::segment::Promotion::default(),
                 facets: None,
@@ -187,7 +203,7 @@ pub(crate) fn matching_rows(
             let rows = segment.row_reader()?;
             let facets = reader.facets(partition).map_err(corrupt)?;
             let indexes = Indexes {
-                reader: &reader,
+                reader,
                 partition,
                 promotion: rows.promotion(),
                 facets: facets.as_ref(),
@@ -199,7 +215,7 @@ pub(crate) fn matching_rows(
     let mut rows = truth.may_hold.within(&partition.rows);
     if !rows.is_empty() && snapshot.may_hide(partition) {
         let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
-        rows -= hidden_rows(segment, &reader, partition, horizon, erasures)?;
+        rows -= hidden_rows(segment, reader, partition, horizon, erasures)?;
     }
     Ok(Matching {
         rows,

@@ -128,12 +128,29 @@ impl VerifiedBytes {
         })))
     }
 
+    /// A range of the bytes, borrowed: for searches, which look at many.
+    ///
+    /// # Errors
+    /// As [`VerifiedBytes::slice`].
+    pub fn get(&self, range: Range<u64>) -> Result<&[u8], FormatError> {
+        self.verify(&range)?;
+        let bytes = &self.0.bytes;
+        Ok(bytes
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default())
+    }
+
     /// A range of the bytes.
     ///
     /// # Errors
     /// [`FormatError::Checksum`] when a block of it is damaged,
     /// [`FormatError::Malformed`] when it reaches past the end.
     pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
+        self.verify(&range)?;
+        Ok(self.0.bytes.slice(range.start as usize..range.end as usize))
+    }
+
+    fn verify(&self, range: &Range<u64>) -> Result<(), FormatError> {
         let inner = &*self.0;
         if range.start > range.end || range.end > inner.bytes.len() as u64 {
             return Err(FormatError::malformed(
@@ -149,7 +166,7 @@ impl VerifiedBytes {
                 self.verify_block(block)?;
             }
         }
-        Ok(inner.bytes.slice(range.start as usize..range.end as usize))
+        Ok(())
     }
 
     /// The damaged blocks among all, by the offset of their first byte.

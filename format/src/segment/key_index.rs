@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 use roaring::RoaringBitmap;
 use twox_hash::XxHash3_64;
 
@@ -35,15 +35,44 @@ pub fn key_of(id: &[u8]) -> Key {
     XxHash3_64::oneshot(id).to_be_bytes()
 }
 
+/// Rows on their way to a posting. Most ids have one run of rows, and there are
+/// many ids: those take no bitmap.
+#[derive(Debug, Clone)]
+pub(super) enum RowSet {
+    Run(Range<u32>),
+    Bitmap(Box<RoaringBitmap>),
+}
+
+impl RowSet {
+    /// Adds a run of rows that lie after those so far.
+    pub(super) fn add(&mut self, run: Range<u32>) {
+        match self {
+            Self::Run(rows) if rows.end == run.start => rows.end = run.end,
+            Self::Run(rows) => {
+                let mut bitmap = RoaringBitmap::new();
+                bitmap.insert_range(rows.clone());
+                bitmap.insert_range(run);
+                *self = Self::Bitmap(Box::new(bitmap));
+            }
+            Self::Bitmap(bitmap) => {
+                bitmap.insert_range(run);
+            }
+        }
+    }
+}
+
 /// Adds an entry for a key, and its bitmap to the postings unless its rows
 /// are one run.
 pub(super) fn put_rows(
     key: Key,
-    rows: &mut RoaringBitmap,
+    rows: RowSet,
     index: &mut Vec<u8>,
     postings: &mut Vec<u8>,
 ) -> Result<(), FormatError> {
-    let (start, length) = put_posting(rows, postings)?;
+    let (start, length) = match rows {
+        RowSet::Run(run) => (run.start, run.end - run.start),
+        RowSet::Bitmap(mut rows) => put_posting(&mut rows, postings)?,
+    };
     index.put_slice(&key);
     index.put_u32_le(start);
     index.put_u32_le(length);
@@ -113,10 +142,10 @@ impl Posting {
 ///
 /// # Errors
 /// What `read` answers, and [`FormatError::Malformed`] when it hands out less.
-pub fn find(
+pub fn find<'a>(
     key: Key,
     partition: Range<u32>,
-    read: impl Fn(Range<u64>) -> Result<Bytes, FormatError>,
+    read: impl Fn(Range<u64>) -> Result<&'a [u8], FormatError>,
 ) -> Result<Option<Posting>, FormatError> {
     let wanted = u64::from_be_bytes(key);
     let (mut low, mut high) = (u64::from(partition.start), u64::from(partition.end));
@@ -149,9 +178,9 @@ pub fn find(
 ///
 /// # Errors
 /// What `read` answers, and [`FormatError::Malformed`] when it hands out less.
-pub fn entry(
+pub fn entry<'a>(
     place: u64,
-    read: impl Fn(Range<u64>) -> Result<Bytes, FormatError>,
+    read: impl Fn(Range<u64>) -> Result<&'a [u8], FormatError>,
 ) -> Result<(Key, Posting), FormatError> {
     let offset = place * ENTRY_BYTES as u64;
     let bytes = read(offset..offset + ENTRY_BYTES as u64)?;
@@ -177,6 +206,13 @@ mod tests {
 
     use super::*;
 
+    fn ranges(rows: &RoaringBitmap) -> Vec<Range<u32>> {
+        let mut rows = rows.iter();
+        std::iter::from_fn(|| rows.next_range())
+            .map(|range| *range.start()..range.end() + 1)
+            .collect()
+    }
+
     proptest! {
         #[test]
         fn finds_what_a_map_finds(
@@ -193,10 +229,13 @@ mod tests {
                 .collect();
             let (mut index, mut postings) = (vec![0; ENTRY_BYTES], Vec::new());
             for (key, rows) in &entries {
-                put_rows(*key, &mut rows.clone(), &mut index, &mut postings).unwrap();
+                let mut runs = ranges(rows).into_iter();
+                let mut set = RowSet::Run(runs.next().unwrap());
+                runs.for_each(|run| set.add(run));
+                put_rows(*key, set, &mut index, &mut postings).unwrap();
             }
             let read = |range: Range<u64>| {
-                Ok(Bytes::copy_from_slice(&index[range.start as usize..range.end as usize]))
+                Ok(&index[range.start as usize..range.end as usize])
             };
             let partition = 1..1 + entries.len() as u32;
             let model: BTreeMap<Key, RoaringBitmap> = entries.into_iter().collect();

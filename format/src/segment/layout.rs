@@ -18,7 +18,7 @@ use crate::span::schema::{
 /// and its container in a roaring bitmap.
 pub const ROW_GROUP_ROWS: u32 = 1 << 16;
 /// Rows of a page, about.
-pub const PAGE_ROWS: usize = 1_024;
+pub const PAGE_ROWS: usize = 1_280;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 

@@ -23,9 +23,11 @@
 //! them; [`order`] says in which order they lie. `FORMAT.md` specifies the bytes.
 
 pub mod checksum;
+mod dictionary_pages;
 pub mod directory;
 pub mod facets;
 pub mod header;
+mod hybrid;
 pub mod inspect;
 pub mod key_index;
 pub mod layout;

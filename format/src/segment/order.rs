@@ -13,11 +13,12 @@ use arrow::compute::interleave_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 
+use super::layout::PAGE_ROWS;
 use crate::error::FormatError;
 use crate::span::schema::{SPAN_ID, START_TIME, TRACE_ID, TRACE_START};
 
-/// Rows of the batches that are put together.
-pub const CHUNK_ROWS: usize = 8_192;
+/// Rows of the batches that are put together: some pages.
+pub const CHUNK_ROWS: usize = 6 * PAGE_ROWS;
 
 /// A row's place: the batch it comes from and its number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,15 +10,18 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::Field;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::RowGroups;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::page_index::offset_index::PageLocation;
 
 use super::checksum::VerifiedBytes;
+use super::dictionary_pages;
 use super::layout::PAGE_ROWS;
 use super::page_header::PageHeader;
 
@@ -32,6 +35,8 @@ pub(super) struct Pages {
     pub(super) metadata: Arc<ParquetMetaData>,
     /// By row group, then by column.
     dictionaries: Vec<OnceLock<Bytes>>,
+    /// The same as values; none where only the stock decoder knows them.
+    decoded: Vec<OnceLock<Option<ArrayRef>>>,
     columns: usize,
 }
 
@@ -42,6 +47,7 @@ impl Pages {
         Self {
             metadata,
             dictionaries: (0..chunks).map(|_| OnceLock::new()).collect(),
+            decoded: (0..chunks).map(|_| OnceLock::new()).collect(),
             columns,
         }
     }
@@ -55,8 +61,69 @@ impl Pages {
             .flat_map(RowGroupMetaData::columns)
             .filter_map(|chunk| Some(chunk.data_page_offset() - chunk.dictionary_page_offset()?))
             .sum();
-        // Text compresses two to four times.
-        self.metadata.memory_size() + dictionaries.max(0) as usize * 3
+        // Text compresses two to four times, and there are two forms of it.
+        self.metadata.memory_size() + dictionaries.max(0) as usize * 6
+    }
+
+    /// The values of a column's dictionary in a row group; none when it has
+    /// none, or of a type that is left to the stock decoder.
+    pub(super) fn decoded_dictionary(
+        &self,
+        bytes: &VerifiedBytes,
+        row_group: usize,
+        column: usize,
+        field: &Field,
+    ) -> Result<Option<ArrayRef>, ParquetError> {
+        let Some(cell) = self.decoded.get(row_group * self.columns + column) else {
+            return Ok(None);
+        };
+        if let Some(decoded) = cell.get() {
+            return Ok(decoded.clone());
+        }
+        let group = self.metadata.row_groups().get(row_group);
+        let chunk = group.and_then(|group| group.columns().get(column));
+        let place = match chunk {
+            Some(chunk) => dictionary_place(chunk, self.locations(row_group, column)?),
+            None => None,
+        };
+        let decoded = match (chunk, place) {
+            (Some(chunk), Some(place)) => {
+                let (header, data) = read_page(bytes, chunk.compression(), place)?;
+                dictionary_pages::decode(&data, header.values as usize, field.data_type())?
+            }
+            _ => None,
+        };
+        Ok(cell.get_or_init(|| decoded).clone())
+    }
+
+    /// The page that holds a row of a row group.
+    pub(super) fn page_of(locations: &[PageLocation], row: usize) -> usize {
+        let first_row = |page: usize| {
+            let location = locations.get(page);
+            location.map_or(usize::MAX, |location| location.first_row_index as usize)
+        };
+        // Pages have about the same number of rows: a guess, then some steps.
+        let mut page = (row / PAGE_ROWS).min(locations.len().saturating_sub(1));
+        while page > 0 && first_row(page) > row {
+            page -= 1;
+        }
+        while page + 1 < locations.len() && first_row(page + 1) <= row {
+            page += 1;
+        }
+        page
+    }
+
+    /// Where the pages of a column lie in a row group.
+    pub(super) fn locations(
+        &self,
+        row_group: usize,
+        column: usize,
+    ) -> Result<&[PageLocation], ParquetError> {
+        let index = self.metadata.offset_index();
+        let pages = index.and_then(|index| index.get(row_group)?.get(column));
+        pages
+            .map(|pages| pages.page_locations().as_slice())
+            .ok_or_else(|| damaged("an offset index"))
     }
 
     fn dictionary(&self, row_group: usize, column: usize) -> Option<&OnceLock<Bytes>> {
@@ -157,27 +224,13 @@ impl Chunk {
         else {
             return Err(damaged("a column chunk"));
         };
-        let locations = locations(pages, row_group, column)?;
-        let starts = |location: &PageLocation| location.first_row_index as usize <= first_row;
-        // Nearly all pages have the same number of rows: a guess, then a search.
-        let guess = first_row / PAGE_ROWS;
-        let is_right = locations.get(guess).is_some_and(starts)
-            && locations.get(guess + 1).is_none_or(|next| !starts(next));
-        let next = if is_right {
-            guess
-        } else {
-            locations.partition_point(starts).saturating_sub(1)
-        };
+        let locations = pages.locations(row_group, column)?;
+        let next = Pages::page_of(locations, first_row);
         let page_row = |page: usize| {
             let page = locations.get(page);
             page.map_or(0, |page| page.first_row_index as usize)
         };
-        let dictionary = match (chunk.dictionary_page_offset(), locations.first()) {
-            (Some(start), Some(first)) if start >= 0 && first.offset > start => {
-                Some(start as u64..first.offset as u64)
-            }
-            _ => None,
-        };
+        let dictionary = dictionary_place(chunk, locations);
         Ok(Self {
             bytes: bytes.clone(),
             pages: Arc::clone(pages),
@@ -192,9 +245,8 @@ impl Chunk {
     }
 
     fn location(&self, page: usize) -> Option<&PageLocation> {
-        locations(&self.pages, self.row_group, self.column)
-            .ok()?
-            .get(page)
+        let locations = self.pages.locations(self.row_group, self.column);
+        locations.ok()?.get(page)
     }
 
     fn rows_of(&self, page: usize) -> Option<usize> {
@@ -202,24 +254,6 @@ impl Chunk {
         let next = self.location(page + 1);
         let end = next.map_or(self.rows, |next| next.first_row_index as usize);
         end.checked_sub(start)
-    }
-
-    fn read(&self, range: Range<u64>) -> Result<(PageHeader, Bytes), ParquetError> {
-        let bytes = self
-            .bytes
-            .slice(range)
-            .map_err(|error| ParquetError::External(Box::new(error)))?;
-        let (header, length) = PageHeader::read(&bytes).ok_or_else(|| damaged("a page header"))?;
-        let end = length.saturating_add(header.compressed_bytes);
-        if end > bytes.len() {
-            return Err(damaged("a page within its place"));
-        }
-        let data = decompress(
-            self.compression,
-            bytes.slice(length..end),
-            header.uncompressed_bytes,
-        )?;
-        Ok((header, data))
     }
 
     fn read_dictionary(&self, range: Range<u64>) -> Result<Page, ParquetError> {
@@ -236,7 +270,7 @@ impl Chunk {
                 (header, data.clone())
             }
             None => {
-                let (header, data) = self.read(range)?;
+                let (header, data) = read_page(&self.bytes, self.compression, range)?;
                 let data = cell
                     .map_or(&data, |cell| cell.get_or_init(|| data.clone()))
                     .clone();
@@ -264,7 +298,7 @@ impl PageReader for Chunk {
         let range = start..start.saturating_add(location.compressed_page_size.max(0) as u64);
         self.next += 1;
         self.skipped = 0;
-        let (header, data) = self.read(range)?;
+        let (header, data) = read_page(&self.bytes, self.compression, range)?;
         Ok(Some(Page::DataPage {
             buf: data,
             num_values: header.values,
@@ -311,19 +345,32 @@ impl Iterator for Chunk {
     }
 }
 
-fn locations(
-    pages: &Pages,
-    row_group: usize,
-    column: usize,
-) -> Result<&[PageLocation], ParquetError> {
-    let index = pages.metadata.offset_index();
-    let pages = index.and_then(|index| index.get(row_group)?.get(column));
-    pages
-        .map(|pages| pages.page_locations().as_slice())
-        .ok_or_else(|| damaged("an offset index"))
+/// Where the dictionary of a column chunk lies, if it has one.
+fn dictionary_place(chunk: &ColumnChunkMetaData, pages: &[PageLocation]) -> Option<Range<u64>> {
+    let (start, first) = chunk.dictionary_page_offset().zip(pages.first())?;
+    (start >= 0 && first.offset > start).then_some(start as u64..first.offset as u64)
 }
 
-fn damaged(what: &str) -> ParquetError {
+/// Reads a page that lies at a place of the file.
+pub(super) fn read_page(
+    bytes: &VerifiedBytes,
+    compression: Compression,
+    place: Range<u64>,
+) -> Result<(PageHeader, Bytes), ParquetError> {
+    let bytes = bytes
+        .slice(place)
+        .map_err(|error| ParquetError::External(Box::new(error)))?;
+    let (header, length) = PageHeader::read(&bytes).ok_or_else(|| damaged("a page header"))?;
+    let end = length.saturating_add(header.compressed_bytes);
+    if end > bytes.len() {
+        return Err(damaged("a page within its place"));
+    }
+    let page = bytes.slice(length..end);
+    let data = decompress(compression, page, header.uncompressed_bytes)?;
+    Ok((header, data))
+}
+
+pub(super) fn damaged(what: &str) -> ParquetError {
     ParquetError::General(format!("expected {what}"))
 }
 

@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringViewArray};
 use hashbrown::HashMap;
-use roaring::RoaringBitmap;
 
 use super::directory::Partition;
 use super::facets::{self, FacetsBuilder};
-use super::key_index::{self, Key};
+use super::key_index::{self, Key, RowSet};
 use crate::error::FormatError;
 use crate::id::TeamId;
 
@@ -22,8 +21,8 @@ pub(super) struct OpenPartition {
     pub(super) last_start: i64,
     traces: Vec<(Key, Range<u32>)>,
     last_trace: Option<[u8; 16]>,
-    sessions: HashMap<Key, RoaringBitmap>,
-    requests: HashMap<Key, RoaringBitmap>,
+    sessions: HashMap<Key, RowSet>,
+    requests: HashMap<Key, RowSet>,
     /// Rows that wait until it is known whether the partition has facets.
     waiting: Vec<(u32, Vec<ArrayRef>)>,
     facets: Option<FacetsBuilder>,
@@ -51,16 +50,15 @@ impl IdIndex {
     /// Adds the entries of a partition; answers their places.
     fn add(
         &mut self,
-        rows: impl IntoIterator<Item = (Key, RoaringBitmap)>,
+        mut rows: Vec<(Key, RowSet)>,
         postings: &mut Vec<u8>,
     ) -> Result<Range<u32>, FormatError> {
-        let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        for (key, rows) in &mut rows {
-            key_index::put_rows(*key, rows, &mut self.entries, postings)?;
-        }
         let start = self.count;
         self.count += rows.len() as u32;
+        for (key, rows) in rows {
+            key_index::put_rows(key, rows, &mut self.entries, postings)?;
+        }
         Ok(start..self.count)
     }
 }
@@ -68,11 +66,6 @@ impl IdIndex {
 impl Indexes {
     /// Adds a partition that is complete.
     pub(super) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
-        let mut traces: HashMap<Key, RoaringBitmap> =
-            HashMap::with_capacity(partition.traces.len());
-        for (key, run) in partition.traces {
-            traces.entry(key).or_default().insert_range(run);
-        }
         let postings = &mut self.postings;
         let start = self.facets.len();
         if let Some(facets) = partition.facets {
@@ -86,15 +79,33 @@ impl Indexes {
         self.partitions.push(Partition {
             team: partition.team,
             rows: partition.rows,
-            traces: self.traces.add(traces, postings)?,
-            sessions: self.sessions.add(partition.sessions, postings)?,
-            requests: self.requests.add(partition.requests, postings)?,
+            traces: self.traces.add(by_key(partition.traces), postings)?,
+            sessions: self
+                .sessions
+                .add(partition.sessions.into_iter().collect(), postings)?,
+            requests: self
+                .requests
+                .add(partition.requests.into_iter().collect(), postings)?,
             facets: start..end,
             first_start: partition.first_start,
             last_start: partition.last_start,
         });
         Ok(())
     }
+}
+
+/// The rows of each key of traces, which nearly always have one run: only
+/// another id of the same hash makes a second.
+fn by_key(mut runs: Vec<(Key, Range<u32>)>) -> Vec<(Key, RowSet)> {
+    runs.sort_unstable_by_key(|(key, run)| (*key, run.start));
+    let mut sets: Vec<(Key, RowSet)> = Vec::with_capacity(runs.len());
+    for (key, run) in runs {
+        match sets.last_mut() {
+            Some((last, rows)) if *last == key => rows.add(run),
+            _ => sets.push((key, RowSet::Run(run))),
+        }
+    }
+    sets
 }
 
 impl OpenPartition {
@@ -153,8 +164,8 @@ impl OpenPartition {
                     let run = first_row + start as u32..first_row + end as u32;
                     index
                         .entry(key_index::key_of(id.as_bytes()))
-                        .or_default()
-                        .insert_range(run);
+                        .and_modify(|rows| rows.add(run.clone()))
+                        .or_insert(RowSet::Run(run));
                 }
                 start = end;
             }

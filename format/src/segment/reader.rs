@@ -119,7 +119,7 @@ impl SegmentReader {
         let index = self.header.part(part);
         let found = key_index::find(key, entries.clone(), |range| {
             self.bytes
-                .slice(index.start + range.start..(index.start + range.end).min(index.end))
+                .get(index.start + range.start..(index.start + range.end).min(index.end))
         })?;
         found
             .map(|posting| self.rows_of(posting, partition))

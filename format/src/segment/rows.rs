@@ -13,6 +13,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::statistics::Statistics;
 
 use super::checksum::VerifiedBytes;
+use super::dictionary_pages;
 use super::layout::ROW_GROUP_ROWS;
 use super::pages::{Pages, WantedPages};
 use super::promotion::access::Attribute;
@@ -73,6 +74,17 @@ pub struct RowReader {
     pages: Arc<Pages>,
     /// How to decode each set of columns that was asked for.
     levels: Mutex<HashMap<Vec<usize>, Arc<FieldLevels>>>,
+}
+
+/// Rows of a look-up, at most.
+const MOST_FEW: usize = 1_024;
+/// Stretches of rows of a look-up, at most.
+const MOST_RANGES: usize = 64;
+
+/// The rows of a look-up, by their numbers in the row group.
+struct Few {
+    row_group: usize,
+    rows: Vec<Range<u32>>,
 }
 
 /// Sets of columns that are remembered.
@@ -179,16 +191,19 @@ impl RowReader {
         wanted.dedup();
         let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
         let mut leaves = Vec::with_capacity(wanted.len());
+        let few = self.few(rows, &row_groups, batch_rows);
         for column in wanted {
-            match self.constant(&row_groups, column) {
-                Some(constant) => {
-                    sources.push((column, Source::Constant(constant)));
-                }
-                None => {
-                    sources.push((column, Source::Read(leaves.len())));
-                    leaves.push(column);
-                }
-            }
+            let source = match self.constant(&row_groups, column) {
+                Some(constant) => Source::Constant(constant),
+                None => match self.read_few(few.as_ref(), column)? {
+                    Some(values) => Source::Values(values),
+                    None => {
+                        leaves.push(column);
+                        Source::Read(leaves.len() - 1)
+                    }
+                },
+            };
+            sources.push((column, source));
         }
         // Something has to say how many rows there are.
         if leaves.is_empty() {
@@ -215,6 +230,40 @@ impl RowReader {
             columns: columns.to_vec(),
             schema: Column::schema(columns)?,
         })
+    }
+
+    /// The rows of a look-up: few, in one row group, so that they make one batch.
+    fn few(&self, rows: &[Range<u32>], row_groups: &[usize], batch_rows: usize) -> Option<Few> {
+        let [row_group] = row_groups else {
+            return None;
+        };
+        let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
+        let first = *row_group as u32 * ROW_GROUP_ROWS;
+        let end = self.rows.min(first.saturating_add(ROW_GROUP_ROWS));
+        let is_few = count <= MOST_FEW.min(batch_rows) && rows.len() <= MOST_RANGES;
+        is_few.then(|| Few {
+            row_group: *row_group,
+            rows: rows
+                .iter()
+                .filter(|range| !range.is_empty())
+                .map(|range| range.start - first..range.end.min(end) - first)
+                .collect(),
+        })
+    }
+
+    fn read_few(&self, few: Option<&Few>, column: usize) -> Result<Option<ArrayRef>, FormatError> {
+        let (Some(few), Some(field)) = (few, self.schema.fields().get(column)) else {
+            return Ok(None);
+        };
+        let read = dictionary_pages::read(
+            &self.bytes,
+            &self.pages,
+            few.row_group,
+            column,
+            field,
+            &few.rows,
+        );
+        read.map_err(|error| parquet_error("segment", 0, &error))
     }
 
     /// The value that a column has in all rows of these row groups, if the
@@ -273,6 +322,8 @@ enum Source {
     Constant(Constant),
     /// The column of the Parquet reader at this place.
     Read(usize),
+    /// Read already; the read has one batch.
+    Values(ArrayRef),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,6 +350,7 @@ impl RowBatches {
         for (place, source) in &self.sources {
             let column: ArrayRef = match source {
                 Source::Read(at) => Arc::clone(batch.column(*at)),
+                Source::Values(values) => Arc::clone(values),
                 Source::Constant(Constant::Null) => {
                     new_null_array(self.file_schema.field(*place).data_type(), rows)
                 }
@@ -397,6 +449,11 @@ pub(super) fn parquet_error(
     offset: u64,
     error: &parquet::errors::ParquetError,
 ) -> FormatError {
+    if let parquet::errors::ParquetError::External(source) = error
+        && let Some(source) = source.downcast_ref::<FormatError>()
+    {
+        return source.clone();
+    }
     FormatError::malformed(part, offset, "readable Parquet", error.to_string())
 }
 

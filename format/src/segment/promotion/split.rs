@@ -43,11 +43,22 @@ impl Splitter {
         &self.promotion
     }
 
-    /// The columns of the file for rows with the columns of spans.
+    /// The rows of the file for rows with the columns of spans.
     pub(in crate::segment) fn split(
         &mut self,
         batch: &RecordBatch,
     ) -> Result<RecordBatch, FormatError> {
+        let columns = self.split_columns(batch)?;
+        RecordBatch::try_new(self.promotion.file_schema(), columns).map_err(|error| {
+            FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
+        })
+    }
+
+    /// The columns of the file.
+    pub(super) fn split_columns(
+        &mut self,
+        batch: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, FormatError> {
         let malformed =
             |found: &str| FormatError::malformed("columns", 0, "the columns of spans", found);
         let place = |name| schema().index_of(name).map_err(|_| malformed(name));
@@ -77,8 +88,7 @@ impl Splitter {
                 columns.push(column.finish(batch.num_rows()));
             }
         }
-        RecordBatch::try_new(self.promotion.file_schema(), columns)
-            .map_err(|error| malformed(&error.to_string()))
+        Ok(columns)
     }
 
     fn split_spans(
@@ -165,6 +175,8 @@ impl Splitter {
         // How many rows each key without a column of its own equals its
         // column in; it is of use only when that is all.
         let mut equal = vec![0; self.promotion.keys.len()];
+        // As with spans, of keys that repeat the first is the one that counts.
+        let mut seen: Vec<Option<usize>> = vec![None; self.promotion.keys.len()];
         for row in 0..resources.len() {
             if resources.is_null(row) {
                 continue;
@@ -180,6 +192,12 @@ impl Splitter {
                 else {
                     continue;
                 };
+                let is_first = seen
+                    .get_mut(number)
+                    .is_some_and(|last| last.replace(row) != Some(row));
+                if !is_first {
+                    continue;
+                }
                 let value = entry::read(entry).map(|(_, value)| value);
                 if key.has_own_column() {
                     let is_taken = value.is_some_and(|value| column.append(row, value));

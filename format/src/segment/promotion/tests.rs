@@ -1,1 +1,260 @@
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, StringViewArray};
+use arrow::array::{Int32Array, new_null_array};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::access::{Aspect, Attribute};
+use super::choose::Sample;
+use super::split::Splitter;
+use super::*;
+use crate::otlp::{AnyValue, ArrayValue, KeyValue, Resource, Span, Value};
+use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
+
+/// Rows that have attributes and two mapped columns, and nothing else.
+fn batch(rows: &[Row]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = schema()
+        .fields()
+        .iter()
+        .map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                ATTRIBUTES => Arc::new(
+                    rows.iter()
+                        .map(|row| row.attributes.clone())
+                        .collect::<BinaryViewArray>(),
+                ),
+                RESOURCE_ATTRIBUTES => Arc::new(
+                    rows.iter()
+                        .map(|row| row.resource.clone())
+                        .collect::<BinaryViewArray>(),
+                ),
+                "route" => Arc::new(
+                    rows.iter()
+                        .map(|row| row.route.clone())
+                        .collect::<StringViewArray>(),
+                ),
+                "status_code" => {
+                    Arc::new(rows.iter().map(|row| row.status).collect::<Int32Array>())
+                }
+                _ => new_null_array(field.data_type(), rows.len()),
+            }
+        })
+        .collect();
+    // The other columns are null here although they may not be in a segment.
+    let spans = schema();
+    let fields = spans
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true));
+    let nullable = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    RecordBatch::try_new(nullable, columns).unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    attributes: Option<Vec<u8>>,
+    resource: Option<Vec<u8>>,
+    route: Option<String>,
+    status: Option<i32>,
+}
+
+fn value() -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![
+        5 => "[a-c]{0,3}".prop_map(|text| Some(Value::StringValue(text))),
+        3 => (-3i64..300).prop_map(|number| Some(Value::IntValue(number))),
+        1 => any::<i64>().prop_map(|number| Some(Value::IntValue(number))),
+        2 => prop_oneof![Just(0.5), Just(-0.0), Just(f64::NAN), any::<f64>()]
+            .prop_map(|number| Some(Value::DoubleValue(number))),
+        1 => any::<bool>().prop_map(|truth| Some(Value::BoolValue(truth))),
+        1 => Just(Some(Value::BytesValue(vec![1, 2]))),
+        1 => Just(Some(Value::ArrayValue(ArrayValue { values: vec![AnyValue::default()] }))),
+        1 => Just(None),
+    ]
+}
+
+const KEYS: [&str; 6] = [
+    "http.route",
+    "http.response.status_code",
+    "a",
+    "b",
+    "",
+    "k'\"é",
+];
+
+fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let attribute = (prop::sample::select(KEYS.to_vec()), value(), any::<bool>());
+    let attribute = attribute.prop_map(|(key, value, has_value)| KeyValue {
+        key: key.into(),
+        value: has_value.then_some(AnyValue { value }),
+        ..KeyValue::default()
+    });
+    prop::collection::vec(attribute, 0..7)
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    (
+        attributes(),
+        attributes(),
+        any::<bool>(),
+        any::<bool>(),
+        0u8..12,
+    )
+        .prop_map(|(span, resource, mapped_route, has_status, kind)| {
+            // As the mapping would fill them, and not.
+            let text = |key: &str| {
+                span.iter()
+                    .find_map(|one| match one.value.as_ref()?.value.as_ref()? {
+                        Value::StringValue(text) if one.key == key => Some(text.clone()),
+                        _ => None,
+                    })
+            };
+            let route = if mapped_route {
+                text("http.route")
+            } else {
+                Some("other".into())
+            };
+            let status = has_status.then_some(200);
+            let encoded = Span {
+                attributes: span,
+                ..Span::default()
+            }
+            .encode_to_vec();
+            let attributes = match kind {
+                0 => None,
+                // Not what this store encodes: a name beside the attributes.
+                1 => Some([&encoded[..], &[0x2a, 1, b'x']].concat()),
+                _ => Some(encoded).filter(|bytes| !bytes.is_empty()),
+            };
+            let resource = Resource {
+                attributes: resource,
+                ..Resource::default()
+            };
+            Row {
+                attributes,
+                resource: (kind != 2).then(|| resource.encode_to_vec()),
+                route,
+                status,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #[test]
+    fn attributes_come_back_byte_for_byte(rows in prop::collection::vec(row(), 1..40), sampled in 1usize..8) {
+        let batch = batch(&rows);
+        let mut sample = Sample::default();
+        sample.add(&batch, sampled);
+        let mut splitter = Splitter::new(sample.choose());
+        let split = splitter.split_columns(&batch).unwrap();
+        let promotion = splitter.promotion().clone();
+        prop_assert_eq!(split.len(), promotion.file_schema().fields().len());
+        let column = |place: usize| split.get(place);
+        let attributes_place = schema().index_of(ATTRIBUTES).unwrap();
+        let rebuilt = rebuild::attributes(
+            &promotion,
+            &split[attributes_place],
+            &split[order_column()],
+            column,
+        ).unwrap();
+        let rebuilt = rebuilt.as_binary_view();
+        for (number, row) in rows.iter().enumerate() {
+            let found = rebuilt.is_valid(number).then(|| rebuilt.value(number));
+            prop_assert_eq!(found, row.attributes.as_deref(), "row {} of {:?}", number, promotion);
+        }
+        // Each aspect of each key, promoted or not, is that of the messages.
+        for owner in [Owner::Span, Owner::Resource] {
+            let messages = batch.column_by_name(owner.column()).unwrap();
+            for key in KEYS.into_iter().chain(["absent"]) {
+                for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
+                    let attribute = Attribute { owner, key: key.into(), aspect };
+                    let wanted = attribute.file_columns(&promotion);
+                    let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
+                    let found = attribute.read_promoted(&promotion, rows.len(), only_wanted).unwrap();
+                    let expected = attribute.read(messages.as_binary_view());
+                    prop_assert_eq!(format!("{:?}", found), format!("{:?}", expected), "{:?} of {:?}", attribute, promotion);
+                }
+            }
+        }
+        // The part of the index says the same.
+        prop_assert_eq!(Promotion::decode(&promotion.encode(), 0).unwrap(), promotion);
+    }
+}
+
+fn span(attributes: Vec<KeyValue>) -> Row {
+    let span = Span {
+        attributes,
+        ..Span::default()
+    };
+    Row {
+        attributes: Some(span.encode_to_vec()),
+        resource: None,
+        route: None,
+        status: None,
+    }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue {
+        value: Some(Value::StringValue(value.into())),
+    });
+    KeyValue {
+        key: key.into(),
+        value,
+        ..KeyValue::default()
+    }
+}
+
+#[test]
+fn the_choice_is_by_presence_and_size_and_never_changes() {
+    let rows: Vec<Row> = (0..1_000)
+        .map(|n| {
+            let mut attributes = vec![text("common", "x"), text("large", &"y".repeat(n % 50 + 20))];
+            if n % 200 == 0 {
+                attributes.push(text("rare", "z"));
+            }
+            attributes.extend((0..60).map(|key| text(&format!("key-{key:02}"), "v")));
+            span(attributes)
+        })
+        .collect();
+    let choose = || {
+        let mut sample = Sample::default();
+        sample.add(&batch(&rows), 1);
+        sample.choose()
+    };
+    let promotion = choose();
+    assert_eq!(promotion, choose());
+    let keys: Vec<&str> = promotion
+        .keys()
+        .iter()
+        .map(|key| key.key.as_str())
+        .collect();
+    assert_eq!(keys.len(), 48, "{keys:?}");
+    // What takes most comes first, equal ones in the order of their keys.
+    assert_eq!(keys[..3], ["large", "common", "key-00"]);
+    assert!(!keys.contains(&"rare") && !keys.contains(&"key-59"));
+}
+
+#[test]
+fn who_makes_up_keys_fills_no_memory() {
+    let rows: Vec<Row> = (0..30_000)
+        .map(|n| span(vec![text(&format!("key-{n}"), "v")]))
+        .collect();
+    let mut sample = Sample::default();
+    sample.add(&batch(&rows), 1);
+    assert_eq!(sample.choose(), Promotion::default());
+}
+
+#[test]
+fn cut_bytes_are_an_error() {
+    let rows: Vec<Row> = (0..10)
+        .map(|_| span(vec![text("a", "x"), text("b", "y")]))
+        .collect();
+    let mut sample = Sample::default();
+    sample.add(&batch(&rows), 1);
+    let bytes = sample.choose().encode();
+    for end in 0..bytes.len() {
+        assert!(Promotion::decode(&bytes[..end], 0).is_err(), "{end}");
+    }
+}

@@ -1,0 +1,293 @@
+//! Many teams, many segments, and merging them: one run, one table.
+//!
+//! `cargo bench -p spanstore-benches --bench scale -- [teams] [segments]`
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot go on ends"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use spanstore::{SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
+use spanstore_benches::{bodies, bodies_of, by_hand, open, team};
+
+const TEAMS: usize = 100_000;
+const SPANS_A_TEAM: usize = 10;
+const THREADS: usize = 8;
+
+/// Counts the bytes that are allocated.
+struct Counting;
+
+static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+#[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
+// SAFETY: Every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let size = layout.size().cast_signed();
+        let now = ALLOCATED.fetch_add(size, Ordering::Relaxed) + size;
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: The caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: The caller's promises are those of `System`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    // `cargo test --benches` runs this too; it is no test.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    let is_asked = |name: &str| {
+        let parts = ["teams", "segments"];
+        let asked = |part: &&str| arguments.iter().any(|argument| argument == part);
+        !parts.iter().any(asked) || asked(&name)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    if is_asked("teams") {
+        teams(directory.path());
+    }
+    if is_asked("segments") {
+        segments(&directory.path().join("segments"));
+    }
+}
+
+/// 100,000 teams with ten spans each, and one with a million beside them.
+fn teams(directory: &Path) {
+    let small = bodies((TEAMS * SPANS_A_TEAM) as u64, SPANS_A_TEAM);
+    let single = ingest(
+        &directory.join("single"),
+        &small,
+        |_| team(),
+        StoreOptions::default(),
+    );
+    println!("one team, durable batches of {SPANS_A_TEAM}, {THREADS} threads: {single:.0} spans/s");
+    let path = directory.join("teams");
+    let rate = ingest(&path, &small, name, StoreOptions::default());
+    println!(
+        "{TEAMS} teams likewise: {rate:.0} spans/s, {:.2} of the single team's",
+        rate / single
+    );
+    {
+        let store = open(&path, by_hand());
+        let large = store.team(&team());
+        for body in bodies(1_000_000, 500) {
+            large
+                .append(SpanBatch::from_otlp_protobuf(&body).unwrap())
+                .unwrap();
+        }
+        store.seal().unwrap();
+        let start = Instant::now();
+        let report = store.compact().unwrap();
+        println!(
+            "merge of {} segments with {} rows: {:.1} s",
+            report.segments_before,
+            report.rows_written,
+            start.elapsed().as_secs_f64()
+        );
+    }
+    println!("files: {}", files_below(&path));
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let start = Instant::now();
+    let store = open(&path, StoreOptions::default());
+    println!("open: {:.2} ms", milliseconds(start.elapsed()));
+    // Every team was looked at once: what stays is what an idle team costs.
+    let traces = traces_of(&store, &small);
+    let after = ALLOCATED.load(Ordering::Relaxed);
+    println!(
+        "memory of the open store with every team read once: {:.0} bytes a team",
+        (after - before) as f64 / TEAMS as f64
+    );
+    report("trace of a small team", 2_000, |n| {
+        let (team, trace) = &traces[n * 37 % traces.len()];
+        assert!(!store.team(team).trace(*trace).unwrap().is_empty());
+    });
+    let large = store.team(&team());
+    let in_large = trace_ids(&large, 2_000);
+    report("trace of the large team", 2_000, |n| {
+        assert!(!large.trace(in_large[n]).unwrap().is_empty());
+    });
+    report("absent trace of a small team", 2_000, |n| {
+        let (team, _) = &traces[n * 37 % traces.len()];
+        assert!(store.team(team).trace(TraceId([7; 16])).unwrap().is_empty());
+    });
+}
+
+fn name(number: usize) -> TeamId {
+    TeamId::new(&format!("team-{number:06}")).unwrap()
+}
+
+/// Appends bodies from some threads; spans a second.
+fn ingest(
+    path: &Path,
+    bodies: &[Vec<u8>],
+    team: impl Fn(usize) -> TeamId + Sync,
+    options: StoreOptions,
+) -> f64 {
+    let store = open(path, options);
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(body) = bodies.get(number) else {
+                        break;
+                    };
+                    let batch = SpanBatch::from_otlp_protobuf(body).unwrap();
+                    let receipt = store.team(&team(number)).append(batch).unwrap();
+                    assert!(receipt.refused.is_empty());
+                }
+            });
+        }
+    });
+    let rate = (bodies.len() * SPANS_A_TEAM) as f64 / start.elapsed().as_secs_f64();
+    store.seal().unwrap();
+    rate
+}
+
+/// One trace of each team.
+fn traces_of(store: &Store, bodies: &[Vec<u8>]) -> Vec<(TeamId, TraceId)> {
+    let traces = bodies.iter().enumerate().map(|(number, body)| {
+        let request = spanstore::otlp::protobuf::decode(body).unwrap();
+        let span = &request.resource_spans[0].scope_spans[0].spans[0];
+        let trace = TraceId::from_bytes(&span.trace_id).unwrap();
+        let team = name(number);
+        black_box(
+            store
+                .team(&team)
+                .usage(spanstore::Month::of(spanstore_benches::NOW)),
+        )
+        .unwrap();
+        (team, trace)
+    });
+    traces.collect()
+}
+
+fn trace_ids(team: &Team, count: usize) -> Vec<TraceId> {
+    let mut traces = Vec::new();
+    for chunk in team.export().unwrap().step_by(7) {
+        for row in chunk.unwrap().rows().unwrap().iter().step_by(29) {
+            traces.push(row.trace_id);
+        }
+    }
+    traces.truncate(count);
+    traces
+}
+
+/// Look-ups over 1, 4 and 8 segments, and merging 8 of a million rows.
+fn segments(path: &Path) {
+    let store = open(path, by_hand());
+    let bench = store.team(&team());
+    bench.set_quota(Some(u64::MAX)).unwrap();
+    for seal in 1..=8 {
+        for body in bodies_of(seal, 1_000_000, 500) {
+            bench
+                .append(SpanBatch::from_otlp_protobuf(&body).unwrap())
+                .unwrap();
+        }
+        store.seal().unwrap();
+        if [1, 4, 8].contains(&seal) {
+            look_ups(&bench, &format!("{seal} segments of a million"));
+        }
+    }
+    drop(bench);
+    drop(store);
+    let store = open(path, by_hand());
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let is_done = AtomicBool::new(false);
+    let (report, seconds, resident) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                most = most.max(anonymous_bytes());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            most
+        });
+        let start = Instant::now();
+        let report = store.compact().unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        is_done.store(true, Ordering::Relaxed);
+        (report, seconds, watch.join().unwrap())
+    });
+    let peak = PEAK.load(Ordering::Relaxed) - before;
+    println!(
+        "merge of 8 segments of 1,000,000 rows of one team: {:.0} rows/s, {seconds:.1} s, at most {} MiB allocated, {} MiB of anonymous memory resident in the process",
+        report.rows_written as f64 / seconds,
+        peak >> 20,
+        resident >> 20,
+    );
+    println!(
+        "  {} segments of {} bytes a span after it",
+        report.segments_after,
+        report.bytes_written / report.rows_written
+    );
+    look_ups(&store.team(&team()), "one segment of 8 million");
+}
+
+fn look_ups(team: &Team, state: &str) {
+    let traces = trace_ids(team, 2_000);
+    for trace in &traces {
+        black_box(team.trace(*trace).unwrap().len());
+    }
+    report(&format!("trace, {state}"), traces.len(), |n| {
+        black_box(team.trace(traces[n]).unwrap().len());
+    });
+    report(&format!("absent trace, {state}"), 2_000, |n| {
+        let id = (n as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        assert!(team.trace(TraceId(id.to_be_bytes())).unwrap().is_empty());
+    });
+}
+
+/// Anonymous memory of this process that is resident, in bytes.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) << 10
+}
+
+fn report(what: &str, times: usize, mut run: impl FnMut(usize)) {
+    let mut taken: Vec<Duration> = (0..times)
+        .map(|n| {
+            let start = Instant::now();
+            run(n);
+            start.elapsed()
+        })
+        .collect();
+    taken.sort_unstable();
+    let at = |part: usize| milliseconds(taken[taken.len() * part / 100]);
+    println!("{what}: {:.4} ms (p50), {:.4} ms (p99)", at(50), at(99));
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+fn files_below(path: &Path) -> usize {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files_below(&path) } else { 1 }
+    });
+    entries.sum()
+}

@@ -1,0 +1,213 @@
+//! Parquet's hybrid of run lengths and packed bits
+//! (<https://parquet.apache.org/docs/file-format/data-pages/encodings/>), read
+//! at any place: what lies before is skipped run by run.
+
+use std::ops::Range;
+
+/// A run of values.
+#[derive(Debug, Clone, Copy)]
+enum Run<'a> {
+    Repeated(u32),
+    Packed(&'a [u8]),
+}
+
+/// Calls `take` with each run and the numbers of its values, as long as it
+/// answers that it wants more; none when the bytes make no sense.
+fn runs<'a>(
+    mut bytes: &'a [u8],
+    bit_width: u32,
+    mut take: impl FnMut(Run<'a>, Range<usize>) -> bool,
+) -> Option<()> {
+    let mut start = 0usize;
+    while !bytes.is_empty() {
+        let mut header = 0u64;
+        for shift in (0..35).step_by(7) {
+            let (byte, rest) = bytes.split_first()?;
+            bytes = rest;
+            header |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let count = usize::try_from(header >> 1).ok()?;
+        let (run, values) = if header & 1 == 1 {
+            let length = count.checked_mul(bit_width as usize)?;
+            // The last run of a page may be cut.
+            let (packed, rest) = bytes.split_at(length.min(bytes.len()));
+            bytes = rest;
+            (Run::Packed(packed), count.checked_mul(8)?)
+        } else {
+            let (value, rest) = bytes.split_at_checked(bit_width.div_ceil(8) as usize)?;
+            bytes = rest;
+            let value = value
+                .iter()
+                .rev()
+                .fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+            (Run::Repeated(value), count)
+        };
+        let end = start.checked_add(values)?;
+        if values > 0 && !take(run, start..end) {
+            break;
+        }
+        start = end;
+    }
+    Some(())
+}
+
+/// The value at a place of packed bits.
+fn packed(bytes: &[u8], bit_width: u32, place: usize) -> Option<u32> {
+    let bit = place * bit_width as usize;
+    let mut word = 0u64;
+    for (shift, byte) in bytes.get(bit / 8..)?.iter().take(5).enumerate() {
+        word |= u64::from(*byte) << (shift * 8);
+    }
+    let mask = (1u64 << bit_width) - 1;
+    Some(((word >> (bit % 8)) & mask) as u32)
+}
+
+/// Adds the values of a range.
+pub(super) fn read(
+    bytes: &[u8],
+    bit_width: u32,
+    wanted: Range<usize>,
+    values: &mut Vec<u32>,
+) -> Option<()> {
+    if bit_width > 32 {
+        return None;
+    }
+    let before = values.len();
+    let mut is_whole = true;
+    runs(bytes, bit_width, |run, numbers| {
+        let range = wanted.start.max(numbers.start)..wanted.end.min(numbers.end);
+        match run {
+            Run::Repeated(value) if !range.is_empty() => {
+                values.extend(std::iter::repeat_n(value, range.len()));
+            }
+            Run::Packed(bytes) => {
+                for number in range {
+                    match packed(bytes, bit_width, number - numbers.start) {
+                        Some(value) => values.push(value),
+                        None => is_whole = false,
+                    }
+                }
+            }
+            Run::Repeated(_) => {}
+        }
+        numbers.end < wanted.end
+    })?;
+    (is_whole && values.len() - before == wanted.len()).then_some(())
+}
+
+/// How many of the first values are 1, where values take one bit.
+pub(super) fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
+    let mut ones = 0;
+    let mut covered = 0;
+    runs(bytes, 1, |run, numbers| {
+        let count = place.min(numbers.end).saturating_sub(numbers.start);
+        covered += count;
+        match run {
+            Run::Repeated(value) => ones += count * (value & 1) as usize,
+            Run::Packed(bytes) => {
+                let whole = bytes.get(..count / 8).unwrap_or(bytes);
+                ones += whole
+                    .iter()
+                    .map(|byte| byte.count_ones() as usize)
+                    .sum::<usize>();
+                let rest = bytes.get(count / 8).copied().unwrap_or(0);
+                let mask = (1u8 << (count % 8)) - 1;
+                ones += (rest & mask).count_ones() as usize;
+            }
+        }
+        numbers.end < place
+    })?;
+    (covered == place).then_some(ones)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Encodes values as runs of random kinds and lengths.
+    fn encode(values: &[u32], bit_width: u32, cuts: &[usize]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = values;
+        let mut cuts = cuts.iter().cycle();
+        while !rest.is_empty() {
+            let same = rest.iter().take_while(|value| **value == rest[0]).count();
+            let cut = *cuts.next().unwrap();
+            if same > cut % 5 {
+                bytes.push((same.min(60) as u8) << 1);
+                let value = rest[0].to_le_bytes();
+                bytes.extend_from_slice(&value[..bit_width.div_ceil(8) as usize]);
+                rest = &rest[same.min(60)..];
+            } else {
+                let groups = (1 + cut % 3).min(rest.len().div_ceil(8));
+                // Packed runs are whole but for the last of a page.
+                let groups = if rest.len() < groups * 8 && rest.len() >= 8 {
+                    rest.len() / 8
+                } else {
+                    groups
+                };
+                bytes.push((groups as u8) << 1 | 1);
+                let mut bits = vec![0u8; groups * bit_width as usize];
+                for (place, value) in rest.iter().take(groups * 8).enumerate() {
+                    for bit in 0..bit_width as usize {
+                        if value >> bit & 1 == 1 {
+                            let at = place * bit_width as usize + bit;
+                            bits[at / 8] |= 1 << (at % 8);
+                        }
+                    }
+                }
+                bytes.extend_from_slice(&bits);
+                rest = &rest[rest.len().min(groups * 8)..];
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn reads_any_range(
+            bit_width in 1u32..20,
+            seeds in proptest::collection::vec((any::<u32>(), 1usize..40), 1..20),
+            cuts in proptest::collection::vec(0usize..10, 1..8),
+            range in (0usize..300, 0usize..300),
+        ) {
+            let mask = (1u32 << bit_width) - 1;
+            let values: Vec<u32> = seeds
+                .iter()
+                .flat_map(|(seed, count)| {
+                    (0..*count as u32).map(move |n| if count % 2 == 0 { seed & mask } else { seed.wrapping_mul(n + 1) & mask })
+                })
+                .collect();
+            let bytes = encode(&values, bit_width, &cuts);
+            let (start, end) = (range.0.min(range.1) % values.len(), range.0.max(range.1) % values.len());
+            let range = start.min(end)..start.max(end);
+            let mut found = Vec::new();
+            read(&bytes, bit_width, range.clone(), &mut found).unwrap();
+            prop_assert_eq!(&found, &values[range]);
+            if bit_width == 1 {
+                let ones = values[..end].iter().filter(|value| **value == 1).count();
+                prop_assert_eq!(ones_before(&bytes, end), Some(ones));
+            }
+        }
+
+        #[test]
+        fn garbage_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60), width in 0u32..40) {
+            let mut found = Vec::new();
+            let is_read = read(&bytes, width, 3..50, &mut found).is_some();
+            prop_assert!(!is_read || found.len() == 47);
+            prop_assert!(ones_before(&bytes, 40).is_none_or(|ones| ones <= 40));
+        }
+    }
+
+    #[test]
+    fn too_few_values_are_none() {
+        let bytes = encode(&[1, 1, 0, 1], 1, &[0]);
+        assert_eq!(ones_before(&[0x04, 0x01], 3), None);
+        let mut found = Vec::new();
+        assert_eq!(read(&bytes[..0], 1, 0..1, &mut found), None);
+    }
+}

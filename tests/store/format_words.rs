@@ -1,0 +1,346 @@
+//! A reader of segments written from FORMAT.md alone: nothing of the store's
+//! own code reads the index here.
+#![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use prost::Message;
+use spanstore::otlp::{Span, Value};
+use spanstore_test_support::spans::{attribute, integer, request, span, text};
+use spanstore_test_support::{open, team};
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The parts of a segment, found by the page's words and verified.
+struct Parts {
+    parts: Vec<Vec<u8>>,
+    rows: RecordBatch,
+}
+
+const DIRECTORY: usize = 0;
+const TRACES: usize = 1;
+const SESSIONS: usize = 2;
+const REQUESTS: usize = 3;
+const PROMOTION: usize = 4;
+const FACETS: usize = 5;
+const POSTINGS: usize = 6;
+
+fn read(file: &[u8]) -> Parts {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(file)).unwrap();
+    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let pair = pairs
+        .unwrap()
+        .iter()
+        .find(|pair| pair.key == "spanstore.index");
+    let index: usize = pair.unwrap().value.as_ref().unwrap().parse().unwrap();
+    let schema = reader.schema().clone();
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let rows = concat_batches(&schema, &batches).unwrap();
+
+    let header = &file[index..index + 216];
+    assert_eq!(&header[..8], b"SPANIDX\0");
+    assert_eq!(u16::from_le_bytes([header[8], header[9]]), 2);
+    assert_eq!(u32_at(header, 12) as usize, rows.num_rows());
+    assert_eq!(u32_at(header, 24), 16_384);
+    assert_eq!(u32_at(header, 32), 7);
+    assert_eq!(u32_at(header, 208), crc32c::crc32c(&header[..208]));
+    // Every byte before the header is covered.
+    let checksums = &file[index + 216..][..index.div_ceil(16_384) * 4];
+    assert_eq!(u32_at(header, 28), crc32c::crc32c(checksums));
+    for (number, block) in file[..index].chunks(16_384).enumerate() {
+        assert_eq!(u32_at(checksums, number * 4), crc32c::crc32c(block));
+    }
+    let parts = (0..7).map(|number| {
+        let part = &header[40 + number * 24..][..24];
+        assert_eq!(u16::from_le_bytes([part[0], part[1]]) as usize, number + 1);
+        assert_eq!(u16::from_le_bytes([part[2], part[3]]), 1);
+        file[u64_at(part, 8) as usize..u64_at(part, 16) as usize].to_vec()
+    });
+    Parts {
+        parts: parts.collect(),
+        rows,
+    }
+}
+
+impl Parts {
+    /// Team, rows, entries of the three indexes, bytes of the facets.
+    fn partitions(&self) -> Vec<(String, [Range<u32>; 5])> {
+        let part = &self.parts[DIRECTORY];
+        let count = u32_at(part, 0) as usize;
+        let names = &part[4 + count * 64..];
+        let entries = part[4..4 + count * 64].chunks(64);
+        let entries = entries.map(|entry| {
+            let start = u32_at(entry, 0) as usize;
+            let name = &names[start..start + u32_at(entry, 4) as usize];
+            let range =
+                |number: usize| u32_at(entry, 8 + number * 8)..u32_at(entry, 12 + number * 8);
+            let ranges = [range(0), range(1), range(2), range(3), range(4)];
+            (String::from_utf8(name.to_vec()).unwrap(), ranges)
+        });
+        entries.collect()
+    }
+
+    /// The rows that two words stand for.
+    fn posting(&self, start: u32, length: u32) -> BTreeSet<u32> {
+        if length >> 31 == 0 {
+            return (start..start + length).collect();
+        }
+        let bytes = &self.parts[POSTINGS][start as usize..][..(length & 0x7fff_ffff) as usize];
+        let rows = roaring::RoaringBitmap::deserialize_from(bytes).unwrap();
+        rows.iter().collect()
+    }
+
+    /// All entries of a partition in one of the indexes, by key.
+    fn index(&self, part: usize, entries: &Range<u32>) -> BTreeMap<[u8; 8], BTreeSet<u32>> {
+        let bytes = &self.parts[part][entries.start as usize * 16..entries.end as usize * 16];
+        let keys: Vec<[u8; 8]> = bytes
+            .chunks(16)
+            .map(|one| one[..8].try_into().unwrap())
+            .collect();
+        assert!(keys.is_sorted());
+        let rows = bytes
+            .chunks(16)
+            .map(|one| self.posting(u32_at(one, 8), u32_at(one, 12)));
+        keys.into_iter().zip(rows).collect()
+    }
+
+    /// The promoted keys: owner, type, strays, column, key.
+    fn promotion(&self) -> Vec<(u8, u8, u8, usize, String)> {
+        let part = &self.parts[PROMOTION];
+        let mut at = 4;
+        let keys = (0..u32_at(part, 0)).map(|_| {
+            let head = part[at..at + 12].to_vec();
+            let bytes = u32_at(&head, 8) as usize;
+            let key = String::from_utf8(part[at + 12..at + 12 + bytes].to_vec()).unwrap();
+            at += 12 + bytes;
+            (head[0], head[1], head[2], u32_at(&head, 4) as usize, key)
+        });
+        keys.collect()
+    }
+
+    /// The attributes of a row, put together.
+    fn attributes(&self, row: usize) -> Vec<u8> {
+        let column = |name: &str| self.rows.column_by_name(name).unwrap();
+        let bytes = |name: &str| {
+            let column = column(name).as_binary::<i32>();
+            column.is_valid(row).then(|| column.value(row).to_vec())
+        };
+        let rest = bytes("attributes").unwrap_or_default();
+        let Some(order) = bytes("attribute_order") else {
+            return rest;
+        };
+        let keys = self.promotion();
+        let rest = Span::decode(rest.as_slice()).unwrap();
+        let mut rest = rest.attributes.into_iter();
+        let mut span = Span::default();
+        // Fewer than 128 keys: each number is one byte.
+        for code in order {
+            if code == 0 {
+                span.attributes.push(rest.next().unwrap());
+                continue;
+            }
+            let (owner, kind, _, column, key) = &keys[usize::from(code) - 1];
+            assert_eq!(*owner, 0);
+            let values = self.rows.column(*column);
+            assert!(values.is_valid(row));
+            let value = match kind {
+                1 => Value::StringValue(values.as_string::<i32>().value(row).to_owned()),
+                2 if *values.data_type() == DataType::Int32 => {
+                    Value::IntValue(values.as_primitive::<Int32Type>().value(row).into())
+                }
+                2 => Value::IntValue(values.as_primitive::<Int64Type>().value(row)),
+                3 => Value::DoubleValue(values.as_primitive::<Float64Type>().value(row)),
+                _ => Value::BoolValue(values.as_boolean().value(row)),
+            };
+            span.attributes.push(attribute(key, value));
+        }
+        assert!(rest.next().is_none());
+        span.encode_to_vec()
+    }
+}
+
+fn key(id: &[u8]) -> [u8; 8] {
+    twox_hash::XxHash3_64::oneshot(id).to_be_bytes()
+}
+
+/// A span with attributes of every type, some of them only now and then.
+fn rich(n: u64) -> Span {
+    let mut span = span(n);
+    let attributes = &mut span.attributes;
+    attributes.push(text("request.id", &format!("request-{}", n / 10)));
+    attributes.push(attribute("share", Value::DoubleValue(n as f64 / 7.0)));
+    attributes.push(attribute("cached", Value::BoolValue(n.is_multiple_of(3))));
+    attributes.push(if n.is_multiple_of(50) {
+        text("mixed", "text")
+    } else {
+        integer("mixed", n.cast_signed())
+    });
+    if n.is_multiple_of(500) {
+        attributes.insert(1, text("rare", "value"));
+    }
+    span
+}
+
+#[test]
+fn a_segment_is_what_the_page_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let counts = [("acme", 12_000), ("tiny", 30)];
+    for (name, count) in counts {
+        store
+            .team(&team(name))
+            .append(request((0..count).map(rich)))
+            .unwrap();
+    }
+    store.seal().unwrap();
+    let summary = store.segments().remove(0);
+    let path = directory
+        .path()
+        .join(format!("segments/{}/{}.parquet", summary.month, summary.id));
+    let segment = read(&std::fs::read(path).unwrap());
+
+    let column = |name: &str| segment.rows.column_by_name(name).unwrap();
+    let partitions = segment.partitions();
+    assert_eq!(partitions.len(), counts.len());
+    let mut next_row = 0;
+    for ((name, ranges), (expected, count)) in partitions.iter().zip(counts) {
+        let [rows, traces, sessions, requests, facets] = ranges;
+        assert_eq!((name.as_str(), rows.len() as u64), (expected, count));
+        assert_eq!(rows.start, next_row);
+        next_row = rows.end;
+        // Each id leads to its rows and to no other.
+        let mut by_trace: BTreeMap<[u8; 8], BTreeSet<u32>> = BTreeMap::new();
+        let mut by_session = by_trace.clone();
+        let mut by_request = by_trace.clone();
+        for row in rows.clone() {
+            let at = row as usize;
+            assert_eq!(column("team_id").as_string::<i32>().value(at), expected);
+            let trace = key(column("trace_id").as_fixed_size_binary().value(at));
+            by_trace.entry(trace).or_default().insert(row);
+            let text = |name: &str| key(column(name).as_string::<i32>().value(at).as_bytes());
+            by_session
+                .entry(text("session_id"))
+                .or_default()
+                .insert(row);
+            by_request
+                .entry(text("request_id"))
+                .or_default()
+                .insert(row);
+        }
+        assert_eq!(segment.index(TRACES, traces), by_trace);
+        assert_eq!(segment.index(SESSIONS, sessions), by_session);
+        assert_eq!(segment.index(REQUESTS, requests), by_request);
+        assert_eq!(facets.is_empty(), count < 8_192);
+        if !facets.is_empty() {
+            check_facets(&segment, rows, facets);
+        }
+        // The attributes come out as they went in.
+        for row in rows.clone() {
+            let id = column("span_id").as_fixed_size_binary().value(row as usize);
+            let n = u64::from_be_bytes(id.try_into().unwrap()) - 1;
+            let expected = Span {
+                attributes: rich(n).attributes,
+                ..Span::default()
+            };
+            assert_eq!(
+                segment.attributes(row as usize),
+                expected.encode_to_vec(),
+                "span {n}"
+            );
+        }
+    }
+    let promotion = segment.promotion();
+    let find = |key: &str| promotion.iter().find(|one| one.4 == key).unwrap();
+    let name = |column: usize| segment.rows.schema().field(column).name().clone();
+    assert_eq!(name(find("share").3), "attributes.share");
+    assert_eq!(name(find("http.request.method").3), "method");
+    assert_eq!((find("mixed").1, find("mixed").2), (2, 1));
+    assert!(promotion.iter().all(|one| one.4 != "rare"));
+}
+
+/// The facets of a partition against a naive count.
+fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
+    let block = &segment.parts[FACETS][facets.start as usize..facets.end as usize];
+    let mut seen = BTreeSet::new();
+    for facet in block[4..4 + u32_at(block, 0) as usize * 28].chunks(28) {
+        let column = u32_at(facet, 0) as usize;
+        seen.insert(segment.rows.schema().field(column).name().clone());
+        assert_eq!(u32_at(facet, 16) as usize, rows.len());
+        let mut expected: BTreeMap<Option<Vec<u8>>, BTreeSet<u32>> = BTreeMap::new();
+        let values = segment.rows.column(column);
+        for row in rows.clone() {
+            let at = row as usize;
+            let value = values.is_valid(at).then(|| match values.data_type() {
+                DataType::Int32 => {
+                    let number = values.as_primitive::<Int32Type>().value(at);
+                    i64::from(number).to_le_bytes().to_vec()
+                }
+                DataType::Int64 => {
+                    let number = values.as_primitive::<Int64Type>().value(at);
+                    number.to_le_bytes().to_vec()
+                }
+                DataType::Boolean => vec![u8::from(values.as_boolean().value(at))],
+                _ => values.as_string::<i32>().value(at).as_bytes().to_vec(),
+            });
+            expected.entry(value).or_default().insert(row);
+        }
+        let mut words = vec![(
+            None,
+            u32_at(facet, 12),
+            u32_at(facet, 20),
+            u32_at(facet, 24),
+        )];
+        let values = &block[u32_at(facet, 8) as usize..][..u32_at(facet, 4) as usize * 20];
+        for value in values.chunks(20) {
+            let bytes = &block[u32_at(value, 0) as usize..][..u32_at(value, 4) as usize];
+            words.push((
+                Some(bytes.to_vec()),
+                u32_at(value, 8),
+                u32_at(value, 12),
+                u32_at(value, 16),
+            ));
+        }
+        assert!(words[1..].is_sorted_by_key(|word| word.0.clone()));
+        // The one posting that is left out has all rows that no other has.
+        let mut others: BTreeSet<u32> = rows.clone().collect();
+        for (_, _, start, length) in words.iter().filter(|word| word.3 != u32::MAX) {
+            for row in segment.posting(*start, *length) {
+                assert!(others.remove(&row));
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (value, count, start, length) in words {
+            let posting = if length == u32::MAX {
+                std::mem::take(&mut others)
+            } else {
+                segment.posting(start, length)
+            };
+            assert_eq!(posting.len() as u32, count);
+            if count > 0 {
+                found.insert(value, posting);
+            }
+        }
+        assert_eq!(found, expected, "column {column}");
+    }
+    for name in [
+        "method",
+        "level",
+        "status_code",
+        "attributes.db.system",
+        "attributes.cached",
+    ] {
+        assert!(seen.contains(name), "{name} of {seen:?}");
+    }
+}
