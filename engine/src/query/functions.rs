@@ -17,7 +17,8 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryBuilder, StringViewA
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExpressionPlacement, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use datafusion::prelude::lit;
 use spanstore_format::id::to_hex;
@@ -99,7 +100,7 @@ impl<'a> AttributeAccess<'a> {
 
 /// `attribute` and its kin.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ReadAttribute {
+pub(super) struct ReadAttribute {
     owner: Owner,
     aspect: Aspect,
     signature: Signature,
@@ -112,6 +113,17 @@ impl ReadAttribute {
             owner,
             aspect,
             signature: Signature::exact(arguments, Volatility::Immutable),
+        }
+    }
+}
+
+impl ReadAttribute {
+    /// What the function reads when this is the key.
+    pub(super) fn attribute(&self, key: &str) -> Attribute {
+        Attribute {
+            owner: self.owner,
+            key: key.to_owned(),
+            aspect: self.aspect,
         }
     }
 }
@@ -136,6 +148,16 @@ impl ScalarUDFImpl for ReadAttribute {
         Ok(self.aspect.data_type())
     }
 
+    /// The scan reads single attributes best: see `scan_exec`.
+    fn placement(&self, arguments: &[ExpressionPlacement]) -> ExpressionPlacement {
+        match arguments {
+            [ExpressionPlacement::Column, ExpressionPlacement::Literal] => {
+                ExpressionPlacement::MoveTowardsLeafNodes
+            }
+            _ => ExpressionPlacement::KeepInPlace,
+        }
+    }
+
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [messages, ColumnarValue::Scalar(key)] = arguments.args.as_slice() else {
             return exec_err!("{}: the key is to be a constant", self.name());
@@ -143,11 +165,7 @@ impl ScalarUDFImpl for ReadAttribute {
         let Some(key) = key.try_as_str().flatten() else {
             return exec_err!("{}: the key is to be a text", self.name());
         };
-        let attribute = Attribute {
-            owner: self.owner,
-            key: key.to_owned(),
-            aspect: self.aspect,
-        };
+        let attribute = self.attribute(key);
         over_rows(messages, |messages| match messages.as_binary_view_opt() {
             Some(messages) => Ok(attribute.read(messages)),
             None => exec_err!("{}: found {}", self.name(), messages.data_type()),

@@ -16,6 +16,7 @@ mod engine;
 mod filter;
 mod functions;
 mod planner;
+mod scan_exec;
 mod select;
 mod sql;
 mod table;

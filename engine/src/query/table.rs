@@ -7,17 +7,14 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::coop::cooperative;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{INTERNAL, schema};
 
 use super::condition;
+use super::scan_exec::ScanExec;
 use crate::read::scan::{ScanPart, plan};
 use crate::view::Snapshot;
 
@@ -96,26 +93,10 @@ impl TableProvider for SpanTable {
             ),
             None => (self.columns.clone(), Arc::clone(&self.schema)),
         };
-        let columns: Arc<[Column]> = columns.into_iter().map(Column::Span).collect();
-        let streams = deal(parts, state.config().target_partitions())
-            .into_iter()
-            .map(|parts| {
-                let (columns, schema) = (Arc::clone(&columns), Arc::clone(&schema));
-                Arc::new(Scan {
-                    parts,
-                    columns,
-                    schema,
-                }) as Arc<dyn PartitionStream>
-            });
-        let exec = StreamingTableExec::try_new(
-            Arc::clone(&schema),
-            streams.collect(),
-            None,
-            [],
-            false,
-            None,
-        )?;
-        Ok(Arc::new(exec))
+        let columns = columns.into_iter().map(Column::Span).collect();
+        let hands = deal(parts, state.config().target_partitions());
+        let hands = hands.into_iter().map(Into::into).collect();
+        Ok(Arc::new(ScanExec::new(hands, columns, schema)))
     }
 }
 
@@ -132,33 +113,4 @@ fn deal(mut parts: Vec<ScanPart>, count: usize) -> Vec<Vec<ScanPart>> {
         }
     }
     hands.into_iter().map(|(_, hand)| hand).collect()
-}
-
-/// One partition of a scan.
-#[derive(Debug)]
-struct Scan {
-    parts: Vec<ScanPart>,
-    columns: Arc<[Column]>,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for Scan {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let columns = Arc::clone(&self.columns);
-        let batches = self.parts.clone().into_iter().flat_map(move |part| {
-            part.read(&columns, BATCH_ROWS)
-                .unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
-        });
-        let batches =
-            batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
-        let stream = futures::stream::iter(batches);
-        let stream = RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream);
-        // Mapped files are always ready: without this a scan that finds nothing
-        // would never yield, and no time limit could end it.
-        Box::pin(cooperative(stream))
-    }
 }

@@ -1,0 +1,223 @@
+//! The scan of a table of spans, as a node of DataFusion's plans.
+//!
+//! A projection right above it that takes columns and single attributes becomes
+//! part of it, so that `attributes['key']` reads the promoted column of each
+//! segment that has one, instead of all attributes of every row.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::coop::cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::expressions::{Column as ColumnExpr, Literal};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use spanstore_format::segment::Column;
+use spanstore_format::span::schema::schema;
+
+use super::functions::ReadAttribute;
+use super::table::BATCH_ROWS;
+use crate::read::scan::ScanPart;
+
+/// Reads parts of a scan, some in each of its partitions.
+#[derive(Debug)]
+pub(super) struct ScanExec {
+    hands: Vec<Arc<[ScanPart]>>,
+    columns: Arc<[Column]>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl ScanExec {
+    /// A scan of columns; the fields of `schema` name them.
+    pub(super) fn new(
+        hands: Vec<Arc<[ScanPart]>>,
+        columns: Arc<[Column]>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(hands.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        Self {
+            hands,
+            columns,
+            schema,
+            properties: Arc::new(properties),
+        }
+    }
+
+    /// The column that an expression over the scan's columns is, if it is one.
+    fn column_of(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<Column> {
+        let column = |expr: &Arc<dyn PhysicalExpr>| {
+            let column = expr.downcast_ref::<ColumnExpr>()?;
+            self.columns.get(column.index()).cloned()
+        };
+        if let Some(column) = column(expr) {
+            return Some(column);
+        }
+        let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
+        let implementation: &dyn Any = call.fun().inner().as_ref();
+        let function = implementation.downcast_ref::<ReadAttribute>()?;
+        let [messages, key] = call.args() else {
+            return None;
+        };
+        let key = key.downcast_ref::<Literal>()?.value();
+        let attribute = function.attribute(key.try_as_str().flatten()?);
+        let owner = schema().index_of(attribute.owner.column()).ok()?;
+        (column(messages)? == Column::Span(owner)).then_some(Column::Attribute(attribute))
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        write!(f, "ScanExec: columns=[{}]", names.join(", "))
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &'static str {
+        "ScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() {
+            Ok(self)
+        } else {
+            Err(DataFusionError::Internal("a scan has no children".into()))
+        }
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(parts) = self.hands.get(partition).cloned() else {
+            let message = format!("a scan has no partition {partition}");
+            return Err(DataFusionError::Internal(message));
+        };
+        let (columns, schema) = (Arc::clone(&self.columns), Arc::clone(&self.schema));
+        let batches = (0..parts.len()).flat_map(move |number| {
+            let read = parts
+                .get(number)
+                .map(|part| part.read(&columns, BATCH_ROWS));
+            read.into_iter().flat_map(|batches| {
+                batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+            })
+        });
+        let named = Arc::clone(&schema);
+        let batches = batches.map(move |batch| {
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let columns = batch.columns().to_vec();
+            Ok(RecordBatch::try_new_with_options(
+                Arc::clone(&named),
+                columns,
+                &options,
+            )?)
+        });
+        let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
+        // Mapped files are always ready: without this a scan that finds nothing
+        // would never yield, and no time limit could end it.
+        Ok(Box::pin(cooperative(stream)))
+    }
+
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExec,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let mut columns = Vec::with_capacity(projection.expr().len());
+        let mut fields = Vec::with_capacity(projection.expr().len());
+        for (expr, field) in projection.expr().iter().zip(projection.schema().fields()) {
+            let Some(column) = self.column_of(&expr.expr) else {
+                return Ok(None);
+            };
+            columns.push(column);
+            let field = Field::new(&expr.alias, field.data_type().clone(), field.is_nullable());
+            fields.push(field);
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Some(Arc::new(Self::new(
+            self.hands.clone(),
+            columns.into(),
+            schema,
+        ))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::displayable;
+
+    use super::super::table::SpanTable;
+    use crate::{Store, StoreOptions, TeamId};
+
+    /// The plan of an SQL text, a node a line.
+    async fn plan(text: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        let team = store.team(&TeamId::new("acme").unwrap());
+        let table = SpanTable::new(team.snapshot_of_all(), team.id.clone()).unwrap();
+        let context = team.store.queries.context().unwrap();
+        context
+            .register_table("spans", std::sync::Arc::new(table))
+            .unwrap();
+        let frame = context.sql(text).await.unwrap();
+        let plan = frame.create_physical_plan().await.unwrap();
+        displayable(plan.as_ref()).indent(false).to_string()
+    }
+
+    #[tokio::test]
+    async fn attributes_become_columns_of_the_scan() {
+        for text in [
+            "select attributes['k'], count(*) from spans group by 1",
+            "select name from spans where attributes['k'] = 'v'",
+            "select max(duration) from spans where resource['k'] = 'v' group by attributes['n']",
+        ] {
+            let plan = plan(text).await;
+            let scan = plan.lines().find(|line| line.contains("ScanExec")).unwrap();
+            // The columns with all attributes are not read.
+            assert!(
+                !scan.contains("[attributes") && !scan.contains(" attributes"),
+                "{plan}"
+            );
+            assert!(!scan.contains("resource_attributes"), "{plan}");
+        }
+        let all = plan("select attributes, attributes['k'] from spans").await;
+        assert!(all.contains("ScanExec"), "{all}");
+    }
+}
