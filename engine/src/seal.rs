@@ -16,6 +16,7 @@ use crate::catalog::SealCommit;
 use crate::error::Error;
 use crate::hot::HotBuffer;
 use crate::io::Disk;
+use crate::segment;
 use crate::segment_file::SegmentFile;
 use crate::write::message::{Control, SealJob};
 use crate::write::shared::Shared;
@@ -155,8 +156,7 @@ fn count_rows(rows: &HotBuffer) -> HashMap<(Month, TeamId), u64> {
         .collect()
 }
 
-/// Writes one segment a month. When one fails, those before it are strays that
-/// the next open removes.
+/// Writes one segment a month, all or none.
 fn write_segments(
     disk: &Arc<dyn Disk>,
     root: &Path,
@@ -164,6 +164,26 @@ fn write_segments(
     rows: &HotBuffer,
 ) -> Result<Vec<SegmentSummary>, Error> {
     let mut summaries = Vec::new();
+    match write_months(disk, root, shared, rows, &mut summaries) {
+        Ok(()) => Ok(summaries),
+        Err(error) => {
+            // The next try writes them again; what stays is a stray for the
+            // next open.
+            for summary in &summaries {
+                drop(disk.remove_file(&segment::path(root, summary)));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn write_months(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    shared: &Shared,
+    rows: &HotBuffer,
+    summaries: &mut Vec<SegmentSummary>,
+) -> Result<(), Error> {
     for partitions in rows
         .partitions()
         .chunk_by(|((one, _), _), ((next, _), _)| one == next)
@@ -183,5 +203,5 @@ fn write_segments(
         arrange(partitions, |batch| segment.write(batch))?;
         summaries.push(segment.finish()?);
     }
-    Ok(summaries)
+    Ok(())
 }

@@ -194,6 +194,8 @@ impl Store {
     /// As [`Store::seal`] and [`Store::compact`].
     pub fn erase(&self) -> Result<CompactReport, Error> {
         self.seal()?;
+        // The writer lets go of the sealed log before it answers this.
+        self.flush()?;
         self.0.compactor.erase()
     }
 

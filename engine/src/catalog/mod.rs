@@ -273,6 +273,11 @@ impl Catalog {
             let last = erasures.last()?.map(|(number, _)| number.value());
             let number = last.map_or(1, |last| last + 1);
             erasures.insert(number, erasure.encode().as_slice())?;
+            // Ids below are not given out again, also those that came to nothing:
+            // rows that come later must not be taken for those that are meant.
+            let mut meta = transaction.open_table(META)?;
+            let next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
+            meta.insert(NEXT_SEGMENT, next.max(erasure.before.0))?;
         }
         transaction.commit()?;
         Ok(())

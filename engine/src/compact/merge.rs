@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::io::Disk;
 use crate::read::scan::{columns_error, damaged, ranges};
 use crate::read::visibility::hidden_rows;
-use crate::segment::Segment;
+use crate::segment::{self, Segment};
 use crate::segment_file::SegmentFile;
 use crate::view::Erasures;
 
@@ -65,15 +65,28 @@ pub(super) struct Merged {
 type Places = Vec<(usize, u32)>;
 
 impl Merge<'_> {
-    /// Writes the segments. Those of a merge that fails are strays.
+    /// Writes the segments.
     pub(super) fn run(&self) -> Result<Merged, Error> {
+        let mut merged = Merged::default();
+        match self.write(&mut merged) {
+            Ok(()) => Ok(merged),
+            Err(error) => {
+                // Nothing names them; what stays is a stray for the next open.
+                for summary in &merged.segments {
+                    drop(self.disk.remove_file(&segment::path(self.root, summary)));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&self, merged: &mut Merged) -> Result<(), Error> {
         let readers: Vec<Arc<SegmentReader>> = self
             .inputs
             .iter()
             .map(|input| input.reader())
             .collect::<Result<_, _>>()?;
         let mut cursors: Vec<Cursor<'_>> = self.inputs.iter().map(|one| Cursor::new(one)).collect();
-        let mut merged = Merged::default();
         let mut run = self.run;
         for teams in self.plan(&readers)? {
             let promotion = self.promotion(&readers, &teams)?;
@@ -87,7 +100,7 @@ impl Merge<'_> {
                     &mut cursors,
                     &mut waiting,
                     &mut out,
-                    &mut merged,
+                    merged,
                 )?;
             }
             waiting.flush(&mut out)?;
@@ -99,7 +112,7 @@ impl Merge<'_> {
             summary.run = *run.get_or_insert(id);
             merged.segments.push(summary);
         }
-        Ok(merged)
+        Ok(())
     }
 
     /// The teams of each segment to be written.

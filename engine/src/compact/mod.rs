@@ -123,25 +123,43 @@ impl Compactor {
         let months: HashSet<Month> = segments.iter().map(|one| one.summary().month).collect();
         let mut months: Vec<Month> = months.into_iter().collect();
         months.sort_unstable();
+        // Damage in one month does not keep the others from being merged.
+        let mut failure = None;
         for month in months {
-            // A merge may make another one due.
-            loop {
-                let (segments, _) = self.shared.view.sealed();
-                let of_month = segments.iter().filter(|one| one.summary().month == month);
-                let runs = runs(of_month);
-                let count = match extent {
-                    Extent::Whole if runs.len() > 1 => runs.len(),
-                    Extent::Whole => break,
-                    Extent::Due => match due(&levels(&runs)) {
-                        Some(count) => count,
-                        None => break,
-                    },
-                };
-                let chosen = runs.into_iter().rev().take(count).flatten().collect();
-                self.rewrite(month, chosen, percent, &mut report)?;
+            match self.compact_month(month, extent, percent, &mut report) {
+                Ok(()) => {}
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
             }
         }
-        Ok(report)
+        failure.map_or(Ok(report), Err)
+    }
+
+    fn compact_month(
+        &self,
+        month: Month,
+        extent: Extent,
+        percent: u8,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        // A merge may make another one due.
+        loop {
+            let (segments, _) = self.shared.view.sealed();
+            let of_month = segments.iter().filter(|one| one.summary().month == month);
+            let runs = runs(of_month);
+            let count = match extent {
+                Extent::Whole if runs.len() > 1 => runs.len(),
+                Extent::Whole => return Ok(()),
+                Extent::Due => match due(&levels(&runs)) {
+                    Some(count) => count,
+                    None => return Ok(()),
+                },
+            };
+            let chosen = runs.into_iter().rev().take(count).flatten().collect();
+            self.rewrite(month, chosen, percent, report)?;
+        }
     }
 
     /// Rewrites segments of a month as one run.

@@ -1,7 +1,7 @@
 //! Promoted attributes: keys that a segment keeps in typed columns.
 //!
 //! [`choose`](choose::Sample::choose) picks the keys from the data,
-//! [`split`] takes their values out of the spans' attributes when rows are
+//! `split` takes their values out of the spans' attributes when rows are
 //! written, [`rebuild`] puts the attributes together again, byte for byte, and
 //! [`access`] answers single attributes without doing so.
 //!
