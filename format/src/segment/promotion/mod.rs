@@ -25,7 +25,7 @@ mod tests;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::{Buf, BufMut};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::error::FormatError;
 use crate::span::schema::schema;
@@ -123,7 +123,9 @@ impl PromotedKey {
 
 /// The place of [`ATTRIBUTE_ORDER`] in a file: after the span schema.
 pub fn order_column() -> usize {
-    schema().fields().len()
+    // Asked for with every attribute.
+    static PLACE: LazyLock<usize> = LazyLock::new(|| schema().fields().len());
+    *PLACE
 }
 
 /// The promoted keys of a segment.

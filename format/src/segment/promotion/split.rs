@@ -12,7 +12,7 @@ use super::choose::is_equal;
 use super::entry::{self, Plain};
 use super::{Owner, PromotedKey, PromotedType, Promotion};
 use crate::error::FormatError;
-use crate::span::attribute::{RESOURCE_FIELD, SPAN_FIELD};
+use crate::span::attribute::{self, RESOURCE_FIELD, SPAN_FIELD};
 use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
 
 /// Splits batches of spans into the columns of a segment's file.
@@ -127,7 +127,11 @@ impl Splitter {
             residual.clear();
             order.clear();
             for (entry, whole) in &entries {
-                let number = key_of(entry).and_then(|key| self.span_keys.get(key).copied());
+                let plain = entry::read(entry);
+                let key = plain
+                    .map(|(key, _)| key)
+                    .or_else(|| attribute::key_of(entry));
+                let number = key.and_then(|key| self.span_keys.get(key).copied());
                 let key = number.and_then(|number| self.promotion.keys.get_mut(number));
                 let taken = number.zip(key.as_deref()).filter(|(number, key)| {
                     let is_first = seen
@@ -175,35 +179,42 @@ impl Splitter {
         // How many rows each key without a column of its own equals its
         // column in; it is of use only when that is all.
         let mut equal = vec![0; self.promotion.keys.len()];
-        // As with spans, of keys that repeat the first is the one that counts.
-        let mut seen: Vec<Option<usize>> = vec![None; self.promotion.keys.len()];
+        let mut last: Option<&[u8]> = None;
+        let mut values: Vec<(usize, Option<Plain<'_>>)> = Vec::new();
         for row in 0..resources.len() {
             if resources.is_null(row) {
                 continue;
             }
-            for (entry, _) in entry::all(resources.value(row), RESOURCE_FIELD) {
-                let Some(number) =
-                    key_of(entry).and_then(|key| self.resource_keys.get(key).copied())
-                else {
-                    continue;
-                };
-                let (Some(column), Some(key)) =
-                    (own.get_mut(number), self.promotion.keys.get_mut(number))
-                else {
-                    continue;
-                };
-                let is_first = seen
-                    .get_mut(number)
-                    .is_some_and(|last| last.replace(row) != Some(row));
-                if !is_first {
-                    continue;
+            let message = resources.value(row);
+            // Neighbours nearly always have the same resource.
+            if last != Some(message) {
+                last = Some(message);
+                values.clear();
+                for (entry, _) in entry::all(message, RESOURCE_FIELD) {
+                    let plain = entry::read(entry);
+                    let key = plain
+                        .map(|(key, _)| key)
+                        .or_else(|| attribute::key_of(entry));
+                    let number = key.and_then(|key| self.resource_keys.get(key).copied());
+                    // As with spans, of keys that repeat the first counts.
+                    if let Some(number) = number
+                        && values.iter().all(|(seen, _)| *seen != number)
+                    {
+                        values.push((number, plain.map(|(_, value)| value)));
+                    }
                 }
-                let value = entry::read(entry).map(|(_, value)| value);
+            }
+            for (number, value) in &values {
+                let (Some(column), Some(key)) =
+                    (own.get_mut(*number), self.promotion.keys.get_mut(*number))
+                else {
+                    continue;
+                };
                 if key.has_own_column() {
                     let is_taken = value.is_some_and(|value| column.append(row, value));
                     key.has_strays |= !is_taken;
-                } else if let (Some(value), Some(equal)) = (value, equal.get_mut(number)) {
-                    *equal += usize::from(take(batch, row, key, value, None));
+                } else if let (Some(value), Some(equal)) = (value, equal.get_mut(*number)) {
+                    *equal += usize::from(take(batch, row, key, *value, None));
                 }
             }
         }
@@ -213,15 +224,6 @@ impl Splitter {
             }
         }
     }
-}
-
-/// The key of an encoded attribute, wherever it stands in it.
-fn key_of(entry: &[u8]) -> Option<&[u8]> {
-    // The common case without a search.
-    if let Some((key, _)) = entry::read(entry) {
-        return Some(key);
-    }
-    crate::span::attribute::key_of(entry)
 }
 
 /// Whether the key's column has the value, be it taken into it now.
