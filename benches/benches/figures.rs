@@ -9,10 +9,10 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
-use spanstore_benches::{NOW, bodies, open, team};
+use spanstore_benches::{NOW, bodies, milliseconds, open, report, team};
 
 const SPANS: u64 = 1_000_000;
 const OVER: u64 = 1_200_000;
@@ -184,23 +184,6 @@ fn open_unsealed(path: &Path, bodies: &[Vec<u8>]) {
         milliseconds(start.elapsed())
     );
     look_ups(&store, "hot");
-}
-
-fn report(what: &str, times: usize, mut run: impl FnMut(usize)) {
-    let mut taken: Vec<Duration> = (0..times)
-        .map(|n| {
-            let start = Instant::now();
-            run(n);
-            start.elapsed()
-        })
-        .collect();
-    taken.sort_unstable();
-    let at = |part: usize| milliseconds(taken[taken.len() * part / 100]);
-    println!("{what}: {:.4} ms (p50), {:.4} ms (p99)", at(50), at(99));
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
 }
 
 fn bytes_below(path: &Path) -> u64 {

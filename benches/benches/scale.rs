@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use spanstore::{SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
-use spanstore_benches::{bodies, bodies_of, by_hand, open, team};
+use spanstore_benches::{bodies, bodies_of, by_hand, milliseconds, open, report, team};
 
 const TEAMS: usize = 100_000;
 const SPANS_A_TEAM: usize = 10;
@@ -265,23 +265,6 @@ fn anonymous_bytes() -> u64 {
         .find_map(|line| line.strip_prefix("RssAnon:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) << 10
-}
-
-fn report(what: &str, times: usize, mut run: impl FnMut(usize)) {
-    let mut taken: Vec<Duration> = (0..times)
-        .map(|n| {
-            let start = Instant::now();
-            run(n);
-            start.elapsed()
-        })
-        .collect();
-    taken.sort_unstable();
-    let at = |part: usize| milliseconds(taken[taken.len() * part / 100]);
-    println!("{what}: {:.4} ms (p50), {:.4} ms (p99)", at(50), at(99));
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
 }
 
 fn files_below(path: &Path) -> usize {

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use spanstore::io::RealDisk;
 use spanstore::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, protobuf};
@@ -89,4 +90,26 @@ pub fn by_hand() -> StoreOptions {
 /// Never: the id is one.
 pub fn team() -> TeamId {
     TeamId::new("bench").expect("a team id")
+}
+
+/// Runs something again and again, and prints how long it takes.
+///
+/// # Panics
+/// When `times` is 0.
+pub fn report(what: &str, times: usize, mut run: impl FnMut(usize)) {
+    let mut taken: Vec<Duration> = (0..times)
+        .map(|n| {
+            let start = Instant::now();
+            run(n);
+            start.elapsed()
+        })
+        .collect();
+    taken.sort_unstable();
+    let at = |part: usize| milliseconds(*taken.get(times * part / 100).expect("a time"));
+    println!("{what}: {:.4} ms (p50), {:.4} ms (p99)", at(50), at(99));
+}
+
+/// A duration in milliseconds.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }

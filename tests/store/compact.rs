@@ -299,3 +299,77 @@ fn a_crash_at_every_operation_of_a_rewrite_loses_and_doubles_nothing() {
         }
     }
 }
+
+#[test]
+fn the_smallest_budgets_slow_down_and_change_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        open_files: 1,
+        cache_bytes: 1,
+        ..quiet()
+    };
+    let store = open_with(directory.path(), options);
+    let acme = store.team(&team("acme"));
+    for round in 0..5 {
+        let spans = (round * 100..(round + 1) * 100).map(span);
+        acme.append(request(spans)).unwrap();
+        store.seal().unwrap();
+    }
+    assert_eq!(spans(&acme).len(), 500);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in (0..500).step_by(7) {
+                    let found = acme.trace(TraceId(trace_id(n / 10))).unwrap();
+                    assert_eq!(found.len(), 10);
+                }
+            });
+        }
+    });
+    store.compact().unwrap();
+    assert_eq!(spans(&acme).len(), 500);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
+    let disk = SimulatedDisk::new();
+    let store = open_on(&disk).unwrap();
+    let acme = store.team(&team("acme"));
+    let month_before = |n: u64| {
+        let mut span = span(n);
+        span.start_time_unix_nano -= 15 * 86_400_000_000_000;
+        span.end_time_unix_nano = span.start_time_unix_nano + 1;
+        span
+    };
+    for round in 0..3 {
+        let first = round * 20;
+        let spans = (first..first + 10)
+            .map(span)
+            .chain((first + 10..first + 20).map(month_before));
+        acme.append(request(spans)).unwrap();
+        store.seal().unwrap();
+    }
+    let months: Vec<Month> = store.segments().iter().map(|one| one.month).collect();
+    assert_eq!(months.len(), 6);
+    let damaged = store.segments().remove(0);
+    assert_eq!(damaged.month, months[0]);
+    drop((acme, store));
+    let path = disk
+        .paths()
+        .into_iter()
+        .find(|path| path.to_string_lossy().contains(&damaged.id.to_string()))
+        .unwrap();
+    disk.corrupt(&path, |bytes| bytes[100] ^= 1).unwrap();
+    let store = open_on(&disk).unwrap();
+    let error = store.compact().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    let left = |month: Month| {
+        store
+            .segments()
+            .iter()
+            .filter(|one| one.month == month)
+            .count()
+    };
+    assert_eq!((left(months[0]), left(months[5])), (3, 1));
+}

@@ -3,6 +3,7 @@
 
 mod merge;
 mod policy;
+mod rows;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use spanstore_format::segment::facets;
 use spanstore_format::segment::promotion::access::Attribute;
 use spanstore_format::span::schema::schema;
 
-use super::constraints::Constraints;
+use super::constraints::{Constraints, operands};
 use super::functions::AttributeAccess;
 use crate::read::condition::{Condition, FacetColumn, Test};
 
@@ -42,7 +42,7 @@ fn one(condition: &Expr, compile: Compile<'_>, depth: usize) -> Condition {
     }
     match condition {
         Expr::BinaryExpr(BinaryExpr { op, .. }) if matches!(op, Operator::And | Operator::Or) => {
-            let operands = operands(condition, *op).into_iter();
+            let operands = operands(vec![condition], *op).into_iter();
             let operands = operands.map(|operand| one(operand, compile, depth + 1));
             if *op == Operator::And {
                 Condition::And(operands.collect())
@@ -55,23 +55,6 @@ fn one(condition: &Expr, compile: Compile<'_>, depth: usize) -> Condition {
             .or_else(|| facet(leaf, compile))
             .unwrap_or_else(|| necessary(&Constraints::of(std::slice::from_ref(leaf)))),
     }
-}
-
-/// The operands of a chain of `op`, however long it is.
-fn operands(condition: &Expr, op: Operator) -> Vec<&Expr> {
-    let mut open = vec![condition];
-    let mut operands = Vec::new();
-    while let Some(condition) = open.pop() {
-        match condition {
-            Expr::BinaryExpr(BinaryExpr {
-                left,
-                op: found,
-                right,
-            }) if *found == op => open.extend([&**left, &**right]),
-            other => operands.push(other),
-        }
-    }
-    operands
 }
 
 /// What must hold for a row, and may not be enough.

@@ -201,7 +201,7 @@ fn union<T: Ord>(one: Option<BTreeSet<T>>, two: Option<BTreeSet<T>>) -> Option<B
 }
 
 /// The operands of chains of `op`, however deep they are.
-fn operands(conditions: Vec<&Expr>, op: Operator) -> Vec<&Expr> {
+pub(super) fn operands(conditions: Vec<&Expr>, op: Operator) -> Vec<&Expr> {
     let mut open = conditions;
     let mut operands = Vec::new();
     while let Some(condition) = open.pop() {

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringViewArray};
 use hashbrown::HashMap;
 
 use super::directory::Partition;
-use super::facets::{self, FacetsBuilder};
+use super::facets::{self, build::FacetsBuilder};
 use super::key_index::{self, Key, RowSet};
 use crate::error::FormatError;
 use crate::id::TeamId;

@@ -1,0 +1,269 @@
+//! Rows on their way from merged segments into a new one.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampNanosecondType;
+use roaring::RoaringBitmap;
+use spanstore_format::FormatError;
+use spanstore_format::segment::Column;
+use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
+use spanstore_format::span::schema::{TRACE_ID, TRACE_START, schema};
+
+use crate::error::Error;
+use crate::read::scan::{columns_error, damaged};
+use crate::segment::Segment;
+use crate::segment_file::SegmentFile;
+
+/// A team's rows in one input.
+pub(super) struct Part {
+    pub(super) input: usize,
+    pub(super) rows: Range<u32>,
+    pub(super) hidden: RoaringBitmap,
+}
+
+impl Part {
+    pub(super) fn rows(&self) -> u64 {
+        u64::from(self.rows.end - self.rows.start)
+    }
+}
+
+/// The rows of a trace in one input.
+pub(super) struct TraceRun {
+    pub(super) trace_start: i64,
+    pub(super) trace_id: [u8; 16],
+    pub(super) rows: Range<u32>,
+    pub(super) input: u32,
+}
+
+/// Adds the traces of a part.
+pub(super) fn trace_runs(
+    segment: &Segment,
+    part: &Part,
+    runs: &mut Vec<TraceRun>,
+) -> Result<(), Error> {
+    let place = |name| {
+        let place = schema().index_of(name);
+        place
+            .map(Column::Span)
+            .map_err(|error| columns_error("span schema", &error))
+    };
+    let columns = [place(TRACE_ID)?, place(TRACE_START)?];
+    let reader = segment.row_reader()?;
+    let batches = reader
+        .read(std::slice::from_ref(&part.rows), &columns, CHUNK_ROWS)
+        .map_err(|error| segment.corrupt(error))?;
+    let mut row = part.rows.start;
+    for batch in batches {
+        let batch = batch.map_err(|error| damaged(segment, &error))?;
+        let missing = || FormatError::malformed("rows", 0, "ids and starts of traces", "none");
+        let (Some(ids), Some(starts)) = (
+            batch.column(0).as_fixed_size_binary_opt(),
+            batch
+                .column(1)
+                .as_primitive_opt::<TimestampNanosecondType>(),
+        ) else {
+            return Err(segment.corrupt(missing()));
+        };
+        for (place, start) in starts.values().iter().enumerate() {
+            let trace_id: [u8; 16] = ids.value(place).try_into().unwrap_or_default();
+            match runs.last_mut() {
+                Some(run)
+                    if run.trace_id == trace_id && run.rows.end == row && row > part.rows.start =>
+                {
+                    run.rows.end += 1;
+                }
+                _ => runs.push(TraceRun {
+                    trace_start: *start,
+                    trace_id,
+                    rows: row..row + 1,
+                    input: part.input as u32,
+                }),
+            }
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
+/// All columns of some rows.
+pub(super) fn read(
+    segment: &Segment,
+    rows: &[Range<u32>],
+) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let reader = segment.row_reader()?;
+    let batches = reader
+        .read(rows, &columns, CHUNK_ROWS)
+        .map_err(|error| segment.corrupt(error))?;
+    Ok(batches.map(move |batch| batch.map_err(|error| damaged(segment, &error))))
+}
+
+/// Reads an input from its beginning to its end.
+pub(super) struct Cursor<'a> {
+    segment: &'a Segment,
+    /// Rows that were read and not taken, and the number of their first.
+    buffer: Option<(u32, RecordBatch)>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(segment: &'a Segment) -> Self {
+        Self {
+            segment,
+            buffer: None,
+        }
+    }
+
+    /// Adds the visible rows of a part.
+    pub(super) fn take(&mut self, part: &Part, pieces: &mut Vec<Piece>) -> Result<(), Error> {
+        let mut row = part.rows.start;
+        while row < part.rows.end {
+            let (first, buffer) = match &self.buffer {
+                Some((first, buffer))
+                    if *first <= row && row < *first + buffer.num_rows() as u32 =>
+                {
+                    (*first, buffer.clone())
+                }
+                _ => {
+                    let end = self.segment.summary().rows.min(row + CHUNK_ROWS as u32);
+                    let stretch = row..end;
+                    let next = read(self.segment, std::slice::from_ref(&stretch))?.next();
+                    let Some(batch) = next.transpose()? else {
+                        let expected = format!("rows from {row} on");
+                        let error = FormatError::malformed("rows", 0, expected, "none");
+                        return Err(self.segment.corrupt(error));
+                    };
+                    self.buffer = Some((row, batch.clone()));
+                    (row, batch)
+                }
+            };
+            let offset = (row - first) as usize;
+            let count = (buffer.num_rows() - offset).min((part.rows.end - row) as usize);
+            let rows = buffer.slice(offset, count);
+            pieces.push(if part.hidden.is_empty() {
+                Piece {
+                    rows,
+                    source: Some(((part.input, first), buffer, offset)),
+                }
+            } else {
+                let is_seen = (row..row + count as u32).map(|row| Some(!part.hidden.contains(row)));
+                let rows = filter_record_batch(&rows, &is_seen.collect());
+                Piece::whole(rows.map_err(|error| columns_error("rows", &error))?)
+            });
+            row += count as u32;
+        }
+        Ok(())
+    }
+}
+
+/// Some rows of one team.
+pub(super) struct Piece {
+    rows: RecordBatch,
+    /// The larger batch that they are a slice of: its input and first row, the
+    /// batch, and where the slice begins.
+    source: Option<((usize, u32), RecordBatch, usize)>,
+}
+
+impl Piece {
+    pub(super) fn whole(rows: RecordBatch) -> Self {
+        Self { rows, source: None }
+    }
+}
+
+/// Rows in the order of the segment that are too few to be written alone.
+#[derive(Default)]
+pub(super) struct Waiting {
+    batches: Vec<RecordBatch>,
+    /// Places in `batches` of those that many teams have rows in.
+    shared: HashMap<(usize, u32), usize>,
+    rows: Vec<OrderedRow>,
+}
+
+impl Waiting {
+    /// Adds whole traces of one team; answers how many rows are kept: spans
+    /// that are there twice with the same content are kept once.
+    pub(super) fn add(&mut self, pieces: Vec<Piece>, out: &mut SegmentFile) -> Result<u64, Error> {
+        let corrupt = |error| Error::corrupt("rows to merge", error);
+        let batches: Vec<RecordBatch> = pieces.iter().map(|piece| piece.rows.clone()).collect();
+        let kept = distinct(&batches, order(&batches).map_err(corrupt)?)?;
+        let count = kept.len() as u64;
+        let places: Vec<(usize, usize)> = pieces
+            .into_iter()
+            .map(|piece| {
+                let next = self.batches.len();
+                match piece.source {
+                    None => {
+                        self.batches.push(piece.rows);
+                        (next, 0)
+                    }
+                    Some((key, batch, offset)) => {
+                        let place = *self.shared.entry(key).or_insert(next);
+                        if place == next {
+                            self.batches.push(batch);
+                        }
+                        (place, offset)
+                    }
+                }
+            })
+            .collect();
+        self.rows.extend(kept.into_iter().filter_map(|mut row| {
+            let (batch, offset) = *places.get(row.place.batch)?;
+            row.place = Place {
+                batch,
+                row: row.place.row + offset,
+            };
+            Some(row)
+        }));
+        if self.rows.len() >= CHUNK_ROWS {
+            self.flush(out)?;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn flush(&mut self, out: &mut SegmentFile) -> Result<(), Error> {
+        for chunk in self.rows.chunks(CHUNK_ROWS) {
+            let batch = gather(&self.batches, chunk);
+            out.write(&batch.map_err(|error| Error::corrupt("rows to merge", error))?)?;
+        }
+        self.rows.clear();
+        self.shared.clear();
+        self.batches.clear();
+        Ok(())
+    }
+}
+
+/// Leaves out rows of the same span with the same content. Their order brings
+/// the same ids together.
+fn distinct(batches: &[RecordBatch], rows: Vec<OrderedRow>) -> Result<Vec<OrderedRow>, Error> {
+    let trace_start = schema()
+        .index_of(TRACE_START)
+        .map_err(|error| columns_error("span schema", &error))?;
+    let is_same_span = |one: &OrderedRow, other: &OrderedRow| {
+        one.trace_id == other.trace_id && one.start == other.start && one.span_id == other.span_id
+    };
+    let is_same_row = |one: &OrderedRow, other: &OrderedRow| {
+        let (Some(one_batch), Some(other_batch)) =
+            (batches.get(one.place.batch), batches.get(other.place.batch))
+        else {
+            return false;
+        };
+        let columns = one_batch.columns().iter().zip(other_batch.columns());
+        columns
+            .enumerate()
+            .filter(|(place, _)| *place != trace_start)
+            .all(|(_, (one_column, other_column))| {
+                one_column.slice(one.place.row, 1).as_ref()
+                    == other_column.slice(other.place.row, 1).as_ref()
+            })
+    };
+    let mut kept: Vec<OrderedRow> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let versions = kept.iter().rev().take_while(|one| is_same_span(one, &row));
+        if !versions.into_iter().any(|one| is_same_row(one, &row)) {
+            kept.push(row);
+        }
+    }
+    Ok(kept)
+}
