@@ -13,6 +13,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::functions;
@@ -43,6 +44,7 @@ impl Engine {
             )
             .with_window_functions(datafusion::functions_window::all_default_window_functions())
             .with_expr_planners(expr_planners())
+            .with_optimizer_rules(optimizer_rules())
             .build();
         state.register_function_rewrite(Arc::new(SpanPlanner))?;
         Ok(Self {
@@ -86,6 +88,18 @@ fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         .filter(is_bounded)
         .chain(functions::all())
         .collect()
+}
+
+/// DataFusion's rules, those that take single attributes out of expressions
+/// last: conditions have been handed to the scan by then, whose indexes answer
+/// them.
+pub(super) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let is_last = |rule: &Arc<dyn OptimizerRule + Send + Sync>| {
+        ["extract_leaf_expressions", "push_down_leaf_projections"].contains(&rule.name())
+    };
+    let (last, mut rules): (Vec<_>, Vec<_>) = Optimizer::new().rules.into_iter().partition(is_last);
+    rules.extend(last);
+    rules
 }
 
 /// Ours first: they decide about attributes and ids.

@@ -186,8 +186,8 @@ mod tests {
     use super::super::table::SpanTable;
     use crate::{Store, StoreOptions, TeamId};
 
-    /// The plan of an SQL text, a node a line.
-    async fn plan(text: &str) -> String {
+    /// The logical and the physical plan of an SQL text, a node a line.
+    async fn plans(text: &str) -> (String, String) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
         let team = store.team(&TeamId::new("acme").unwrap());
@@ -197,8 +197,12 @@ mod tests {
             .register_table("spans", std::sync::Arc::new(table))
             .unwrap();
         let frame = context.sql(text).await.unwrap();
-        let plan = frame.create_physical_plan().await.unwrap();
-        displayable(plan.as_ref()).indent(false).to_string()
+        let logical = frame.clone().into_optimized_plan().unwrap();
+        let physical = frame.create_physical_plan().await.unwrap();
+        (
+            logical.display_indent().to_string(),
+            displayable(physical.as_ref()).indent(false).to_string(),
+        )
     }
 
     #[tokio::test]
@@ -208,16 +212,31 @@ mod tests {
             "select name from spans where attributes['k'] = 'v'",
             "select max(duration) from spans where resource['k'] = 'v' group by attributes['n']",
         ] {
-            let plan = plan(text).await;
+            let (_, plan) = plans(text).await;
             let scan = plan.lines().find(|line| line.contains("ScanExec")).unwrap();
             // The columns with all attributes are not read.
+            let reads_all = scan.contains("[attributes") || scan.contains(" attributes");
             assert!(
-                !scan.contains("[attributes") && !scan.contains(" attributes"),
+                !reads_all && !scan.contains("resource_attributes"),
                 "{plan}"
             );
-            assert!(!scan.contains("resource_attributes"), "{plan}");
         }
-        let all = plan("select attributes, attributes['k'] from spans").await;
+        let (_, all) = plans("select attributes, attributes['k'] from spans").await;
         assert!(all.contains("ScanExec"), "{all}");
+    }
+
+    #[tokio::test]
+    async fn the_scan_is_told_of_conditions_on_attributes() {
+        let text = "select name from spans where attributes['k'] = 'v' and trace_id = '01'";
+        let (plan, _) = plans(text).await;
+        let scan = plan
+            .lines()
+            .find(|line| line.contains("TableScan"))
+            .unwrap();
+        let filters = scan.split_once("partial_filters").unwrap().1;
+        assert!(
+            filters.contains("attribute(") && filters.contains("trace_id"),
+            "{plan}"
+        );
     }
 }
