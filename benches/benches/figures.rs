@@ -13,6 +13,9 @@ use std::time::Instant;
 
 use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
 use spanstore_benches::{NOW, bodies, milliseconds, open, report, team};
+use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::{Column, SegmentReader};
+use spanstore_format::span::schema;
 
 const SPANS: u64 = 1_000_000;
 const OVER: u64 = 1_200_000;
@@ -164,6 +167,28 @@ fn one_segment(path: &Path, bodies: &[Vec<u8>]) {
         bytes as f64 / SPANS as f64
     );
     look_ups(&store, "one segment");
+    fifty_rows(&path.join("segments"));
+}
+
+/// 50 neighbours with all columns, out of the one segment below a directory:
+/// what a trace of 50 spans takes, whose traces are shorter here.
+fn fifty_rows(path: &Path) {
+    let month = std::fs::read_dir(path).unwrap().next().unwrap().unwrap();
+    let file = std::fs::read_dir(month.path()).unwrap().next().unwrap();
+    let file = bytes::Bytes::from(std::fs::read(file.unwrap().path()).unwrap());
+    let summary = summarize(&file).unwrap();
+    let rows = summary.rows;
+    let segment = SegmentReader::open(file, summary).unwrap();
+    let reader = segment.row_reader().unwrap();
+    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    for state in ["first", "again"] {
+        report(&format!("50 rows of one segment, {state}"), LOOK_UPS, |n| {
+            let start = (n as u32 * 102_947) % (rows - 50);
+            let batches = reader.read(&[start..start + 50], &columns, 50).unwrap();
+            let read: usize = batches.map(|batch| batch.unwrap().num_rows()).sum();
+            assert_eq!(read, 50);
+        });
+    }
 }
 
 /// Time to open with a log that is not sealed.
