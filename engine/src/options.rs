@@ -169,13 +169,13 @@ pub struct StoreOptions {
     pub seal_rows: u64,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,
-    /// Segments that are mapped at a time; at the limit the one that was not
-    /// read for longest is unmapped when its last reader is done.
+    /// Segments that are mapped at a time; at the limit one that is read little
+    /// is unmapped when its last reader is done.
     pub open_files: usize,
     /// Bytes of parsed metadata and dictionaries of segments that are kept. At
-    /// the limit what was not used for longest is let go and parsed again when
-    /// it is needed, in about a millisecond. A segment of a million rows takes
-    /// about 10 MiB.
+    /// the limit what is used little is let go and parsed again when it is
+    /// needed, in about two milliseconds for a segment of a million rows. Such a
+    /// segment takes about 11 MiB.
     pub cache_bytes: usize,
     /// Whether a thread merges segments in the background; without it they are
     /// merged when [`Store::compact`](crate::Store::compact) is called.

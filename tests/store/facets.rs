@@ -15,6 +15,7 @@ const SPANS: u64 = 20_000;
 fn rich(n: u64) -> Span {
     let mut span = span(n);
     let attributes = &mut span.attributes;
+    attributes.push(text("request.id", &format!("iad1::request-{}", n / 10)));
     attributes.push(text("http.route", &format!("/api/{}", n % 5)));
     attributes.push(match n % 40 {
         0 => text("retries", "many"),
@@ -41,7 +42,13 @@ fn rich(n: u64) -> Span {
     span
 }
 
-const FILTERS: [&str; 34] = [
+const FILTERS: [&str; 40] = [
+    "request_id = 'request-7'",
+    "request_id in ('request-7', 'request-1900', 'none') and method = 'GET'",
+    "not (request_id = 'request-7')",
+    "request_id = 'request-7' or session_id = 'session-3'",
+    "session_id != 'session-3' and session_id in ('session-3', 'session-4')",
+    "request_id = 'iad1::request-7'",
     "method = 'GET'",
     "method != 'GET'",
     "not (method = 'GET')",
@@ -231,4 +238,33 @@ async fn sql_takes_attributes_out_of_promoted_columns() {
     for (text, (hot, sealed)) in texts.iter().zip(answers[0].iter().zip(&answers[1])) {
         assert_eq!(hot, sealed, "{text}");
     }
+}
+
+#[test]
+fn requests_are_found_by_their_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = filled(&store, 0..300);
+    store
+        .team(&team("other"))
+        .append(request((0..50).map(rich)))
+        .unwrap();
+    let check = |state: &str| {
+        for (id, spans) in [
+            ("request-7", 10),
+            ("request-29", 10),
+            ("request-30", 0),
+            ("", 0),
+        ] {
+            let found = acme.request_spans(id).unwrap().rows().unwrap();
+            assert_eq!(found.len(), spans, "{id}, {state}");
+        }
+    };
+    check("hot");
+    store.seal().unwrap();
+    check("sealed");
+    acme.append(request((300..310).map(rich))).unwrap();
+    store.seal().unwrap();
+    store.compact().unwrap();
+    assert_eq!(acme.request_spans("request-30").unwrap().len(), 10);
 }

@@ -119,13 +119,18 @@ impl Compactor {
     fn compact(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
         let _turn = self.turn();
         let mut report = CompactReport::default();
-        self.drop_expired(&mut report)?;
+        // Damage in one month does not keep the others from being merged.
+        let mut failure = None;
+        let (segments, erasures) = self.shared.view.sealed();
+        for segment in segments.iter() {
+            if let Err(error) = self.drop_if_expired(segment, &erasures, &mut report) {
+                failure.get_or_insert(error);
+            }
+        }
         let (segments, _) = self.shared.view.sealed();
         let months: HashSet<Month> = segments.iter().map(|one| one.summary().month).collect();
         let mut months: Vec<Month> = months.into_iter().collect();
         months.sort_unstable();
-        // Damage in one month does not keep the others from being merged.
-        let mut failure = None;
         for month in months {
             match self.compact_month(month, extent, percent, &mut report) {
                 Ok(()) => {}
@@ -257,36 +262,33 @@ impl Compactor {
         horizon.is_some_and(|horizon| month.end_nanos() <= horizon)
     }
 
-    /// Drops segments of which retention keeps nothing.
-    fn drop_expired(&self, report: &mut CompactReport) -> Result<(), Error> {
+    /// Drops a segment of which retention keeps nothing.
+    fn drop_if_expired(
+        &self,
+        segment: &Arc<Segment>,
+        erasures: &Arc<Erasures>,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
         let now = self.clock.now_nanos();
-        let (segments, erasures) = self.shared.view.sealed();
-        for segment in segments.iter() {
-            let month = segment.summary().month;
-            if month.end_nanos() > now {
-                continue;
-            }
-            let reader = segment.reader()?;
-            let mut removed = HashMap::new();
-            let mut is_kept = false;
-            for partition in reader.directory().partitions() {
-                let partition = partition.map_err(|error| segment.corrupt(error))?;
-                if !self.is_expired(month, &partition.team, now) {
-                    is_kept = true;
-                    break;
-                }
-                let rows = u64::from(partition.rows.end - partition.rows.start);
-                removed.insert(partition.team, rows);
-            }
-            if !is_kept {
-                let merged = Merged {
-                    segments: Vec::new(),
-                    removed,
-                };
-                self.commit(month, &[Arc::clone(segment)], merged, &erasures, report)?;
-            }
+        let month = segment.summary().month;
+        if month.end_nanos() > now || !self.shared.has_retention() {
+            return Ok(());
         }
-        Ok(())
+        let reader = segment.reader()?;
+        let mut removed = HashMap::new();
+        for partition in reader.directory().partitions() {
+            let partition = partition.map_err(|error| segment.corrupt(error))?;
+            if !self.is_expired(month, &partition.team, now) {
+                return Ok(());
+            }
+            let rows = u64::from(partition.rows.end - partition.rows.start);
+            removed.insert(partition.team, rows);
+        }
+        let merged = Merged {
+            segments: Vec::new(),
+            removed,
+        };
+        self.commit(month, &[Arc::clone(segment)], merged, erasures, report)
     }
 
     /// Rewrites every segment that holds rows to be erased, forgets what was to
@@ -339,9 +341,10 @@ impl Compactor {
 
 /// Whether a segment holds rows to be erased.
 fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
-    let reader = segment.reader()?;
     let teams: HashSet<&TeamId> = erasures.all().map(|one| &one.team).collect();
-    for team in teams {
+    // Damage where none of these teams can be is no reason to stop.
+    for team in teams.into_iter().filter(|team| segment.may_hold(team)) {
+        let reader = segment.reader()?;
         let partition = reader.directory().find(team);
         let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
             continue;

@@ -172,6 +172,22 @@ impl Truth {
             is_exact: true,
         }
     }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            may_hold: self.may_hold.and(other.may_hold),
+            may_fail: self.may_fail.or(other.may_fail),
+            is_exact: self.is_exact && other.is_exact,
+        }
+    }
+
+    fn not(self) -> Self {
+        Self {
+            may_hold: self.may_fail,
+            may_fail: self.may_hold,
+            is_exact: self.is_exact,
+        }
+    }
 }
 
 /// One partition of a segment, and what its indexes say.
@@ -190,35 +206,19 @@ impl Indexes<'_> {
             Condition::And(all) => {
                 let mut truth = Truth::always(true);
                 for one in all {
-                    let one = self.evaluate(one)?;
-                    truth = Truth {
-                        may_hold: truth.may_hold.and(one.may_hold),
-                        may_fail: truth.may_fail.or(one.may_fail),
-                        is_exact: truth.is_exact && one.is_exact,
-                    };
+                    truth = truth.and(self.evaluate(one)?);
                 }
                 truth
             }
             Condition::Or(any) => {
-                let mut truth = Truth::always(false);
+                // It fails where all of them fail.
+                let mut failure = Truth::always(true);
                 for one in any {
-                    let one = self.evaluate(one)?;
-                    truth = Truth {
-                        may_hold: truth.may_hold.or(one.may_hold),
-                        may_fail: truth.may_fail.and(one.may_fail),
-                        is_exact: truth.is_exact && one.is_exact,
-                    };
+                    failure = failure.and(self.evaluate(one)?.not());
                 }
-                truth
+                failure.not()
             }
-            Condition::Not(one) => {
-                let one = self.evaluate(one)?;
-                Truth {
-                    may_hold: one.may_fail,
-                    may_fail: one.may_hold,
-                    is_exact: one.is_exact,
-                }
-            }
+            Condition::Not(one) => self.evaluate(one)?.not(),
             Condition::OnlyIf(one) => Truth {
                 may_hold: self.evaluate(one)?.may_hold,
                 ..Truth::unknown()
@@ -280,7 +280,7 @@ impl Indexes<'_> {
         let Some(facet) = facet else {
             return unknown();
         };
-        let mut values = Vec::with_capacity(facet.len());
+        let mut values = Vec::new();
         for place in 0..facet.len() {
             values.push(facet.value(place)?);
         }

@@ -154,6 +154,16 @@ impl Shared {
         Some(now.saturating_sub_unsigned(kept))
     }
 
+    /// Whether spans of some team are not kept for ever.
+    pub(crate) fn has_retention(&self) -> bool {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let retention = self
+            .retention
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        retention.is_some() || settings.values().any(|one| one.retention_nanos.is_some())
+    }
+
     /// Sets how long spans are kept where a team has nothing set, durably.
     pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
         let mut retention = self

@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 
 use super::checksum::VerifiedBytes;
 use super::hybrid;
-use super::pages::{Pages, damaged, read_page};
+use super::pages::{Pages, damaged, decompress, find_page};
 
 /// Some rows of a column in one row group, `rows` being numbers within the
 /// group in rising, disjoint ranges. None when the column is not encoded in the
@@ -64,10 +64,15 @@ pub(super) fn read(
         }
         let start = location.offset.max(0) as u64;
         let place = start..start + location.compressed_page_size.max(0) as u64;
-        let (header, data) = read_page(bytes, chunk.compression(), place)?;
+        let (header, data) = find_page(bytes, place)?;
         if header.encoding != Encoding::RLE_DICTIONARY {
             return Ok(None);
         }
+        // The offset index may say anything.
+        if range.start < first || end <= first {
+            return Err(damaged("pages in the order of their rows"));
+        }
+        let data = decompress(chunk.compression(), data, header.uncompressed_bytes)?;
         let mut data: &[u8] = &data;
         let levels = if is_optional {
             let length = data.try_get_u32_le().map_err(|_| damaged("levels"))?;
@@ -152,6 +157,10 @@ pub(super) fn decode(
     data_type: &DataType,
 ) -> Result<Option<ArrayRef>, ParquetError> {
     let short = || damaged("the values of a dictionary");
+    // A value takes four bytes at least, whatever the header says.
+    if values > page.len() / 4 {
+        return Err(short());
+    }
     let array: ArrayRef = match data_type {
         DataType::Utf8View => {
             let mut builder = StringViewBuilder::with_capacity(values);

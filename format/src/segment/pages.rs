@@ -261,12 +261,7 @@ impl Chunk {
         // The header is small and says how many values there are.
         let (header, data) = match cell.and_then(OnceLock::get) {
             Some(data) => {
-                let bytes = self
-                    .bytes
-                    .slice(range)
-                    .map_err(|error| ParquetError::External(Box::new(error)))?;
-                let (header, _) =
-                    PageHeader::read(&bytes).ok_or_else(|| damaged("a page header"))?;
+                let (header, _) = find_page(&self.bytes, range)?;
                 (header, data.clone())
             }
             None => {
@@ -352,9 +347,20 @@ fn dictionary_place(chunk: &ColumnChunkMetaData, pages: &[PageLocation]) -> Opti
 }
 
 /// Reads a page that lies at a place of the file.
-pub(super) fn read_page(
+fn read_page(
     bytes: &VerifiedBytes,
     compression: Compression,
+    place: Range<u64>,
+) -> Result<(PageHeader, Bytes), ParquetError> {
+    let (header, page) = find_page(bytes, place)?;
+    let data = decompress(compression, page, header.uncompressed_bytes)?;
+    Ok((header, data))
+}
+
+/// The header of a page that lies at a place of the file, and its bytes as they
+/// are there.
+pub(super) fn find_page(
+    bytes: &VerifiedBytes,
     place: Range<u64>,
 ) -> Result<(PageHeader, Bytes), ParquetError> {
     let bytes = bytes
@@ -365,9 +371,7 @@ pub(super) fn read_page(
     if end > bytes.len() {
         return Err(damaged("a page within its place"));
     }
-    let page = bytes.slice(length..end);
-    let data = decompress(compression, page, header.uncompressed_bytes)?;
-    Ok((header, data))
+    Ok((header, bytes.slice(length..end)))
 }
 
 pub(super) fn damaged(what: &str) -> ParquetError {
@@ -378,7 +382,7 @@ thread_local! {
     static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-fn decompress(
+pub(super) fn decompress(
     compression: Compression,
     data: Bytes,
     uncompressed_bytes: usize,
