@@ -373,3 +373,44 @@ fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
     };
     assert_eq!((left(months[0]), left(months[5])), (3, 1));
 }
+
+#[test]
+fn closing_ends_a_merge_at_work_and_keeps_every_row() {
+    let directory = tempfile::tempdir().unwrap();
+    // A background that works the hundredth part of its time rests for long.
+    let options = || StoreOptions {
+        background_compaction: true,
+        compaction_percent: 1,
+        ..quiet()
+    };
+    for round in 0..6u64 {
+        let store = open_with(directory.path(), options());
+        let acme = store.team(&team("acme"));
+        for part in 0..3 {
+            let first = (round * 3 + part) * 2_000;
+            acme.append(request((first..first + 2_000).map(span)))
+                .unwrap();
+            store.seal().unwrap();
+        }
+        let other = store.clone();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let merging = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            other.compact()
+        });
+        begins.recv().unwrap();
+        store.close().unwrap();
+        let merged = merging.join().unwrap();
+        assert!(matches!(merged, Ok(_) | Err(Error::Closed)), "{merged:?}");
+        drop(acme);
+
+        let store = open(directory.path());
+        let found = spans(&store.team(&team("acme")));
+        assert_eq!(found.len() as u64, (round + 1) * 6_000);
+        assert!(found.values().all(|versions| versions.len() == 1));
+        let report = store.check().unwrap();
+        assert_eq!(report.damage, []);
+        let parquet = files(&directory.path().join("segments")).len();
+        assert_eq!(parquet, store.segments().len(), "no file is left over");
+    }
+}

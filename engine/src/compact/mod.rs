@@ -329,10 +329,15 @@ impl Compactor {
         }
         let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
         let percent = u32::from(percent.clamp(1, 100));
-        let rest = started.elapsed() * (100 - percent) / percent;
-        let is_awaited = self.waiting.load(Ordering::Relaxed) > 0;
-        if !rest.is_zero() && !is_awaited {
-            std::thread::sleep(rest.min(Duration::from_millis(200)));
+        let mut rest = started.elapsed() * (100 - percent) / percent;
+        // Who waits for a turn, or closes the store, ends the rest.
+        while !rest.is_zero() && self.waiting.load(Ordering::Relaxed) == 0 {
+            let nap = rest.min(Duration::from_millis(50));
+            std::thread::sleep(nap);
+            rest -= nap;
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
+            }
         }
         *started = Instant::now();
         Ok(())
