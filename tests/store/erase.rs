@@ -189,3 +189,92 @@ fn rows_after_a_restart_are_not_meant() {
     assert_eq!(acme.trace(trace).unwrap().len(), 4);
     assert_eq!(store.check().unwrap().damage, []);
 }
+
+/// A team that is merged by its traces, not as a whole.
+#[test]
+fn a_large_team_is_rid_of_what_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let first = store.team(&team("a"));
+    first.append(request((0..30).map(span))).unwrap();
+    for start in (0..40_000u64).step_by(20_000) {
+        for part in (start..start + 20_000).step_by(5_000) {
+            acme.append(request((part..part + 5_000).map(span)))
+                .unwrap();
+        }
+        // Each trace lies in both segments: its spans once more, later ones.
+        let again = (start + 40_000..start + 40_100).map(|n| {
+            let mut span = span(n);
+            span.trace_id = trace_id((n - 40_000) / 10).to_vec();
+            span
+        });
+        acme.append(request(again)).unwrap();
+        store.seal().unwrap();
+    }
+    let trace = TraceId(trace_id(3));
+    assert_eq!(acme.trace(trace).unwrap().len(), 20);
+    let session = acme.session_spans("session-200").unwrap().len();
+    assert_eq!(session, 30);
+    acme.forget_trace(trace).unwrap();
+    acme.forget_session("session-200").unwrap();
+    assert_eq!(count(&acme), 40_200 - 20 - 30);
+    let report = store.erase().unwrap();
+    assert_eq!(report.rows_removed, 50);
+    assert_eq!(count(&acme), 40_200 - 20 - 30);
+    store.compact().unwrap();
+    assert_eq!(store.segments().len(), 1);
+    assert!(acme.trace(trace).unwrap().is_empty());
+    assert!(acme.session_spans("session-200").unwrap().is_empty());
+    assert_eq!(count(&acme), 40_200 - 20 - 30);
+    assert_eq!(count(&first), 30);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn what_is_forgotten_while_segments_are_merged_stays_forgotten() {
+    use std::sync::Arc;
+
+    use spanstore::{ManualClock, Store, StoreOptions};
+    use spanstore_test_support::{disk::InterruptedDisk, quiet};
+
+    // Before the first of the new segments has its id, and before the second.
+    for files in 0..4 {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            segment_rows: 100,
+            ..quiet()
+        };
+        let disk = Arc::new(InterruptedDisk::default());
+        let clock = Arc::new(ManualClock::new(NOW));
+        let store = Store::open_on(disk.clone(), directory.path(), options, clock).unwrap();
+        let names = ["a", "b", "c", "d"];
+        for start in [0, 60] {
+            for name in names {
+                let spans = (start..start + 60).map(span);
+                store.team(&team(name)).append(request(spans)).unwrap();
+            }
+            store.seal().unwrap();
+        }
+        let teams = names.map(|name| store.team(&team(name)));
+        let trace = TraceId(trace_id(2));
+        let forgetting = teams.clone();
+        disk.after_new_files(files, move || {
+            for team in forgetting {
+                team.forget_trace(trace).unwrap();
+            }
+        });
+        store.compact().unwrap();
+        assert!(!disk.is_planned(), "{files}");
+        for team in &teams {
+            assert!(team.trace(trace).unwrap().is_empty(), "{files}");
+            assert_eq!(count(team), 110, "{files}");
+        }
+        store.erase().unwrap();
+        for team in &teams {
+            assert!(team.trace(trace).unwrap().is_empty(), "{files}");
+            assert_eq!(count(team), 110, "{files}");
+        }
+        assert_eq!(store.check().unwrap().damage, []);
+    }
+}

@@ -39,10 +39,27 @@ fn rich(n: u64) -> Span {
     if n.is_multiple_of(13) {
         attributes.insert(0, text("vercel.cache", "HIT"));
     }
+    // Values that neighbours share, and that some neighbours lack.
+    let trace = n / 10;
+    if !trace.is_multiple_of(4) {
+        attributes.push(text("cloud.region", &format!("region-{}", trace % 3)));
+    }
+    if !(trace / 10).is_multiple_of(3) {
+        let tenant = (trace / 10).cast_signed() % 3;
+        attributes.push(integer("tenant", tenant));
+        attributes.push(attribute("trial", Value::BoolValue(tenant == 1)));
+    }
     span
 }
 
-const FILTERS: [&str; 40] = [
+const FILTERS: [&str; 47] = [
+    "region is null",
+    "region = 'region-1' or region is null",
+    "not (region in ('region-1', 'region-2'))",
+    "attributes['tenant'] is null",
+    "attributes['tenant'] is null and region != 'region-0'",
+    "attributes['tenant'] != 1 or attributes['trial'] is null",
+    "not (attributes['trial'] = true)",
     "request_id = 'request-7'",
     "request_id in ('request-7', 'request-1900', 'none') and method = 'GET'",
     "not (request_id = 'request-7')",
@@ -147,7 +164,15 @@ type Facets = Vec<(String, Vec<(Option<String>, u64)>)>;
 
 async fn facets(team: &Team) -> Facets {
     let mut all = Vec::new();
-    for column in ["method", "status_code", "cache", "route", "kind", "name"] {
+    for column in [
+        "method",
+        "status_code",
+        "cache",
+        "route",
+        "kind",
+        "name",
+        "region",
+    ] {
         for filter in ["true", "method = 'GET'", "attributes['items'] > 3"] {
             let query = team.query().filter(filter).unwrap();
             let values = query.facet(column).await.unwrap();

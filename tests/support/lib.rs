@@ -2,6 +2,7 @@
 //! their own.
 #![expect(clippy::expect_used, reason = "a test that panics has failed")]
 
+pub mod disk;
 pub mod spans;
 
 use std::path::Path;

@@ -16,6 +16,8 @@
 //! as they are, integers as `i64` in little-endian, booleans as one byte.
 
 pub(super) mod build;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
