@@ -88,3 +88,40 @@ fn a_backup_under_load_is_consistent() {
         }
     });
 }
+
+#[test]
+fn a_merge_removes_no_segment_that_a_backup_is_about_to_copy() {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use spanstore::{ManualClock, Store};
+    use spanstore_test_support::disk::InterruptedDisk;
+
+    for files in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(InterruptedDisk::default());
+        let clock = Arc::new(ManualClock::new(NOW));
+        let path = directory.path().join("store");
+        let store = Store::open_on(disk.clone(), path, quiet(), clock).unwrap();
+        let acme = store.team(&team("acme"));
+        for start in [0, 20, 40] {
+            acme.append(request((start..start + 20).map(span))).unwrap();
+            store.seal().unwrap();
+        }
+        let merging = store.clone();
+        disk.after_new_files(files, move || {
+            let merge = std::thread::spawn(move || merging.compact().unwrap());
+            // If the merge can end now, it is given the time to.
+            let deadline = Instant::now() + Duration::from_millis(200);
+            while !merge.is_finished() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        });
+        let copy = directory.path().join("copy");
+        store.backup(&copy).unwrap();
+        assert!(!disk.is_planned(), "{files}");
+        assert_eq!(open(&copy).check().unwrap().damage, []);
+        let backup = open(&copy).team(&team("acme"));
+        assert_eq!(backup.sessions(10).unwrap().len(), 2);
+    }
+}

@@ -78,6 +78,25 @@ fn a_horizon_hides_and_shows_again() {
     assert_eq!(count(&acme), 100);
 }
 
+#[test]
+fn the_horizon_is_exact_to_the_nanosecond() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let spans = (0..10).map(|n| {
+        let mut span = span(n);
+        span.start_time_unix_nano = NOW.cast_unsigned() - 86_400_000_000_000 + n - 5;
+        span.end_time_unix_nano = span.start_time_unix_nano;
+        span
+    });
+    acme.append(request(spans)).unwrap();
+    store.set_retention(Some(DAY)).unwrap();
+    assert_eq!(count(&acme), 5);
+    store.seal().unwrap();
+    assert_eq!(count(&acme), 5);
+    assert_eq!(acme.trace(TraceId(trace_id(0))).unwrap().len(), 5);
+}
+
 #[tokio::test]
 async fn every_kind_of_query_keeps_to_the_horizon() {
     let directory = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use spanstore::io::{DirEntry, Disk, DiskFile, OpenMode, RealDisk};
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// The file system; runs an action once, before it makes a new file.
+/// The file system; runs an action once, before it makes a new file or a link.
 #[derive(Default)]
 pub struct InterruptedDisk {
     disk: RealDisk,
@@ -32,14 +32,16 @@ impl InterruptedDisk {
         planned.is_some()
     }
 
-    fn due(&self) -> Option<Action> {
+    /// A file is about to be made.
+    fn make(&self) {
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        match planned.take()? {
-            (0, action) => Some(action),
-            (files, action) => {
-                *planned = Some((files - 1, action));
-                None
+        match planned.take() {
+            Some((0, action)) => {
+                drop(planned);
+                action();
             }
+            Some((files, action)) => *planned = Some((files - 1, action)),
+            None => {}
         }
     }
 }
@@ -60,10 +62,8 @@ impl Disk for InterruptedDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        if mode == OpenMode::CreateNew
-            && let Some(action) = self.due()
-        {
-            action();
+        if mode == OpenMode::CreateNew {
+            self.make();
         }
         self.disk.open(path, mode)
     }
@@ -77,6 +77,7 @@ impl Disk for InterruptedDisk {
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.make();
         self.disk.link(from, to)
     }
 
