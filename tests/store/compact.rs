@@ -120,6 +120,38 @@ fn equal_spans_collapse_and_versions_stay() {
     }
 }
 
+/// A service that gives all its spans one id does not keep merges busy for ever.
+#[test]
+fn a_span_may_have_any_number_of_versions() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    for round in 0..2u64 {
+        for chunk in 0..10 {
+            let versions = (chunk * 4_000..(chunk + 1) * 4_000).map(|n| {
+                let mut version = span(5);
+                // A third of them comes in both rounds.
+                let number = if n % 3 == 0 { n } else { n + round * 40_000 };
+                version.name = format!("version {number}");
+                version
+            });
+            acme.append(request(versions)).unwrap();
+        }
+        store.seal().unwrap();
+    }
+    let report = store.compact().unwrap();
+    assert_eq!(report.rows_removed, 13_334);
+    let versions = spans(&acme);
+    assert_eq!(versions.len(), 1);
+    let names: std::collections::BTreeSet<String> = versions
+        .into_values()
+        .flatten()
+        .map(|version| version.name)
+        .collect();
+    assert_eq!(names.len(), 80_000 - 13_334);
+    assert_eq!(report.rows_written, 80_000 - 13_334);
+}
+
 #[test]
 fn runs_are_cut_between_teams() {
     let directory = tempfile::tempdir().unwrap();

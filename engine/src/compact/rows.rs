@@ -1,11 +1,13 @@
 //! Rows on their way from merged segments into a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
@@ -187,7 +189,8 @@ impl Waiting {
     pub(super) fn add(&mut self, pieces: Vec<Piece>, out: &mut SegmentFile) -> Result<u64, Error> {
         let corrupt = |error| Error::corrupt("rows to merge", error);
         let batches: Vec<RecordBatch> = pieces.iter().map(|piece| piece.rows.clone()).collect();
-        let kept = distinct(&batches, order(&batches).map_err(corrupt)?)?;
+        let kept = order(&batches).and_then(|rows| distinct(&batches, rows));
+        let kept = kept.map_err(corrupt)?;
         let count = kept.len() as u64;
         let places: Vec<(usize, usize)> = pieces
             .into_iter()
@@ -236,34 +239,35 @@ impl Waiting {
 
 /// Leaves out rows of the same span with the same content. Their order brings
 /// the same ids together.
-fn distinct(batches: &[RecordBatch], rows: Vec<OrderedRow>) -> Result<Vec<OrderedRow>, Error> {
-    let trace_start = schema()
-        .index_of(TRACE_START)
-        .map_err(|error| columns_error("span schema", &error))?;
+fn distinct(
+    batches: &[RecordBatch],
+    mut rows: Vec<OrderedRow>,
+) -> Result<Vec<OrderedRow>, FormatError> {
     let is_same_span = |one: &OrderedRow, other: &OrderedRow| {
         one.trace_id == other.trace_id && one.start == other.start && one.span_id == other.span_id
     };
-    let is_same_row = |one: &OrderedRow, other: &OrderedRow| {
-        let (Some(one_batch), Some(other_batch)) =
-            (batches.get(one.place.batch), batches.get(other.place.batch))
-        else {
-            return false;
-        };
-        let columns = one_batch.columns().iter().zip(other_batch.columns());
-        columns
-            .enumerate()
-            .filter(|(place, _)| *place != trace_start)
-            .all(|(_, (one_column, other_column))| {
-                one_column.slice(one.place.row, 1).as_ref()
-                    == other_column.slice(other.place.row, 1).as_ref()
-            })
-    };
-    let mut kept: Vec<OrderedRow> = Vec::with_capacity(rows.len());
-    for row in rows {
-        let versions = kept.iter().rev().take_while(|one| is_same_span(one, &row));
-        if !versions.into_iter().any(|one| is_same_row(one, &row)) {
-            kept.push(row);
-        }
+    let spans = rows.chunk_by(is_same_span).filter(|span| span.len() > 1);
+    let candidates: Vec<OrderedRow> = spans.flatten().copied().collect();
+    if candidates.is_empty() {
+        return Ok(rows);
     }
-    Ok(kept)
+    // As bytes, and looked up by hash: there may be any number of versions.
+    let converted = gather(batches, &candidates)?;
+    let malformed = |error: ArrowError| {
+        FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
+    };
+    let columns = converted.columns().iter();
+    let fields = columns.map(|column| SortField::new(column.data_type().clone()));
+    let contents = RowConverter::new(fields.collect())
+        .and_then(|converter| converter.convert_columns(converted.columns()))
+        .map_err(malformed)?;
+    let mut seen = HashSet::with_capacity(candidates.len());
+    let copies: HashSet<Place> = candidates
+        .iter()
+        .zip(&contents)
+        .filter(|(_, content)| !seen.insert(content.data()))
+        .map(|(row, _)| row.place)
+        .collect();
+    rows.retain(|row| !copies.contains(&row.place));
+    Ok(rows)
 }

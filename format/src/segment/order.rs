@@ -21,7 +21,7 @@ use crate::span::schema::{SPAN_ID, START_TIME, TRACE_ID, TRACE_START};
 pub const CHUNK_ROWS: usize = 6 * PAGE_ROWS;
 
 /// A row's place: the batch it comes from and its number in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Number of the batch.
     pub batch: usize,
