@@ -27,13 +27,12 @@ const DEEPEST: usize = 32;
 
 /// The condition that all of `conditions` hold.
 pub(super) fn all_of(conditions: &[Expr], compile: Compile<'_>) -> Condition {
-    let mut all: Vec<Condition> = conditions
+    let each = conditions
         .iter()
-        .map(|condition| one(condition, compile, 0))
-        .collect();
+        .map(|condition| one(condition, compile, 0));
     // Ids and times that several of them narrow down together.
-    all.push(necessary(&Constraints::of(conditions)));
-    Condition::And(all)
+    let together = necessary(&Constraints::of(conditions));
+    Condition::Implying(Box::new(Condition::And(each.collect())), Box::new(together))
 }
 
 fn one(condition: &Expr, compile: Compile<'_>, depth: usize) -> Condition {

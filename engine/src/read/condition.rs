@@ -60,6 +60,9 @@ pub(crate) enum Condition {
     Until(i64),
     /// A condition that holds only where this one holds.
     OnlyIf(Box<Self>),
+    /// The first one, of which it is known that it holds only where the second
+    /// one does.
+    Implying(Box<Self>, Box<Self>),
     /// A condition on a column that may be a facet.
     Facet(FacetColumn, Arc<dyn Test>),
     /// A condition that no index knows of.
@@ -67,21 +70,13 @@ pub(crate) enum Condition {
 }
 
 impl Condition {
-    /// Bounds of the start of rows that fulfil it: at or after, and before.
-    pub(crate) fn bounds(&self) -> (Option<i64>, Option<i64>) {
+    /// Bounds of the start of rows that fulfil it.
+    pub(crate) fn bounds(&self) -> Bounds {
         match self {
             Self::Since(time) => (Some(*time), None),
             Self::Until(time) => (None, Some(*time)),
-            Self::And(all) => all
-                .iter()
-                .map(Self::bounds)
-                .fold((None, None), |one, other| {
-                    let until = match (one.1, other.1) {
-                        (Some(one), Some(other)) => Some(one.min(other)),
-                        (one, other) => one.or(other),
-                    };
-                    (one.0.max(other.0), until)
-                }),
+            Self::And(all) => all.iter().map(Self::bounds).fold((None, None), both),
+            Self::Implying(one, other) => both(one.bounds(), other.bounds()),
             Self::Or(any) => any
                 .iter()
                 .map(Self::bounds)
@@ -96,6 +91,17 @@ impl Condition {
             _ => (None, None),
         }
     }
+}
+
+/// At or after, and before; ns since 1970.
+pub(crate) type Bounds = (Option<i64>, Option<i64>);
+
+fn both(one: Bounds, other: Bounds) -> Bounds {
+    let until = match (one.1, other.1) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    (one.0.max(other.0), until)
 }
 
 /// Some rows of a partition.
@@ -223,6 +229,14 @@ impl Indexes<'_> {
                 may_hold: self.evaluate(one)?.may_hold,
                 ..Truth::unknown()
             },
+            Condition::Implying(one, other) => {
+                // What follows from it makes it no less exact.
+                let (truth, narrower) = (self.evaluate(one)?, self.evaluate(other)?);
+                Truth {
+                    may_hold: truth.may_hold.and(narrower.may_hold),
+                    ..truth
+                }
+            }
             Condition::Traces(ids) => self.ids(ids.iter().map(|id| Id::Trace(*id)))?,
             Condition::Sessions(ids) => self.ids(ids.iter().map(|id| Id::Session(id)))?,
             Condition::Requests(ids) => self.ids(ids.iter().map(|id| Id::Request(id)))?,

@@ -15,7 +15,7 @@ use spanstore_format::segment::{Column, Partition, SegmentReader};
 use spanstore_format::span::schema::{START_TIME, TEAM_ID, schema};
 use spanstore_format::{FormatError, TeamId};
 
-use super::condition::{Condition, Indexes};
+use super::condition::{Bounds, Condition, Indexes};
 use super::visibility::hidden_rows;
 use crate::error::Error;
 use crate::segment::Segment;
@@ -53,9 +53,6 @@ pub(crate) fn bounds(snapshot: &Snapshot, condition: &Condition) -> Bounds {
     let (since, until) = condition.bounds();
     (since.max(snapshot.horizon), until)
 }
-
-/// At or after, and before; ns since 1970.
-pub(crate) type Bounds = (Option<i64>, Option<i64>);
 
 /// The parts of a team's rows that may fulfil a condition, as far as they are
 /// to be seen. The condition is to be evaluated again on what is read.
