@@ -318,6 +318,7 @@ async fn counts_and_facets_read_no_row() {
     let end = i64::MAX - 1;
     let filters = [
         "true".to_owned(),
+        "method = 'POST' or not false".to_owned(),
         "method = 'GET'".to_owned(),
         "not (method = 'POST') and status_code >= 400".to_owned(),
         "region is null or cache = 'HIT'".to_owned(),
@@ -348,7 +349,7 @@ async fn counts_and_facets_read_no_row() {
     assert!(acme.query().collect().await.is_err());
     for (filter, (count, regions)) in filters.iter().zip(&expected) {
         let query = || acme.query().filter(filter).unwrap();
-        assert_eq!(query().count().await.unwrap(), *count, "{filter}");
+        assert_eq!(query().count().await.ok(), Some(*count), "{filter}");
         assert_eq!(&query().facet("region").await.unwrap(), regions, "{filter}");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
@@ -49,6 +49,8 @@ fn one(condition: &Expr, compile: Compile<'_>, depth: usize) -> Condition {
                 Condition::Or(operands.collect())
             }
         }
+        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Condition::And(Vec::new()),
+        Expr::Literal(ScalarValue::Boolean(Some(false)), _) => Condition::Or(Vec::new()),
         Expr::Not(inner) => Condition::Not(Box::new(one(inner, compile, depth + 1))),
         leaf => by_time(leaf)
             .or_else(|| facet(leaf, compile))
