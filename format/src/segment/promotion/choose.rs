@@ -1,9 +1,8 @@
 //! Which attribute keys a segment promotes, from a sample of its rows.
 
-use std::collections::{HashMap, HashSet};
-
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
+use hashbrown::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 
 use super::entry::{self, Plain};

@@ -137,10 +137,10 @@ impl Splitter {
                     let is_first = seen
                         .get_mut(*number)
                         .is_some_and(|last| last.replace(row) != Some(row));
-                    let value = entry::read(entry).map(|(_, value)| value);
                     is_first
-                        && value
-                            .is_some_and(|value| take(batch, row, key, value, own.get_mut(*number)))
+                        && plain.is_some_and(|(_, value)| {
+                            take(batch, row, key, value, own.get_mut(*number))
+                        })
                 });
                 if let Some((number, _)) = taken {
                     entry::put_varint(number as u64 + 1, &mut order);
@@ -180,14 +180,17 @@ impl Splitter {
         // column in; it is of use only when that is all.
         let mut equal = vec![0; self.promotion.keys.len()];
         let mut last: Option<&[u8]> = None;
+        let mut last_view: Option<&u128> = None;
         let mut values: Vec<(usize, Option<Plain<'_>>)> = Vec::new();
         for row in 0..resources.len() {
             if resources.is_null(row) {
                 continue;
             }
+            // Neighbours nearly always have the same resource, and often share
+            // its bytes, which then need no look.
+            let view = resources.views().get(row);
             let message = resources.value(row);
-            // Neighbours nearly always have the same resource.
-            if last != Some(message) {
+            if last_view != view && last != Some(message) {
                 last = Some(message);
                 values.clear();
                 for (entry, _) in entry::all(message, RESOURCE_FIELD) {
@@ -204,6 +207,7 @@ impl Splitter {
                     }
                 }
             }
+            last_view = view;
             for (number, value) in &values {
                 let (Some(column), Some(key)) =
                     (own.get_mut(*number), self.promotion.keys.get_mut(*number))
