@@ -191,7 +191,8 @@ impl Store {
     /// done. Also seals what is in memory, as the log holds it too.
     ///
     /// # Errors
-    /// As [`Store::seal`] and [`Store::compact`].
+    /// As [`Store::seal`] and [`Store::compact`]; what could be erased is, and
+    /// the rest is tried again by the next call.
     pub fn erase(&self) -> Result<CompactReport, Error> {
         self.seal()?;
         // The writer lets go of the sealed log before it answers this.

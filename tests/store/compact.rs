@@ -404,6 +404,21 @@ fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
             .count()
     };
     assert_eq!((left(months[0]), left(months[5])), (3, 1));
+
+    // Nor does it keep others from being rid of what is forgotten.
+    let acme = store.team(&team("acme"));
+    for n in [1, 0] {
+        acme.forget_trace(TraceId(trace_id(n))).unwrap();
+    }
+    let error = store.erase().unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    let of_last = store.segments().pop().unwrap();
+    assert_eq!((of_last.month, of_last.rows), (months[5], 20));
+    assert!(
+        disk.paths()
+            .iter()
+            .all(|path| !path.ends_with("unfinished"))
+    );
 }
 
 #[test]

@@ -299,11 +299,26 @@ impl Compactor {
         let mut report = CompactReport::default();
         loop {
             let (segments, erasures) = self.shared.view.sealed();
+            // A damaged segment stays; what can be erased is.
+            let mut failure = None;
             for segment in segments.iter() {
-                if holds_erased(segment, &erasures)? {
-                    let month = segment.summary().month;
-                    self.rewrite(month, vec![Arc::clone(segment)], 100, &mut report)?;
+                let erased = holds_erased(segment, &erasures).and_then(|holds_erased| {
+                    if !holds_erased {
+                        return Ok(());
+                    }
+                    let inputs = vec![Arc::clone(segment)];
+                    self.rewrite(segment.summary().month, inputs, 100, &mut report)
+                });
+                match erased {
+                    Err(Error::Closed) => return Err(Error::Closed),
+                    Err(error) => {
+                        failure.get_or_insert(error);
+                    }
+                    Ok(()) => {}
                 }
+            }
+            if let Some(error) = failure {
+                return Err(error);
             }
             let _rewrite = self.shared.rewrite();
             // More may have been named meanwhile.
