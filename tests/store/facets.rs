@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use spanstore::io::SimulatedDisk;
 use spanstore::otlp::{Span, Value};
 use spanstore::{ManualClock, Store, Team};
@@ -301,6 +303,50 @@ fn requests_are_found_by_their_id() {
     store.seal().unwrap();
     store.compact().unwrap();
     assert_eq!(acme.request_spans("request-30").unwrap().len(), 10);
+}
+
+/// Conditions put together at random, of those above.
+#[tokio::test]
+async fn any_combination_of_conditions_counts_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = filled(&store, 0..12_000);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut combinations = Vec::new();
+    for _ in 0..80 {
+        let mut one = || {
+            let filter = FILTERS[random.random_range(0..FILTERS.len())];
+            match random.random_range(0..3) {
+                0 => format!("not ({filter})"),
+                _ => format!("({filter})"),
+            }
+        };
+        let filters = [one(), one(), one()];
+        let operators = ["and", "or"];
+        let mut operator = || operators[random.random_range(0..2)];
+        combinations.push(format!(
+            "{} {} not ({} {} {})",
+            filters[0],
+            operator(),
+            filters[1],
+            operator(),
+            filters[2]
+        ));
+    }
+    let mut expected = Vec::new();
+    for filter in &combinations {
+        expected.push(found(&acme, filter).await);
+    }
+    store.seal().unwrap();
+    for (filter, expected) in combinations.iter().zip(&expected) {
+        let query = || acme.query().filter(filter).unwrap();
+        assert_eq!(
+            query().count().await.unwrap(),
+            expected.len() as u64,
+            "{filter}"
+        );
+        assert_eq!(&found(&acme, filter).await, expected, "{filter}");
+    }
 }
 
 /// Counts and facets come out of the indexes alone: they are right although
