@@ -206,3 +206,21 @@ fn take_bytes<'a>(page: &mut &'a [u8]) -> Option<&'a [u8]> {
     *page = rest;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_that_says_too_much_is_damaged() {
+        let page = [2, 0, 0, 0, b'o', b'k', 9, 0, 0, 0, b'x'];
+        let texts = decode(&page, 1, &DataType::Utf8View).unwrap().unwrap();
+        assert_eq!(texts.len(), 1);
+        for data_type in [DataType::Utf8View, DataType::BinaryView, DataType::Int64] {
+            for values in [2, 3, usize::MAX] {
+                assert!(decode(&page, values, &data_type).is_err(), "{data_type}");
+            }
+        }
+        assert!(decode(&[1, 0, 0, 0, 0xff], 1, &DataType::Utf8View).is_err());
+    }
+}
