@@ -57,7 +57,11 @@ pub(crate) fn check(
         ..CheckReport::default()
     };
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
-    let (summaries, counts) = shared.catalog.segments_and_counts()?;
+    // Held to the end: files that a merge replaces meanwhile stay until then.
+    let (_segments, (summaries, counts)) = {
+        let _rewrite = shared.rewrite();
+        (shared.view.sealed(), shared.catalog.segments_and_counts()?)
+    };
     for summary in summaries {
         report.segments += 1;
         report.bytes += summary.bytes;

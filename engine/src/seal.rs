@@ -112,6 +112,8 @@ impl Sealer {
         let Some(job) = &self.unfinished else {
             return Ok(());
         };
+        // Nothing can be committed any more: what is written would only pile up.
+        self.shared.check_poison()?;
         let summaries = write_segments(&self.disk, &self.root, &self.shared, &job.rows)?;
         let rows = count_rows(&job.rows);
         let commit = SealCommit {

@@ -279,3 +279,67 @@ fn what_is_forgotten_while_segments_are_merged_stays_forgotten() {
         assert_eq!(store.check().unwrap().damage, []);
     }
 }
+
+/// Seals commit while an erasure writes the catalog anew: none is lost.
+#[test]
+fn seals_during_erasures_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let rounds = 150u64;
+    std::thread::scope(|scope| {
+        let sealing = scope.spawn(|| {
+            for round in 0..rounds {
+                let spans = (round * 10..(round + 1) * 10).map(span);
+                store.team(&team("acme")).append(request(spans)).unwrap();
+                store.seal().unwrap();
+            }
+        });
+        while !sealing.is_finished() {
+            store.team(&team("gone")).forget_session("s").unwrap();
+            store.erase().unwrap();
+        }
+    });
+    assert_eq!(count(&store.team(&team("acme"))), rounds as usize * 10);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(count(&store.team(&team("acme"))), rounds as usize * 10);
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+/// A disk that fails once while a store erases, and works again, loses nothing
+/// that was acknowledged.
+#[test]
+fn what_is_acknowledged_after_a_failed_erasure_is_kept() {
+    use std::sync::Arc;
+
+    use spanstore::io::{Fault, PowerCut, SimulatedDisk};
+    use spanstore::{ManualClock, Store};
+    use spanstore_test_support::quiet;
+
+    for (operation, cut) in (0..60).flat_map(|n| [(n, PowerCut::KeepAll), (n, PowerCut::DropAll)]) {
+        let disk = SimulatedDisk::new();
+        let open = || {
+            let clock = Arc::new(ManualClock::new(NOW));
+            Store::open_on(Arc::new(disk.clone()), "/store", quiet(), clock).unwrap()
+        };
+        let store = open();
+        let acme = store.team(&team("acme"));
+        acme.append(request((0..20).map(span))).unwrap();
+        store.seal().unwrap();
+        acme.forget_trace(TraceId(trace_id(0))).unwrap();
+        disk.fail_at(disk.operations() + operation, Fault::Error);
+        drop(store.erase());
+        let mut kept = 10;
+        for start in [20, 30] {
+            let more = acme.append(request((start..start + 10).map(span)));
+            kept += more.map_or(0, |receipt| receipt.accepted);
+            drop(store.seal());
+        }
+        drop((acme, store));
+        disk.restart(cut);
+        let store = open();
+        let found = count(&store.team(&team("acme"))) as u64;
+        assert!(found >= kept, "{operation}, {cut:?}: {found} of {kept}");
+        assert_eq!(store.check().unwrap().damage, [], "{operation}");
+    }
+}

@@ -137,12 +137,15 @@ impl Catalog {
         Error::corrupt(self.path.display().to_string(), source)
     }
 
+    /// To be held until a transaction ends: what is committed to a file that is
+    /// being replaced is lost.
     fn database(&self) -> RwLockReadGuard<'_, Database> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn meta(&self, name: &str) -> Result<u64, Error> {
-        let meta = self.database().begin_read()?.open_table(META)?;
+        let database = self.database();
+        let meta = database.begin_read()?.open_table(META)?;
         let value = meta.get(name)?.map(|value| value.value());
         value.ok_or_else(|| self.corrupt(FormatError::malformed("catalog", 0, name, "nothing")))
     }
@@ -175,7 +178,8 @@ impl Catalog {
 
     /// All segments and all counters, as they are at one time.
     pub(crate) fn segments_and_counts(&self) -> Result<(Vec<SegmentSummary>, Vec<Count>), Error> {
-        let read = self.database().begin_read()?;
+        let database = self.database();
+        let read = database.begin_read()?;
         let mut counts = Vec::new();
         let removed = read.open_table(REMOVED)?;
         for entry in read.open_table(COUNTERS)?.iter()? {
@@ -198,7 +202,8 @@ impl Catalog {
 
     /// Sealed spans that count towards a partition's quota.
     pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
-        let read = self.database().begin_read()?;
+        let database = self.database();
+        let read = database.begin_read()?;
         let counters = read.open_table(COUNTERS)?;
         let count = counters.get((month.number(), team.as_str()))?;
         let count = count.map_or(0, |count| count.value());
@@ -210,7 +215,8 @@ impl Catalog {
 
     /// What is set for each team that has something set.
     pub(crate) fn settings(&self) -> Result<HashMap<TeamId, TeamSettings>, Error> {
-        let table = self.database().begin_read()?.open_table(SETTINGS)?;
+        let database = self.database();
+        let table = database.begin_read()?.open_table(SETTINGS)?;
         let mut settings = HashMap::new();
         for entry in table.iter()? {
             let (team, record) = entry?;
@@ -225,7 +231,8 @@ impl Catalog {
 
     /// Sets what is set for a team, durably.
     pub(crate) fn set_settings(&self, team: &TeamId, settings: &TeamSettings) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         transaction
             .open_table(SETTINGS)?
             .insert(team.as_str(), settings.encode_to_vec().as_slice())?;
@@ -235,13 +242,15 @@ impl Catalog {
 
     /// How long spans are kept where a team has nothing set, ns.
     pub(crate) fn retention(&self) -> Result<Option<u64>, Error> {
-        let meta = self.database().begin_read()?.open_table(META)?;
+        let database = self.database();
+        let meta = database.begin_read()?.open_table(META)?;
         Ok(meta.get(RETENTION)?.map(|value| value.value()))
     }
 
     /// Sets how long spans are kept where a team has nothing set, durably.
     pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         {
             let mut meta = transaction.open_table(META)?;
             match nanos {
@@ -255,7 +264,8 @@ impl Catalog {
 
     /// What is to be erased.
     pub(crate) fn erasures(&self) -> Result<Vec<Erasure>, Error> {
-        let table = self.database().begin_read()?.open_table(ERASURES)?;
+        let database = self.database();
+        let table = database.begin_read()?.open_table(ERASURES)?;
         let mut erasures = Vec::new();
         for entry in table.iter()? {
             let (number, record) = entry?;
@@ -267,7 +277,8 @@ impl Catalog {
 
     /// Adds something that is to be erased, durably.
     pub(crate) fn add_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         {
             let mut erasures = transaction.open_table(ERASURES)?;
             let last = erasures.last()?.map(|(number, _)| number.value());
@@ -286,7 +297,8 @@ impl Catalog {
     /// Removes all that was to be erased, and the names of teams of which all
     /// was. What they have accepted still counts, under the hash of their names.
     pub(crate) fn finish_erasures(&self, teams: &[TeamId]) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         {
             transaction.open_table(ERASURES)?.retain(|_, _| false)?;
             let mut counters = transaction.open_table(COUNTERS)?;
@@ -325,7 +337,8 @@ impl Catalog {
 
     /// Makes a rewrite true: segments change places, all or none.
     pub(crate) fn commit_rewrite(&self, commit: &RewriteCommit<'_>) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         {
             let mut segments = transaction.open_table(SEGMENTS)?;
             let mut meta = transaction.open_table(META)?;
@@ -348,8 +361,14 @@ impl Catalog {
     }
 
     /// Writes the catalog anew: bytes of what it no longer says, which redb
-    /// leaves in free pages, are gone from the file.
-    pub(crate) fn rewrite(&self, disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
+    /// leaves in free pages, are gone from the file. Calls `unsure` when it is
+    /// not known which file a power cut leaves.
+    pub(crate) fn rewrite(
+        &self,
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        unsure: impl FnOnce(&Error),
+    ) -> Result<(), Error> {
         let mut database = self
             .database
             .write()
@@ -357,7 +376,7 @@ impl Catalog {
         let copy = copy(&database, disk, root)?;
         rename(disk, root)?;
         *database = copy;
-        Ok(())
+        sync(disk, root).inspect_err(unsure)
     }
 
     /// Writes a copy of the catalog, as it is now, into another directory; calls
@@ -371,13 +390,15 @@ impl Catalog {
         let copy = copy(&self.database(), disk, root)?;
         before(&self.segments_in(&copy.begin_read()?)?)?;
         drop(copy);
-        rename(disk, root)
+        rename(disk, root)?;
+        sync(disk, root)
     }
 
     /// Makes a seal true: segments, counters and the place in the log change
     /// together or not at all.
     pub(crate) fn commit_seal(&self, commit: &SealCommit<'_>) -> Result<(), Error> {
-        let transaction = self.database().begin_write()?;
+        let database = self.database();
+        let transaction = database.begin_write()?;
         {
             let mut segments = transaction.open_table(SEGMENTS)?;
             let mut meta = transaction.open_table(META)?;
@@ -454,7 +475,11 @@ fn unfinished(root: &Path) -> PathBuf {
 fn rename(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
     let path = root.join("catalog.redb");
     disk.rename(&unfinished(root), &path)
-        .map_err(|error| Error::io("rename", &path, error))?;
+        .map_err(|error| Error::io("rename", &path, error))
+}
+
+/// Makes the name durable.
+fn sync(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
     disk.sync_dir(root)
         .map_err(|error| Error::io("sync", root, error))
 }
@@ -506,5 +531,6 @@ fn make(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
         transaction.open_table(ERASED)?;
     }
     transaction.commit()?;
-    rename(disk, root)
+    rename(disk, root)?;
+    sync(disk, root)
 }

@@ -176,6 +176,7 @@ impl Compactor {
         percent: u8,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
+        self.shared.check_poison()?;
         let (_, erasures) = self.shared.view.sealed();
         let levels = inputs.iter().map(|one| one.summary().level);
         let is_merge = runs(inputs.iter()).len() > 1;

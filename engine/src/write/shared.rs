@@ -129,7 +129,8 @@ impl Shared {
             settings.remove(team);
         }
         self.view.set_erasures(Erasures::default());
-        self.catalog.rewrite(disk, root)
+        let unsure = |error: &Error| self.poison(&error.to_string());
+        self.catalog.rewrite(disk, root, unsure)
     }
 
     /// A segment of this store.

@@ -370,7 +370,8 @@ impl Writer {
     }
 
     fn ask_for_seal_if_due(&mut self) {
-        if self.is_seal_asked || self.sealing.is_some() {
+        let is_poisoned = self.shared.check_poison().is_err();
+        if self.is_seal_asked || self.sealing.is_some() || is_poisoned {
             return;
         }
         let options = &self.shared.options;
