@@ -22,7 +22,7 @@ use crate::write::message::{Control, SealJob};
 use crate::write::shared::Shared;
 
 /// How long a seal that failed waits for the next try.
-const RETRY: Duration = Duration::from_secs(5);
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
 
 /// What a seal wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

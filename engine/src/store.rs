@@ -203,7 +203,8 @@ impl Store {
     /// Sets how long spans are kept, counted from their start, in teams that
     /// have nothing else set; none for ever. Durable when it returns. Older
     /// spans are not found from now on. They are found again when the time is
-    /// set longer, until a compaction drops whole months that lie beyond it.
+    /// set longer, until a compaction drops whole months that lie beyond it; one
+    /// that is at work when the time is set longer may still do so.
     ///
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.

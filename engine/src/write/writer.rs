@@ -42,6 +42,8 @@ pub(crate) struct Writer {
     /// Asks for a seal.
     seals: Sender<crate::seal::Request>,
     is_seal_asked: bool,
+    /// After a seal could not begin, none is asked for until then.
+    no_seal_before: Option<Instant>,
     /// When the oldest active row came.
     oldest: Option<Instant>,
     /// When something was written that is not synced.
@@ -77,6 +79,7 @@ impl Writer {
             sealing: None,
             seals,
             is_seal_asked: false,
+            no_seal_before: None,
             oldest: has_rows.then(Instant::now),
             unsynced: None,
         }
@@ -370,8 +373,11 @@ impl Writer {
     }
 
     fn ask_for_seal_if_due(&mut self) {
-        let is_poisoned = self.shared.check_poison().is_err();
-        if self.is_seal_asked || self.sealing.is_some() || is_poisoned {
+        let must_wait = self
+            .no_seal_before
+            .is_some_and(|time| Instant::now() < time)
+            || self.shared.check_poison().is_err();
+        if self.is_seal_asked || self.sealing.is_some() || must_wait {
             return;
         }
         let options = &self.shared.options;
@@ -396,7 +402,13 @@ impl Writer {
         if !self.log.has_records() {
             return Ok(None);
         }
-        let first_unsealed = self.log.rotate().map_err(|error| self.failed(error))?;
+        let first_unsealed = match self.log.rotate() {
+            Ok(first_unsealed) => first_unsealed,
+            Err(error) => {
+                self.no_seal_before = Some(Instant::now() + crate::seal::RETRY);
+                return Err(self.failed(error));
+            }
+        };
         self.unsynced = None;
         self.oldest = None;
         self.sealing = Some(first_unsealed);
