@@ -53,8 +53,6 @@ impl PageHeader {
                 2 => Encoding::PLAIN_DICTIONARY,
                 3 => Encoding::RLE,
                 5 => Encoding::DELTA_BINARY_PACKED,
-                6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
-                7 => Encoding::DELTA_BYTE_ARRAY,
                 8 => Encoding::RLE_DICTIONARY,
                 _ => return None,
             },

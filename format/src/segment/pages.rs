@@ -59,10 +59,13 @@ impl Pages {
             .row_groups()
             .iter()
             .flat_map(RowGroupMetaData::columns)
-            .filter_map(|chunk| Some(chunk.data_page_offset() - chunk.dictionary_page_offset()?))
-            .sum();
+            .filter_map(|chunk| {
+                let start = chunk.dictionary_page_offset()?;
+                Some(chunk.data_page_offset().saturating_sub(start))
+            })
+            .fold(0, i64::saturating_add);
         // Text compresses two to four times, and there are two forms of it.
-        self.metadata.memory_size() + dictionaries.max(0) as usize * 6
+        self.metadata.memory_size() + (dictionaries.max(0) as usize).saturating_mul(6)
     }
 
     /// The values of a column's dictionary in a row group; none when it has
@@ -272,6 +275,10 @@ impl Chunk {
                 (header, data)
             }
         };
+        // The stock decoder makes room for as many as the header says.
+        if header.values as usize > data.len() / 4 {
+            return Err(damaged("the values of a dictionary"));
+        }
         Ok(Page::DictionaryPage {
             buf: data,
             num_values: header.values,

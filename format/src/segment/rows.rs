@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
+use parquet::basic::ConvertedType;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 
@@ -112,6 +113,17 @@ impl RowReader {
                 expected,
                 found.to_string(),
             ));
+        }
+        // Only of columns that say so does the decoder see to it.
+        let descriptor = metadata.file_metadata().schema_descr();
+        let columns = schema.fields().iter().zip(descriptor.columns());
+        for (field, column) in columns {
+            let is_text = *field.data_type() == DataType::Utf8View;
+            if is_text && column.converted_type() != ConvertedType::UTF8 {
+                let found = column.converted_type().to_string();
+                let expected = format!("text in {}", field.name());
+                return Err(FormatError::malformed("Parquet footer", 0, expected, found));
+            }
         }
         Ok(Self {
             bytes,

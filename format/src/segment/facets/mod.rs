@@ -147,6 +147,9 @@ impl Facets {
             let [found, values, first_value, null_rows, _, start, length] =
                 self.words(4 + place * FACET_BYTES)?;
             if found as usize == column {
+                if values as usize > MOST_VALUES {
+                    return Err(self.malformed("at most 4,096 values"));
+                }
                 return Ok(Some(Facet {
                     facets: self,
                     values,

@@ -88,6 +88,8 @@ pub(in crate::segment) fn attributes<'a>(
         .collect();
     let mut rows = BinaryViewBuilder::with_capacity(order.len());
     let mut message = Vec::new();
+    // The row in which each key was last named.
+    let mut seen: Vec<Option<usize>> = vec![None; promotion.keys().len()];
     for row in 0..order.len() {
         if order.is_null(row) {
             rows.append_option(residual.is_valid(row).then(|| residual.value(row)));
@@ -118,6 +120,12 @@ pub(in crate::segment) fn attributes<'a>(
             let (Some(key), Some(value)) = (key, value) else {
                 return Err(malformed(row, &format!("no value of key {number}")));
             };
+            if seen
+                .get_mut(number)
+                .is_some_and(|last| last.replace(row) == Some(row))
+            {
+                return Err(malformed(row, &format!("key {number} twice")));
+            }
             entry::put(SPAN_FIELD, &key.key, value, &mut message);
         }
         if left.next().is_some() {
