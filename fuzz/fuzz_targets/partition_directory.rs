@@ -7,7 +7,7 @@ use spanstore_format::TeamId;
 use spanstore_format::segment::directory::Directory;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(directory) = Directory::new(Bytes::copy_from_slice(bytes), 0) else { return };
+    let Ok(directory) = Directory::new(Bytes::copy_from_slice(bytes), 0, u32::MAX) else { return };
     drop(directory.partitions().collect::<Vec<_>>());
     if let Ok(team) = TeamId::new("acme") {
         drop(directory.find(&team));

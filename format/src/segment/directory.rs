@@ -82,14 +82,17 @@ pub struct Directory {
     teams: Bytes,
     /// Where the directory stands in its file, for errors.
     offset: u64,
+    /// Rows of the segment.
+    rows: u32,
 }
 
 impl Directory {
-    /// Takes the directory that stands at `offset` of its file.
+    /// Takes the directory that stands at `offset` of the file of a segment with
+    /// these rows.
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when it is shorter than its entries.
-    pub fn new(bytes: Bytes, offset: u64) -> Result<Self, FormatError> {
+    pub fn new(bytes: Bytes, offset: u64, rows: u32) -> Result<Self, FormatError> {
         let count = bytes.get(..4).map(|mut count| count.get_u32_le() as usize);
         let end = count.and_then(|count| count.checked_mul(ENTRY_BYTES)?.checked_add(4));
         match end {
@@ -97,6 +100,7 @@ impl Directory {
                 entries: bytes.slice(4..end),
                 teams: bytes.slice(end..),
                 offset,
+                rows,
             }),
             _ => Err(FormatError::malformed(
                 PART,
@@ -171,9 +175,11 @@ impl Directory {
             .ranges()
             .iter()
             .any(|range| range.end < range.start)
+            || partition.rows.end > self.rows
         {
             let found = format!("{:?}", partition.ranges());
-            return Err(self.malformed(place, "ranges that go up", found));
+            let expected = format!("ranges that go up, and at most {} rows", self.rows);
+            return Err(self.malformed(place, &expected, found));
         }
         Ok(partition)
     }
@@ -225,7 +231,7 @@ mod tests {
     fn finds_every_team_and_no_other() {
         for count in [0, 1, 2, 7, 100] {
             let partitions = partitions(count);
-            let directory = Directory::new(Bytes::from(encode(&partitions)), 0).unwrap();
+            let directory = Directory::new(Bytes::from(encode(&partitions)), 0, u32::MAX).unwrap();
             for partition in &partitions {
                 assert_eq!(
                     directory.find(&partition.team).unwrap().as_ref(),
@@ -244,7 +250,7 @@ mod tests {
     fn cut_bytes_are_an_error() {
         let bytes = Bytes::from(encode(&partitions(3)));
         for end in 0..bytes.len() {
-            let Ok(directory) = Directory::new(bytes.slice(..end), 0) else {
+            let Ok(directory) = Directory::new(bytes.slice(..end), 0, u32::MAX) else {
                 continue;
             };
             assert!(

@@ -208,6 +208,7 @@ struct Chunk {
     rows: usize,
     /// Where the dictionary lies, until it is read.
     dictionary: Option<Range<u64>>,
+    has_dictionary: bool,
     /// Rows before the first page that is wanted, which are skipped as one.
     skipped: usize,
     next: usize,
@@ -241,6 +242,7 @@ impl Chunk {
             column,
             compression: chunk.compression(),
             rows: group.num_rows() as usize,
+            has_dictionary: dictionary.is_some(),
             dictionary,
             skipped: page_row(next),
             next,
@@ -301,6 +303,14 @@ impl PageReader for Chunk {
         self.next += 1;
         self.skipped = 0;
         let (header, data) = read_page(&self.bytes, self.compression, range)?;
+        let needs_dictionary = matches!(
+            header.encoding,
+            Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY
+        );
+        // The stock decoder takes it for granted.
+        if needs_dictionary && !self.has_dictionary {
+            return Err(damaged("a dictionary"));
+        }
         Ok(Some(Page::DataPage {
             buf: data,
             num_values: header.values,

@@ -72,7 +72,7 @@ impl SegmentReader {
         }
         let bytes = VerifiedBytes::new(file.clone(), summary.index_offset, checksums)?;
         let place = header.part(Part::Directory);
-        let directory = Directory::new(bytes.slice(place.clone())?, place.start);
+        let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows);
         let tail = file.slice(summary.tail_offset as usize..);
         Ok(Self {
             summary,
@@ -286,7 +286,7 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
     let place = header.part(Part::Directory);
-    let directory = Directory::new(bytes.slice(place.clone())?, place.start)?;
+    let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows)?;
     let mut summary = SegmentSummary {
         id: header.segment,
         month: header.month,

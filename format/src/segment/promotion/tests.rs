@@ -296,3 +296,25 @@ fn what_the_sample_did_not_show_is_read_from_the_message() {
         .unwrap();
     assert!(found.as_string_view().iter().all(|one| one == Some("/a")));
 }
+
+#[test]
+fn a_key_that_is_named_twice_in_a_row_is_damage() {
+    let batch = batch(&vec![span(vec![text("a", "x")]); 10]);
+    let mut sample = Sample::default();
+    sample.add(&batch, 1);
+    let mut splitter = Splitter::new(sample.choose());
+    let split = splitter.split_columns(&batch).unwrap();
+    let rebuild = |order: &[u8]| {
+        let order: ArrayRef = Arc::new(
+            vec![Some(order); 10]
+                .into_iter()
+                .collect::<BinaryViewArray>(),
+        );
+        let attributes = schema().index_of(ATTRIBUTES).unwrap();
+        rebuild::attributes(splitter.promotion(), &split[attributes], &order, |place| {
+            split.get(place)
+        })
+    };
+    assert!(rebuild(&[1]).is_ok());
+    assert!(rebuild(&[1, 1]).is_err());
+}
