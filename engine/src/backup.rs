@@ -17,6 +17,8 @@ pub(crate) fn backup(
     root: &Path,
     to: &Path,
 ) -> Result<(), Error> {
+    // One backup at a time, and no segment that the copy names is removed meanwhile.
+    let _rewrite = shared.rewrite();
     match disk.list(to) {
         Ok(entries) if !entries.is_empty() => {
             let path = to.display().to_string();
@@ -32,8 +34,6 @@ pub(crate) fn backup(
             .map_err(|error| Error::io("create", path, error))
     };
     create(&segment::directory(to))?;
-    // No segment that the copy names is removed meanwhile.
-    let _rewrite = shared.rewrite();
     shared.catalog.copy_to(disk, to, |segments| {
         let mut directories = BTreeSet::new();
         for summary in segments {

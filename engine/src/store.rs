@@ -1,5 +1,6 @@
 //! A store: opens and closes, and hands out teams.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,11 +25,10 @@ use crate::write::shared::Shared;
 use crate::write::writer::Writer;
 
 /// An open store. Clones share it; the last one closes it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 /// What the store and its teams share.
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -44,6 +44,20 @@ pub(crate) struct Inner {
     control: Sender<Control>,
     seals: Sender<Request>,
     compactor: Arc<Compactor>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// Its directory: what else it is made of fills pages.
+impl fmt::Debug for Inner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = out.debug_struct("Store");
+        out.field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 /// What opening found in the log.
@@ -203,8 +217,8 @@ impl Store {
     /// Sets how long spans are kept, counted from their start, in teams that
     /// have nothing else set; none for ever. Durable when it returns. Older
     /// spans are not found from now on. They are found again when the time is
-    /// set longer, until a compaction drops whole months that lie beyond it; one
-    /// that is at work when the time is set longer may still do so.
+    /// set longer, unless a compaction has dropped them: it drops whole months
+    /// that lie beyond.
     ///
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.

@@ -236,14 +236,17 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
-        self.store.shared.change_settings(&self.id, |settings| {
+        let shared = &self.store.shared;
+        let _rewrite = shared.rewrite();
+        shared.change_settings(&self.id, |settings| {
             settings.retention_nanos = kept.map(nanos);
         })
     }
 
     /// Forgets all spans of the team: none that was appended before is found
     /// when this returns. [`Store::erase`](crate::Store::erase) removes them
-    /// from the files. They still count towards the quota.
+    /// from the files. They still count towards the quota. What is set for the
+    /// team, its own quota too, is gone at once.
     ///
     /// # Errors
     /// As [`Store::seal`](crate::Store::seal), since what is in memory is sealed first.

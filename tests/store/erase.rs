@@ -280,6 +280,31 @@ fn what_is_forgotten_while_segments_are_merged_stays_forgotten() {
     }
 }
 
+/// With a team goes what is set for it; what is set afterwards is the new team's.
+#[test]
+fn settings_go_when_a_team_is_forgotten_and_not_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    acme.append(request((0..20).map(span))).unwrap();
+    let limit = |team: &Team| team.usage(Month::of(NOW)).unwrap().limit;
+    let default = limit(&acme);
+    acme.set_quota(Some(30)).unwrap();
+    acme.forget_trace(TraceId(trace_id(0))).unwrap();
+    assert_eq!(limit(&acme), 30);
+    acme.forget().unwrap();
+    assert_eq!(limit(&acme), default);
+    drop((acme, store));
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    assert_eq!(limit(&acme), default);
+    acme.set_quota(Some(40)).unwrap();
+    store.erase().unwrap();
+    assert_eq!(limit(&acme), 40);
+    drop((acme, store));
+    assert_eq!(limit(&open(directory.path()).team(&team("acme"))), 40);
+}
+
 /// Seals commit while an erasure writes the catalog anew: none is lost.
 #[test]
 fn seals_during_erasures_lose_nothing() {

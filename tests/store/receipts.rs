@@ -3,7 +3,7 @@
 
 use spanstore::otlp::{Event, Link, Span};
 use spanstore::{Error, RefusalReason, SpanBatch};
-use spanstore_test_support::spans::{request, span, text};
+use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{NOW, open, open_with, quiet, team};
 
 /// A good span with something changed.
@@ -145,11 +145,7 @@ fn an_import_takes_any_time_and_an_end_before_the_start() {
         .unwrap();
     assert_eq!(receipt.accepted, 2);
     for _ in 0..2 {
-        let spans = acme
-            .trace(spanstore::TraceId(spanstore_test_support::spans::trace_id(
-                0,
-            )))
-            .unwrap();
+        let spans = acme.trace(spanstore::TraceId(trace_id(0))).unwrap();
         assert_eq!(spans.to_otlp().unwrap(), batch);
         let durations: Vec<_> = spans
             .rows()
@@ -216,6 +212,63 @@ fn too_large_batches_and_closed_stores_are_refused_whole() {
     ));
     // Reads go on.
     assert_eq!(acme.sessions(10).unwrap()[0].spans, 9);
+}
+
+/// Another process that has the store, or makes it, between two steps of ours.
+#[test]
+fn a_store_is_open_once_also_while_its_catalog_is_replaced_or_made() {
+    use std::sync::Arc;
+
+    use spanstore::{ManualClock, Store};
+    use spanstore_test_support::NOW;
+    use spanstore_test_support::disk::InterruptedDisk;
+
+    let open_at = |disk: &Arc<InterruptedDisk>, path: &std::path::Path| {
+        let clock = Arc::new(ManualClock::new(NOW));
+        Store::open_on(disk.clone(), path, quiet(), clock)
+    };
+    let fill = |store: &Store| {
+        let acme = store.team(&team("acme"));
+        acme.append(request((0..9).map(span))).unwrap();
+        acme.forget_trace(spanstore::TraceId(trace_id(0))).unwrap();
+    };
+    // The other one replaces the file that we have opened, and closes the store.
+    let directory = tempfile::tempdir().unwrap();
+    let other = open(directory.path());
+    fill(&other);
+    let disk = Arc::new(InterruptedDisk::default());
+    disk.after_open("catalog.redb", move || {
+        other.erase().unwrap();
+    });
+    let opened = open_at(&disk, directory.path());
+    assert!(matches!(opened, Err(Error::Locked { .. })), "{opened:?}");
+    assert!(!disk.is_planned());
+    let store = open_at(&disk, directory.path()).unwrap();
+    assert_eq!(store.check().unwrap().damage, []);
+    assert!(
+        store
+            .segments()
+            .iter()
+            .map(|one| u64::from(one.rows))
+            .sum::<u64>()
+            < 9
+    );
+
+    // The other one makes the store that we have not found.
+    for name in ["catalog.redb", "catalog.redb.unfinished"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_path_buf();
+        disk.after_open(name, move || fill(&open(&path)));
+        let opened = open_at(&disk, directory.path());
+        assert!(!disk.is_planned(), "{name}");
+        match opened {
+            Ok(store) => drop(store),
+            Err(error) => assert!(matches!(error, Error::Locked { .. }), "{error}"),
+        }
+        let store = open_at(&disk, directory.path()).unwrap();
+        assert_eq!(store.check().unwrap().damage, []);
+        assert_eq!(store.segments().len(), 1, "{name}");
+    }
 }
 
 #[test]

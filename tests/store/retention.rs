@@ -184,3 +184,49 @@ fn a_merge_leaves_out_a_team_beyond_its_retention() {
     assert_eq!((count(&acme), count(&keeper)), (0, 20));
     assert_eq!(store.check().unwrap().damage, []);
 }
+
+/// A month that is about to be dropped stays when it is to be kept after all.
+#[test]
+fn what_is_kept_again_while_segments_are_rewritten_stays() {
+    use spanstore_test_support::disk::InterruptedDisk;
+
+    for is_erasure in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(InterruptedDisk::default());
+        let clock = Arc::new(ManualClock::new(NOW));
+        // Each team has a segment of its own, the keeper the second one.
+        let options = StoreOptions {
+            segment_rows: 1,
+            ..quiet()
+        };
+        let store = Store::open_on(disk.clone(), directory.path(), options, clock).unwrap();
+        let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
+        for round in 0..2 {
+            for team in [&acme, &keeper] {
+                let spans = (round * 10..round * 10 + 10).map(|n| days_ago(n, 80));
+                let batch = SpanBatch::from_otlp(request(spans)).any_time();
+                team.append(batch).unwrap();
+            }
+            store.seal().unwrap();
+        }
+        acme.set_retention(Some(35 * DAY)).unwrap();
+        if is_erasure {
+            keeper.forget_trace(TraceId(trace_id(0))).unwrap();
+        }
+        assert_eq!(count(&acme), 0);
+        let widened = acme.clone();
+        disk.after_new_files(1, move || widened.set_retention(None).unwrap());
+        let report = if is_erasure {
+            store.erase().unwrap()
+        } else {
+            store.compact().unwrap()
+        };
+        assert!(!disk.is_planned());
+        assert_eq!(count(&acme), 20, "{is_erasure}");
+        assert_eq!(count(&keeper), if is_erasure { 10 } else { 20 });
+        assert_eq!(report.rows_removed, if is_erasure { 10 } else { 0 });
+        store.compact().unwrap();
+        assert_eq!(count(&acme), 20);
+        assert_eq!(store.check().unwrap().damage, []);
+    }
+}

@@ -3,46 +3,67 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spanstore::io::{DirEntry, Disk, DiskFile, OpenMode, RealDisk};
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// The file system; runs an action once, before it makes a new file or a link.
+/// When an action is to be run.
+enum Moment {
+    /// This many new files or links later, before another one is made.
+    NewFile(usize),
+    /// When a file of this name was looked for, whether it is there or not.
+    Opened(&'static str),
+}
+
+/// The file system; runs an action once, at a certain moment.
 #[derive(Default)]
 pub struct InterruptedDisk {
     disk: RealDisk,
-    /// New files that come before the one, and the action.
-    planned: Mutex<Option<(usize, Action)>>,
+    planned: Mutex<Option<(Moment, Action)>>,
 }
 
 impl InterruptedDisk {
     /// Runs `action` when `files` more files were made and another one is
     /// about to be.
     pub fn after_new_files(&self, files: usize, action: impl FnOnce() + Send + 'static) {
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        *planned = Some((files, Box::new(action)));
+        *self.planned() = Some((Moment::NewFile(files), Box::new(action)));
+    }
+
+    /// Runs `action` when a file of this name was just opened or found missing.
+    pub fn after_open(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
+        *self.planned() = Some((Moment::Opened(name), Box::new(action)));
     }
 
     /// Whether an action waits for its moment.
     pub fn is_planned(&self) -> bool {
-        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        planned.is_some()
+        self.planned().is_some()
+    }
+
+    fn planned(&self) -> MutexGuard<'_, Option<(Moment, Action)>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the action if `is_due` says so.
+    fn run(&self, is_due: impl FnOnce(&mut Moment) -> bool) {
+        let action = self.planned().take_if(|(moment, _)| is_due(moment));
+        if let Some((_, action)) = action {
+            action();
+        }
     }
 
     /// A file is about to be made.
     fn make(&self) {
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        match planned.take() {
-            Some((0, action)) => {
-                drop(planned);
-                action();
+        self.run(|moment| match moment {
+            Moment::NewFile(0) => true,
+            Moment::NewFile(files) => {
+                *files -= 1;
+                false
             }
-            Some((files, action)) => *planned = Some((files - 1, action)),
-            None => {}
-        }
+            Moment::Opened(_) => false,
+        });
     }
 }
 
@@ -65,7 +86,9 @@ impl Disk for InterruptedDisk {
         if mode == OpenMode::CreateNew {
             self.make();
         }
-        self.disk.open(path, mode)
+        let file = self.disk.open(path, mode);
+        self.run(|moment| matches!(moment, Moment::Opened(name) if path.ends_with(*name)));
+        file
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {

@@ -23,7 +23,7 @@ use redb::{
     Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, Value,
     WriteTransaction,
 };
-use spanstore_format::catalog::{Erasure, TeamSettings, decode_segment, encode_segment};
+use spanstore_format::catalog::{Erased, Erasure, TeamSettings, decode_segment, encode_segment};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::version::CATALOG_VERSION;
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
@@ -47,6 +47,8 @@ const FIRST_UNSEALED: &str = "first_unsealed";
 const NEXT_SEGMENT: &str = "next_segment";
 const RETENTION: &str = "retention";
 
+/// The catalog's file.
+const NAME: &str = "catalog.redb";
 /// Pages of the catalog that redb keeps in memory, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -93,7 +95,7 @@ pub(crate) struct SealCommit<'a> {
 impl Catalog {
     /// Opens the catalog of the store at `root`, or makes it.
     pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
-        let path = root.join("catalog.redb");
+        let path = root.join(NAME);
         let file = match disk.open(&path, OpenMode::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                 make(disk, root)?;
@@ -107,7 +109,7 @@ impl Catalog {
             },
             _ => Error::io("open", &path, error),
         })?;
-        lock(&*file, root)?;
+        lock(&*file, &path, root)?;
         let catalog = Self {
             database: RwLock::new(database(file)?),
             path,
@@ -275,7 +277,8 @@ impl Catalog {
         Ok(erasures)
     }
 
-    /// Adds something that is to be erased, durably.
+    /// Adds something that is to be erased, durably. With a team goes what is
+    /// set for it.
     pub(crate) fn add_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
         let database = self.database();
         let transaction = database.begin_write()?;
@@ -289,6 +292,11 @@ impl Catalog {
             let mut meta = transaction.open_table(META)?;
             let next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
             meta.insert(NEXT_SEGMENT, next.max(erasure.before.0))?;
+            if erasure.what == Erased::Team {
+                transaction
+                    .open_table(SETTINGS)?
+                    .remove(erasure.team.as_str())?;
+            }
         }
         transaction.commit()?;
         Ok(())
@@ -304,9 +312,7 @@ impl Catalog {
             let mut counters = transaction.open_table(COUNTERS)?;
             let mut removed = transaction.open_table(REMOVED)?;
             let mut erased = transaction.open_table(ERASED)?;
-            let mut settings = transaction.open_table(SETTINGS)?;
             for team in teams {
-                settings.remove(team.as_str())?;
                 let months: Vec<(u16, u64)> = counters
                     .iter()?
                     .filter_map(|entry| {
@@ -425,15 +431,16 @@ fn database(file: Box<dyn DiskFile>) -> Result<Database, Error> {
     Ok(builder.create_with_backend(backend::Backend::new(file))?)
 }
 
-/// Takes a store's file for this process alone.
-fn lock(file: &dyn DiskFile, root: &Path) -> Result<(), Error> {
-    match file.try_lock() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Locked {
-            path: root.display().to_string(),
-        }),
-        Err(error) => Err(Error::io("lock", root, error)),
+/// Takes a store's file for this process alone. One that lost its name since it
+/// was opened is another process's past: what is at its name now is not locked.
+fn lock(file: &dyn DiskFile, path: &Path, root: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("lock", path, error);
+    if file.try_lock().map_err(failed)? && file.is_at(path).map_err(failed)? {
+        return Ok(());
     }
+    Err(Error::Locked {
+        path: root.display().to_string(),
+    })
 }
 
 /// A team's name where the name itself is not to be kept.
@@ -462,7 +469,7 @@ fn create(disk: &Arc<dyn Disk>, root: &Path) -> Result<Database, Error> {
     let file = disk
         .open(&path, OpenMode::CreateOrExisting)
         .map_err(failed)?;
-    lock(&*file, root)?;
+    lock(&*file, &path, root)?;
     file.set_len(0).map_err(failed)?;
     database(file)
 }
@@ -473,7 +480,7 @@ fn unfinished(root: &Path) -> PathBuf {
 
 /// Gives a complete catalog its name.
 fn rename(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
-    let path = root.join("catalog.redb");
+    let path = root.join(NAME);
     disk.rename(&unfinished(root), &path)
         .map_err(|error| Error::io("rename", &path, error))
 }
@@ -517,6 +524,13 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
 /// not open what a crash left of a file that it was making.
 fn make(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
     let database = create(disk, root)?;
+    // Another process may have made it before this one had its turn.
+    let entries = disk
+        .list(root)
+        .map_err(|error| Error::io("list", root, error))?;
+    if entries.iter().any(|entry| entry.name == NAME) {
+        return Ok(());
+    }
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;

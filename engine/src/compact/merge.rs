@@ -57,6 +57,8 @@ pub(super) struct Merged {
     pub(super) segments: Vec<SegmentSummary>,
     /// Rows of each team that are gone: erased, expired, or there twice.
     pub(super) removed: HashMap<TeamId, u64>,
+    /// Teams of which nothing is kept any more.
+    pub(super) expired: Vec<TeamId>,
 }
 
 /// The partitions of one team: input and place in its directory.
@@ -219,6 +221,7 @@ impl Merge<'_> {
     ) -> Result<(), Error> {
         let mut parts: Vec<Part> = Vec::with_capacity(places.len());
         let mut team = None;
+        let mut is_expired = false;
         for (input, place) in places {
             let (Some(partition), Some(reader), Some(segment)) = (
                 self.partition(readers, *input, *place)?,
@@ -227,7 +230,8 @@ impl Merge<'_> {
             ) else {
                 continue;
             };
-            let hidden = if (self.is_expired)(&partition.team) {
+            is_expired = is_expired || (self.is_expired)(&partition.team);
+            let hidden = if is_expired {
                 partition.rows.clone().collect()
             } else {
                 hidden_rows(segment, reader, &partition, None, self.erasures)?
@@ -240,6 +244,9 @@ impl Merge<'_> {
             });
         }
         let Some(team) = team else { return Ok(()) };
+        if is_expired {
+            merged.expired.push(team.clone());
+        }
         let before: u64 = parts.iter().map(Part::rows).sum();
         let kept = Cell::new(0u64);
         if before < LARGE_TEAM_ROWS {

@@ -67,6 +67,15 @@ enum Extent {
     Whole,
 }
 
+/// What became of a rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Its segments took the place of the others.
+    Committed,
+    /// What is to be erased or kept changed meanwhile; nothing happened.
+    Outdated,
+}
+
 impl Compactor {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
@@ -175,7 +184,7 @@ impl Compactor {
         inputs: Vec<Arc<Segment>>,
         percent: u8,
         report: &mut CompactReport,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         self.shared.check_poison()?;
         let (_, erasures) = self.shared.view.sealed();
         let levels = inputs.iter().map(|one| one.summary().level);
@@ -203,8 +212,8 @@ impl Compactor {
         self.commit(month, &inputs, merged, &erasures, report)
     }
 
-    /// Makes a rewrite true, unless what is to be erased has changed meanwhile:
-    /// then the new segments are strays, and the next try does better.
+    /// Makes a rewrite true, unless more is to be erased by now, or more is to be
+    /// kept: then the new segments are strays, and the next try does better.
     fn commit(
         &self,
         month: Month,
@@ -212,7 +221,7 @@ impl Compactor {
         merged: Merged,
         erasures: &Arc<Erasures>,
         report: &mut CompactReport,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         let new: Vec<Arc<Segment>> = merged
             .segments
             .iter()
@@ -220,11 +229,15 @@ impl Compactor {
             .collect();
         {
             let _rewrite = self.shared.rewrite();
-            if !Arc::ptr_eq(erasures, &self.shared.view.sealed().1) {
+            let now = self.clock.now_nanos();
+            let mut expired = merged.expired.iter();
+            if !Arc::ptr_eq(erasures, &self.shared.view.sealed().1)
+                || !expired.all(|team| self.is_expired(month, team, now))
+            {
                 for stray in new {
                     stray.replaced();
                 }
-                return Ok(());
+                return Ok(Outcome::Outdated);
             }
             let removed: HashMap<(Month, TeamId), u64> = merged
                 .removed
@@ -254,7 +267,7 @@ impl Compactor {
             report.rows_written += u64::from(summary.rows);
             report.bytes_written += summary.bytes;
         }
-        Ok(())
+        Ok(Outcome::Committed)
     }
 
     /// Whether a month of a team lies beyond its retention.
@@ -276,20 +289,18 @@ impl Compactor {
             return Ok(());
         }
         let reader = segment.reader()?;
-        let mut removed = HashMap::new();
+        let mut merged = Merged::default();
         for partition in reader.directory().partitions() {
             let partition = partition.map_err(|error| segment.corrupt(error))?;
             if !self.is_expired(month, &partition.team, now) {
                 return Ok(());
             }
             let rows = u64::from(partition.rows.end - partition.rows.start);
-            removed.insert(partition.team, rows);
+            merged.expired.push(partition.team.clone());
+            merged.removed.insert(partition.team, rows);
         }
-        let merged = Merged {
-            segments: Vec::new(),
-            removed,
-        };
-        self.commit(month, &[Arc::clone(segment)], merged, erasures, report)
+        self.commit(month, &[Arc::clone(segment)], merged, erasures, report)?;
+        Ok(())
     }
 
     /// Rewrites every segment that holds rows to be erased, forgets what was to
@@ -302,13 +313,17 @@ impl Compactor {
             let (segments, erasures) = self.shared.view.sealed();
             // A damaged segment stays; what can be erased is.
             let mut failure = None;
+            let mut is_outdated = false;
             for segment in segments.iter() {
                 let erased = holds_erased(segment, &erasures).and_then(|holds_erased| {
                     if !holds_erased {
                         return Ok(());
                     }
                     let inputs = vec![Arc::clone(segment)];
-                    self.rewrite(segment.summary().month, inputs, 100, &mut report)
+                    let month = segment.summary().month;
+                    let outcome = self.rewrite(month, inputs, 100, &mut report)?;
+                    is_outdated |= outcome == Outcome::Outdated;
+                    Ok(())
                 });
                 match erased {
                     Err(Error::Closed) => return Err(Error::Closed),
@@ -323,7 +338,7 @@ impl Compactor {
             }
             let _rewrite = self.shared.rewrite();
             // More may have been named meanwhile.
-            if Arc::ptr_eq(&erasures, &self.shared.view.sealed().1) {
+            if !is_outdated && Arc::ptr_eq(&erasures, &self.shared.view.sealed().1) {
                 let teams: HashSet<TeamId> = erasures
                     .all()
                     .filter(|one| one.what == Erased::Team)

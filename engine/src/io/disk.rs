@@ -141,6 +141,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether a name stands for this file, and not for one that took its place.
+    ///
+    /// # Errors
+    /// What the system says, but for a name that stands for nothing.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// Bytes that are gathered before they are written.

@@ -506,6 +506,12 @@ impl DiskFile for Handle {
         *self.has_lock.lock().unwrap_or_else(PoisonError::into_inner) = true;
         Ok(true)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.state()?;
+        state.plain_operation()?;
+        Ok(state.file_of(path).ok() == Some(self.file))
+    }
 }
 
 impl Drop for Handle {

@@ -28,7 +28,8 @@ pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) cache: Arc<SegmentCache>,
     /// Held while rewritten segments take the place of others, while it is
-    /// named what is to be erased, and while a backup is made.
+    /// named what is to be erased or how long spans are kept, and while a backup
+    /// is made.
     rewrite: Mutex<()>,
     next_segment: AtomicU64,
     counters: Mutex<Counters>,
@@ -97,15 +98,23 @@ impl Shared {
         SegmentId(self.next_segment.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Hides rows of a team that are sealed by now, until they are erased.
+    /// Hides rows of a team that are sealed by now, until they are erased. With
+    /// a whole team goes what is set for it.
     pub(crate) fn forget(&self, team: &TeamId, what: Erased) -> Result<(), Error> {
         let _rewrite = self.rewrite();
+        let mut settings = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let erasure = Erasure {
             team: team.clone(),
             what,
             before: SegmentId(self.next_segment.load(Ordering::Relaxed)),
         };
         self.catalog.add_erasure(&erasure)?;
+        if erasure.what == Erased::Team {
+            settings.remove(team);
+        }
         let all = self.catalog.erasures()?;
         self.view.set_erasures(Erasures::new(all));
         Ok(())
@@ -120,14 +129,7 @@ impl Shared {
         root: &Path,
         teams: &[TeamId],
     ) -> Result<(), Error> {
-        let mut settings = self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
         self.catalog.finish_erasures(teams)?;
-        for team in teams {
-            settings.remove(team);
-        }
         self.view.set_erasures(Erasures::default());
         let unsure = |error: &Error| self.poison(&error.to_string());
         self.catalog.rewrite(disk, root, unsure)
@@ -167,6 +169,7 @@ impl Shared {
 
     /// Sets how long spans are kept where a team has nothing set, durably.
     pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
+        let _rewrite = self.rewrite();
         let mut retention = self
             .retention
             .write()
