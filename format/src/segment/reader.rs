@@ -13,7 +13,7 @@ use super::header::{FOOTER_KEY, HEADER_BYTES, IndexHeader, Part};
 use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
 use super::promotion::Promotion;
-use super::rows::{RowReader, parquet_error};
+use super::rows::{RowReader, parquet_error, without_panic};
 use super::writer::SegmentSummary;
 use crate::error::FormatError;
 use crate::id::TraceId;
@@ -271,8 +271,7 @@ impl SegmentReader {
 /// # Errors
 /// [`FormatError`] when the file is not a segment.
 pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
-    let metadata = ParquetMetaDataReader::new()
-        .parse_and_finish(file)
+    let metadata = without_panic(|| ParquetMetaDataReader::new().parse_and_finish(file))
         .map_err(|error| parquet_error("Parquet footer", file.len() as u64, &error))?;
     let index_offset = index_offset(&metadata).ok_or_else(|| {
         FormatError::malformed(

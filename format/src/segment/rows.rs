@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringViewArray, new_null_array};
@@ -10,13 +11,14 @@ use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::ConvertedType;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 
 use super::checksum::VerifiedBytes;
 use super::dictionary_pages;
 use super::layout::ROW_GROUP_ROWS;
-use super::pages::{Pages, WantedPages};
+use super::pages::{Pages, WantedPages, damaged};
 use super::promotion::access::Attribute;
 use super::promotion::{Owner, Promotion, order_column, rebuild};
 use crate::error::FormatError;
@@ -100,8 +102,8 @@ impl RowReader {
         let metadata = ParquetMetaDataReader::new()
             .with_column_index_policy(PageIndexPolicy::Optional)
             // Without it a selection would decode whole column chunks.
-            .with_offset_index_policy(PageIndexPolicy::Required)
-            .parse_and_finish(&bytes)
+            .with_offset_index_policy(PageIndexPolicy::Required);
+        let metadata = without_panic(|| metadata.parse_and_finish(&bytes))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
         let schema = promotion.file_schema();
         let found = metadata.file_metadata().schema_descr().num_columns();
@@ -228,12 +230,14 @@ impl RowReader {
             row_groups: &row_groups,
             first_row,
         };
-        let reader = ParquetRecordBatchReader::try_new_with_row_groups(
-            &levels,
-            &row_groups,
-            batch_rows.max(1),
-            Some(selection),
-        );
+        let reader = without_panic(|| {
+            ParquetRecordBatchReader::try_new_with_row_groups(
+                &levels,
+                &row_groups,
+                batch_rows.max(1),
+                Some(selection),
+            )
+        });
         Ok(RowBatches {
             reader: reader.map_err(|error| parquet_error("segment", 0, &error))?,
             promotion: Arc::clone(&self.promotion),
@@ -241,6 +245,7 @@ impl RowReader {
             sources,
             columns: columns.to_vec(),
             schema: Column::schema(columns)?,
+            has_failed: false,
         })
     }
 
@@ -344,7 +349,7 @@ enum Constant {
     Text(String),
 }
 
-/// The batches of a read, one by one.
+/// The batches of a read, one by one; an error is the last.
 #[derive(Debug)]
 pub struct RowBatches {
     reader: ParquetRecordBatchReader,
@@ -353,6 +358,7 @@ pub struct RowBatches {
     sources: Vec<(usize, Source)>,
     columns: Vec<Column>,
     schema: SchemaRef,
+    has_failed: bool,
 }
 
 impl RowBatches {
@@ -404,8 +410,14 @@ impl Iterator for RowBatches {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.reader.next()?;
-        Some(batch.and_then(|batch| self.columns_of(&batch)))
+        if self.has_failed {
+            return None;
+        }
+        let batch = without_panic(|| self.reader.next().transpose());
+        let batch = batch.transpose()?;
+        let batch = batch.and_then(|batch| self.columns_of(&batch));
+        self.has_failed = batch.is_err();
+        Some(batch)
     }
 }
 
@@ -456,12 +468,19 @@ fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, usize, RowSelection) 
     )
 }
 
-pub(super) fn parquet_error(
-    part: &'static str,
-    offset: u64,
-    error: &parquet::errors::ParquetError,
-) -> FormatError {
-    if let parquet::errors::ParquetError::External(source) = error
+/// Calls the stock reader. It takes much of what it reads for granted, and
+/// panics where checksums hold over bytes that no writer makes. (Where panics
+/// abort, they do here too.)
+pub(super) fn without_panic<T, E: From<ParquetError>>(
+    call: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    // What it was about to change is dropped with the error.
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(damaged("bytes that the Parquet reader understands").into()))
+}
+
+pub(super) fn parquet_error(part: &'static str, offset: u64, error: &ParquetError) -> FormatError {
+    if let ParquetError::External(source) = error
         && let Some(source) = source.downcast_ref::<FormatError>()
     {
         return source.clone();

@@ -1,3 +1,5 @@
+mod forged;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
@@ -18,20 +20,29 @@ fn team(name: &str) -> TeamId {
     TeamId::new(name).unwrap()
 }
 
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
+}
+
 /// `rows` spans, ten a trace, in an order that is not the segment's; every
 /// third trace is of the session `s<trace % 7>`.
 fn batch(name: &str, rows: u64) -> RecordBatch {
+    batch_with(name, rows, |_| Vec::new())
+}
+
+/// The same with more attributes.
+fn batch_with(name: &str, rows: u64, more: impl Fn(u64) -> Vec<KeyValue>) -> RecordBatch {
     let mut builder = ColumnsBuilder::new(&team(name), rows as usize);
     let mut encoded = Vec::new();
     for n in (0..rows).rev() {
         let trace = n / 10 + 1;
-        let session = (trace % 3 == 0).then(|| KeyValue {
-            key: "session.id".into(),
-            value: Some(AnyValue {
-                value: Some(Value::StringValue(format!("s{}", trace % 7))),
-            }),
-            ..KeyValue::default()
-        });
+        let session = format!("s{}", trace % 7);
+        let session =
+            (trace % 3 == 0).then(|| attribute("session.id", Value::StringValue(session)));
         let span = Span {
             trace_id: u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15))
                 .to_be_bytes()
@@ -40,7 +51,7 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
             name: format!("span {}", n % 50),
             start_time_unix_nano: START + n * 1_000,
             end_time_unix_nano: START + n * 1_000 + 77,
-            attributes: session.into_iter().collect(),
+            attributes: session.into_iter().chain(more(n)).collect(),
             ..Span::default()
         };
         let encoded = EncodedSpan::encode(&span, &mut encoded);
@@ -54,13 +65,17 @@ fn batch(name: &str, rows: u64) -> RecordBatch {
 }
 
 fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
+    segment_of(partitions.iter().map(|(name, rows)| batch(name, *rows)))
+}
+
+/// A segment of one batch a team.
+fn segment_of(teams: impl IntoIterator<Item = RecordBatch>) -> (Bytes, SegmentSummary) {
     let month = crate::month::Month::of(START as i64);
-    let halves = partitions.iter().map(|(name, rows)| {
-        let whole = batch(name, *rows);
-        let half = *rows as usize / 2;
+    let halves = teams.into_iter().map(|whole| {
+        let half = whole.num_rows() / 2;
         vec![
             whole.slice(0, half),
-            whole.slice(half, *rows as usize - half),
+            whole.slice(half, whole.num_rows() - half),
         ]
     });
     let halves: Vec<Vec<RecordBatch>> = halves.collect();
