@@ -122,6 +122,7 @@ fn store_options(create: bool) -> StoreOptions {
     let query_limits = QueryLimits {
         time: Duration::from_hours(1),
         memory_bytes: 1 << 30,
+        ..QueryLimits::default()
     };
     StoreOptions {
         create,

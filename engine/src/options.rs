@@ -1,5 +1,6 @@
 //! Settings of a store.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use spanstore_format::catalog::TeamSettings;
@@ -132,6 +133,10 @@ pub struct QueryLimits {
     pub time: Duration,
     /// Bytes that sorting and grouping may take.
     pub memory_bytes: usize,
+    /// Tasks that scan, sort and group at a time for an SQL query, and so the
+    /// threads of the caller's runtime that it keeps busy; at least one. What is
+    /// more waits for them.
+    pub threads: usize,
 }
 
 impl Default for QueryLimits {
@@ -139,6 +144,7 @@ impl Default for QueryLimits {
         Self {
             time: Duration::from_secs(10),
             memory_bytes: 256 << 20,
+            threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
 }

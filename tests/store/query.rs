@@ -239,6 +239,39 @@ async fn no_condition_gets_lost_beside_one_that_an_index_answers() {
     .await;
 }
 
+/// The number of tasks changes nothing about the answer.
+#[tokio::test]
+async fn a_query_answers_the_same_on_any_number_of_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut answers = Vec::new();
+    for threads in [0, 1, 2, 7] {
+        let options = spanstore::StoreOptions {
+            query_limits: QueryLimits {
+                threads,
+                ..QueryLimits::default()
+            },
+            ..quiet()
+        };
+        let store = open_with(directory.path(), options);
+        let acme = store.team(&team("acme"));
+        if answers.is_empty() {
+            for start in (0..900).step_by(300) {
+                let spans = (start..start + 300).map(span);
+                acme.append(request(spans)).unwrap();
+                store.seal().unwrap();
+            }
+        }
+        let sql = "select name, count(*) n, min(start_time), max(duration) from spans
+                   group by name order by name";
+        let stream = acme.sql(sql).await.unwrap();
+        let batches: Vec<_> = stream.try_collect().await.unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap();
+        answers.push(text.to_string());
+    }
+    assert!(answers[0].lines().count() > 5, "{}", answers[0]);
+    assert!(answers.iter().all(|one| *one == answers[0]));
+}
+
 /// Mapped files are always ready, so a scan that finds nothing must yield by
 /// itself, else no time limit could end it.
 #[tokio::test]

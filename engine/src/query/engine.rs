@@ -35,7 +35,9 @@ pub(crate) struct Engine {
 impl Engine {
     /// Builds what every query needs, once.
     pub(crate) fn new(limits: &QueryLimits) -> Result<Self, Error> {
-        let config = SessionConfig::new().with_information_schema(false);
+        let config = SessionConfig::new()
+            .with_information_schema(false)
+            .with_target_partitions(limits.threads.max(1));
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_scalar_functions(scalar_functions())
@@ -108,4 +110,21 @@ fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
     std::iter::once(Arc::new(SpanPlanner) as _)
         .chain(defaults)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_divided_among_as_many_tasks_as_it_may_have() {
+        for (threads, expected) in [(0, 1), (1, 1), (5, 5)] {
+            let limits = QueryLimits {
+                threads,
+                ..QueryLimits::default()
+            };
+            let context = Engine::new(&limits).unwrap().context().unwrap();
+            assert_eq!(context.state().config().target_partitions(), expected);
+        }
+    }
 }
