@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BinaryViewArray, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder,
-    Int64Builder, RecordBatch, StringBuilder, StringViewArray, TimestampNanosecondBuilder,
-    UInt32Builder,
+    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Builder, RecordBatch,
+    TimestampNanosecondBuilder, UInt32Builder,
 };
+use arrow::error::ArrowError;
 use prost::Message;
 
 use super::encoded::EncodedSpan;
 use super::mapping::{self, Mapped, ValueKind};
 use super::origin::{self, Origin};
 use super::schema::schema;
+use super::views::{Blobs, Texts};
 use crate::error::FormatError;
 use crate::id::TeamId;
 use crate::otlp::{InstrumentationScope, Resource, Span};
@@ -108,35 +109,6 @@ impl<'a> Classified<'a> {
 
 fn place(column: &str) -> usize {
     mapping::position(column).unwrap_or(usize::MAX)
-}
-
-/// Texts on their way to a view column. Building offsets first keeps a small
-/// batch small; the views then share the one buffer.
-#[derive(Debug)]
-struct Texts(StringBuilder);
-
-impl Texts {
-    fn with_capacity(rows: usize) -> Self {
-        Self(StringBuilder::with_capacity(rows, 0))
-    }
-
-    fn finish(mut self) -> ArrayRef {
-        Arc::new(StringViewArray::from(&self.0.finish()))
-    }
-}
-
-/// Bytes on their way to a view column.
-#[derive(Debug)]
-struct Blobs(BinaryBuilder);
-
-impl Blobs {
-    fn with_capacity(rows: usize) -> Self {
-        Self(BinaryBuilder::with_capacity(rows, 0))
-    }
-
-    fn finish(mut self) -> ArrayRef {
-        Arc::new(BinaryViewArray::from(&self.0.finish()))
-    }
 }
 
 #[derive(Debug)]
@@ -285,49 +257,44 @@ impl ColumnsBuilder {
         self.append_rest(span, is_end_lost);
 
         self.append_classified(span, classified);
-        self.name.0.append_value(&span.name);
-        self.kind.0.append_value(kind_text(span.kind));
+        self.name.append_value(&span.name);
+        self.kind.append_value(kind_text(span.kind));
         match &span.status {
             Some(status) => {
-                self.status.0.append_value(status_text(status.code));
-                self.status_message.0.append_value(&status.message);
+                self.status.append_value(status_text(status.code));
+                self.status_message.append_value(&status.message);
             }
             None => {
-                self.status.0.append_value("unset");
-                self.status_message.0.append_null();
+                self.status.append_value("unset");
+                self.status_message.append_null();
             }
         }
-        self.trace_state
-            .0
-            .append_option(not_empty(&span.trace_state));
+        self.trace_state.append_option(not_empty(&span.trace_state));
         self.flags.append_value(span.flags);
-        self.scope_name.0.append_option(not_empty(scope.name()));
+        self.scope_name.append_option(not_empty(scope.name()));
         let version = scope.scope.map_or("", |scope| scope.version.as_str());
-        self.scope_version.0.append_option(not_empty(version));
-        self.attributes.0.append_option(encoded.attributes());
-        self.resource_attributes.0.append_option(resource.encoded());
-        self.scope.0.append_option(scope.encoded());
+        self.scope_version.append_option(not_empty(version));
+        self.attributes.append_option(encoded.attributes());
+        self.resource_attributes.append_option(resource.encoded());
+        self.scope.append_option(scope.encoded());
         self.resource_schema_url
-            .0
             .append_option(not_empty(resource.schema_url));
         self.scope_schema_url
-            .0
             .append_option(not_empty(scope.schema_url));
-        self.events.0.append_option(encoded.events());
-        self.links.0.append_option(encoded.links());
+        self.events.append_option(encoded.events());
+        self.links.append_option(encoded.links());
         Ok(())
     }
 
     fn append_classified(&mut self, span: &Span, classified: &Classified<'_>) {
         let Classified { mapped, origin } = classified;
-        self.origin.0.append_value(origin.as_str());
+        self.origin.append_value(origin.as_str());
         let is_error = span
             .status
             .as_ref()
             .is_some_and(|status| status.code == STATUS_ERROR);
         let status_code = mapped.integer(place(super::schema::STATUS_CODE));
         self.level
-            .0
             .append_value(origin::level(&span.attributes, is_error, status_code));
         let resource_column = place("resource");
         for (position, builder) in self.mapped.iter_mut().enumerate() {
@@ -337,11 +304,9 @@ impl ColumnsBuilder {
                 MappedBuilder::Text(builder) => {
                     let text = mapped.text(position);
                     if text.is_none() && position == resource_column && *origin == Origin::Infra {
-                        builder
-                            .0
-                            .append_option(origin::resource_of_infra_span(&span.name));
+                        builder.append_option(origin::resource_of_infra_span(&span.name));
                     } else {
-                        builder.0.append_option(text);
+                        builder.append_option(text);
                     }
                 }
             }
@@ -362,7 +327,6 @@ impl ColumnsBuilder {
         };
         let bytes = rest.encode_to_vec();
         self.rest
-            .0
             .append_option(Some(bytes).filter(|bytes| !bytes.is_empty()));
     }
 
@@ -371,14 +335,19 @@ impl ColumnsBuilder {
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when the columns do not form a batch.
-    pub fn finish(mut self) -> Result<RecordBatch, FormatError> {
-        let mut team = StringBuilder::with_capacity(self.rows, 0);
+    pub fn finish(self) -> Result<RecordBatch, FormatError> {
+        self.batch()
+            .map_err(|error| FormatError::malformed("columns", 0, "a batch", error.to_string()))
+    }
+
+    fn batch(mut self) -> Result<RecordBatch, ArrowError> {
+        let mut team = Texts::with_capacity(self.rows);
         for _ in 0..self.rows {
             team.append_value(self.team.as_str());
         }
         let start_time = Arc::new(self.start_time.finish().with_timezone("UTC"));
         let mut columns: Vec<ArrayRef> = vec![
-            Texts(team).finish(),
+            team.finish()?,
             Arc::new(self.trace_id.finish()),
             Arc::new(self.span_id.finish()),
             Arc::new(self.parent_span_id.finish()),
@@ -386,34 +355,35 @@ impl ColumnsBuilder {
             start_time,
             Arc::new(self.duration.finish()),
             Arc::new(self.end_before_start.finish()),
-            self.name.finish(),
-            self.kind.finish(),
-            self.origin.finish(),
-            self.status.finish(),
-            self.status_message.finish(),
-            self.level.finish(),
+            self.name.finish()?,
+            self.kind.finish()?,
+            self.origin.finish()?,
+            self.status.finish()?,
+            self.status_message.finish()?,
+            self.level.finish()?,
         ];
-        columns.extend(self.mapped.into_iter().map(|builder| match builder {
-            MappedBuilder::Text(builder) => builder.finish(),
-            MappedBuilder::Integer(mut builder) => Arc::new(builder.finish()) as ArrayRef,
-            MappedBuilder::Boolean(mut builder) => Arc::new(builder.finish()) as ArrayRef,
-        }));
+        for builder in self.mapped {
+            columns.push(match builder {
+                MappedBuilder::Text(builder) => builder.finish()?,
+                MappedBuilder::Integer(mut builder) => Arc::new(builder.finish()),
+                MappedBuilder::Boolean(mut builder) => Arc::new(builder.finish()),
+            });
+        }
         columns.extend([
-            self.trace_state.finish(),
-            Arc::new(self.flags.finish()) as ArrayRef,
-            self.scope_name.finish(),
-            self.scope_version.finish(),
-            self.attributes.finish(),
-            self.resource_attributes.finish(),
-            self.scope.finish(),
-            self.resource_schema_url.finish(),
-            self.scope_schema_url.finish(),
-            self.events.finish(),
-            self.links.finish(),
-            self.rest.finish(),
+            self.trace_state.finish()?,
+            Arc::new(self.flags.finish()),
+            self.scope_name.finish()?,
+            self.scope_version.finish()?,
+            self.attributes.finish()?,
+            self.resource_attributes.finish()?,
+            self.scope.finish()?,
+            self.resource_schema_url.finish()?,
+            self.scope_schema_url.finish()?,
+            self.events.finish()?,
+            self.links.finish()?,
+            self.rest.finish()?,
         ]);
         RecordBatch::try_new(schema(), columns)
-            .map_err(|error| FormatError::malformed("columns", 0, "a batch", error.to_string()))
     }
 }
 

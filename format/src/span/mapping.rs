@@ -33,8 +33,9 @@
 //! | `error_type` | `error.type` |
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::LazyLock;
+
+use hashbrown::HashMap;
 
 use crate::otlp::{AnyValue, KeyValue, Value};
 use crate::span::attribute;

@@ -8,6 +8,7 @@ pub mod origin;
 pub mod request;
 pub mod restore;
 pub mod schema;
+mod views;
 
 #[cfg(test)]
 mod tests;
