@@ -197,7 +197,7 @@ fn write_months(
         let rows: u64 = batches().map(|batch| batch.num_rows() as u64).sum();
         let mut sample = Sample::default();
         for batch in batches() {
-            sample.add(batch, (rows / SAMPLE_ROWS) as usize);
+            sample.add(batch, rows.div_ceil(SAMPLE_ROWS) as usize);
         }
         let id = shared.next_segment_id();
         let mut segment = SegmentFile::create(disk, root, id, *month, sample.choose())?;

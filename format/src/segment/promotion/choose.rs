@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
+use hashbrown::hash_map::EntryRef;
 use hashbrown::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 
@@ -27,7 +28,7 @@ const LEAST_EQUALITY: u64 = 98;
 const MOST_CANDIDATES: usize = 10_000;
 /// Different values of a key that are told apart.
 const MOST_DISTINCT: usize = 1_024;
-/// Rows of a sample, about.
+/// Rows of a sample, at most, about.
 pub const SAMPLE_ROWS: u64 = 16_384;
 
 /// Counts the attributes of some rows. The choice depends on nothing but the
@@ -35,6 +36,10 @@ pub const SAMPLE_ROWS: u64 = 16_384;
 #[derive(Debug, Default)]
 pub struct Sample {
     rows: u64,
+    /// Rows of the next batch before the first that is counted.
+    skipped: usize,
+    /// Chooses the rows.
+    choices: u64,
     span: HashMap<Vec<u8>, Candidate>,
     resource: HashMap<Vec<u8>, Candidate>,
 }
@@ -54,7 +59,8 @@ struct Candidate {
 }
 
 impl Sample {
-    /// Adds every `step`-th row of a batch with the columns of spans.
+    /// Adds one row in `step` of a batch with the columns of spans, on average:
+    /// at equal steps the rows of traces of one shape would be the same ones.
     pub fn add(&mut self, batch: &RecordBatch, step: usize) {
         let bytes = |name| {
             batch
@@ -62,7 +68,10 @@ impl Sample {
                 .and_then(|column| column.as_binary_view_opt())
         };
         let (attributes, resources) = (bytes(ATTRIBUTES), bytes(RESOURCE_ATTRIBUTES));
-        for row in (0..batch.num_rows()).step_by(step.max(1)) {
+        let mut next = self.skipped;
+        while next < batch.num_rows() {
+            let row = next;
+            next += self.gap(step);
             self.rows += 1;
             if let Some(attributes) = attributes.filter(|one| one.is_valid(row)) {
                 let message = attributes.value(row);
@@ -73,6 +82,17 @@ impl Sample {
                 count(&mut self.resource, message, RESOURCE_FIELD, (batch, row));
             }
         }
+        self.skipped = next - batch.num_rows();
+    }
+
+    /// Rows from a counted one to the next: the same for the same rows before.
+    fn gap(&mut self, step: usize) -> usize {
+        // The linear congruential generator of Knuth's MMIX.
+        self.choices = self
+            .choices
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        1 + (self.choices >> 33) as usize % (2 * step.max(1) - 1)
     }
 
     /// The keys worth promoting: common ones whose values agree in type, those
@@ -148,20 +168,17 @@ fn count(
         let Some((key, value)) = entry::read(entry) else {
             continue;
         };
-        if !candidates.contains_key(key) {
-            if candidates.len() >= MOST_CANDIDATES {
-                continue;
+        let is_full = candidates.len() >= MOST_CANDIDATES;
+        let candidate = match candidates.entry_ref(key) {
+            EntryRef::Occupied(seen) => seen.into_mut(),
+            EntryRef::Vacant(_) if is_full => continue,
+            EntryRef::Vacant(new) => {
+                let mapped = std::str::from_utf8(key).map_or(Vec::new(), mapping::columns_of);
+                new.insert(Candidate {
+                    mapped: mapped.into_iter().map(|column| (column, 0)).collect(),
+                    ..Candidate::default()
+                })
             }
-            let mapped = std::str::from_utf8(key).map_or(Vec::new(), mapping::columns_of);
-            let mapped = mapped.into_iter().map(|column| (column, 0)).collect();
-            let candidate = Candidate {
-                mapped,
-                ..Candidate::default()
-            };
-            candidates.insert(key.to_vec(), candidate);
-        }
-        let Some(candidate) = candidates.get_mut(key) else {
-            continue;
         };
         candidate.values += 1;
         candidate.bytes += whole.len() as u64;

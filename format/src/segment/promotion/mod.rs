@@ -18,6 +18,7 @@ pub mod access;
 pub mod choose;
 pub(crate) mod entry;
 pub mod rebuild;
+mod resources;
 pub(super) mod split;
 
 #[cfg(test)]

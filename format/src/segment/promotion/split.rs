@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayBuilder, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, BooleanBuilder,
-    Float64Builder, Int64Builder, NullArray, RecordBatch, StringViewBuilder,
+    Float64Builder, Int64Builder, RecordBatch, StringViewBuilder,
 };
 use hashbrown::HashMap;
 
 use super::choose::is_equal;
 use super::entry::{self, Plain};
+use super::resources::Resources;
 use super::{Owner, PromotedKey, PromotedType, Promotion};
 use crate::error::FormatError;
-use crate::span::attribute::{self, RESOURCE_FIELD, SPAN_FIELD};
+use crate::span::attribute::{self, SPAN_FIELD};
 use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
 
 /// Splits batches of spans into the columns of a segment's file.
@@ -71,21 +72,31 @@ impl Splitter {
                 .and_then(|column| column.as_binary_view_opt())
                 .ok_or_else(|| malformed("others"))
         };
-        let mut own: Vec<OwnColumn> = self
-            .promotion
-            .keys
-            .iter()
-            .map(|key| OwnColumn::new(key, batch.num_rows()))
+        let rows = batch.num_rows();
+        let keys = self.promotion.keys.iter();
+        let mut own: Vec<Option<OwnColumn>> = keys
+            .map(|key| {
+                let is_own = key.owner == Owner::Span && key.has_own_column();
+                is_own.then(|| OwnColumn::new(key, rows))
+            })
             .collect();
         let (residual, order) = self.split_spans(batch, bytes(attributes_place)?, &mut own);
-        self.split_resources(batch, bytes(resource_place)?, &mut own);
+        let resources = Resources::read(bytes(resource_place)?, &self.resource_keys);
         if let Some(column) = columns.get_mut(attributes_place) {
             *column = residual;
         }
         columns.push(order);
-        for (key, column) in self.promotion.keys.iter().zip(own) {
-            if key.has_own_column() {
-                columns.push(column.finish(batch.num_rows()));
+        let keys = self.promotion.keys.iter_mut();
+        for (number, (key, own)) in keys.zip(own).enumerate() {
+            if let Some(own) = own {
+                columns.push(own.finish(rows));
+            } else if key.owner == Owner::Resource && key.has_own_column() {
+                let column = resources.column(number, key);
+                columns.push(column.map_err(|error| malformed(&error.to_string()))?);
+            } else if key.owner == Owner::Resource && !key.has_strays {
+                // Such a key is of use only when the column has all of it.
+                let column = batch.columns().get(key.column);
+                key.has_strays = !column.is_some_and(|column| resources.are_in(number, column));
             }
         }
         Ok(columns)
@@ -95,7 +106,7 @@ impl Splitter {
         &mut self,
         batch: &RecordBatch,
         attributes: &BinaryViewArray,
-        own: &mut [OwnColumn],
+        own: &mut [Option<OwnColumn>],
     ) -> (ArrayRef, ArrayRef) {
         let mut residuals = BinaryViewBuilder::with_capacity(batch.num_rows());
         let mut orders =
@@ -139,7 +150,8 @@ impl Splitter {
                         .is_some_and(|last| last.replace(row) != Some(row));
                     is_first
                         && plain.is_some_and(|(_, value)| {
-                            take(batch, row, key, value, own.get_mut(*number))
+                            let own = own.get_mut(*number).and_then(Option::as_mut);
+                            take(batch, row, key, value, own)
                         })
                 });
                 if let Some((number, _)) = taken {
@@ -166,68 +178,6 @@ impl Splitter {
         }
         (Arc::new(residuals.finish()), Arc::new(orders.finish()))
     }
-
-    fn split_resources(
-        &mut self,
-        batch: &RecordBatch,
-        resources: &BinaryViewArray,
-        own: &mut [OwnColumn],
-    ) {
-        if self.resource_keys.is_empty() {
-            return;
-        }
-        // How many rows each key without a column of its own equals its
-        // column in; it is of use only when that is all.
-        let mut equal = vec![0; self.promotion.keys.len()];
-        let mut last: Option<&[u8]> = None;
-        let mut last_view: Option<&u128> = None;
-        let mut values: Vec<(usize, Option<Plain<'_>>)> = Vec::new();
-        for row in 0..resources.len() {
-            if resources.is_null(row) {
-                continue;
-            }
-            // Neighbours nearly always have the same resource, and often share
-            // its bytes, which then need no look.
-            let view = resources.views().get(row);
-            let message = resources.value(row);
-            if last_view != view && last != Some(message) {
-                last = Some(message);
-                values.clear();
-                for (entry, _) in entry::all(message, RESOURCE_FIELD) {
-                    let plain = entry::read(entry);
-                    let key = plain
-                        .map(|(key, _)| key)
-                        .or_else(|| attribute::key_of(entry));
-                    let number = key.and_then(|key| self.resource_keys.get(key).copied());
-                    // As with spans, of keys that repeat the first counts.
-                    if let Some(number) = number
-                        && values.iter().all(|(seen, _)| *seen != number)
-                    {
-                        values.push((number, plain.map(|(_, value)| value)));
-                    }
-                }
-            }
-            last_view = view;
-            for (number, value) in &values {
-                let (Some(column), Some(key)) =
-                    (own.get_mut(*number), self.promotion.keys.get_mut(*number))
-                else {
-                    continue;
-                };
-                if key.has_own_column() {
-                    let is_taken = value.is_some_and(|value| column.append(row, value));
-                    key.has_strays |= !is_taken;
-                } else if let (Some(value), Some(equal)) = (value, equal.get_mut(*number)) {
-                    *equal += usize::from(take(batch, row, key, *value, None));
-                }
-            }
-        }
-        for (key, equal) in self.promotion.keys.iter_mut().zip(equal) {
-            if key.owner == Owner::Resource && !key.has_own_column() {
-                key.has_strays |= equal != resources.len();
-            }
-        }
-    }
 }
 
 /// Whether the key's column has the value, be it taken into it now.
@@ -248,20 +198,15 @@ fn take(
 
 /// A column on its way; rows that nothing is added for are null.
 #[derive(Debug)]
-enum OwnColumn {
+pub(super) enum OwnColumn {
     Text(StringViewBuilder),
     Integer(Int64Builder),
     Double(Float64Builder),
     Boolean(BooleanBuilder),
-    /// The key is kept in a column of the span schema.
-    Mapped,
 }
 
 impl OwnColumn {
-    fn new(key: &PromotedKey, rows: usize) -> Self {
-        if !key.has_own_column() {
-            return Self::Mapped;
-        }
+    pub(super) fn new(key: &PromotedKey, rows: usize) -> Self {
         match key.value {
             PromotedType::Text => Self::Text(StringViewBuilder::with_capacity(rows)),
             PromotedType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
@@ -281,7 +226,6 @@ impl OwnColumn {
             Self::Integer(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
             Self::Double(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
             Self::Boolean(builder) => builder.append_nulls(rows.saturating_sub(builder.len())),
-            Self::Mapped => {}
         }
     }
 
@@ -291,13 +235,12 @@ impl OwnColumn {
             Self::Integer(builder) => builder.len(),
             Self::Double(builder) => builder.len(),
             Self::Boolean(builder) => builder.len(),
-            Self::Mapped => 0,
         }
     }
 
     /// Adds a row's value; answers whether the column can hold it and has none
     /// of the row yet.
-    fn append(&mut self, row: usize, value: Plain<'_>) -> bool {
+    pub(super) fn append(&mut self, row: usize, value: Plain<'_>) -> bool {
         if self.len() > row {
             return false;
         }
@@ -312,14 +255,13 @@ impl OwnColumn {
         true
     }
 
-    fn finish(mut self, rows: usize) -> ArrayRef {
+    pub(super) fn finish(mut self, rows: usize) -> ArrayRef {
         self.fill(rows);
         match self {
             Self::Text(mut builder) => Arc::new(builder.finish()),
             Self::Integer(mut builder) => Arc::new(builder.finish()),
             Self::Double(mut builder) => Arc::new(builder.finish()),
             Self::Boolean(mut builder) => Arc::new(builder.finish()),
-            Self::Mapped => Arc::new(NullArray::new(rows)),
         }
     }
 }

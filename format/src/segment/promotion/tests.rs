@@ -269,7 +269,7 @@ fn what_the_sample_did_not_show_is_read_from_the_message() {
                 attributes: vec![text("http.route", "/a")],
                 ..Resource::default()
             };
-            let route = if n % 2 == 0 { "/a" } else { "/b" };
+            let route = if n < 100 { "/a" } else { "/b" };
             Row {
                 resource: Some(resource.encode_to_vec()),
                 route: Some(route.into()),
@@ -279,7 +279,7 @@ fn what_the_sample_did_not_show_is_read_from_the_message() {
         .collect();
     let batch = batch(&rows);
     let mut sample = Sample::default();
-    sample.add(&batch, 2);
+    sample.add(&batch.slice(0, 100), 1);
     let mut splitter = Splitter::new(sample.choose());
     let split = splitter.split_columns(&batch).unwrap();
     let promotion = splitter.promotion().clone();
@@ -317,4 +317,27 @@ fn a_key_that_is_named_twice_in_a_row_is_damage() {
     };
     assert!(rebuild(&[1]).is_ok());
     assert!(rebuild(&[1, 1]).is_err());
+}
+
+#[test]
+fn a_sample_sees_every_span_of_traces_of_one_shape() {
+    let rows: Vec<Row> = (0..4_096)
+        .map(|n| {
+            span(if n % 16 == 7 {
+                vec![text("k", "v")]
+            } else {
+                vec![]
+            })
+        })
+        .collect();
+    let rows = batch(&rows);
+    // Whole, and a span at a time.
+    for batch_rows in [4_096, 1] {
+        let mut sample = Sample::default();
+        for start in (0..4_096).step_by(batch_rows) {
+            sample.add(&rows.slice(start, batch_rows), 16);
+        }
+        let keys = sample.choose();
+        assert_eq!(keys.keys().len(), 1, "batches of {batch_rows}");
+    }
 }
