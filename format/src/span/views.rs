@@ -21,8 +21,7 @@ pub(super) type Blobs = Views<BinaryType, BinaryViewType>;
 /// Values on their way to a view column, in which a value that repeats the one
 /// before it, nulls aside, shares its bytes: spans of a request have most of
 /// what they have in common. Building offsets first keeps a small batch small;
-/// the views then share the one buffer, which has no room to spare: rows stay in
-/// memory until they are sealed.
+/// the views then share the one buffer.
 pub(super) struct Views<T: ByteArrayType, V> {
     values: GenericByteBuilder<T>,
     last_bytes: usize,
@@ -81,9 +80,7 @@ where
 
     /// The column.
     pub(super) fn finish(mut self) -> Result<ArrayRef, ArrowError> {
-        let mut values = self.values.finish();
-        values.shrink_to_fit();
-        let values = GenericByteViewArray::<V>::from(&values);
+        let values = GenericByteViewArray::<V>::from(&self.values.finish());
         let rows = self.rows.finish();
         if rows.len() == values.len() && rows.null_count() == 0 {
             return Ok(Arc::new(values));
