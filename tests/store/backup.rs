@@ -2,7 +2,7 @@
 
 use spanstore::{Error, Month, StoreOptions};
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{NOW, open, open_with, quiet, team};
+use spanstore_test_support::{NOW, open, open_on, open_with, quiet, team};
 
 #[test]
 fn a_backup_opens_with_everything_acknowledged_before() {
@@ -94,15 +94,13 @@ fn a_merge_removes_no_segment_that_a_backup_is_about_to_copy() {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use spanstore::{ManualClock, Store};
     use spanstore_test_support::disk::InterruptedDisk;
 
     for files in 0..3 {
         let directory = tempfile::tempdir().unwrap();
         let disk = Arc::new(InterruptedDisk::default());
-        let clock = Arc::new(ManualClock::new(NOW));
         let path = directory.path().join("store");
-        let store = Store::open_on(disk.clone(), path, quiet(), clock).unwrap();
+        let store = open_on(disk.clone(), path, quiet()).unwrap();
         let acme = store.team(&team("acme"));
         for start in [0, 20, 40] {
             acme.append(request((start..start + 20).map(span))).unwrap();

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
-use spanstore::{Error, ManualClock, Month, Store, StoreOptions, Team, TraceId};
+use spanstore::{Error, Month, Store, StoreOptions, Team, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, open, open_with, quiet, team};
+use spanstore_test_support::{NOW, open, open_on, open_with, quiet, team};
 
 fn files(path: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
@@ -249,7 +249,7 @@ fn a_reader_keeps_the_files_that_it_began_with() {
 /// A store on a simulated disk: three seals of two teams, then a merge and
 /// then an erasure.
 fn rewrite(disk: &SimulatedDisk, faults: impl FnOnce()) -> Result<(), Error> {
-    let store = open_on(disk)?;
+    let store = open_simulated(disk)?;
     for round in 0..3u64 {
         for name in ["acme", "other"] {
             let first = round * 7;
@@ -268,9 +268,8 @@ fn rewrite(disk: &SimulatedDisk, faults: impl FnOnce()) -> Result<(), Error> {
     Ok(())
 }
 
-fn open_on(disk: &SimulatedDisk) -> Result<Store, Error> {
-    let clock = Arc::new(ManualClock::new(NOW));
-    Store::open_on(Arc::new(disk.clone()), Path::new("/store"), quiet(), clock)
+fn open_simulated(disk: &SimulatedDisk) -> Result<Store, Error> {
+    open_on(Arc::new(disk.clone()), "/store", quiet())
 }
 
 #[test]
@@ -281,7 +280,7 @@ fn a_crash_at_every_operation_of_a_rewrite_loses_and_doubles_nothing() {
     let last = whole.operations();
     assert!(last - first > 30, "{first}..{last}");
     let verify = |disk: &SimulatedDisk, context: &str| {
-        let store = open_on(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let store = open_simulated(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
         for (name, expected) in [("acme", 0..21u64), ("other", 10..21)] {
             let found = spans(&store.team(&team(name)));
             let ids: Vec<u64> = found
@@ -366,7 +365,7 @@ fn the_smallest_budgets_slow_down_and_change_nothing() {
 #[test]
 fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
     let disk = SimulatedDisk::new();
-    let store = open_on(&disk).unwrap();
+    let store = open_simulated(&disk).unwrap();
     let acme = store.team(&team("acme"));
     let month_before = |n: u64| {
         let mut span = span(n);
@@ -393,7 +392,7 @@ fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
         .find(|path| path.to_string_lossy().contains(&damaged.id.to_string()))
         .unwrap();
     disk.corrupt(&path, |bytes| bytes[100] ^= 1).unwrap();
-    let store = open_on(&disk).unwrap();
+    let store = open_simulated(&disk).unwrap();
     let error = store.compact().unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     let left = |month: Month| {

@@ -2,14 +2,13 @@
 //! acknowledged is found exactly once, the quota holds, nothing else appears.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
-use spanstore::{Error, ManualClock, Month, SpanBatch, Store, StoreOptions, TraceId};
+use spanstore::{Error, Month, SpanBatch, Store, StoreOptions, TraceId};
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{NOW, quiet, team};
+use spanstore_test_support::{NOW, open_on, quiet, team};
 
 const LIMIT: u64 = 35;
 
@@ -20,13 +19,7 @@ fn options() -> StoreOptions {
 }
 
 fn open(disk: &SimulatedDisk) -> Result<Store, Error> {
-    let disk = Arc::new(disk.clone());
-    Store::open_on(
-        disk,
-        Path::new("/store"),
-        options(),
-        Arc::new(ManualClock::new(NOW)),
-    )
+    open_on(Arc::new(disk.clone()), "/store", options())
 }
 
 /// Span number `n`, in the month before for some.
@@ -411,15 +404,7 @@ fn the_quota_is_exact_after_a_crash_in_the_middle_and_a_retry() {
     const LIMIT: u64 = 800;
     let mut options = quiet();
     options.plan_limits.hobby = LIMIT;
-    let open = |disk: &SimulatedDisk| {
-        let clock = Arc::new(ManualClock::new(NOW));
-        Store::open_on(
-            Arc::new(disk.clone()),
-            Path::new("/store"),
-            options.clone(),
-            clock,
-        )
-    };
+    let open = |disk: &SimulatedDisk| open_on(Arc::new(disk.clone()), "/store", options.clone());
     let batch = |number: u64| request((number * BATCH..(number + 1) * BATCH).map(span));
     for (crash_after, cut) in [
         (5, PowerCut::KeepAll),
@@ -481,13 +466,11 @@ fn relaxed_modes_lose_at_most_what_they_say() {
             (PowerCut::DropAll, true, 10),
         ] {
             let disk = SimulatedDisk::new();
-            let clock = Arc::new(ManualClock::new(NOW));
             let options = StoreOptions {
                 durability,
                 ..quiet()
             };
-            let store = Store::open_on(Arc::new(disk.clone()), Path::new("/store"), options, clock)
-                .unwrap();
+            let store = open_on(Arc::new(disk.clone()), "/store", options).unwrap();
             let receipt = store
                 .team(&team("acme"))
                 .append(request((0..10).map(span)))

@@ -1,10 +1,11 @@
 //! What is forgotten is not found again, and after an erasure no file holds it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use spanstore::{Month, Team, TraceId};
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{NOW, open, team};
+use spanstore_test_support::{NOW, open, open_on, quiet, team};
 
 /// Whether some bytes stand in some file below a directory.
 fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
@@ -155,14 +156,8 @@ fn an_erasure_ends_with_the_readers_that_began_before() {
 #[test]
 fn rows_after_a_restart_are_not_meant() {
     use spanstore::io::{Fault, PowerCut, SimulatedDisk};
-    use spanstore::{ManualClock, Store};
-    use spanstore_test_support::quiet;
-    use std::sync::Arc;
     let disk = SimulatedDisk::new();
-    let open = || {
-        let clock = Arc::new(ManualClock::new(NOW));
-        Store::open_on(Arc::new(disk.clone()), "/store", quiet(), clock).unwrap()
-    };
+    let open = || open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap();
     let store = open();
     let acme = store.team(&team("acme"));
     for start in [0, 10] {
@@ -234,10 +229,8 @@ fn a_large_team_is_rid_of_what_is_forgotten() {
 
 #[test]
 fn what_is_forgotten_while_segments_are_merged_stays_forgotten() {
-    use std::sync::Arc;
-
-    use spanstore::{ManualClock, Store, StoreOptions};
-    use spanstore_test_support::{disk::InterruptedDisk, quiet};
+    use spanstore::StoreOptions;
+    use spanstore_test_support::disk::InterruptedDisk;
 
     // Before the first of the new segments has its id, and before the second.
     for files in 0..4 {
@@ -247,8 +240,7 @@ fn what_is_forgotten_while_segments_are_merged_stays_forgotten() {
             ..quiet()
         };
         let disk = Arc::new(InterruptedDisk::default());
-        let clock = Arc::new(ManualClock::new(NOW));
-        let store = Store::open_on(disk.clone(), directory.path(), options, clock).unwrap();
+        let store = open_on(disk.clone(), directory.path(), options).unwrap();
         let names = ["a", "b", "c", "d"];
         for start in [0, 60] {
             for name in names {
@@ -335,18 +327,11 @@ fn seals_during_erasures_lose_nothing() {
 /// that was acknowledged.
 #[test]
 fn what_is_acknowledged_after_a_failed_erasure_is_kept() {
-    use std::sync::Arc;
-
     use spanstore::io::{Fault, PowerCut, SimulatedDisk};
-    use spanstore::{ManualClock, Store};
-    use spanstore_test_support::quiet;
 
     for (operation, cut) in (0..60).flat_map(|n| [(n, PowerCut::KeepAll), (n, PowerCut::DropAll)]) {
         let disk = SimulatedDisk::new();
-        let open = || {
-            let clock = Arc::new(ManualClock::new(NOW));
-            Store::open_on(Arc::new(disk.clone()), "/store", quiet(), clock).unwrap()
-        };
+        let open = || open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap();
         let store = open();
         let acme = store.team(&team("acme"));
         acme.append(request((0..20).map(span))).unwrap();

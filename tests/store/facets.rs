@@ -9,9 +9,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spanstore::io::SimulatedDisk;
 use spanstore::otlp::{Span, Value};
-use spanstore::{ManualClock, Store, Team};
+use spanstore::{Store, Team};
 use spanstore_test_support::spans::{attribute, integer, request, span, text};
-use spanstore_test_support::{NOW, open, quiet, team};
+use spanstore_test_support::{open, open_on, quiet, team};
 
 const SPANS: u64 = 20_000;
 
@@ -354,11 +354,7 @@ async fn any_combination_of_conditions_counts_the_same() {
 #[tokio::test]
 async fn counts_and_facets_read_no_row() {
     let disk = SimulatedDisk::new();
-    let clock = Arc::new(ManualClock::new(NOW));
-    let open = || {
-        let clock = Arc::clone(&clock);
-        Store::open_on(Arc::new(disk.clone()), "/store", quiet(), clock).unwrap()
-    };
+    let open = || open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap();
     let store = open();
     let acme = filled(&store, 0..SPANS);
     let end = i64::MAX - 1;

@@ -4,7 +4,7 @@
 use spanstore::otlp::{Event, Link, Span};
 use spanstore::{Error, RefusalReason, SpanBatch};
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{NOW, open, open_with, quiet, team};
+use spanstore_test_support::{NOW, open, open_on, open_with, quiet, team};
 
 /// A good span with something changed.
 fn with(change: impl FnOnce(&mut Span)) -> Span {
@@ -219,14 +219,11 @@ fn too_large_batches_and_closed_stores_are_refused_whole() {
 fn a_store_is_open_once_also_while_its_catalog_is_replaced_or_made() {
     use std::sync::Arc;
 
-    use spanstore::{ManualClock, Store};
-    use spanstore_test_support::NOW;
+    use spanstore::Store;
     use spanstore_test_support::disk::InterruptedDisk;
 
-    let open_at = |disk: &Arc<InterruptedDisk>, path: &std::path::Path| {
-        let clock = Arc::new(ManualClock::new(NOW));
-        Store::open_on(disk.clone(), path, quiet(), clock)
-    };
+    let open_at =
+        |disk: &Arc<InterruptedDisk>, path: &std::path::Path| open_on(disk.clone(), path, quiet());
     let fill = |store: &Store| {
         let acme = store.team(&team("acme"));
         acme.append(request((0..9).map(span))).unwrap();

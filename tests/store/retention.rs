@@ -1,16 +1,14 @@
 //! Retention hides spans at once and can be widened again; whole months go at
 //! the next compaction.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use spanstore::io::RealDisk;
 use spanstore::otlp::Span;
-use spanstore::{ManualClock, Month, SpanBatch, Store, StoreOptions, Team, TraceId};
+use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, quiet, team};
+use spanstore_test_support::{NOW, open, open_on, quiet, team};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -29,17 +27,23 @@ fn count(team: &Team) -> usize {
         .sum()
 }
 
-fn open(path: &Path) -> Store {
-    let clock = Arc::new(ManualClock::new(NOW));
-    let options = StoreOptions { ..quiet() };
-    Store::open_on(Arc::new(RealDisk), path, options, clock).unwrap()
-}
-
 /// Ten traces, ten days apart, the first today.
 fn fill(team: &Team) {
     let spans = (0..100).map(|n| days_ago(n, n / 10 * 10));
     let batch = SpanBatch::from_otlp(request(spans)).any_time();
     assert_eq!(team.append(batch).unwrap().accepted, 100);
+}
+
+/// Two segments, 80 days old, with ten spans of each team.
+fn fill_an_old_month(store: &Store, teams: [&Team; 2]) {
+    for round in 0..2 {
+        for team in teams {
+            let spans = (round * 10..round * 10 + 10).map(|n| days_ago(n, 80));
+            let batch = SpanBatch::from_otlp(request(spans)).any_time();
+            team.append(batch).unwrap();
+        }
+        store.seal().unwrap();
+    }
 }
 
 #[test]
@@ -169,14 +173,7 @@ fn a_merge_leaves_out_a_team_beyond_its_retention() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
-    for round in 0..2 {
-        for team in [&acme, &keeper] {
-            let spans = (round * 10..round * 10 + 10).map(|n| days_ago(n, 80));
-            let batch = SpanBatch::from_otlp(request(spans)).any_time();
-            team.append(batch).unwrap();
-        }
-        store.seal().unwrap();
-    }
+    fill_an_old_month(&store, [&acme, &keeper]);
     acme.set_retention(Some(35 * DAY)).unwrap();
     let report = store.compact().unwrap();
     assert_eq!((report.rows_written, report.rows_removed), (20, 20));
@@ -193,22 +190,14 @@ fn what_is_kept_again_while_segments_are_rewritten_stays() {
     for is_erasure in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let disk = Arc::new(InterruptedDisk::default());
-        let clock = Arc::new(ManualClock::new(NOW));
         // Each team has a segment of its own, the keeper the second one.
         let options = StoreOptions {
             segment_rows: 1,
             ..quiet()
         };
-        let store = Store::open_on(disk.clone(), directory.path(), options, clock).unwrap();
+        let store = open_on(disk.clone(), directory.path(), options).unwrap();
         let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
-        for round in 0..2 {
-            for team in [&acme, &keeper] {
-                let spans = (round * 10..round * 10 + 10).map(|n| days_ago(n, 80));
-                let batch = SpanBatch::from_otlp(request(spans)).any_time();
-                team.append(batch).unwrap();
-            }
-            store.seal().unwrap();
-        }
+        fill_an_old_month(&store, [&acme, &keeper]);
         acme.set_retention(Some(35 * DAY)).unwrap();
         if is_erasure {
             keeper.forget_trace(TraceId(trace_id(0))).unwrap();

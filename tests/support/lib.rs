@@ -8,7 +8,8 @@ pub mod spans;
 use std::path::Path;
 use std::sync::Arc;
 
-use spanstore::{ManualClock, Store, StoreOptions, TeamId};
+use spanstore::io::{Disk, RealDisk};
+use spanstore::{Error, ManualClock, Store, StoreOptions, TeamId};
 
 /// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
 pub const NOW: i64 = 1_794_700_800_000_000_000;
@@ -35,8 +36,19 @@ pub fn open(path: &Path) -> Store {
 /// # Panics
 /// When it does not open.
 pub fn open_with(path: &Path, options: StoreOptions) -> Store {
-    let disk = Arc::new(spanstore::io::RealDisk);
-    Store::open_on(disk, path, options, Arc::new(ManualClock::new(NOW))).expect("the store opens")
+    open_on(Arc::new(RealDisk), path, options).expect("the store opens")
+}
+
+/// Opens a store on a disk at the time of the tests.
+///
+/// # Errors
+/// As [`Store::open_on`].
+pub fn open_on(
+    disk: Arc<dyn Disk>,
+    path: impl AsRef<Path>,
+    options: StoreOptions,
+) -> Result<Store, Error> {
+    Store::open_on(disk, path, options, Arc::new(ManualClock::new(NOW)))
 }
 
 /// Options of a store that seals only when it is told to.

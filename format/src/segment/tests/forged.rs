@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use arrow::compute::concat_batches;
 use parquet::file::metadata::RowGroupMetaData;
 use proptest::prelude::*;
 
@@ -168,6 +169,51 @@ fn read_all(file: Bytes, summary: SegmentSummary) {
     let Ok(row_reader) = reader.row_reader() else {
         return;
     };
+    let columns = columns();
+    for (rows, batch_rows) in [(0..rows, 4_096), (5..9, 10), (8_995..9_010, 100)] {
+        if let Ok(batches) = row_reader.read(&[rows], &columns, batch_rows) {
+            drop(batches.take(16).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Few rows are read by other code than many: all columns, equal.
+#[test]
+fn look_ups_read_what_scans_read() {
+    let (file, summary, _) = SEGMENT.clone();
+    let rows = summary.rows;
+    let reader = SegmentReader::open(file, summary).unwrap();
+    let all = read_columns(&reader, &[0..rows], 100_000);
+    let all = concat_batches(&all[0].schema(), &all).unwrap();
+    let mut ranges: Vec<Vec<std::ops::Range<u32>>> = (0..rows - 60)
+        .step_by(97)
+        .map(|start| vec![start..start + 1 + start % 60])
+        .collect();
+    ranges.push(vec![3..5, 1_270..1_300, 2_600..2_601, 8_990..9_030]);
+    for ranges in ranges {
+        let few = read_columns(&reader, &ranges, 1_000);
+        let slices = ranges
+            .iter()
+            .map(|rows| all.slice(rows.start as usize, rows.len()));
+        let expected = concat_batches(&all.schema(), &slices.collect::<Vec<_>>()).unwrap();
+        assert_eq!(few, [expected], "{ranges:?}");
+    }
+}
+
+fn read_columns(
+    reader: &SegmentReader,
+    rows: &[std::ops::Range<u32>],
+    batch_rows: usize,
+) -> Vec<RecordBatch> {
+    let rows = reader
+        .row_reader()
+        .unwrap()
+        .read(rows, &columns(), batch_rows);
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// All columns, and attributes of each type.
+fn columns() -> Vec<Column> {
     let mut columns = all_columns();
     for key in ["text", "number", "double", "flag", "varied", "absent"] {
         for aspect in [Aspect::Text, Aspect::Number] {
@@ -178,11 +224,7 @@ fn read_all(file: Bytes, summary: SegmentSummary) {
             }));
         }
     }
-    for (rows, batch_rows) in [(0..rows, 4_096), (5..9, 10), (8_995..9_010, 100)] {
-        if let Ok(batches) = row_reader.read(&[rows], &columns, batch_rows) {
-            drop(batches.take(16).collect::<Vec<_>>());
-        }
-    }
+    columns
 }
 
 proptest! {
