@@ -260,41 +260,44 @@ fn cut_bytes_are_an_error() {
 }
 
 /// A key of resources that equals its column in all rows of the sample, and
-/// not in others.
+/// not in others: there the column is another, or the resource is.
 #[test]
 fn what_the_sample_did_not_show_is_read_from_the_message() {
-    let rows: Vec<Row> = (0..200)
-        .map(|n| {
-            let resource = Resource {
-                attributes: vec![text("http.route", "/a")],
-                ..Resource::default()
-            };
-            let route = if n < 100 { "/a" } else { "/b" };
-            Row {
-                resource: Some(resource.encode_to_vec()),
-                route: Some(route.into()),
-                ..span(Vec::new())
-            }
-        })
-        .collect();
-    let batch = batch(&rows);
-    let mut sample = Sample::default();
-    sample.add(&batch.slice(0, 100), 1);
-    let mut splitter = Splitter::new(sample.choose());
-    let split = splitter.split_columns(&batch).unwrap();
-    let promotion = splitter.promotion().clone();
-    assert!(!promotion.keys()[0].has_own_column() && promotion.keys()[0].has_strays);
-    let attribute = Attribute {
-        owner: Owner::Resource,
-        key: "http.route".into(),
-        aspect: Aspect::Text,
-    };
-    let wanted = attribute.file_columns(&promotion);
-    let column = |place: usize| split.get(place).filter(|_| wanted.contains(&place));
-    let found = attribute
-        .read_promoted(&promotion, rows.len(), column)
-        .unwrap();
-    assert!(found.as_string_view().iter().all(|one| one == Some("/a")));
+    for (resources, columns) in [(["/a", "/a"], ["/a", "/b"]), (["/a", "/b"], ["/a", "/a"])] {
+        let expected: Vec<&str> = (0..200).map(|n| resources[n / 100]).collect();
+        let rows: Vec<Row> = (0..200)
+            .map(|n| {
+                let resource = Resource {
+                    attributes: vec![text("http.route", expected[n])],
+                    ..Resource::default()
+                };
+                Row {
+                    resource: Some(resource.encode_to_vec()),
+                    route: Some(columns[n / 100].into()),
+                    ..span(Vec::new())
+                }
+            })
+            .collect();
+        let batch = batch(&rows);
+        let mut sample = Sample::default();
+        sample.add(&batch.slice(0, 100), 1);
+        let mut splitter = Splitter::new(sample.choose());
+        let split = splitter.split_columns(&batch).unwrap();
+        let promotion = splitter.promotion().clone();
+        assert!(!promotion.keys()[0].has_own_column() && promotion.keys()[0].has_strays);
+        let attribute = Attribute {
+            owner: Owner::Resource,
+            key: "http.route".into(),
+            aspect: Aspect::Text,
+        };
+        let wanted = attribute.file_columns(&promotion);
+        let column = |place: usize| split.get(place).filter(|_| wanted.contains(&place));
+        let found = attribute
+            .read_promoted(&promotion, rows.len(), column)
+            .unwrap();
+        let found: Vec<&str> = found.as_string_view().iter().flatten().collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

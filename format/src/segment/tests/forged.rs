@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::segment::checksum::BLOCK_BYTES;
 use crate::segment::header::{HEADER_BYTES, IndexHeader, Part};
+use crate::segment::layout::PAGE_ROWS;
 use crate::segment::promotion::Owner;
 use crate::segment::promotion::access::{Aspect, Attribute};
 
@@ -189,6 +190,10 @@ fn look_ups_read_what_scans_read() {
         .step_by(97)
         .map(|start| vec![start..start + 1 + start % 60])
         .collect();
+    let page = PAGE_ROWS as u32;
+    // One row of the next page.
+    let borders = (page..rows - 1).step_by(PAGE_ROWS);
+    ranges.extend(borders.map(|border| vec![border - 2..border + 1]));
     ranges.push(vec![3..5, 1_270..1_300, 2_600..2_601, 8_990..9_030]);
     for ranges in ranges {
         let few = read_columns(&reader, &ranges, 1_000);
