@@ -1,13 +1,21 @@
 //! Time as a parameter, so that tests choose it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Tells the time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Now, in ns since 1970.
+    /// Now, in ns since 1970. The time of the wall may leap, also backwards.
     fn now_nanos(&self) -> i64;
+
+    /// The time that has passed since some moment of this process, in ns. It
+    /// never goes backwards and never leaps: what waits is measured by it.
+    fn monotonic_nanos(&self) -> u64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The system's time.
@@ -23,24 +31,51 @@ impl Clock for SystemClock {
     }
 }
 
-/// A time that stands still until it is set.
+/// A time that stands still until it is set or advanced.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    monotonic: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that shows `nanos` since 1970.
     pub fn new(nanos: i64) -> Self {
-        Self(AtomicI64::new(nanos))
+        Self {
+            wall: AtomicI64::new(nanos),
+            monotonic: AtomicU64::new(0),
+        }
     }
 
-    /// Sets the time, in ns since 1970.
+    /// Lets the wall clock leap to `nanos` since 1970. No time passes.
     pub fn set(&self, nanos: i64) {
-        self.0.store(nanos, Ordering::Relaxed);
+        self.wall.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Lets time pass; time beyond what 64 bits hold does not.
+    pub fn advance(&self, time: Duration) {
+        let wall = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let monotonic = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // The closures always answer, so neither update can fail.
+        self.wall
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_add(wall))
+            })
+            .ok();
+        self.monotonic
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                Some(now.saturating_add(monotonic))
+            })
+            .ok();
     }
 }
 
 impl Clock for ManualClock {
     fn now_nanos(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.wall.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        self.monotonic.load(Ordering::Relaxed)
     }
 }

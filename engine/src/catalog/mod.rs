@@ -46,6 +46,7 @@ const VERSION: &str = "version";
 const FIRST_UNSEALED: &str = "first_unsealed";
 const NEXT_SEGMENT: &str = "next_segment";
 const RETENTION: &str = "retention";
+const LOG_SETTLED: &str = "log_settled";
 
 /// The catalog's file.
 const NAME: &str = "catalog.redb";
@@ -155,6 +156,30 @@ impl Catalog {
     /// The first sequence of the log that is not sealed.
     pub(crate) fn first_unsealed(&self) -> Result<u64, Error> {
         self.meta(FIRST_UNSEALED)
+    }
+
+    /// The log reached at least this sequence, durably: a log that ends below it
+    /// has lost records.
+    #[expect(dead_code, reason = "the log asks for it with the next change")]
+    pub(crate) fn log_settled(&self) -> Result<u64, Error> {
+        let database = self.database();
+        let meta = database.begin_read()?.open_table(META)?;
+        let settled = meta.get(LOG_SETTLED)?.map_or(0, |value| value.value());
+        Ok(settled.max(self.first_unsealed()?))
+    }
+
+    /// Notes durably that the log reached a sequence. Never lowers the note.
+    #[expect(dead_code, reason = "the writer calls it with the next change")]
+    pub(crate) fn settle_log(&self, sequence: u64) -> Result<(), Error> {
+        let database = self.database();
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let before = meta.get(LOG_SETTLED)?.map_or(0, |value| value.value());
+            meta.insert(LOG_SETTLED, before.max(sequence))?;
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// The id that the next segment gets. Ids of segments that were begun and
@@ -395,6 +420,10 @@ impl Catalog {
     ) -> Result<(), Error> {
         let copy = copy(&self.database(), disk, root)?;
         before(&self.segments_in(&copy.begin_read()?)?)?;
+        // The copy begins a log of its own.
+        let transaction = copy.begin_write()?;
+        transaction.open_table(META)?.remove(LOG_SETTLED)?;
+        transaction.commit()?;
         drop(copy);
         rename(disk, root)?;
         sync(disk, root)
