@@ -231,6 +231,20 @@ impl IndexHeader {
     }
 }
 
+/// Makes the checksum of a header hold after changes to it.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn reseal(header: &mut [u8], blocks_crc: u32) {
+    /// Where the checksum of the block checksums stands.
+    const BLOCKS_CRC: usize = 28;
+    if let Some(place) = header.get_mut(BLOCKS_CRC..BLOCKS_CRC + 4) {
+        place.copy_from_slice(&blocks_crc.to_le_bytes());
+    }
+    let (fields, crc) = header.split_at_mut(HEADER_BYTES - 8);
+    if let Some(place) = crc.get_mut(..4) {
+        place.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,13 +257,6 @@ mod tests {
             blocks_crc: 99,
             parts: [10..20, 20..40, 40..50, 50..50, 50..51, 51..60, 60..70],
         }
-    }
-
-    /// Puts the checksum right after a change.
-    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-        let crc = crc32c::crc32c(&bytes[..HEADER_BYTES - 8]);
-        bytes[HEADER_BYTES - 8..HEADER_BYTES - 4].copy_from_slice(&crc.to_le_bytes());
-        bytes
     }
 
     #[test]
@@ -287,7 +294,8 @@ mod tests {
         // The first part's version.
         let mut bytes = header().encode();
         bytes[FIXED_BYTES + 2] = PART_VERSION as u8 + 1;
-        let error = IndexHeader::decode(&sealed(bytes), 70).unwrap_err();
+        reseal(&mut bytes, header().blocks_crc);
+        let error = IndexHeader::decode(&bytes, 70).unwrap_err();
         assert!(matches!(
             error,
             FormatError::NewerVersion {

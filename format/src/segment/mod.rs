@@ -38,6 +38,9 @@ mod partition;
 pub mod promotion;
 pub mod reader;
 pub mod rows;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod writer;
 
 #[cfg(test)]

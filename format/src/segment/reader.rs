@@ -271,16 +271,7 @@ impl SegmentReader {
 /// # Errors
 /// [`FormatError`] when the file is not a segment.
 pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
-    let metadata = without_panic(|| ParquetMetaDataReader::new().parse_and_finish(file))
-        .map_err(|error| parquet_error("Parquet footer", file.len() as u64, &error))?;
-    let index_offset = index_offset(&metadata).ok_or_else(|| {
-        FormatError::malformed(
-            "Parquet footer",
-            file.len() as u64,
-            FOOTER_KEY,
-            "no such pair",
-        )
-    })?;
+    let index_offset = find_index(file)?;
     let (header, checksums) = read_header(file, index_offset)?;
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
@@ -312,6 +303,20 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
         summary.last_start = summary.last_start.max(partition.last_start);
     }
     Ok(summary)
+}
+
+/// Where the Parquet footer says that the index header stands.
+pub(super) fn find_index(file: &Bytes) -> Result<u64, FormatError> {
+    let metadata = without_panic(|| ParquetMetaDataReader::new().parse_and_finish(file))
+        .map_err(|error| parquet_error("Parquet footer", file.len() as u64, &error))?;
+    index_offset(&metadata).ok_or_else(|| {
+        FormatError::malformed(
+            "Parquet footer",
+            file.len() as u64,
+            FOOTER_KEY,
+            "no such pair",
+        )
+    })
 }
 
 fn index_offset(metadata: &ParquetMetaData) -> Option<u64> {

@@ -4,89 +4,15 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
 
-use super::order::{OrderColumns, arrange};
-use super::promotion::choose::Sample;
+use super::order::OrderColumns;
 use super::reader::summarize;
+use super::testing::{START, batch, segment_of, team};
 use super::*;
-use crate::id::{SegmentId, TeamId, TraceId};
-use crate::otlp::{AnyValue, KeyValue, Span, Value};
-use crate::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
-use crate::span::encoded::EncodedSpan;
+use crate::id::{SegmentId, TraceId};
 use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
-
-const START: u64 = 1_793_491_200_000_000_000;
-
-fn team(name: &str) -> TeamId {
-    TeamId::new(name).unwrap()
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
-}
-
-/// `rows` spans, ten a trace, in an order that is not the segment's; every
-/// third trace is of the session `s<trace % 7>`.
-fn batch(name: &str, rows: u64) -> RecordBatch {
-    batch_with(name, rows, |_| Vec::new())
-}
-
-/// The same with more attributes.
-fn batch_with(name: &str, rows: u64, more: impl Fn(u64) -> Vec<KeyValue>) -> RecordBatch {
-    let mut builder = ColumnsBuilder::new(&team(name), rows as usize);
-    let mut encoded = Vec::new();
-    for n in (0..rows).rev() {
-        let trace = n / 10 + 1;
-        let session = format!("s{}", trace % 7);
-        let session =
-            (trace % 3 == 0).then(|| attribute("session.id", Value::StringValue(session)));
-        let span = Span {
-            trace_id: u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                .to_be_bytes()
-                .to_vec(),
-            span_id: (n + 1).to_be_bytes().to_vec(),
-            name: format!("span {}", n % 50),
-            start_time_unix_nano: START + n * 1_000,
-            end_time_unix_nano: START + n * 1_000 + 77,
-            attributes: session.into_iter().chain(more(n)).collect(),
-            ..Span::default()
-        };
-        let encoded = EncodedSpan::encode(&span, &mut encoded);
-        let (resource, scope) = (ResourceContext::new(None, ""), ScopeContext::new(None, ""));
-        let classified = Classified::of(&span, &resource, &scope);
-        builder
-            .append(&span, &classified, &encoded, &resource, &scope)
-            .unwrap();
-    }
-    builder.finish().unwrap()
-}
 
 fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
     segment_of(partitions.iter().map(|(name, rows)| batch(name, *rows)))
-}
-
-/// A segment of one batch a team.
-fn segment_of(teams: impl IntoIterator<Item = RecordBatch>) -> (Bytes, SegmentSummary) {
-    let month = crate::month::Month::of(START as i64);
-    let halves = teams.into_iter().map(|whole| {
-        let half = whole.num_rows() / 2;
-        vec![
-            whole.slice(0, half),
-            whole.slice(half, whole.num_rows() - half),
-        ]
-    });
-    let halves: Vec<Vec<RecordBatch>> = halves.collect();
-    let mut sample = Sample::default();
-    for batch in halves.iter().flatten() {
-        sample.add(batch, 3);
-    }
-    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(9), month, sample.choose()).unwrap();
-    arrange(halves, |batch| writer.write(batch)).unwrap();
-    let (file, summary) = writer.finish().unwrap();
-    (Bytes::from(file), summary)
 }
 
 fn read(reader: &SegmentReader, rows: &[std::ops::Range<u32>]) -> Vec<RecordBatch> {

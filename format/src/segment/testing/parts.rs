@@ -1,0 +1,59 @@
+//! Encoders and decoders of parts that are private otherwise.
+
+use std::ops::Range;
+
+use roaring::RoaringBitmap;
+
+use crate::error::FormatError;
+use crate::segment::directory::{self, Partition};
+use crate::segment::hybrid;
+use crate::segment::key_index::{self, Key};
+use crate::segment::page_header::PageHeader;
+use crate::segment::promotion::Promotion;
+
+/// A key of a key index and its rows.
+pub type KeyRows = (Key, RoaringBitmap);
+
+/// The encoded directory of partitions that are sorted by team.
+pub fn encode_directory(partitions: &[Partition]) -> Vec<u8> {
+    directory::encode(partitions)
+}
+
+/// The encoded promoted keys.
+pub fn encode_promotion(promotion: &Promotion) -> Vec<u8> {
+    promotion.encode()
+}
+
+/// The key index of entries that are sorted by key, and its postings.
+///
+/// # Errors
+/// When the postings exceed 4 GiB.
+pub fn key_index(entries: &[KeyRows]) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
+    let (mut index, mut postings) = (Vec::new(), Vec::new());
+    for (key, rows) in entries {
+        let rows = key_index::RowSet::Bitmap(Box::new(rows.clone()));
+        key_index::put_rows(*key, rows, &mut index, &mut postings)?;
+    }
+    Ok((index, postings))
+}
+
+/// Bytes of the page header at the start of these bytes, and of its page as it
+/// is stored and as it is decompressed; none when there is no page header.
+pub fn page_header_bytes(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    let (header, length) = PageHeader::read(bytes)?;
+    Some((length, header.compressed_bytes, header.uncompressed_bytes))
+}
+
+/// The values of a range of Parquet's hybrid of run lengths and packed bits;
+/// none when the bytes make no sense.
+pub fn hybrid_values(bytes: &[u8], bit_width: u32, wanted: Range<usize>) -> Option<Vec<u32>> {
+    let mut values = Vec::new();
+    hybrid::read(bytes, bit_width, wanted, &mut values)?;
+    Some(values)
+}
+
+/// How many of the first values of one bit are 1; none when the bytes make no
+/// sense.
+pub fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
+    hybrid::ones_before(bytes, place)
+}

@@ -1,0 +1,84 @@
+//! Reads everything of a segment in every way.
+
+use bytes::Bytes;
+
+use super::samples::team;
+use crate::id::TraceId;
+use crate::segment::promotion::Owner;
+use crate::segment::promotion::access::{Aspect, Attribute};
+use crate::segment::reader::summarize;
+use crate::segment::{Column, Id, Partition, SegmentReader, SegmentSummary};
+use crate::span::schema::schema;
+
+/// Reads everything of a segment in every way. What it reads is dropped: each
+/// read ends in an answer or an error.
+///
+/// # Panics
+/// When more rows are read than were asked for.
+pub fn read_all(file: Bytes, summary: SegmentSummary) {
+    drop(summarize(&file));
+    let rows = summary.rows;
+    let Ok(reader) = SegmentReader::open(file, summary) else {
+        return;
+    };
+    drop(reader.verify());
+    drop(reader.layout());
+    let listed = reader.directory().partitions().take(4).flatten();
+    let named = ["large", "small"].map(|name| reader.directory().find(&team(name)));
+    for partition in listed.chain(named.into_iter().flatten().flatten()) {
+        read_indexes(&reader, &partition);
+    }
+    let Ok(row_reader) = reader.row_reader() else {
+        return;
+    };
+    let columns = columns();
+    for (rows, batch_rows) in [(0..rows, 4_096), (5..9, 10), (8_995..9_010, 100)] {
+        let asked = rows.len();
+        if let Ok(batches) = row_reader.read(&[rows], &columns, batch_rows) {
+            let read: usize = batches
+                .take(16)
+                .flatten()
+                .map(|batch| batch.num_rows())
+                .sum();
+            assert!(read <= asked, "{read} rows of {asked}");
+        }
+    }
+}
+
+fn read_indexes(reader: &SegmentReader, partition: &Partition) {
+    for trace in [1u64, 2, 700] {
+        let id = u128::from(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes();
+        drop(reader.find(partition, Id::Trace(TraceId(id))));
+    }
+    drop(reader.find(partition, Id::Session("s3")));
+    drop(reader.find(partition, Id::Request("r1")));
+    let Ok(Some(facets)) = reader.facets(partition) else {
+        return;
+    };
+    let read = |range| reader.postings(range);
+    for column in facets.columns().unwrap_or_default().into_iter().take(100) {
+        let Ok(Some(facet)) = facets.facet(column) else {
+            continue;
+        };
+        drop(facet.find(b"GET"));
+        drop(facet.nulls(&read));
+        for value in (0..facet.len().min(8)).filter_map(|place| facet.value(place).ok()) {
+            drop(facet.rows(&value, &read));
+        }
+    }
+}
+
+/// All columns of spans, and attributes of each type.
+pub fn columns() -> Vec<Column> {
+    let mut columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    for key in ["text", "number", "double", "flag", "varied", "absent"] {
+        for aspect in [Aspect::Text, Aspect::Number] {
+            columns.push(Column::Attribute(Attribute {
+                owner: Owner::Span,
+                key: key.into(),
+                aspect,
+            }));
+        }
+    }
+    columns
+}
