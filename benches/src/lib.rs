@@ -79,7 +79,7 @@ pub fn by_hand() -> StoreOptions {
         seal_age: None,
         hot_bytes: usize::MAX,
         log_bytes: u64::MAX,
-        background_compaction: false,
+        background: false,
         ..StoreOptions::default()
     }
 }

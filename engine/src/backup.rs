@@ -2,23 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
+use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::io::Disk;
 use crate::segment;
-use crate::write::shared::Shared;
+use crate::segments::Segments;
 
 /// Copies the sealed part of a store. The catalog gets its name last: before,
 /// what is there is no store.
-pub(crate) fn backup(
-    shared: &Shared,
-    disk: &Arc<dyn Disk>,
-    root: &Path,
-    to: &Path,
-) -> Result<(), Error> {
+pub(crate) fn backup(segments: &Segments, catalog: &Catalog, to: &Path) -> Result<(), Error> {
     // One backup at a time, and no segment that the copy names is removed meanwhile.
-    let _rewrite = shared.rewrite();
+    let _rewrite = segments.rewrite();
+    let Segments { disk, root, .. } = segments;
     match disk.list(to) {
         Ok(entries) if !entries.is_empty() => {
             let path = to.display().to_string();
@@ -34,7 +29,7 @@ pub(crate) fn backup(
             .map_err(|error| Error::io("create", path, error))
     };
     create(&segment::directory(to))?;
-    shared.catalog.copy_to(disk, to, |segments| {
+    catalog.copy_to(disk, to, |segments| {
         let mut directories = BTreeSet::new();
         for summary in segments {
             let target = segment::path(to, summary);

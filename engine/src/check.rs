@@ -1,8 +1,6 @@
 //! Reads everything and says what is wrong.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use roaring::RoaringBitmap;
@@ -12,11 +10,10 @@ use spanstore_format::span::restore::SpanColumns;
 use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TEAM_ID, schema};
 use spanstore_format::{FormatError, Month, TraceId};
 
-use crate::catalog::Count;
+use crate::catalog::{Catalog, Count};
 use crate::error::Error;
-use crate::io::Disk;
-use crate::segment::Segment;
-use crate::write::shared::Shared;
+use crate::segments::Segments;
+use crate::view::View;
 
 /// What a check read, and what is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,25 +45,25 @@ const BATCH_ROWS: usize = 8_192;
 /// Checks all segments against their checksums, their indexes, and the
 /// catalog's counters.
 pub(crate) fn check(
-    shared: &Shared,
-    disk: &Arc<dyn Disk>,
-    root: &Path,
+    segments: &Segments,
+    catalog: &Catalog,
+    view: &View,
 ) -> Result<CheckReport, Error> {
     let mut report = CheckReport {
-        hot_rows: shared.view.hot_rows(),
+        hot_rows: view.hot_rows(),
         ..CheckReport::default()
     };
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
     // Held to the end: files that a merge replaces meanwhile stay until then.
     let (_segments, (summaries, counts)) = {
-        let _rewrite = shared.rewrite();
-        (shared.view.sealed(), shared.catalog.segments_and_counts()?)
+        let _rewrite = segments.rewrite();
+        (view.sealed(), catalog.segments_and_counts()?)
     };
     for summary in summaries {
         report.segments += 1;
         report.bytes += summary.bytes;
         // Opened anew: a segment that readers have open has its blocks verified.
-        let segment = Segment::new(disk, root, &shared.cache, summary);
+        let segment = segments.open(summary);
         let damage = |error: &FormatError| Damage {
             file: segment.file(),
             detail: error.to_string(),

@@ -79,3 +79,13 @@ impl Clock for ManualClock {
         self.monotonic.load(Ordering::Relaxed)
     }
 }
+
+/// Time that has passed by a clock since one of its monotonic times.
+pub(crate) fn elapsed(clock: &dyn Clock, since: u64) -> Duration {
+    Duration::from_nanos(clock.monotonic_nanos().saturating_sub(since))
+}
+
+/// A duration in ns; what exceeds 584 years counts as that.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

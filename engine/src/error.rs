@@ -9,15 +9,22 @@ use spanstore_format::{FormatError, InvalidId};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The write queue or the memory budget is full. Nothing was written; try
-    /// again, or append in the form that waits.
-    #[error("busy: the write queue is full")]
+    /// The write queue or the memory of unsealed rows is full. Nothing was
+    /// written; try again, or append in the form that waits.
+    #[error("busy: the write queue or the memory of unsealed rows is full")]
     Busy,
     /// A write or a sync failed before, so nothing more can be promised to be
     /// durable. The store still answers reads; open it again to write.
     #[error("the store refuses writes until it is opened again: {cause}")]
     Poisoned {
         /// What failed.
+        cause: String,
+    },
+    /// Memory is full of rows that cannot be sealed. Nothing was written; the
+    /// seal is tried again every few seconds.
+    #[error("memory is full of unsealed rows, and sealing them fails: {cause}")]
+    Stalled {
+        /// What the last seal failed of.
         cause: String,
     },
     /// The disk is full. Nothing of the batch was written; the store takes
@@ -88,7 +95,7 @@ pub enum Error {
     /// A filter cannot be read, or asks for something that filters may not.
     #[cfg(feature = "query")]
     #[error("filter: {0}")]
-    InvalidFilter(#[from] crate::query::FilterError),
+    InvalidFilter(#[from] crate::filter_error::FilterError),
     /// A column that was asked for is not there.
     #[error("there is no column {name:?}")]
     UnknownColumn {
@@ -99,6 +106,15 @@ pub enum Error {
     #[cfg(feature = "query")]
     #[error("{0}")]
     Query(Arc<datafusion::error::DataFusionError>),
+    /// Something that cannot be, a defect of this library. What it was about is
+    /// not answered; the rest of the store goes on.
+    #[error("internal error in {place}: {cause}")]
+    Internal {
+        /// Where it came up.
+        place: &'static str,
+        /// What was found.
+        cause: String,
+    },
     /// A query took longer than it may.
     #[error("the query took longer than {limit_seconds} s")]
     TimedOut {
@@ -120,6 +136,14 @@ impl Error {
         Self::Corrupt {
             file: file.into(),
             source,
+        }
+    }
+
+    /// Something that cannot be.
+    pub(crate) fn internal(place: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        Self::Internal {
+            place,
+            cause: cause.to_string(),
         }
     }
 

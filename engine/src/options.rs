@@ -163,11 +163,14 @@ pub struct StoreOptions {
     pub limits: Limits,
     /// Limits of a query.
     pub query_limits: QueryLimits,
-    /// Batches that wait for the writer; at the limit `append` waits and
-    /// `try_append` answers [`Error::Busy`](crate::Error::Busy).
-    pub queue_batches: usize,
+    /// Bytes of batches on their way, from when they are checked and encoded to
+    /// when they are answered. At the limit `append` waits and `try_append`
+    /// answers [`Error::Busy`](crate::Error::Busy). A batch that is larger goes
+    /// alone.
+    pub queue_bytes: usize,
     /// Bytes of rows in memory, sealed ones excluded. At half of it a seal
-    /// begins; at the limit appends wait for the seal.
+    /// begins; at the limit `append` waits for the seal and `try_append` answers
+    /// [`Error::Busy`](crate::Error::Busy).
     pub hot_bytes: usize,
     /// Bytes of the log at which a seal begins.
     pub log_bytes: u64,
@@ -183,9 +186,11 @@ pub struct StoreOptions {
     /// needed, in about two milliseconds for a segment of a million rows. Such a
     /// segment takes about 11 MiB.
     pub cache_bytes: usize,
-    /// Whether a thread merges segments in the background; without it they are
-    /// merged when [`Store::compact`](crate::Store::compact) is called.
-    pub background_compaction: bool,
+    /// Whether the store does by itself what is due: seals, merges, dropping what
+    /// retention has let go. Without it nothing happens but what is asked for;
+    /// [`Store::maintain`](crate::Store::maintain) does all that is due, and
+    /// appends at the limit of memory answer [`Error::Busy`](crate::Error::Busy).
+    pub background: bool,
     /// Share of its time, in percent, that the background thread works; it
     /// rests for the others.
     pub compaction_percent: u8,
@@ -201,14 +206,14 @@ impl Default for StoreOptions {
             plan_limits: PlanLimits::default(),
             limits: Limits::default(),
             query_limits: QueryLimits::default(),
-            queue_batches: 256,
+            queue_bytes: 128 << 20,
             hot_bytes: 512 << 20,
             log_bytes: 256 << 20,
             seal_rows: 262_144,
             seal_age: Some(Duration::from_hours(1)),
             open_files: 1_024,
             cache_bytes: 256 << 20,
-            background_compaction: true,
+            background: true,
             compaction_percent: 50,
             segment_rows: 2 << 20,
         }

@@ -13,21 +13,29 @@ use spanstore_format::{FormatError, TeamId};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::health::Health;
 use crate::io::{Disk, EntryKind};
 use crate::log::{Log, Recovered};
 use crate::options::StoreOptions;
+use crate::quota::Quota;
 use crate::segment::{self, Segment, SegmentCache};
+use crate::segments::Segments;
+use crate::settings::Settings;
 use crate::view::{Erasures, View};
 use crate::write::admission::Admission;
 use crate::write::prepare::prepare;
 use crate::write::receipt::{Receipt, Receipts};
-use crate::write::shared::Shared;
 use crate::write::writer::replayed;
 
 /// A store as it was when it was last open.
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    pub(crate) shared: Shared,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) view: Arc<View>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
     pub(crate) admission: Admission,
     pub(crate) receipts: Receipts,
@@ -39,7 +47,7 @@ pub(crate) struct Recovery {
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     root: &Path,
-    options: StoreOptions,
+    options: &StoreOptions,
     seed: u64,
 ) -> Result<Recovery, Error> {
     if options.create {
@@ -47,51 +55,46 @@ pub(crate) fn recover(
         disk.create_dir_all(&segments)
             .map_err(|error| Error::io("create", &segments, error))?;
     }
-    let catalog = Catalog::open(disk, root, options.create)?;
+    let catalog = Arc::new(Catalog::open(disk, root, options.create)?);
     let summaries = catalog.segments()?;
     remove_strays(disk, root, &summaries)?;
     let erasures = Erasures::new(catalog.erasures()?);
     let cache = Arc::new(SegmentCache::new(options.open_files, options.cache_bytes));
-    let segments: Vec<_> = summaries
+    let sealed: Vec<_> = summaries
         .into_iter()
         .map(|summary| Arc::new(Segment::new(disk, root, &cache, summary)))
         .collect();
-
-    let first_unsealed = catalog.first_unsealed()?;
-    let settings = catalog.settings()?;
-    let retention = catalog.retention()?;
-    let view = View::new(segments, erasures);
-    let next_segment = catalog.next_segment()?;
-    let shared = Shared::new(
+    let view = Arc::new(View::new(sealed, erasures));
+    let health = Arc::new(Health::default());
+    let segments = Segments::new(disk, root, cache, &catalog, &view, &health)?;
+    let settings = Settings::read(&catalog, &health, options.plan_limits)?;
+    let quota = Quota::new(&catalog);
+    let mut replay = Replay {
         options,
-        catalog,
-        view,
-        cache,
-        settings,
-        retention,
-        next_segment,
-    );
-    let mut admission = Admission::default();
-    let mut receipts = Receipts::new();
-    let mut replay = |sequence: u64, payload: &[u8]| {
-        let payload = Bytes::copy_from_slice(payload);
-        replay_record(
-            &shared,
-            &mut admission,
-            &mut receipts,
-            seed,
-            sequence,
-            payload,
-        )
+        seed,
+        quota: &quota,
+        view: &view,
+        admission: Admission::default(),
+        receipts: Receipts::new(),
     };
     let (log, recovered) = Log::open(
         Arc::clone(disk),
         &root.join("log"),
-        first_unsealed,
-        &mut replay,
+        catalog.first_unsealed()?,
+        &mut |sequence, payload| replay.record(sequence, Bytes::copy_from_slice(payload)),
     )?;
+    let Replay {
+        admission,
+        receipts,
+        ..
+    } = replay;
     Ok(Recovery {
-        shared,
+        catalog,
+        view,
+        health,
+        settings: Arc::new(settings),
+        quota: Arc::new(quota),
+        segments: Arc::new(segments),
         log,
         admission,
         receipts,
@@ -99,38 +102,44 @@ pub(crate) fn recover(
     })
 }
 
-fn replay_record(
-    shared: &Shared,
-    admission: &mut Admission,
-    receipts: &mut Receipts,
+/// What the unsealed log is replayed into.
+struct Replay<'a> {
+    options: &'a StoreOptions,
     seed: u64,
-    sequence: u64,
-    payload: Bytes,
-) -> Result<(), Error> {
-    let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
-    let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
-    let team = TeamId::new(&record.team)?;
-    let request = protobuf::decode(&record.request)?;
-    let prepared = prepare(&team, &request, None, seed).map_err(corrupt)?;
-    for part in prepared.parts {
-        let (month, identities) = (part.month, part.identities.clone());
-        let (admitted, batch) = replayed(part, &record.left_out).map_err(corrupt)?;
-        let identities = identities.into_iter().zip(&admitted);
-        admission.replay(
-            identities
-                .filter(|(_, admitted)| **admitted)
-                .map(|(one, _)| one),
-        );
-        shared.replay(month, &team, batch.rows.num_rows() as u64)?;
-        if batch.rows.num_rows() > 0 {
-            shared.view.publish([(team.clone(), batch)]);
+    quota: &'a Quota,
+    view: &'a View,
+    admission: Admission,
+    receipts: Receipts,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, sequence: u64, payload: Bytes) -> Result<(), Error> {
+        let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
+        let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
+        let team = TeamId::new(&record.team)?;
+        let request = protobuf::decode(&record.request)?;
+        let prepared = prepare(&team, &request, None, self.seed).map_err(corrupt)?;
+        for part in prepared.parts {
+            let (month, identities) = (part.month, part.identities.clone());
+            let (admitted, batch) = replayed(part, &record.left_out)?;
+            let identities = identities.into_iter().zip(&admitted);
+            self.admission.replay(
+                identities
+                    .filter(|(_, admitted)| **admitted)
+                    .map(|(one, _)| one),
+            );
+            self.quota.load(month, &team)?;
+            self.quota.add(month, &team, batch.rows.num_rows() as u64);
+            if batch.rows.num_rows() > 0 {
+                self.view.publish([(team.clone(), batch)]);
+            }
         }
+        if let (Some(key), Some(receipt)) = (record.idempotency_key, &record.receipt) {
+            let receipt = Receipt::from_record(receipt, self.options.durability);
+            self.receipts.insert((team, key), receipt);
+        }
+        Ok(())
     }
-    if let (Some(key), Some(receipt)) = (record.idempotency_key, &record.receipt) {
-        let receipt = Receipt::from_record(receipt, shared.options.durability);
-        receipts.insert((team, key), receipt);
-    }
-    Ok(())
 }
 
 /// Removes files among the segments that the catalog does not know: what a

@@ -1,63 +1,36 @@
 //! A store: opens and closes, and hands out teams.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{bounded, unbounded};
 use spanstore_format::segment::{SegmentLayout, SegmentSummary};
 use spanstore_format::{SegmentId, TeamId};
 
 use crate::backup;
 use crate::check::{self, CheckReport};
-use crate::clock::{Clock, SystemClock};
-use crate::compact::{CompactReport, Compactor};
+use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::Error;
+use crate::health::HealthReport;
 use crate::io::{Disk, RealDisk};
+use crate::maintenance::MaintenanceReport;
+use crate::maintenance::compact::{self, CompactReport, Compactor};
+use crate::maintenance::seal::{SealReport, Sealer};
+use crate::maintenance::threads::Threads;
 use crate::options::StoreOptions;
+use crate::parts::Parts;
 use crate::recovery::{Recovery, recover};
-use crate::seal::{Request, SealReport, Sealer};
 use crate::team::Team;
-use crate::write::message::{Control, Job};
-use crate::write::shared::Shared;
-use crate::write::writer::Writer;
+use crate::write::message::Control;
+use crate::write::queue::Queue;
+use crate::write::writer::{self, Writer};
 
 /// An open store. Clones share it; the last one closes it.
-#[derive(Clone)]
-pub struct Store(Arc<Inner>);
-
-/// What the store and its teams share.
-pub(crate) struct Inner {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Seed of the hashes that tell equal spans.
-    pub(crate) seed: u64,
-    #[cfg(feature = "query")]
-    pub(crate) queries: crate::query::Engine,
-    root: PathBuf,
-    disk: Arc<dyn Disk>,
+#[derive(Debug, Clone)]
+pub struct Store {
+    parts: Arc<Parts>,
     recovered: RecoveryReport,
-    threads: Mutex<Option<Threads>>,
-    jobs: Mutex<Option<Sender<Job>>>,
-    control: Sender<Control>,
-    seals: Sender<Request>,
-    compactor: Arc<Compactor>,
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
-
-/// Its directory: what else it is made of fills pages.
-impl fmt::Debug for Inner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = out.debug_struct("Store");
-        out.field("root", &self.root).finish_non_exhaustive()
-    }
 }
 
 /// What opening found in the log.
@@ -69,13 +42,6 @@ pub struct RecoveryReport {
     pub log_bytes: u64,
     /// Bytes of an append that a crash cut off before it was acknowledged.
     pub torn_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Threads {
-    writer: JoinHandle<()>,
-    sealer: JoinHandle<()>,
-    compactor: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -103,78 +69,131 @@ impl Store {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let root = path.as_ref().to_path_buf();
+        let options = Arc::new(options);
         let seed = random_seed();
         #[cfg(feature = "query")]
         let queries = crate::query::Engine::new(&options.query_limits)?;
         let Recovery {
-            shared,
+            catalog,
+            view,
+            health,
+            settings,
+            quota,
+            segments,
             log,
             admission,
             receipts,
             recovered,
-        } = recover(&disk, &root, options, seed)?;
-        let shared = Arc::new(shared);
-        let (jobs, job_queue) = bounded(shared.options.queue_batches.max(1));
-        let (control, control_queue) = unbounded();
-        let (seals, seal_queue) = unbounded();
-        let writer = Writer::new(Arc::clone(&shared), log, admission, receipts, seals.clone());
-        let (sealed, compactions) = bounded(1);
-        let compactor = Arc::new(Compactor::new(
-            Arc::clone(&disk),
-            root.clone(),
-            Arc::clone(&shared),
-            Arc::clone(&clock),
-        ));
-        let background = shared
-            .options
-            .background_compaction
-            .then(|| (Arc::clone(&compactor), compactions));
-        let sealer = Sealer {
-            disk: Arc::clone(&disk),
-            root: root.clone(),
-            shared: Arc::clone(&shared),
-            writer: control.clone(),
+        } = recover(&disk, &root, &options, seed)?;
+        let (queue, jobs) = Queue::new(options.queue_bytes);
+        let (writer, control) = unbounded();
+        let (sealer, seal_requests) = unbounded();
+        let (seals, seals_due) = bounded(1);
+        let (sealed, compactions_due) = bounded(1);
+        let tools = writer::Tools {
+            options: Arc::clone(&options),
+            clock: Arc::clone(&clock),
+            health: Arc::clone(&health),
+            settings: Arc::clone(&settings),
+            quota: Arc::clone(&quota),
+            view: Arc::clone(&view),
+            seals,
+        };
+        let writing = Writer::new(tools, log, admission, receipts);
+        let sealing = Sealer {
+            segments: Arc::clone(&segments),
+            health: Arc::clone(&health),
+            clock: Arc::clone(&clock),
+            is_background: options.background,
+            writer: writer.clone(),
             compactor: sealed,
             unfinished: None,
         };
-        let threads = spawn(
-            (writer, job_queue, control_queue),
-            (sealer, seal_queue),
-            background,
-        )
-        .map_err(|error| Error::io("start threads of", &root, error))?;
-        Ok(Self(Arc::new(Inner {
-            shared,
-            clock,
-            seed,
-            #[cfg(feature = "query")]
-            queries,
-            root,
-            disk,
+        let compactor = Arc::new(Compactor::new(compact::Tools {
+            options: Arc::clone(&options),
+            clock: Arc::clone(&clock),
+            health: Arc::clone(&health),
+            settings: Arc::clone(&settings),
+            segments: Arc::clone(&segments),
+            view: Arc::clone(&view),
+        }));
+        let threads = Threads::new(&health);
+        let failed = |error| Error::io("start a thread for", &root, error);
+        threads
+            .start_writer(move || writing.run(&jobs, &control))
+            .map_err(failed)?;
+        threads
+            .start("spanstore-sealer", move || {
+                sealing.run(&seal_requests, &seals_due);
+            })
+            .map_err(failed)?;
+        if options.background {
+            let compacting = Arc::clone(&compactor);
+            threads
+                .start("spanstore-compactor", move || {
+                    compacting.run(&compactions_due);
+                })
+                .map_err(failed)?;
+        }
+        Ok(Self {
+            parts: Arc::new(Parts {
+                options,
+                clock,
+                root,
+                seed,
+                catalog,
+                health,
+                settings,
+                quota,
+                segments,
+                view,
+                queue,
+                writer,
+                sealer,
+                compactor,
+                threads,
+                #[cfg(feature = "query")]
+                queries,
+            }),
             recovered: RecoveryReport {
                 log_records: recovered.records,
                 log_bytes: recovered.bytes,
                 torn_bytes: recovered.torn_bytes,
             },
-            threads: Mutex::new(Some(threads)),
-            jobs: Mutex::new(Some(jobs)),
-            control,
-            seals,
-            compactor,
-        })))
+        })
     }
 
     /// A team's handle. Teams need no making: one without spans has none.
     pub fn team(&self, id: &TeamId) -> Team {
         Team {
-            store: Arc::clone(&self.0),
+            parts: Arc::clone(&self.parts),
             id: id.clone(),
         }
     }
 
     /// What opening found in the log.
     pub fn recovered(&self) -> RecoveryReport {
-        self.0.recovered
+        self.recovered
+    }
+
+    /// Whether writes are taken, and what fails in the background.
+    pub fn health(&self) -> HealthReport {
+        self.parts.health.report()
+    }
+
+    /// Does now, on this thread and those of the store, whatever is due: syncs,
+    /// a seal, merges, dropping what retention has let go. A store does all that
+    /// by itself unless [`StoreOptions::background`] is off.
+    ///
+    /// # Errors
+    /// As [`Store::seal`] and [`Store::compact`].
+    pub fn maintain(&self) -> Result<MaintenanceReport, Error> {
+        let mut report = MaintenanceReport::default();
+        if self.parts.ask_writer(Control::Tick)? {
+            report.sealed = self.seal()?;
+        }
+        report.compacted = self.parts.compactor.compact_due()?;
+        Ok(report)
     }
 
     /// Writes all rows that are in memory into segments and lets go of their
@@ -185,19 +204,19 @@ impl Store {
     /// memory and in the log, and the next seal tries again.
     /// [`Error::Poisoned`] and [`Error::Closed`].
     pub fn seal(&self) -> Result<SealReport, Error> {
-        self.0.seal()
+        self.parts.seal()
     }
 
     /// Merges the segments of each month into as few as there can be, and drops
     /// what retention has let go. Appends and reads go on meanwhile. The
     /// background thread does less, and unasked: see
-    /// [`StoreOptions::background_compaction`].
+    /// [`StoreOptions::background`].
     ///
     /// # Errors
     /// [`Error::Corrupt`] when a segment is damaged: it stays as it is.
     /// [`Error::Io`], and [`Error::Closed`] when the store is closed meanwhile.
     pub fn compact(&self) -> Result<CompactReport, Error> {
-        self.0.compactor.compact_all()
+        self.parts.compactor.compact_all()
     }
 
     /// Erases what was forgotten ([`Team::forget`] and its kin): afterwards no
@@ -211,7 +230,7 @@ impl Store {
         self.seal()?;
         // The writer lets go of the sealed log before it answers this.
         self.flush()?;
-        self.0.compactor.erase()
+        self.parts.compactor.erase()
     }
 
     /// Sets how long spans are kept, counted from their start, in teams that
@@ -223,7 +242,8 @@ impl Store {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
-        self.0.shared.set_retention(kept.map(nanos))
+        let _rewrite = self.parts.segments.rewrite();
+        self.parts.settings.set_retention(kept.map(nanos))
     }
 
     /// Makes a copy of the store in an empty directory, as it is now, while it
@@ -235,13 +255,12 @@ impl Store {
     /// [`Store::seal`].
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.seal()?;
-        let inner = &*self.0;
-        backup::backup(&inner.shared, &inner.disk, &inner.root, path.as_ref())
+        backup::backup(&self.parts.segments, &self.parts.catalog, path.as_ref())
     }
 
     /// The segments of the store, by month.
     pub fn segments(&self) -> Vec<SegmentSummary> {
-        let (segments, _) = self.0.shared.view.sealed();
+        let (segments, _) = self.parts.view.sealed();
         let mut segments: Vec<_> = segments.iter().map(|one| one.summary().clone()).collect();
         segments.sort_unstable_by_key(|one| (one.month, one.id));
         segments
@@ -252,7 +271,7 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`] when it is damaged.
     pub fn inspect(&self, id: SegmentId) -> Result<Option<SegmentLayout>, Error> {
-        let (segments, _) = self.0.shared.view.sealed();
+        let (segments, _) = self.parts.view.sealed();
         let Some(segment) = segments.iter().find(|one| one.summary().id == id) else {
             return Ok(None);
         };
@@ -266,12 +285,7 @@ impl Store {
     /// # Errors
     /// [`Error::Poisoned`] when the sync failed, [`Error::Closed`].
     pub fn flush(&self) -> Result<(), Error> {
-        let (reply, answer) = bounded(1);
-        self.0
-            .control
-            .send(Control::Flush(reply))
-            .map_err(|_| Error::Closed)?;
-        answer.recv().map_err(|_| Error::Closed)?
+        self.parts.ask_writer(Control::Flush)?
     }
 
     /// Reads every sealed byte, verifies every checksum and every count, and
@@ -280,7 +294,13 @@ impl Store {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be read.
     pub fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.0.shared, &self.0.disk, &self.0.root)
+        let Parts {
+            segments,
+            catalog,
+            view,
+            ..
+        } = &*self.parts;
+        check::check(segments, catalog, view)
     }
 
     /// Closes the store: what is queued is written and synced first. Other
@@ -289,95 +309,12 @@ impl Store {
     /// # Errors
     /// [`Error::Poisoned`] when something could not be written.
     pub fn close(self) -> Result<(), Error> {
-        self.0.stop();
-        self.0.shared.check_poison()
-    }
-}
-
-impl Inner {
-    /// Seals what is in memory.
-    pub(crate) fn seal(&self) -> Result<SealReport, Error> {
-        let (reply, answer) = bounded(1);
-        self.seals
-            .send(Request::Now(reply))
-            .map_err(|_| Error::Closed)?;
-        answer.recv().map_err(|_| Error::Closed)?
-    }
-
-    /// The queue of the writer.
-    pub(crate) fn jobs(&self) -> Result<Sender<Job>, Error> {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.clone().ok_or(Error::Closed)
-    }
-
-    /// Ends both threads; the sealer first, as it talks to the writer.
-    fn stop(&self) {
-        drop(
-            self.jobs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let threads = self
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(threads) = threads else { return };
-        self.compactor.stop();
-        drop(self.seals.send(Request::Stop));
-        if threads.sealer.join().is_err() {
-            self.shared.poison("the sealing thread panicked");
+        self.parts.stop();
+        match self.parts.health.check() {
+            Err(Error::Closed) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
         }
-        // The sealer's end has hung up on it.
-        if threads
-            .compactor
-            .is_some_and(|thread| thread.join().is_err())
-        {
-            self.shared.poison("the compacting thread panicked");
-        }
-        drop(self.control.send(Control::Stop));
-        if threads.writer.join().is_err() {
-            self.shared.poison("the writing thread panicked");
-        }
-        self.shared.space.notify_waiters();
     }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// A duration in ns; what exceeds 584 years counts as that.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn spawn(
-    (writer, jobs, control): (Writer, Receiver<Job>, Receiver<Control>),
-    (sealer, seals): (Sealer, Receiver<Request>),
-    compactor: Option<(Arc<Compactor>, Receiver<()>)>,
-) -> std::io::Result<Threads> {
-    let writer = std::thread::Builder::new()
-        .name("spanstore-writer".into())
-        .spawn(move || writer.run(&jobs, &control))?;
-    let sealer = std::thread::Builder::new()
-        .name("spanstore-sealer".into())
-        .spawn(move || sealer.run(&seals))?;
-    let compactor = compactor
-        .map(|(compactor, seals)| {
-            std::thread::Builder::new()
-                .name("spanstore-compactor".into())
-                .spawn(move || compactor.run(&seals))
-        })
-        .transpose()?;
-    Ok(Threads {
-        writer,
-        sealer,
-        compactor,
-    })
 }
 
 /// A number that nobody outside can guess.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{TrySendError, bounded};
+use bytes::Bytes;
+use crossbeam_channel::bounded;
 use spanstore_format::catalog::Erased;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::key_index::key_of;
@@ -11,25 +12,27 @@ use spanstore_format::span::schema::schema;
 use spanstore_format::{Month, TeamId, TraceId};
 use tokio::sync::oneshot;
 
+use crate::clock::nanos;
 use crate::error::Error;
 use crate::hot::{HotBatch, HotBuffer};
 use crate::options::Plan;
+use crate::parts::Parts;
 use crate::read::condition::Condition;
 use crate::read::scan::plan;
 use crate::read::sessions::SessionSummary;
 use crate::read::{lookup, sessions};
 use crate::spans::Spans;
-use crate::store::{Inner, nanos};
 use crate::view::Snapshot;
 use crate::write::checks::Window;
 use crate::write::message::{Job, Reply};
-use crate::write::prepare::{Checks, prepare, span_count};
+use crate::write::prepare::{Checks, Prepared, prepare, span_count};
+use crate::write::queue::Room;
 use crate::write::{Receipt, SpanBatch, Usage};
 
 /// One team of a store. Cheap to make and to clone; it holds the store open.
 #[derive(Debug, Clone)]
 pub struct Team {
-    pub(crate) store: Arc<Inner>,
+    pub(crate) parts: Arc<Parts>,
     pub(crate) id: TeamId,
 }
 
@@ -39,6 +42,18 @@ const MOST_BATCH_BYTES: usize = 96 << 20;
 
 /// Rows of a chunk of an export.
 const EXPORT_ROWS: usize = 8_192;
+
+/// A batch that is checked and encoded.
+struct PreparedBatch {
+    prepared: Prepared,
+    idempotency_key: Option<Bytes>,
+}
+
+impl PreparedBatch {
+    fn bytes(&self) -> usize {
+        self.prepared.bytes()
+    }
+}
 
 impl Team {
     /// The team's id.
@@ -56,27 +71,20 @@ impl Team {
     /// [`Error::Poisoned`] the batch may be found whole when the store is opened
     /// again.
     pub fn append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
-        let (reply, answer) = bounded(1);
-        let job = self.prepare(batch.into(), Reply::Blocking(reply))?;
-        self.store.jobs()?.send(job).map_err(|_| Error::Closed)?;
-        answer.recv().map_err(|_| Error::Closed)?
+        let batch = self.prepare(batch.into())?;
+        let room = pollster::block_on(self.parts.queue.room(batch.bytes()))?;
+        self.send_and_wait(batch, room, true)
     }
 
-    /// Like [`Team::append`], but does not wait for room in the queue.
+    /// Like [`Team::append`], but does not wait for room: neither in the queue
+    /// nor for a seal that frees memory.
     ///
     /// # Errors
-    /// [`Error::Busy`] when the queue is full, else as [`Team::append`].
+    /// [`Error::Busy`] when there is none, else as [`Team::append`].
     pub fn try_append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
-        let (reply, answer) = bounded(1);
-        let job = self.prepare(batch.into(), Reply::Blocking(reply))?;
-        self.store
-            .jobs()?
-            .try_send(job)
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Error::Busy,
-                TrySendError::Disconnected(_) => Error::Closed,
-            })?;
-        answer.recv().map_err(|_| Error::Closed)?
+        let batch = self.prepare(batch.into())?;
+        let room = self.parts.queue.try_room(batch.bytes())?;
+        self.send_and_wait(batch, room, false)
     }
 
     /// Like [`Team::append`], in any async runtime. Checking and encoding
@@ -86,25 +94,45 @@ impl Team {
     /// # Errors
     /// As [`Team::append`].
     pub async fn append_async(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
+        let batch = self.prepare(batch.into())?;
+        let room = self.parts.queue.room(batch.bytes()).await?;
         let (reply, answer) = oneshot::channel();
-        let mut job = self.prepare(batch.into(), Reply::Async(reply))?;
-        loop {
-            // Registered before the try, so that no room is missed.
-            let space = self.store.shared.space.notified();
-            match self.store.jobs()?.try_send(job) {
-                Ok(()) => break,
-                Err(TrySendError::Full(full)) => job = full,
-                Err(TrySendError::Disconnected(_)) => return Err(Error::Closed),
-            }
-            space.await;
-        }
-        answer.await.map_err(|_| Error::Closed)?
+        self.send(batch, room, Reply::Async(reply), true)?;
+        answer.await.map_err(|_| self.parts.no_answer())?
     }
 
-    fn prepare(&self, batch: SpanBatch, reply: Reply) -> Result<Job, Error> {
-        let store = &*self.store;
-        store.shared.check_poison()?;
-        let limits = &store.shared.options.limits;
+    fn send_and_wait(
+        &self,
+        batch: PreparedBatch,
+        room: Room,
+        is_patient: bool,
+    ) -> Result<Receipt, Error> {
+        let (reply, answer) = bounded(1);
+        self.send(batch, room, Reply::Blocking(reply), is_patient)?;
+        answer.recv().map_err(|_| self.parts.no_answer())?
+    }
+
+    fn send(
+        &self,
+        batch: PreparedBatch,
+        room: Room,
+        reply: Reply,
+        is_patient: bool,
+    ) -> Result<(), Error> {
+        self.parts.queue.send(Job {
+            team: self.id.clone(),
+            prepared: batch.prepared,
+            idempotency_key: batch.idempotency_key,
+            reply,
+            is_patient,
+            room,
+        })
+    }
+
+    fn prepare(&self, batch: SpanBatch) -> Result<PreparedBatch, Error> {
+        let parts = &*self.parts;
+        parts.health.check()?;
+        let limits = &parts.options.limits;
         let too_large = |what, limit: usize, found: usize| {
             let (limit, found) = (limit as u64, found as u64);
             if found > limit {
@@ -121,22 +149,19 @@ impl Team {
         let window = if batch.is_any_time {
             Window::ALL
         } else {
-            Window::at(store.clock.now_nanos(), limits)
+            Window::at(parts.clock.now_nanos(), limits)
         };
         let checks = Some(Checks { limits, window });
-        let prepared = prepare(&self.id, &batch.request, checks, store.seed)
+        let prepared = prepare(&self.id, &batch.request, checks, parts.seed)
             .map_err(|error| Error::corrupt("batch", error))?;
         too_large(
             "bytes of a batch",
             limits.batch_bytes.min(MOST_BATCH_BYTES),
             prepared.request.len(),
         )?;
-        let idempotency_key = batch.idempotency_key;
-        Ok(Job {
-            team: self.id.clone(),
+        Ok(PreparedBatch {
             prepared,
-            idempotency_key,
-            reply,
+            idempotency_key: batch.idempotency_key,
         })
     }
 
@@ -171,9 +196,9 @@ impl Team {
     /// What readers of this team see now, with the unsealed batches that
     /// `pick` chooses.
     fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
-        let store = &*self.store;
-        let horizon = store.shared.horizon(&self.id, store.clock.now_nanos());
-        store.shared.view.snapshot(horizon, pick)
+        let parts = &*self.parts;
+        let horizon = parts.settings.horizon(&self.id, parts.clock.now_nanos());
+        parts.view.snapshot(horizon, pick)
     }
 
     /// What readers of this team see now, with all its unsealed rows.
@@ -214,7 +239,9 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be read.
     pub fn usage(&self, month: Month) -> Result<Usage, Error> {
-        self.store.shared.usage(month, &self.id)
+        let used = self.parts.quota.used(month, &self.id)?;
+        let limit = self.parts.settings.limit(&self.id);
+        Ok(Usage::new(month, used, limit))
     }
 
     /// Sets the spans that the team may write in a month, in place of its
@@ -224,9 +251,9 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_quota(&self, limit: Option<u64>) -> Result<(), Error> {
-        self.store
-            .shared
-            .change_settings(&self.id, |settings| settings.limit = limit)
+        self.parts
+            .settings
+            .change_team(&self.id, |settings| settings.limit = limit)
     }
 
     /// Sets how long spans of the team are kept, counted from their start, in
@@ -236,9 +263,8 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
-        let shared = &self.store.shared;
-        let _rewrite = shared.rewrite();
-        shared.change_settings(&self.id, |settings| {
+        let _rewrite = self.parts.segments.rewrite();
+        self.parts.settings.change_team(&self.id, |settings| {
             settings.retention_nanos = kept.map(nanos);
         })
     }
@@ -271,8 +297,10 @@ impl Team {
     }
 
     fn forget_rows(&self, what: Erased) -> Result<(), Error> {
-        self.store.seal()?;
-        self.store.shared.forget(&self.id, what)
+        self.parts.seal()?;
+        self.parts
+            .segments
+            .forget(&self.parts.settings, &self.id, what)
     }
 
     /// Sets the team's plan. Durable when it returns.
@@ -280,8 +308,8 @@ impl Team {
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_plan(&self, plan: Plan) -> Result<(), Error> {
-        self.store
-            .shared
-            .change_settings(&self.id, |settings| settings.plan = plan.number())
+        self.parts
+            .settings
+            .change_team(&self.id, |settings| settings.plan = plan.number())
     }
 }

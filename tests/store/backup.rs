@@ -52,7 +52,7 @@ fn a_backup_under_load_is_consistent() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
         seal_rows: 500,
-        background_compaction: true,
+        background: true,
         compaction_percent: 100,
         ..quiet()
     };

@@ -202,7 +202,7 @@ fn runs_are_cut_between_teams() {
 fn the_background_keeps_the_segments_few() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
-        background_compaction: true,
+        background: true,
         compaction_percent: 100,
         ..quiet()
     };
@@ -425,7 +425,7 @@ fn closing_ends_a_merge_at_work_and_keeps_every_row() {
     let directory = tempfile::tempdir().unwrap();
     // A background that works the hundredth part of its time rests for long.
     let options = || StoreOptions {
-        background_compaction: true,
+        background: true,
         compaction_percent: 1,
         ..quiet()
     };

@@ -72,7 +72,7 @@ fn appends_wait_for_memory_and_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
         hot_bytes: 200 << 10,
-        queue_batches: 2,
+        queue_bytes: 64 << 10,
         ..quiet()
     };
     let store = open_with(directory.path(), options);
@@ -103,7 +103,7 @@ fn a_full_queue_answers_busy_or_waits() {
     let store = open_with(
         directory.path(),
         StoreOptions {
-            queue_batches: 1,
+            queue_bytes: 1 << 10,
             ..quiet()
         },
     );

@@ -58,7 +58,7 @@ pub fn quiet() -> StoreOptions {
         log_bytes: u64::MAX,
         seal_rows: u64::MAX,
         seal_age: None,
-        background_compaction: false,
+        background: false,
         ..StoreOptions::default()
     }
 }

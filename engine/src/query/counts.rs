@@ -42,7 +42,7 @@ impl Query {
             Ok(true)
         })?;
         let narrow = Narrow::new(&self)?;
-        let deadline = Deadline::after(self.team.store.queries.limits.time);
+        let deadline = Deadline::after(self.team.parts.queries.limits.time);
         for part in rest {
             for batch in part.read(&narrow.columns, BATCH_ROWS)? {
                 count += narrow.candidates(&batch?)?.len() as u64;
@@ -106,7 +106,7 @@ impl Query {
         let narrow = Narrow::new(&self)?;
         let mut columns = narrow.columns.clone();
         columns.push(Column::Span(place));
-        let deadline = Deadline::after(self.team.store.queries.limits.time);
+        let deadline = Deadline::after(self.team.parts.queries.limits.time);
         for part in rest {
             for batch in part.read(&columns, BATCH_ROWS)? {
                 let batch = batch?;

@@ -192,7 +192,7 @@ mod tests {
         let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
         let team = store.team(&TeamId::new("acme").unwrap());
         let table = SpanTable::new(team.snapshot_of_all(), team.id.clone()).unwrap();
-        let context = team.store.queries.context().unwrap();
+        let context = team.parts.queries.context().unwrap();
         context
             .register_table("spans", std::sync::Arc::new(table))
             .unwrap();

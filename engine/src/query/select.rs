@@ -38,7 +38,7 @@ pub(super) struct Candidate {
 
 /// Runs a query.
 pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
-    let engine = &query.team.store.queries;
+    let engine = &query.team.parts.queries;
     let deadline = Deadline::after(engine.limits.time);
     let snapshot = query.team.snapshot_of_all();
     let mut parts = plan(&snapshot, &query.team.id, &query.condition())?;
@@ -76,7 +76,7 @@ pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Er
 impl Query {
     /// What rows must fulfil, as far as indexes can answer it.
     pub(super) fn condition(&self) -> Condition {
-        let state = self.team.store.queries.state();
+        let state = self.team.parts.queries.state();
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let mut all: Vec<Condition> = Vec::new();
         all.extend(self.filter.iter().map(|filter| filter.condition(&compile)));
@@ -126,7 +126,7 @@ impl Narrow {
             None => None,
             Some(expr) => {
                 let schema = DFSchema::try_from(narrow.as_ref().clone())?;
-                let state = query.team.store.queries.state();
+                let state = query.team.parts.queries.state();
                 Some(state.create_physical_expr(expr, &schema)?)
             }
         };
@@ -199,7 +199,7 @@ async fn find(
     deadline: &Deadline,
 ) -> Result<Vec<Candidate>, Error> {
     let limit = query.limit.unwrap_or(usize::MAX);
-    let memory = query.team.store.queries.limits.memory_bytes;
+    let memory = query.team.parts.queries.limits.memory_bytes;
     let mut winners = Winners {
         order: query.order,
         limit,

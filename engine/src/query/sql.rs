@@ -42,8 +42,8 @@ impl Team {
                 found,
             });
         }
-        let deadline = Deadline::after(self.store.queries.limits.time);
-        let context = self.store.queries.context()?;
+        let deadline = Deadline::after(self.parts.queries.limits.time);
+        let context = self.parts.queries.context()?;
         let table = SpanTable::new(self.snapshot_of_all(), self.id.clone())?;
         context.register_table("spans", Arc::new(table))?;
         let state = context.state();

@@ -8,6 +8,7 @@ use spanstore_format::TeamId;
 use tokio::sync::oneshot;
 
 use super::prepare::Prepared;
+use super::queue::Room;
 use super::receipt::Receipt;
 use crate::error::Error;
 use crate::hot::HotBuffer;
@@ -36,6 +37,10 @@ pub(crate) struct Job {
     pub(crate) prepared: Prepared,
     pub(crate) idempotency_key: Option<Bytes>,
     pub(crate) reply: Reply,
+    /// Whether the caller waits while memory is full.
+    pub(crate) is_patient: bool,
+    /// What the batch takes of the queue, until it is answered.
+    pub(crate) room: Room,
 }
 
 /// What other threads ask of the writer.
@@ -45,8 +50,12 @@ pub(crate) enum Control {
     BeginSeal(Sender<Result<Option<SealJob>, Error>>),
     /// A seal is committed: everything before this sequence has left the log.
     EndSeal(u64),
+    /// A seal failed: batches that wait for its memory are told.
+    SealFailed,
     /// Make everything so far durable.
     Flush(Sender<Result<(), Error>>),
+    /// Do what is due, and answer whether a seal is.
+    Tick(Sender<bool>),
     /// Write what is queued, and end.
     Stop,
 }

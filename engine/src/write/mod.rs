@@ -7,8 +7,8 @@ pub(crate) mod builder;
 pub(crate) mod checks;
 pub(crate) mod message;
 pub(crate) mod prepare;
+pub(crate) mod queue;
 pub(crate) mod receipt;
-pub(crate) mod shared;
 pub(crate) mod writer;
 
 pub use batch::SpanBatch;

@@ -30,6 +30,17 @@ pub(crate) struct Prepared {
     pub(crate) refused: Vec<Refusal>,
 }
 
+impl Prepared {
+    /// Memory of the batch, in bytes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let rows = self.parts.iter();
+        self.request.len()
+            + rows
+                .map(|part| part.rows.get_array_memory_size())
+                .sum::<usize>()
+    }
+}
+
 /// The spans of a batch that lie in one month.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -47,8 +58,6 @@ pub(crate) struct Part {
     pub(crate) traces: Vec<[u8; 16]>,
     /// Keys of the session ids of the rows, each once.
     pub(crate) sessions: Vec<Key>,
-    /// Memory of the rows, in bytes, about.
-    pub(crate) bytes: usize,
 }
 
 /// Tells equal spans: a hash (XXH3, 128 bits) of the team, the span, its
@@ -202,7 +211,6 @@ impl PartBuilder {
                 .into_iter()
                 .map(|id| key_of(id.as_bytes()))
                 .collect(),
-            bytes: rows.get_array_memory_size(),
             rows,
         })
     }

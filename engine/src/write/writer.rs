@@ -1,26 +1,34 @@
 //! The writer thread. It alone admits spans and appends to the log, so what it
 //! does happens in one order, and that order is the log's.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, never};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use prost::Message;
+use spanstore_format::TeamId;
 use spanstore_format::log::record::AppendRecord;
-use spanstore_format::{FormatError, TeamId};
 
 use super::admission::{Admission, Verdict};
 use super::message::{Control, Job, Reply, SealJob};
 use super::prepare::Part;
+use super::queue::Room;
 use super::receipt::{Receipt, Receipts, Usage};
-use super::shared::Shared;
+use crate::clock::{Clock, elapsed};
 use crate::error::Error;
+use crate::health::{Health, Task};
 use crate::hot::HotBatch;
 use crate::log::Log;
-use crate::options::Durability;
+use crate::options::{Durability, StoreOptions};
+use crate::quota::Quota;
+use crate::settings::Settings;
+use crate::view::View;
 
 /// Batches that share one sync at most.
 const GROUP_BATCHES: usize = 256;
@@ -28,26 +36,41 @@ const GROUP_BATCHES: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How often the writer looks at the age of rows when nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long after a seal could not begin none is asked for.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the writer works with.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) options: Arc<StoreOptions>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) view: Arc<View>,
+    /// Asks for a seal.
+    pub(crate) seals: Sender<()>,
+}
 
 /// The writer's own state.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
+    tools: Tools,
     log: Log,
     admission: Admission,
     receipts: Receipts,
     sealing_receipts: Receipts,
+    /// Batches whose callers wait until memory is free.
+    held: VecDeque<Job>,
     /// The sequence that the seal under way reaches up to.
     sealing: Option<u64>,
-    /// Asks for a seal.
-    seals: Sender<crate::seal::Request>,
     is_seal_asked: bool,
-    /// After a seal could not begin, none is asked for until then.
-    no_seal_before: Option<Instant>,
-    /// When the oldest active row came.
-    oldest: Option<Instant>,
-    /// When something was written that is not synced.
-    unsynced: Option<Instant>,
+    /// When a seal could not begin, by the monotonic clock.
+    seal_refused: Option<u64>,
+    /// When the oldest active row came, by the monotonic clock.
+    oldest: Option<u64>,
+    /// When something was written that is not synced, by the monotonic clock.
+    unsynced: Option<u64>,
 }
 
 /// A job that was admitted and waits for the log.
@@ -57,77 +80,141 @@ struct Pending {
     idempotency_key: Option<Bytes>,
     receipt: Receipt,
     reply: Reply,
+    room: Room,
     /// What goes into the log; empty when nothing does.
     record: Vec<u8>,
 }
 
 impl Writer {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        log: Log,
-        admission: Admission,
-        receipts: Receipts,
-        seals: Sender<crate::seal::Request>,
-    ) -> Self {
-        let has_rows = shared.view.active_size().0 > 0;
+    pub(crate) fn new(tools: Tools, log: Log, admission: Admission, receipts: Receipts) -> Self {
+        let has_rows = tools.view.active_size().0 > 0;
         Self {
-            shared,
+            oldest: has_rows.then(|| tools.clock.monotonic_nanos()),
+            tools,
             log,
             admission,
             receipts,
             sealing_receipts: Receipts::new(),
+            held: VecDeque::new(),
             sealing: None,
-            seals,
             is_seal_asked: false,
-            no_seal_before: None,
-            oldest: has_rows.then(Instant::now),
+            seal_refused: None,
             unsynced: None,
         }
     }
 
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>, control: &Receiver<Control>) {
-        let no_jobs = never();
-        self.ask_for_seal_if_due();
+        if self.tools.options.background {
+            self.ask_for_seal_if_due();
+        }
         loop {
-            // Memory is bounded: at the limit only the end of the seal helps.
-            let source = if self.is_full() { &no_jobs } else { jobs };
             crossbeam_channel::select_biased! {
                 recv(control) -> message => match message {
                     Ok(Control::Stop) | Err(_) => break,
                     Ok(message) => self.obey(message),
                 },
-                recv(source) -> job => match job {
-                    Ok(job) => self.commit(Self::group(job, jobs)),
+                recv(jobs) -> job => match job {
+                    Ok(job) => self.take(job, jobs),
                     Err(_) => break,
                 },
                 default(self.patience()) => {}
             }
-            self.sync_if_due();
-            self.ask_for_seal_if_due();
+            self.take_held();
+            if self.tools.options.background {
+                self.sync_if_due();
+                self.ask_for_seal_if_due();
+            }
         }
+        // Memory is no reason any more to keep what was queued from the log.
+        let held: Vec<Job> = self.held.drain(..).collect();
+        self.commit(held);
         while let Ok(job) = jobs.try_recv() {
-            self.commit(Self::group(job, jobs));
+            let group = Self::group(job, jobs);
+            self.commit(group);
         }
         if self.unsynced.is_some() {
             self.sync();
         }
     }
 
+    /// Commits batches, or keeps them until memory is free.
+    fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let group = Self::group(first, jobs);
+        if self.held.is_empty() && !self.is_full() {
+            self.commit(group);
+            return;
+        }
+        for job in group {
+            if job.is_patient {
+                self.held.push_back(job);
+            } else {
+                job.reply.send(Err(Error::Busy));
+            }
+        }
+    }
+
+    /// Commits what was kept as far as memory allows, and tells callers who
+    /// would wait for nothing.
+    fn take_held(&mut self) {
+        while !self.held.is_empty() && !self.is_full() {
+            let count = self.held.len().min(GROUP_BATCHES);
+            let group: Vec<Job> = self.held.drain(..count).collect();
+            self.commit(group);
+        }
+        if self.held.is_empty() {
+            return;
+        }
+        let answer = if self.tools.options.background {
+            let failure = self.tools.health.failure(Task::Seal);
+            failure.map(|error| Error::Stalled {
+                cause: error.to_string(),
+            })
+        } else {
+            // Nothing is sealed unless somebody asks for it.
+            Some(Error::Busy)
+        };
+        if let Some(error) = answer {
+            for job in self.held.drain(..) {
+                job.reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Whether rows in memory take all that they may. Then only the end of a
+    /// seal helps.
     fn is_full(&self) -> bool {
-        // Who waits for a seal that cannot be committed is told so.
-        self.sealing.is_some()
-            && self.shared.check_poison().is_ok()
-            && self.shared.view.active_size().1 > self.shared.options.hot_bytes / 2
+        // A caller who waits for a seal that cannot be committed is told so.
+        if self.tools.health.check().is_err() {
+            return false;
+        }
+        let most = self.tools.options.hot_bytes;
+        let most = if self.sealing.is_some() {
+            most / 2
+        } else {
+            most
+        };
+        self.tools.view.active_size().1 > most
     }
 
     fn patience(&self) -> Duration {
-        match (self.shared.options.durability, self.unsynced) {
+        if !self.tools.options.background {
+            return Duration::MAX;
+        }
+        match (self.tools.options.durability, self.unsynced) {
             (Durability::Interval(interval), Some(since)) => {
-                interval.saturating_sub(since.elapsed()).min(IDLE)
+                interval.saturating_sub(self.elapsed(since)).min(IDLE)
             }
             _ => IDLE,
         }
+    }
+
+    fn now(&self) -> u64 {
+        self.tools.clock.monotonic_nanos()
+    }
+
+    fn elapsed(&self, since: u64) -> Duration {
+        elapsed(&*self.tools.clock, since)
     }
 
     /// What waits in the queue, as far as it shall share a sync.
@@ -155,15 +242,19 @@ impl Writer {
             Control::EndSeal(first_unsealed) => self.end_seal(first_unsealed),
             Control::Flush(reply) => {
                 self.sync();
-                drop(reply.send(self.shared.check_poison()));
+                drop(reply.send(self.tools.health.check()));
             }
-            Control::Stop => {}
+            Control::Tick(reply) => {
+                self.sync_if_due();
+                reply.send(self.is_seal_due()).ok();
+            }
+            // What waits is looked at after each message.
+            Control::SealFailed | Control::Stop => {}
         }
     }
 
     /// Commits a group: admit, log, sync, publish, reply.
     fn commit(&mut self, group: Vec<Job>) {
-        self.shared.space.notify_waiters();
         let mut pending: Vec<Pending> = Vec::with_capacity(group.len());
         for job in group {
             if let Some(key) = &job.idempotency_key {
@@ -200,38 +291,38 @@ impl Writer {
             prepared,
             idempotency_key,
             reply,
+            room,
+            ..
         } = job;
-        if let Err(error) = self.shared.check_poison() {
+        if let Err(error) = self.tools.health.check() {
             return Err((reply, error));
         }
-        let limit = self.shared.limit(&team);
+        let limit = self.tools.settings.limit(&team);
         let mut receipt = Receipt {
             accepted: 0,
             duplicates: 0,
             refused: prepared.refused,
             months: Vec::with_capacity(prepared.parts.len()),
-            durability: self.shared.options.durability,
+            durability: self.tools.options.durability,
         };
-        let mut counters = self.shared.counters();
         // All counts are looked up before anything changes.
+        let mut counts = Vec::with_capacity(prepared.parts.len());
         for part in &prepared.parts {
-            let sealed = || self.shared.catalog.sealed_count(part.month, &team);
-            if let Err(error) = counters.used(part.month, &team, sealed) {
-                return Err((reply, error));
+            match self.tools.quota.load(part.month, &team) {
+                Ok(used) => counts.push(used),
+                Err(error) => return Err((reply, error)),
             }
         }
         let mut parts = Vec::with_capacity(prepared.parts.len());
         let mut left_out = Vec::new();
-        for part in prepared.parts {
-            let Ok(used) = counters.used(part.month, &team, || Ok::<_, Error>(0)) else {
-                continue;
-            };
-            let verdict = self
-                .admission
-                .admit(&part, used, limit, &mut receipt.refused);
+        for (part, used) in prepared.parts.into_iter().zip(counts) {
+            let remaining = limit.saturating_sub(used);
+            let verdict = self.admission.admit(&part, remaining, &mut receipt.refused);
+            self.tools.quota.add(part.month, &team, verdict.accepted);
+            let used = used + verdict.accepted;
             receipt.accepted += verdict.accepted;
             receipt.duplicates += verdict.duplicates;
-            receipt.months.push(Usage::new(part.month, *used, limit));
+            receipt.months.push(Usage::new(part.month, used, limit));
             let positions = part.positions.iter().zip(&verdict.admitted);
             left_out.extend(
                 positions
@@ -240,7 +331,6 @@ impl Writer {
             );
             parts.push((part, verdict));
         }
-        drop(counters);
         // Months lie in each other; the record names spans in their order.
         left_out.sort_unstable();
         receipt
@@ -270,49 +360,41 @@ impl Writer {
             idempotency_key,
             receipt,
             reply,
+            room,
             record,
         })
     }
 
     /// Writes what was admitted, and answers.
-    fn write(&mut self, pending: Vec<Pending>) {
+    fn write(&mut self, mut pending: Vec<Pending>) {
         if pending.is_empty() {
             return;
         }
-        if let Err(error) = self.append_to_log(&pending) {
-            self.take_back(&pending);
-            for job in pending {
-                job.reply.send(Err(error.clone()));
-            }
-            return;
-        }
-        let mut batches = Vec::with_capacity(pending.len());
-        let mut answers = Vec::with_capacity(pending.len());
-        for job in pending {
-            let Pending {
-                team,
-                parts,
-                idempotency_key,
-                receipt,
-                reply,
-                ..
-            } = job;
-            for (part, verdict) in parts {
-                if verdict.accepted > 0 {
-                    batches.push((team.clone(), hot_batch(part, &verdict.admitted)));
+        let written = hot_batches(&mut pending)
+            .map_err(|error| Error::internal("admitted rows", &error))
+            .and_then(|batches| self.append_to_log(&pending).map(|()| batches));
+        let batches = match written {
+            Ok(batches) => batches,
+            Err(error) => {
+                self.take_back(&pending);
+                for job in pending {
+                    job.reply.send(Err(error.clone()));
                 }
+                return;
             }
-            if let Some(key) = idempotency_key {
-                self.receipts.insert((team, key), receipt.clone());
-            }
-            answers.push((reply, receipt));
-        }
+        };
         if !batches.is_empty() {
-            self.oldest.get_or_insert_with(Instant::now);
+            let now = self.now();
+            self.oldest.get_or_insert(now);
         }
-        self.shared.view.publish(batches);
-        for (reply, receipt) in answers {
-            reply.send(Ok(receipt));
+        self.tools.view.publish(batches);
+        for job in pending {
+            if let Some(key) = job.idempotency_key {
+                self.receipts.insert((job.team, key), job.receipt.clone());
+            }
+            // What was queued is in memory now, and counted there.
+            drop(job.room);
+            job.reply.send(Ok(job.receipt));
         }
     }
 
@@ -325,11 +407,12 @@ impl Writer {
         if records.is_empty() {
             return Ok(());
         }
+        let now = self.now();
         let written = self.log.append(&records).and_then(|_| {
-            if self.shared.options.durability == Durability::Sync {
+            if self.tools.options.durability == Durability::Sync {
                 self.log.sync()?;
             } else {
-                self.unsynced.get_or_insert_with(Instant::now);
+                self.unsynced.get_or_insert(now);
             }
             Ok(())
         });
@@ -339,19 +422,17 @@ impl Writer {
     /// Notes a failure of the log that forbids further writes.
     fn failed(&self, error: Error) -> Error {
         if !matches!(error, Error::NoSpace { .. }) {
-            self.shared.poison(&error.to_string());
+            self.tools.health.poison(&error.to_string());
         }
         error
     }
 
     fn take_back(&mut self, pending: &[Pending]) {
-        let mut counters = self.shared.counters();
         for job in pending {
             for (part, verdict) in &job.parts {
                 self.admission.take_back(part, verdict);
-                if let Ok(used) = counters.used(part.month, &job.team, || Ok::<_, Error>(0)) {
-                    *used = used.saturating_sub(verdict.accepted);
-                }
+                let quota = &self.tools.quota;
+                quota.take_back(part.month, &job.team, verdict.accepted);
             }
         }
     }
@@ -365,8 +446,8 @@ impl Writer {
 
     fn sync_if_due(&mut self) {
         if let (Durability::Interval(interval), Some(since)) =
-            (self.shared.options.durability, self.unsynced)
-            && since.elapsed() >= interval
+            (self.tools.options.durability, self.unsynced)
+            && self.elapsed(since) >= interval
         {
             self.sync();
         }
@@ -374,30 +455,33 @@ impl Writer {
 
     fn ask_for_seal_if_due(&mut self) {
         let must_wait = self
-            .no_seal_before
-            .is_some_and(|time| Instant::now() < time)
-            || self.shared.check_poison().is_err();
-        if self.is_seal_asked || self.sealing.is_some() || must_wait {
-            return;
+            .seal_refused
+            .is_some_and(|time| self.elapsed(time) < RETRY);
+        if !self.is_seal_asked && !must_wait && self.is_seal_due() {
+            self.is_seal_asked = self.tools.seals.try_send(()).is_ok();
         }
-        let options = &self.shared.options;
-        let (rows, bytes) = self.shared.view.active_size();
+    }
+
+    fn is_seal_due(&self) -> bool {
+        if self.sealing.is_some() || self.tools.health.check().is_err() {
+            return false;
+        }
+        let options = &self.tools.options;
+        let (rows, bytes) = self.tools.view.active_size();
         let is_old = options
             .seal_age
             .zip(self.oldest)
-            .is_some_and(|(age, oldest)| oldest.elapsed() >= age);
+            .is_some_and(|(age, oldest)| self.elapsed(oldest) >= age);
         let is_due = rows >= options.seal_rows
             || bytes >= options.hot_bytes / 2
             || self.log.bytes() >= options.log_bytes
             || is_old;
-        if is_due && self.log.has_records() {
-            self.is_seal_asked = self.seals.try_send(crate::seal::Request::Due).is_ok();
-        }
+        is_due && self.log.has_records()
     }
 
     fn begin_seal(&mut self) -> Result<Option<SealJob>, Error> {
         self.is_seal_asked = false;
-        self.shared.check_poison()?;
+        self.tools.health.check()?;
         // A log without rows may hold receipts, which end with it.
         if !self.log.has_records() {
             return Ok(None);
@@ -405,7 +489,7 @@ impl Writer {
         let first_unsealed = match self.log.rotate() {
             Ok(first_unsealed) => first_unsealed,
             Err(error) => {
-                self.no_seal_before = Some(Instant::now() + crate::seal::RETRY);
+                self.seal_refused = Some(self.now());
                 return Err(self.failed(error));
             }
         };
@@ -415,7 +499,7 @@ impl Writer {
         self.admission.begin_seal();
         self.sealing_receipts = std::mem::take(&mut self.receipts);
         Ok(Some(SealJob {
-            rows: self.shared.view.begin_seal(),
+            rows: self.tools.view.begin_seal(),
             first_unsealed,
         }))
     }
@@ -424,10 +508,8 @@ impl Writer {
         self.sealing = None;
         self.admission.end_seal();
         self.sealing_receipts = Receipts::new();
-        let view = &self.shared.view;
-        self.shared
-            .counters()
-            .retain(|(month, team)| view.has_hot_rows(*month, team));
+        let Tools { view, quota, .. } = &self.tools;
+        quota.retain(|month, team| view.has_hot_rows(month, team));
         // A file that stays is removed at the next open.
         if let Err(error) = self.log.release(first_unsealed) {
             tracing::warn!(%error, "sealed log files stay until the store is opened again");
@@ -435,52 +517,61 @@ impl Writer {
     }
 }
 
-/// The rows of a part that were let in.
-fn hot_batch(part: Part, admitted: &[bool]) -> Arc<HotBatch> {
-    let rows = admitted_rows(&part.rows, admitted);
-    let bytes = part.bytes * rows.num_rows() / admitted.len().max(1) + BATCH_OVERHEAD;
-    Arc::new(HotBatch {
+/// The rows of each job that were let in.
+fn hot_batches(pending: &mut [Pending]) -> Result<Vec<(TeamId, Arc<HotBatch>)>, ArrowError> {
+    let mut batches = Vec::with_capacity(pending.len());
+    for job in pending {
+        for (part, verdict) in &mut job.parts {
+            if verdict.accepted > 0 {
+                batches.push((job.team.clone(), hot_batch(part, &verdict.admitted)?));
+            }
+        }
+    }
+    Ok(batches)
+}
+
+/// The rows of a part that were let in; takes what they are found by out of it.
+fn hot_batch(part: &mut Part, admitted: &[bool]) -> Result<Arc<HotBatch>, ArrowError> {
+    let rows = admitted_rows(&part.rows, admitted)?;
+    Ok(Arc::new(HotBatch {
         month: part.month,
+        bytes: rows.get_array_memory_size() + BATCH_OVERHEAD,
         rows,
-        bytes,
-        traces: part.traces,
-        sessions: part.sessions,
-    })
+        traces: std::mem::take(&mut part.traces),
+        sessions: std::mem::take(&mut part.sessions),
+    }))
 }
 
 /// Memory of a batch beside its rows, in bytes, about: arrays and look-up.
 const BATCH_OVERHEAD: usize = 8 << 10;
 
-/// Rows of a batch that were let in.
-pub(crate) fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> RecordBatch {
+/// Rows of a batch that were let in, without the texts of the others.
+fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> Result<RecordBatch, ArrowError> {
     if admitted.iter().all(|admitted| *admitted) {
-        return rows.clone();
+        return Ok(rows.clone());
     }
-    let mask = BooleanArray::from(admitted.to_vec());
-    // The mask is as long as the batch, which is all that can be wrong here.
-    filter_record_batch(rows, &mask).unwrap_or_else(|_| rows.slice(0, 0))
+    let kept = filter_record_batch(rows, &BooleanArray::from(admitted.to_vec()))?;
+    let compact = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => Arc::clone(column),
+        }
+    };
+    RecordBatch::try_new(kept.schema(), kept.columns().iter().map(compact).collect())
 }
 
 /// A record of the log as a hot batch, its decision applied.
 pub(crate) fn replayed(
-    part: Part,
+    mut part: Part,
     left_out: &[u32],
-) -> Result<(Vec<bool>, Arc<HotBatch>), FormatError> {
+) -> Result<(Vec<bool>, Arc<HotBatch>), Error> {
     let admitted: Vec<bool> = part
         .positions
         .iter()
         .map(|position| left_out.binary_search(position).is_err())
         .collect();
-    let batch = hot_batch(part, &admitted);
-    let expected = admitted.iter().filter(|admitted| **admitted).count();
-    if batch.rows.num_rows() != expected {
-        let found = batch.rows.num_rows().to_string();
-        return Err(FormatError::malformed(
-            "log record",
-            0,
-            format!("{expected} rows"),
-            found,
-        ));
-    }
+    let batch = hot_batch(&mut part, &admitted)
+        .map_err(|error| Error::internal("replayed rows", &error))?;
     Ok((admitted, batch))
 }

@@ -43,7 +43,6 @@
 
 mod columns;
 mod comparison;
-mod error;
 mod lexer;
 mod literal;
 mod lower;
@@ -66,7 +65,7 @@ use super::condition::{self, Compile};
 use super::functions::AttributeAccess;
 use crate::read::condition::Condition;
 
-pub use error::FilterError;
+pub use crate::filter_error::FilterError;
 
 /// How large a filter may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -61,7 +61,7 @@ pub enum FilterError {
 
 impl FilterError {
     /// A [`FilterError::Unexpected`].
-    pub(super) fn unexpected(
+    pub(crate) fn unexpected(
         position: usize,
         expected: impl Into<String>,
         found: impl Into<String>,

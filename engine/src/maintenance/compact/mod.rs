@@ -6,7 +6,6 @@ mod policy;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,14 +16,17 @@ use spanstore_format::{Month, SegmentId, TeamId};
 
 use self::merge::{Merge, Merged};
 use self::policy::{Run, due};
+use super::without_panic;
 use crate::catalog::RewriteCommit;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::io::Disk;
+use crate::health::{Health, Task};
+use crate::options::StoreOptions;
 use crate::read::visibility::hidden_rows;
 use crate::segment::Segment;
-use crate::view::Erasures;
-use crate::write::shared::Shared;
+use crate::segments::Segments;
+use crate::settings::Settings;
+use crate::view::{Erasures, View};
 
 /// What a compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,14 +45,24 @@ pub struct CompactReport {
 
 /// How often the background thread looks for months that retention has let go.
 const PATROL: Duration = Duration::from_hours(1);
+/// How soon a merge that failed is tried again; each time twice as late.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the compactor works with.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) options: Arc<StoreOptions>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) view: Arc<View>,
+}
 
 /// Rewrites segments, one compaction at a time.
 #[derive(Debug)]
 pub(crate) struct Compactor {
-    disk: Arc<dyn Disk>,
-    root: PathBuf,
-    shared: Arc<Shared>,
-    clock: Arc<dyn Clock>,
+    tools: Tools,
     /// Held by the compaction at work.
     turn: Mutex<()>,
     stopping: AtomicBool,
@@ -77,17 +89,9 @@ enum Outcome {
 }
 
 impl Compactor {
-    pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        root: PathBuf,
-        shared: Arc<Shared>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(tools: Tools) -> Self {
         Self {
-            disk,
-            root,
-            shared,
-            clock,
+            tools,
             turn: Mutex::default(),
             stopping: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -95,17 +99,32 @@ impl Compactor {
     }
 
     /// Runs in the background until it is told to stop: after each seal, and
-    /// every now and then.
+    /// every now and then; soon again after a failure.
     pub(crate) fn run(&self, seals: &Receiver<()>) {
-        while let Ok(()) | Err(RecvTimeoutError::Timeout) = seals.recv_timeout(PATROL) {
+        let mut patience = PATROL;
+        while let Ok(()) | Err(RecvTimeoutError::Timeout) = seals.recv_timeout(patience) {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            match self.compact(Extent::Due, self.shared.options.compaction_percent) {
-                Ok(_) | Err(Error::Closed) => {}
-                Err(error) => tracing::error!(%error, "compaction failed; it is tried again"),
-            }
+            let percent = self.tools.options.compaction_percent;
+            patience = match self.attempt(Extent::Due, percent) {
+                Ok(_) | Err(Error::Closed) => PATROL,
+                Err(_) if patience == PATROL => RETRY,
+                Err(_) => (patience * 2).min(PATROL),
+            };
         }
+    }
+
+    /// Merges what is due, as fast as it goes.
+    pub(crate) fn compact_due(&self) -> Result<CompactReport, Error> {
+        self.attempt(Extent::Due, 100)
+    }
+
+    /// Merges; a failure, a panic too, is noted.
+    fn attempt(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
+        let merged = without_panic("the merge", || self.compact(extent, percent));
+        let now = self.tools.clock.now_nanos();
+        self.tools.health.note(Task::Merge, now, merged)
     }
 
     /// Ends the compaction at work soon, without its result.
@@ -115,7 +134,7 @@ impl Compactor {
 
     /// Merges all segments of each month, as fast as it goes.
     pub(crate) fn compact_all(&self) -> Result<CompactReport, Error> {
-        self.compact(Extent::Whole, 100)
+        self.attempt(Extent::Whole, 100)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -130,13 +149,13 @@ impl Compactor {
         let mut report = CompactReport::default();
         // Damage in one month does not keep the others from being merged.
         let mut failure = None;
-        let (segments, erasures) = self.shared.view.sealed();
+        let (segments, erasures) = self.tools.view.sealed();
         for segment in segments.iter() {
             if let Err(error) = self.drop_if_expired(segment, &erasures, &mut report) {
                 failure.get_or_insert(error);
             }
         }
-        let (segments, _) = self.shared.view.sealed();
+        let (segments, _) = self.tools.view.sealed();
         let months: HashSet<Month> = segments.iter().map(|one| one.summary().month).collect();
         let mut months: Vec<Month> = months.into_iter().collect();
         months.sort_unstable();
@@ -161,7 +180,7 @@ impl Compactor {
     ) -> Result<(), Error> {
         // A merge may make another one due.
         loop {
-            let (segments, _) = self.shared.view.sealed();
+            let (segments, _) = self.tools.view.sealed();
             let of_month = segments.iter().filter(|one| one.summary().month == month);
             let runs = runs(of_month);
             let count = match extent {
@@ -185,27 +204,27 @@ impl Compactor {
         percent: u8,
         report: &mut CompactReport,
     ) -> Result<Outcome, Error> {
-        self.shared.check_poison()?;
-        let (_, erasures) = self.shared.view.sealed();
+        self.tools.health.check()?;
+        let (_, erasures) = self.tools.view.sealed();
         let levels = inputs.iter().map(|one| one.summary().level);
         let is_merge = runs(inputs.iter()).len() > 1;
         let level = levels.max().unwrap_or(0) + u32::from(is_merge);
-        let now = self.clock.now_nanos();
+        let now = self.tools.clock.now_nanos();
         let started = Mutex::new(Instant::now());
         let merge = Merge {
-            disk: &self.disk,
-            root: &self.root,
+            disk: &self.tools.segments.disk,
+            root: &self.tools.segments.root,
             month,
             inputs: &inputs,
             erasures: &erasures,
             is_expired: &|team| self.is_expired(month, team, now),
-            segment_rows: self.shared.options.segment_rows,
+            segment_rows: self.tools.options.segment_rows,
             level,
             run: inputs
                 .first()
                 .filter(|_| !is_merge)
                 .map(|one| one.summary().run),
-            next_id: &|| self.shared.next_segment_id(),
+            next_id: &|| self.tools.segments.next_id(),
             pause: &|| self.pause(&started, percent),
         };
         let merged = merge.run()?;
@@ -225,13 +244,13 @@ impl Compactor {
         let new: Vec<Arc<Segment>> = merged
             .segments
             .iter()
-            .map(|summary| self.shared.segment(&self.disk, &self.root, summary.clone()))
+            .map(|summary| self.tools.segments.open(summary.clone()))
             .collect();
         {
-            let _rewrite = self.shared.rewrite();
-            let now = self.clock.now_nanos();
+            let _rewrite = self.tools.segments.rewrite();
+            let now = self.tools.clock.now_nanos();
             let mut expired = merged.expired.iter();
-            if !Arc::ptr_eq(erasures, &self.shared.view.sealed().1)
+            if !Arc::ptr_eq(erasures, &self.tools.view.sealed().1)
                 || !expired.all(|team| self.is_expired(month, team, now))
             {
                 for stray in new {
@@ -250,12 +269,7 @@ impl Compactor {
                 new: &merged.segments,
                 removed: &removed,
             };
-            if let Err(error) = self.shared.catalog.commit_rewrite(&commit) {
-                // Whether the transaction is on disk is not known; opening tells.
-                self.shared.poison(&error.to_string());
-                return Err(error);
-            }
-            self.shared.view.replace(inputs, new);
+            self.tools.segments.replace(inputs, new, &commit)?;
         }
         for input in inputs {
             input.replaced();
@@ -272,7 +286,7 @@ impl Compactor {
 
     /// Whether a month of a team lies beyond its retention.
     fn is_expired(&self, month: Month, team: &TeamId, now: i64) -> bool {
-        let horizon = self.shared.horizon(team, now);
+        let horizon = self.tools.settings.horizon(team, now);
         horizon.is_some_and(|horizon| month.end_nanos() <= horizon)
     }
 
@@ -283,9 +297,9 @@ impl Compactor {
         erasures: &Arc<Erasures>,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
-        let now = self.clock.now_nanos();
+        let now = self.tools.clock.now_nanos();
         let month = segment.summary().month;
-        if month.end_nanos() > now || !self.shared.has_retention() {
+        if month.end_nanos() > now || !self.tools.settings.has_retention() {
             return Ok(());
         }
         let reader = segment.reader()?;
@@ -310,7 +324,7 @@ impl Compactor {
         let _turn = self.turn();
         let mut report = CompactReport::default();
         loop {
-            let (segments, erasures) = self.shared.view.sealed();
+            let (segments, erasures) = self.tools.view.sealed();
             // A damaged segment stays; what can be erased is.
             let mut failure = None;
             let mut is_outdated = false;
@@ -336,17 +350,16 @@ impl Compactor {
             if let Some(error) = failure {
                 return Err(error);
             }
-            let _rewrite = self.shared.rewrite();
+            let _rewrite = self.tools.segments.rewrite();
             // More may have been named meanwhile.
-            if !is_outdated && Arc::ptr_eq(&erasures, &self.shared.view.sealed().1) {
+            if !is_outdated && Arc::ptr_eq(&erasures, &self.tools.view.sealed().1) {
                 let teams: HashSet<TeamId> = erasures
                     .all()
                     .filter(|one| one.what == Erased::Team)
                     .map(|one| one.team.clone())
                     .collect();
                 let teams: Vec<TeamId> = teams.into_iter().collect();
-                self.shared
-                    .finish_erasures(&self.disk, &self.root, &teams)?;
+                self.tools.segments.finish_erasures(&teams)?;
                 return Ok(report);
             }
         }

@@ -2,27 +2,28 @@
 //! commit the catalog, publish, let go of the log.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::segment::order::arrange;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::{Month, SegmentId, TeamId};
 
+use super::without_panic;
 use crate::catalog::SealCommit;
+use crate::clock::Clock;
 use crate::error::Error;
+use crate::health::{Health, Task};
 use crate::hot::HotBuffer;
-use crate::io::Disk;
 use crate::segment;
 use crate::segment_file::SegmentFile;
+use crate::segments::Segments;
 use crate::write::message::{Control, SealJob};
-use crate::write::shared::Shared;
 
 /// How long a seal that failed waits for the next try.
-pub(crate) const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What a seal wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,13 +47,11 @@ pub struct SealedSegment {
     pub teams: u64,
 }
 
-/// What other threads ask of the sealer.
+/// What callers ask of the sealer.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// A seal is due by size, age or budget.
-    Due,
-    /// A caller wants everything so far sealed.
-    Now(Sender<Result<SealReport, Error>>),
+    /// Seal everything so far.
+    Seal(Sender<Result<SealReport, Error>>),
     /// End.
     Stop,
 }
@@ -60,9 +59,11 @@ pub(crate) enum Request {
 /// The sealing thread's state.
 #[derive(Debug)]
 pub(crate) struct Sealer {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) root: std::path::PathBuf,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Whether a seal that failed is tried again without being asked for.
+    pub(crate) is_background: bool,
     pub(crate) writer: Sender<Control>,
     /// Told when there are new segments.
     pub(crate) compactor: Sender<()>,
@@ -73,22 +74,41 @@ pub(crate) struct Sealer {
 impl Sealer {
     /// Runs until it is told to stop. What could not be written is tried again
     /// every now and then: appends may be waiting for its memory.
-    pub(crate) fn run(mut self, requests: &Receiver<Request>) {
+    pub(crate) fn run(mut self, requests: &Receiver<Request>, due: &Receiver<()>) {
+        let due = if self.is_background { due } else { &never() };
         loop {
-            let request = match &self.unfinished {
-                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(_) => requests.recv_timeout(RETRY),
+            let patience = match &self.unfinished {
+                Some(_) if self.is_background => RETRY,
+                _ => Duration::MAX,
             };
-            match request {
-                Ok(Request::Now(reply)) => drop(reply.send(self.seal_all())),
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(Request::Due) | Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.seal_all() {
-                        tracing::error!(%error, "seal failed; its rows stay in memory and in the log");
-                    }
-                }
+            crossbeam_channel::select! {
+                recv(requests) -> request => match request {
+                    Ok(Request::Seal(reply)) => drop(reply.send(self.attempt())),
+                    Ok(Request::Stop) | Err(_) => break,
+                },
+                recv(due) -> word => match word {
+                    Ok(()) => drop(self.attempt()),
+                    Err(_) => break,
+                },
+                default(patience) => drop(self.attempt()),
             }
         }
+    }
+
+    /// Seals everything; a failure is noted, and told to those who wait for it.
+    fn attempt(&mut self) -> Result<SealReport, Error> {
+        let health = Arc::clone(&self.health);
+        let sealed = without_panic("the seal", || self.seal_all());
+        if let Err(error @ Error::Internal { .. }) = &sealed {
+            // The next attempt would meet the same; the log has the rows.
+            health.poison(&error.to_string());
+        }
+        let sealed = health.note(Task::Seal, self.clock.now_nanos(), sealed);
+        if sealed.is_err() {
+            // A writer that has ended needs no word.
+            drop(self.writer.send(Control::SealFailed));
+        }
+        sealed
     }
 
     /// Seals what an earlier attempt left, then the rows since.
@@ -113,23 +133,14 @@ impl Sealer {
             return Ok(());
         };
         // Nothing can be committed any more: what is written would only pile up.
-        self.shared.check_poison()?;
-        let summaries = write_segments(&self.disk, &self.root, &self.shared, &job.rows)?;
+        self.health.check()?;
+        let summaries = write_segments(&self.segments, &job.rows)?;
         let rows = count_rows(&job.rows);
-        let commit = SealCommit {
+        self.segments.add_sealed(&SealCommit {
             segments: &summaries,
             rows: &rows,
             first_unsealed: job.first_unsealed,
-        };
-        if let Err(error) = self.shared.catalog.commit_seal(&commit) {
-            // Whether the transaction is on disk is not known; opening tells.
-            self.shared.poison(&error.to_string());
-            return Err(error);
-        }
-        let opened = summaries
-            .iter()
-            .map(|summary| self.shared.segment(&self.disk, &self.root, summary.clone()));
-        self.shared.view.end_seal(opened.collect::<Vec<_>>());
+        })?;
         // A writer that has ended needs no word.
         drop(self.writer.send(Control::EndSeal(job.first_unsealed)));
         report
@@ -159,20 +170,19 @@ fn count_rows(rows: &HotBuffer) -> HashMap<(Month, TeamId), u64> {
 }
 
 /// Writes one segment a month, all or none.
-fn write_segments(
-    disk: &Arc<dyn Disk>,
-    root: &Path,
-    shared: &Shared,
-    rows: &HotBuffer,
-) -> Result<Vec<SegmentSummary>, Error> {
+fn write_segments(segments: &Segments, rows: &HotBuffer) -> Result<Vec<SegmentSummary>, Error> {
     let mut summaries = Vec::new();
-    match write_months(disk, root, shared, rows, &mut summaries) {
+    match write_months(segments, rows, &mut summaries) {
         Ok(()) => Ok(summaries),
         Err(error) => {
             // The next try writes them again; what stays is a stray for the
             // next open.
             for summary in &summaries {
-                drop(disk.remove_file(&segment::path(root, summary)));
+                drop(
+                    segments
+                        .disk
+                        .remove_file(&segment::path(&segments.root, summary)),
+                );
             }
             Err(error)
         }
@@ -180,9 +190,7 @@ fn write_segments(
 }
 
 fn write_months(
-    disk: &Arc<dyn Disk>,
-    root: &Path,
-    shared: &Shared,
+    segments: &Segments,
     rows: &HotBuffer,
     summaries: &mut Vec<SegmentSummary>,
 ) -> Result<(), Error> {
@@ -199,7 +207,8 @@ fn write_months(
         for batch in batches() {
             sample.add(batch, rows.div_ceil(SAMPLE_ROWS) as usize);
         }
-        let id = shared.next_segment_id();
+        let Segments { disk, root, .. } = segments;
+        let id = segments.next_id();
         let mut segment = SegmentFile::create(disk, root, id, *month, sample.choose())?;
         let partitions = partitions.iter().map(|(_, batches)| batches.clone());
         arrange(partitions, |batch| segment.write(batch))?;

@@ -1,0 +1,101 @@
+//! What an open store is made of, for the store and its teams.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::health::Health;
+use crate::maintenance::compact::Compactor;
+use crate::maintenance::seal::{Request, SealReport};
+use crate::maintenance::threads::Threads;
+use crate::options::StoreOptions;
+use crate::quota::Quota;
+use crate::segments::Segments;
+use crate::settings::Settings;
+use crate::view::View;
+use crate::write::message::Control;
+use crate::write::queue::Queue;
+
+/// The parts of an open store. The last one who lets go of them closes it.
+pub(crate) struct Parts {
+    pub(crate) options: Arc<StoreOptions>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) root: PathBuf,
+    /// Seed of the hashes that tell equal spans.
+    pub(crate) seed: u64,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) view: Arc<View>,
+    pub(crate) queue: Queue,
+    pub(crate) writer: Sender<Control>,
+    pub(crate) sealer: Sender<Request>,
+    pub(crate) compactor: Arc<Compactor>,
+    pub(crate) threads: Threads,
+    #[cfg(feature = "query")]
+    pub(crate) queries: crate::query::Engine,
+}
+
+/// Its directory: what else it is made of fills pages.
+impl fmt::Debug for Parts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = out.debug_struct("Store");
+        out.field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    /// Seals what is in memory.
+    pub(crate) fn seal(&self) -> Result<SealReport, Error> {
+        self.ask(&self.sealer, Request::Seal)?
+    }
+
+    /// Asks the writer something, and waits for the answer.
+    pub(crate) fn ask_writer<T>(
+        &self,
+        message: impl FnOnce(Sender<T>) -> Control,
+    ) -> Result<T, Error> {
+        self.ask(&self.writer, message)
+    }
+
+    fn ask<M, T>(
+        &self,
+        thread: &Sender<M>,
+        message: impl FnOnce(Sender<T>) -> M,
+    ) -> Result<T, Error> {
+        let (reply, answer) = bounded(1);
+        thread.send(message(reply)).map_err(|_| self.no_answer())?;
+        answer.recv().map_err(|_| self.no_answer())
+    }
+
+    /// Why a thread does not answer: it has died, or the store is closed.
+    pub(crate) fn no_answer(&self) -> Error {
+        self.health.check().err().unwrap_or(Error::Closed)
+    }
+
+    /// Writes what is queued and ends the threads. Settings and appends answer
+    /// [`Error::Closed`] from now on.
+    pub(crate) fn stop(&self) {
+        self.queue.close();
+        self.compactor.stop();
+        // Each hangs up on the next, which has nothing to wait for then.
+        drop(self.sealer.send(Request::Stop));
+        self.threads.join_maintenance();
+        drop(self.writer.send(Control::Stop));
+        self.threads.join_writer();
+        self.health.close();
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
