@@ -13,6 +13,7 @@ mod crash;
 mod erase;
 mod facets;
 mod format_words;
+mod health;
 mod isolation;
 mod killed;
 mod query;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spanstore::io::{DirEntry, Disk, DiskFile, OpenMode, RealDisk};
@@ -16,13 +16,15 @@ enum Moment {
     NewFile(usize),
     /// When a file of this name was looked for, whether it is there or not.
     Opened(&'static str),
+    /// Before a file of this name is synced.
+    Sync(&'static str),
 }
 
-/// The file system; runs an action once, at a certain moment.
-#[derive(Default)]
+/// The file system; runs an action once, at a certain moment. Clones share it.
+#[derive(Clone, Default)]
 pub struct InterruptedDisk {
     disk: RealDisk,
-    planned: Mutex<Option<(Moment, Action)>>,
+    planned: Arc<Mutex<Option<(Moment, Action)>>>,
 }
 
 impl InterruptedDisk {
@@ -35,6 +37,11 @@ impl InterruptedDisk {
     /// Runs `action` when a file of this name was just opened or found missing.
     pub fn after_open(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
         *self.planned() = Some((Moment::Opened(name), Box::new(action)));
+    }
+
+    /// Runs `action` when a file of this name is about to be synced.
+    pub fn before_sync(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
+        *self.planned() = Some((Moment::Sync(name), Box::new(action)));
     }
 
     /// Whether an action waits for its moment.
@@ -62,7 +69,7 @@ impl InterruptedDisk {
                 *files -= 1;
                 false
             }
-            Moment::Opened(_) => false,
+            Moment::Opened(_) | Moment::Sync(_) => false,
         });
     }
 }
@@ -88,7 +95,11 @@ impl Disk for InterruptedDisk {
         }
         let file = self.disk.open(path, mode);
         self.run(|moment| matches!(moment, Moment::Opened(name) if path.ends_with(*name)));
-        file
+        Ok(Box::new(InterruptedFile {
+            file: file?,
+            path: path.to_path_buf(),
+            disk: self.clone(),
+        }))
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
@@ -110,5 +121,45 @@ impl Disk for InterruptedDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_dir(path)
+    }
+}
+
+/// A file of such a disk.
+#[derive(Debug)]
+struct InterruptedFile {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    disk: InterruptedDisk,
+}
+
+impl DiskFile for InterruptedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk
+            .run(|moment| matches!(moment, Moment::Sync(name) if self.path.ends_with(*name)));
+        self.file.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
     }
 }
