@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::health::Health;
 use crate::io::{Disk, EntryKind};
-use crate::log::{Log, Recovered};
+use crate::log::{Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::segment::{self, Segment, SegmentCache};
@@ -80,7 +80,10 @@ pub(crate) fn recover(
     let (log, recovered) = Log::open(
         Arc::clone(disk),
         &root.join("log"),
-        catalog.first_unsealed()?,
+        LogBounds {
+            first_unsealed: catalog.first_unsealed()?,
+            settled: catalog.log_settled()?,
+        },
         &mut |sequence, payload| replay.record(sequence, Bytes::copy_from_slice(payload)),
     )?;
     let Replay {

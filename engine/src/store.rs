@@ -92,6 +92,7 @@ impl Store {
         let (sealed, compactions_due) = bounded(1);
         let tools = writer::Tools {
             options: Arc::clone(&options),
+            catalog: Arc::clone(&catalog),
             clock: Arc::clone(&clock),
             health: Arc::clone(&health),
             settings: Arc::clone(&settings),
@@ -182,7 +183,7 @@ impl Store {
     }
 
     /// Does now, on this thread and those of the store, whatever is due: syncs,
-    /// a seal, merges, dropping what retention has let go. A store does all that
+    /// noting how far the log reaches, a seal, merges, dropping what retention has let go. A store does all that
     /// by itself unless [`StoreOptions::background`] is off.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 /// First bytes of a log file.
 pub const LOG_MAGIC: [u8; 8] = *b"SPANLOG\0";
 /// Version of log files, frames and records.
-pub const LOG_VERSION: u16 = 1;
+pub const LOG_VERSION: u16 = 2;
 
 /// First bytes of the index that a segment embeds.
 pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";

@@ -160,7 +160,6 @@ impl Catalog {
 
     /// The log reached at least this sequence, durably: a log that ends below it
     /// has lost records.
-    #[expect(dead_code, reason = "the log asks for it with the next change")]
     pub(crate) fn log_settled(&self) -> Result<u64, Error> {
         let database = self.database();
         let meta = database.begin_read()?.open_table(META)?;
@@ -169,7 +168,6 @@ impl Catalog {
     }
 
     /// Notes durably that the log reached a sequence. Never lowers the note.
-    #[expect(dead_code, reason = "the writer calls it with the next change")]
     pub(crate) fn settle_log(&self, sequence: u64) -> Result<(), Error> {
         let database = self.database();
         let transaction = database.begin_write()?;

@@ -1,24 +1,34 @@
 //! The write-ahead log's files: append and sync, replay, rotate, release.
 //!
 //! Each file is named by its first sequence. Records of a file are contiguous,
-//! and so are files. A new file is created, synced and made durable in its
-//! directory before it is used; the file before it is synced by then. So only
-//! the last file may end with something torn.
+//! and so are files. A new file gets its name when its header is on disk, and
+//! its name is durable before it is used; the file before it is synced by then.
+//! So only the last file may end with something torn. Each file's header names
+//! the file before; the catalog notes how far the last one reached.
 
+mod files;
 mod open;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "check and repair are to call it")
+)]
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileHeader, encode_frame};
+use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileSummary, encode_frame};
 
+use self::files::{create, discard, file_path};
+pub(crate) use self::open::LogBounds;
+#[allow(unused_imports, reason = "check and repair are to call it")]
+pub(crate) use self::survey::{LogDamage, LogSurvey, SurveyedFile, survey};
 use crate::error::Error;
-use crate::io::{Disk, DiskFile, OpenMode};
+use crate::io::{Disk, DiskFile};
 
 /// What replaying found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +56,8 @@ pub(crate) struct Log {
     directory: PathBuf,
     /// All files, the current one last.
     files: VecDeque<LogFile>,
+    /// First sequences of sealed files that could not be removed.
+    unreleased: Vec<u64>,
     current: Box<dyn DiskFile>,
     mark: u64,
     next: u64,
@@ -59,6 +71,11 @@ impl Log {
     #[cfg(test)]
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next
+    }
+
+    /// Everything below this sequence is on disk for certain.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Bytes of all files.
@@ -148,7 +165,13 @@ impl Log {
         {
             return Ok(self.next);
         }
-        match create(&*self.disk, &self.directory, self.next) {
+        let predecessor = self.files.back().map(|file| FileSummary {
+            first_sequence: file.first,
+            end_sequence: self.next,
+            bytes: file.bytes,
+            mark: self.mark,
+        });
+        match create(&*self.disk, &self.directory, self.next, predecessor) {
             Ok((file, mark)) => {
                 self.current = file;
                 self.mark = mark;
@@ -161,11 +184,14 @@ impl Log {
             }
             Err(error) if is_no_space(&error) => {
                 let path = file_path(&self.directory, self.next);
-                // An unfinished file is made anew at the next try or open.
-                drop(self.disk.remove_file(&path));
-                Err(Error::NoSpace {
-                    path: path.display().to_string(),
-                })
+                // The current file goes on; one that begins within it must not
+                // come back after a crash.
+                match discard(&*self.disk, &self.directory, self.next) {
+                    Ok(()) => Err(Error::NoSpace {
+                        path: path.display().to_string(),
+                    }),
+                    Err(error) => Err(self.poisoned("remove", &error)),
+                }
             }
             Err(error) => Err(self.poisoned("create", &error)),
         }
@@ -175,26 +201,32 @@ impl Log {
     /// current one.
     ///
     /// # Errors
-    /// [`Error::Io`]; what stays is removed at the next open.
+    /// [`Error::Io`]; what stays is tried again by the next call, and removed at
+    /// the next open.
     pub(crate) fn release(&mut self, before: u64) -> Result<(), Error> {
-        let mut is_changed = false;
-        while let (Some(file), Some(next)) = (self.files.front(), self.files.get(1)) {
-            if next.first > before {
-                break;
-            }
-            let path = file_path(&self.directory, file.first);
-            self.disk
-                .remove_file(&path)
-                .map_err(|error| Error::io("remove", &path, error))?;
+        while let (Some(file), Some(next)) = (self.files.front(), self.files.get(1))
+            && next.first <= before
+        {
+            self.unreleased.push(file.first);
             self.files.pop_front();
-            is_changed = true;
         }
-        if is_changed {
-            let directory = &self.directory;
-            self.disk
-                .sync_dir(directory)
-                .map_err(|error| Error::io("sync", directory, error))?;
+        if self.unreleased.is_empty() {
+            return Ok(());
         }
+        for first in &self.unreleased {
+            let path = file_path(&self.directory, *first);
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        let directory = &self.directory;
+        self.disk
+            .sync_dir(directory)
+            .map_err(|error| Error::io("sync", directory, error))?;
+        self.unreleased.clear();
         Ok(())
     }
 
@@ -226,29 +258,4 @@ fn is_no_space(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
-}
-
-fn file_path(directory: &Path, first: u64) -> PathBuf {
-    directory.join(format!("{first:020}.log"))
-}
-
-/// Makes a file that begins with a sequence, durably. One of that name has no
-/// records and is made anew.
-fn create(disk: &dyn Disk, directory: &Path, first: u64) -> io::Result<(Box<dyn DiskFile>, u64)> {
-    let file = disk.open(&file_path(directory, first), OpenMode::CreateOrExisting)?;
-    if !file.is_empty()? {
-        file.set_len(0)?;
-    }
-    let mark = RandomState::new().hash_one(first);
-    file.write_at(
-        0,
-        &FileHeader {
-            first_sequence: first,
-            mark,
-        }
-        .encode(),
-    )?;
-    file.sync_data()?;
-    disk.sync_dir(directory)?;
-    Ok((file, mark))
 }

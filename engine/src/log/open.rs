@@ -1,89 +1,98 @@
-//! Opens the log: removes what is sealed, replays the rest, cuts a torn tail.
+//! Opens the log: replays what is not sealed, cuts a torn tail, removes what
+//! is sealed. Nothing is changed before everything was found to be whole.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use spanstore_format::FormatError;
-use spanstore_format::log::frame::{FileHeader, Frames, Tail};
+use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileFrames, FileHeader, FileSummary, Tail};
 
-use super::{Log, LogFile, Recovered, create, file_path};
+use super::files::{LogNames, create, file_path, read};
+use super::{Log, LogFile, Recovered};
 use crate::error::Error;
-use crate::io::{Disk, DiskFile, EntryKind, OpenMode};
+use crate::io::{Disk, DiskFile};
 
-const PART: &str = "log file";
+pub(super) const PART: &str = "log file";
+
+/// What the catalog says of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogBounds {
+    /// The first sequence that is not sealed.
+    pub(crate) first_unsealed: u64,
+    /// All sequences below were on disk for certain; not below `first_unsealed`.
+    pub(crate) settled: u64,
+}
 
 /// Takes the sequence and the payload of a record that is replayed.
-type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
 
 impl Log {
     /// Opens the log in a directory, or makes one whose first sequence is
-    /// `from`. Hands each record from `from` on to `each`, in order.
+    /// `first_unsealed`. Hands each record from there on to `each`, in order.
     ///
     /// A crash in here leaves what the next open recovers the same way.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when records that were durable are damaged or
-    /// missing; [`Error::Io`]; what `each` answers.
+    /// missing: nothing was changed then. [`Error::Io`]; what `each` answers.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         directory: &Path,
-        from: u64,
+        bounds: LogBounds,
         each: &mut Each<'_>,
     ) -> Result<(Self, Recovered), Error> {
+        let names = LogNames::list(&*disk, directory)?;
+        let (sealed, unsealed) = names.split(bounds.first_unsealed);
+        let mut replay = Replay {
+            disk: &*disk,
+            directory,
+            bounds,
+            files: VecDeque::new(),
+            before: None,
+            next: bounds.first_unsealed,
+            recovered: Recovered::default(),
+        };
+        let mut last = None;
+        for (place, first) in unsealed.iter().enumerate() {
+            let is_last = place + 1 == unsealed.len();
+            last = replay.file(*first, is_last, each)?;
+        }
+        replay.check_end()?;
+        let Replay {
+            mut files,
+            next,
+            recovered,
+            ..
+        } = replay;
+
         disk.create_dir_all(directory)
             .map_err(|error| Error::io("create", directory, error))?;
-        let mut firsts = list(&*disk, directory)?;
-        remove_sealed(&*disk, directory, from, &mut firsts)?;
-
-        let mut recovered = Recovered::default();
-        let mut files = VecDeque::new();
-        let mut next = from;
-        let mut current = None;
-        let last = firsts.last().copied();
-        for first in firsts {
-            let is_contiguous = if files.is_empty() {
-                first <= from
-            } else {
-                first == next
-            };
-            if !is_contiguous {
-                let path = file_path(directory, first);
-                let expected = format!("a file that begins at sequence {next}");
-                let error = FormatError::malformed(PART, 0, expected, format!("{first}"));
-                return Err(Error::corrupt(path.display().to_string(), error));
-            }
-            let replayed = replay(
-                &*disk,
-                directory,
-                first,
-                Some(first) == last,
-                from,
-                &mut recovered,
-                each,
-            )?;
-            // An unfinished last file has no records; it is made anew below.
-            let Some(replayed) = replayed else {
-                next = first;
-                break;
-            };
-            next = replayed.next;
-            files.push_back(LogFile {
-                first,
-                bytes: replayed.bytes,
-            });
-            current = Some((replayed.file, replayed.header.mark));
+        if let Some(last) = &last {
+            last.repair()?;
         }
-        let is_unfinished =
-            last.is_some_and(|last| files.back().is_none_or(|file| file.first < last));
-        let (current, mark) = match current {
-            Some(current) if !is_unfinished => current,
-            _ => {
-                let made = create(&*disk, directory, next);
+        for path in sealed
+            .iter()
+            .map(|first| file_path(directory, *first))
+            .chain(names.unfinished.iter().map(|name| directory.join(name)))
+        {
+            disk.remove_file(&path)
+                .map_err(|error| Error::io("remove", &path, error))?;
+        }
+        // Also for the name of the last file: a process that was killed may have
+        // left it with the system alone.
+        disk.sync_dir(directory)
+            .map_err(|error| Error::io("sync", directory, error))?;
+        let (current, mark) = match last {
+            Some(last) => (last.file, last.summary.mark),
+            None => {
                 let path = file_path(directory, next);
+                let made = create(&*disk, directory, next, None);
                 let made = made.map_err(|error| Error::io("create", &path, error))?;
-                let bytes = spanstore_format::log::frame::FILE_HEADER_BYTES as u64;
-                files.push_back(LogFile { first: next, bytes });
+                files.push_back(LogFile {
+                    first: next,
+                    bytes: FILE_HEADER_BYTES as u64,
+                });
                 made
             }
         };
@@ -91,6 +100,7 @@ impl Log {
             disk,
             directory: directory.to_path_buf(),
             files,
+            unreleased: Vec::new(),
             current,
             mark,
             next,
@@ -101,143 +111,173 @@ impl Log {
     }
 }
 
-/// First sequences of the files, rising.
-fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, Error> {
-    let entries = disk
-        .list(directory)
-        .map_err(|error| Error::io("list", directory, error))?;
-    let mut firsts: Vec<u64> = entries
-        .into_iter()
-        .filter(|entry| entry.kind == EntryKind::File)
-        .filter_map(|entry| entry.name.strip_suffix(".log")?.parse().ok())
-        .collect();
-    firsts.sort_unstable();
-    Ok(firsts)
-}
-
-/// Removes the files that a crash kept from being removed after a seal.
-fn remove_sealed(
-    disk: &dyn Disk,
-    directory: &Path,
-    from: u64,
-    firsts: &mut Vec<u64>,
-) -> Result<(), Error> {
-    let sealed = firsts
-        .windows(2)
-        .filter(|pair| matches!(pair, [_, next] if *next <= from))
-        .count();
-    for first in firsts.drain(..sealed) {
-        let path = file_path(directory, first);
-        disk.remove_file(&path)
-            .map_err(|error| Error::io("remove", &path, error))?;
-    }
-    if sealed > 0 {
-        disk.sync_dir(directory)
-            .map_err(|error| Error::io("sync", directory, error))?;
-    }
-    Ok(())
-}
-
-/// Where the first frame begins that no later one says was on disk.
-fn unsettled_offset(frames: &Frames<'_>) -> u64 {
-    let settled = frames.clone().last().map_or(0, |last| last.settled);
-    let first = frames.clone().find(|frame| frame.sequence >= settled);
-    first.map_or(0, |frame| frame.offset)
-}
-
-struct Replayed {
+/// The last file, and what has to be done to it before it goes on.
+struct LastFile {
     file: Box<dyn DiskFile>,
-    header: FileHeader,
-    /// The sequence after the file's last record.
-    next: u64,
-    bytes: u64,
+    path: std::path::PathBuf,
+    summary: FileSummary,
+    /// Whether bytes stand behind its frames.
+    is_torn: bool,
+    /// The frames that were not on disk for certain, and where they begin.
+    unsettled: (u64, Vec<u8>),
 }
 
-/// Replays one file; none for a last file whose header was never finished.
-fn replay(
-    disk: &dyn Disk,
-    directory: &Path,
-    first: u64,
-    is_last: bool,
-    from: u64,
-    recovered: &mut Recovered,
-    each: &mut Each<'_>,
-) -> Result<Option<Replayed>, Error> {
-    let path = file_path(directory, first);
-    let corrupt = |error| Error::corrupt(path.display().to_string(), error);
-    let io = |operation| {
-        let path = path.clone();
-        move |error| Error::io(operation, &path, error)
-    };
-    let file = disk.open(&path, OpenMode::Existing).map_err(io("open"))?;
-    let length = file.len().map_err(io("read"))?;
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_at(0, &mut bytes).map_err(io("read"))?;
-    let mut frames = Frames::new(&bytes).map_err(corrupt)?;
-    let tail = frames.clone().tail();
-    let end = match tail {
-        Tail::Clean => length,
-        Tail::Torn { offset, .. } if is_last => offset,
-        Tail::Torn { offset, bytes } => {
-            let found = format!("{bytes} bytes that are none, and another file");
-            return Err(corrupt(FormatError::malformed(
-                PART, offset, "a frame", found,
-            )));
+impl LastFile {
+    /// Cuts the torn tail, and makes durable what is replayed.
+    fn repair(&self) -> Result<(), Error> {
+        let io = |operation| move |error| Error::io(operation, &self.path, error);
+        if self.is_torn {
+            self.file.set_len(self.summary.bytes).map_err(io("cut"))?;
         }
-        Tail::Corrupt {
-            offset,
-            expected,
-            valid_after,
-            valid_offset,
-        } => {
-            let found =
-                format!("damage up to sequence {valid_after}, which stands at byte {valid_offset}");
-            let expected = format!("the frame of sequence {expected}");
-            return Err(corrupt(FormatError::malformed(
-                PART, offset, expected, found,
-            )));
-        }
-    };
-    let Some(header) = frames.header() else {
-        return Ok(None);
-    };
-    if header.first_sequence != first {
-        let found = format!("sequence {}", header.first_sequence);
-        return Err(corrupt(FormatError::malformed(
-            PART,
-            16,
-            format!("sequence {first}"),
-            found,
-        )));
-    }
-    if end < length {
-        recovered.torn_bytes += length - end;
-        tracing::warn!(file = %path.display(), bytes = length - end, "cutting an unacknowledged write");
-        file.set_len(end).map_err(io("cut"))?;
-    }
-    if is_last {
         // What is replayed is answered from now on, so it must be on disk. A
         // killed process may have left it with the system alone; and after a
         // sync that failed, the system may think that it is written. So it is
         // written again.
-        let unsettled = unsettled_offset(&frames) as usize;
-        if let Some(rest) = bytes
-            .get(unsettled..end as usize)
-            .filter(|rest| !rest.is_empty())
-        {
-            file.write_at(unsettled as u64, rest).map_err(io("write"))?;
+        let (offset, bytes) = &self.unsettled;
+        if !bytes.is_empty() {
+            self.file.write_at(*offset, bytes).map_err(io("write"))?;
         }
-        file.sync_data().map_err(io("sync"))?;
+        self.file.sync_data().map_err(io("sync"))
     }
-    for frame in frames.by_ref().filter(|frame| frame.sequence >= from) {
-        recovered.records += 1;
-        recovered.bytes += frame.payload.len() as u64;
-        each(frame.sequence, frame.payload)?;
+}
+
+/// Goes through the files that are not sealed.
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    directory: &'a Path,
+    bounds: LogBounds,
+    /// The files so far.
+    files: VecDeque<LogFile>,
+    /// The last of them.
+    before: Option<FileSummary>,
+    /// The sequence after their last record.
+    next: u64,
+    recovered: Recovered,
+}
+
+impl Replay<'_> {
+    fn corrupt(&self, first: u64, error: FormatError) -> Error {
+        Error::corrupt(
+            file_path(self.directory, first).display().to_string(),
+            error,
+        )
     }
-    Ok(Some(Replayed {
-        file,
-        header,
-        next: frames.next_sequence(),
-        bytes: end,
-    }))
+
+    /// Verifies and replays one file; answers it if it is the last.
+    fn file(
+        &mut self,
+        first: u64,
+        is_last: bool,
+        each: &mut Each<'_>,
+    ) -> Result<Option<LastFile>, Error> {
+        let path = file_path(self.directory, first);
+        let (file, bytes) = read(self.disk, &path)?;
+        let frames = FileFrames::read(&bytes).map_err(|error| self.corrupt(first, error))?;
+        self.check_header(frames.header(), first)?;
+        let end = frames.end();
+        self.check_tail(&frames, first, is_last)?;
+
+        for frame in frames.frames() {
+            if frame.sequence >= self.bounds.first_unsealed {
+                self.recovered.records += 1;
+                self.recovered.bytes += frame.payload.len() as u64;
+                each(frame.sequence, frame.payload)?;
+            }
+        }
+        let summary = FileSummary {
+            bytes: end,
+            ..frames.summary()
+        };
+        self.files.push_back(LogFile { first, bytes: end });
+        self.before = Some(summary);
+        self.next = summary.end_sequence;
+        if !is_last {
+            return Ok(None);
+        }
+        let is_torn = end < bytes.len() as u64;
+        if is_torn {
+            let torn = bytes.len() as u64 - end;
+            self.recovered.torn_bytes += torn;
+            tracing::warn!(file = %path.display(), bytes = torn, "cutting an unacknowledged write");
+        }
+        let settled = frames.frames().last().map_or(0, |last| last.settled);
+        let settled = settled.max(self.bounds.settled);
+        let mut frames = frames.frames().iter();
+        let unsettled = frames
+            .find(|frame| frame.sequence >= settled)
+            .map_or(end, |frame| frame.offset);
+        let rest = bytes.get(unsettled as usize..end as usize);
+        let unsettled = (unsettled, rest.unwrap_or_default().to_vec());
+        Ok(Some(LastFile {
+            file,
+            path,
+            summary,
+            is_torn,
+            unsettled,
+        }))
+    }
+
+    /// The header names this file, and the file before as it is.
+    fn check_header(&self, header: FileHeader, first: u64) -> Result<(), Error> {
+        if header.first_sequence != first {
+            let expected = format!("sequence {first}");
+            let found = format!("sequence {}", header.first_sequence);
+            let error = FormatError::malformed(PART, 16, expected, found);
+            return Err(self.corrupt(first, error));
+        }
+        let (named, found) = match (header.predecessor, self.before) {
+            // A file before it that is sealed may be gone.
+            (_, None) if first <= self.next => return Ok(()),
+            (named, before) if named == before => return Ok(()),
+            (named, before) => (named, before),
+        };
+        let expected = match named {
+            Some(named) => named.to_string(),
+            None => "no file before the next one".to_owned(),
+        };
+        let place = named.map_or(self.next, |named| named.first_sequence);
+        let found = found.map_or_else(|| "no file".to_owned(), |found| found.to_string());
+        let error = FormatError::malformed(PART, 0, expected, found);
+        Err(self.corrupt(place, error))
+    }
+
+    /// Nothing that was on disk for certain is bad or missing.
+    fn check_tail(&self, frames: &FileFrames<'_>, first: u64, is_last: bool) -> Result<(), Error> {
+        // Where a file ends that is not the last, the next one's header tells.
+        let settled = if is_last { self.bounds.settled } else { 0 };
+        let found = match frames.tail(settled) {
+            Tail::Clean => return Ok(()),
+            Tail::Torn { .. } if is_last => return Ok(()),
+            Tail::Corrupt {
+                valid_after: Some((sequence, at)),
+                ..
+            } => format!("damage up to sequence {sequence}, which stands at byte {at}"),
+            Tail::Torn { .. } | Tail::Corrupt { .. } => match frames.summary().bytes - frames.end()
+            {
+                0 => "the end of the file".to_owned(),
+                bytes => format!("{bytes} bytes that are no frame"),
+            },
+        };
+        let missing = frames.end_sequence();
+        let expected = if is_last {
+            format!("the frame of sequence {missing} of a log that had reached sequence {settled}")
+        } else {
+            format!("the frame of sequence {missing}, or the end of the file")
+        };
+        let error = FormatError::malformed(PART, frames.end(), expected, found);
+        Err(self.corrupt(first, error))
+    }
+
+    /// The log reaches as far as the catalog says. The last file was asked
+    /// already; so this finds files that are missing.
+    fn check_end(&self) -> Result<(), Error> {
+        let settled = self.bounds.settled;
+        if self.next >= settled {
+            return Ok(());
+        }
+        let expected = format!("a log that had reached sequence {settled}");
+        let found = format!("no file from sequence {} on", self.next);
+        let error = FormatError::malformed(PART, 0, expected, found);
+        Err(self.corrupt(self.next, error))
+    }
 }

@@ -20,6 +20,7 @@ use super::message::{Control, Job, Reply, SealJob};
 use super::prepare::Part;
 use super::queue::Room;
 use super::receipt::{Receipt, Receipts, Usage};
+use crate::catalog::Catalog;
 use crate::clock::{Clock, elapsed};
 use crate::error::Error;
 use crate::health::{Health, Task};
@@ -36,6 +37,8 @@ const GROUP_BATCHES: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 /// How often the writer looks at the age of rows when nothing comes in.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long nothing is appended before the end of the log is settled.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// How long after a seal could not begin none is asked for.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,7 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Tools {
     pub(crate) options: Arc<StoreOptions>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,
@@ -71,6 +75,9 @@ pub(crate) struct Writer {
     oldest: Option<u64>,
     /// When something was written that is not synced, by the monotonic clock.
     unsynced: Option<u64>,
+    /// When the log last grew beyond what the catalog notes of it, by the
+    /// monotonic clock.
+    unsettled: Option<u64>,
 }
 
 /// A job that was admitted and waits for the log.
@@ -88,8 +95,11 @@ struct Pending {
 impl Writer {
     pub(crate) fn new(tools: Tools, log: Log, admission: Admission, receipts: Receipts) -> Self {
         let has_rows = tools.view.active_size().0 > 0;
+        let now = tools.clock.monotonic_nanos();
         Self {
-            oldest: has_rows.then(|| tools.clock.monotonic_nanos()),
+            oldest: has_rows.then_some(now),
+            // What was replayed is on disk, and the catalog may not know it.
+            unsettled: log.has_records().then_some(now),
             tools,
             log,
             admission,
@@ -123,6 +133,7 @@ impl Writer {
             self.take_held();
             if self.tools.options.background {
                 self.sync_if_due();
+                self.settle_if_due();
                 self.ask_for_seal_if_due();
             }
         }
@@ -133,9 +144,8 @@ impl Writer {
             let group = Self::group(job, jobs);
             self.commit(group);
         }
-        if self.unsynced.is_some() {
-            self.sync();
-        }
+        self.sync();
+        self.settle();
     }
 
     /// Commits batches, or keeps them until memory is free.
@@ -201,12 +211,16 @@ impl Writer {
         if !self.tools.options.background {
             return Duration::MAX;
         }
-        match (self.tools.options.durability, self.unsynced) {
-            (Durability::Interval(interval), Some(since)) => {
-                interval.saturating_sub(self.elapsed(since)).min(IDLE)
-            }
-            _ => IDLE,
+        let mut patience = IDLE;
+        if let (Durability::Interval(interval), Some(since)) =
+            (self.tools.options.durability, self.unsynced)
+        {
+            patience = patience.min(interval.saturating_sub(self.elapsed(since)));
         }
+        if let Some(since) = self.unsettled {
+            patience = patience.min(SETTLE_AFTER.saturating_sub(self.elapsed(since)));
+        }
+        patience
     }
 
     fn now(&self) -> u64 {
@@ -246,6 +260,7 @@ impl Writer {
             }
             Control::Tick(reply) => {
                 self.sync_if_due();
+                self.settle_if_due();
                 reply.send(self.is_seal_due()).ok();
             }
             // What waits is looked at after each message.
@@ -414,6 +429,7 @@ impl Writer {
             } else {
                 self.unsynced.get_or_insert(now);
             }
+            self.unsettled = Some(now);
             Ok(())
         });
         written.map_err(|error| self.failed(error))
@@ -450,6 +466,43 @@ impl Writer {
             && self.elapsed(since) >= interval
         {
             self.sync();
+        }
+    }
+
+    /// Notes in the catalog how far the log reaches when nothing was appended
+    /// for a while: from then on a damaged end of the log is no torn write.
+    fn settle_if_due(&mut self) {
+        if let Some(since) = self.unsettled
+            && self.elapsed(since) >= SETTLE_AFTER
+        {
+            self.sync();
+            self.settle();
+        }
+    }
+
+    /// Notes in the catalog how far the log reaches for certain.
+    fn settle(&mut self) {
+        let Tools {
+            catalog,
+            clock,
+            health,
+            ..
+        } = &self.tools;
+        if self.unsettled.take().is_none() || health.check().is_err() {
+            return;
+        }
+        let settled = self.log.settled();
+        let noted = match catalog.log_settled() {
+            Ok(noted) if noted >= settled => Ok(()),
+            _ => catalog.settle_log(settled),
+        };
+        // Nothing acknowledged depends on the note: without it, a damaged end
+        // of the log is taken for an unfinished write. So it is tried again.
+        if health
+            .note(Task::SettleLog, clock.now_nanos(), noted)
+            .is_err()
+        {
+            self.unsettled = Some(clock.monotonic_nanos());
         }
     }
 

@@ -1,16 +1,23 @@
 //! Log files: a header, then frames.
 //!
-//! All numbers are little-endian. A file begins with 32 bytes, laid out the
-//! same in every version:
+//! All numbers are little-endian. A file begins with 64 bytes:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | [`LOG_MAGIC`] |
 //! | 8 | 2 | [`LOG_VERSION`] |
 //! | 10 | 2 | zero |
-//! | 12 | 4 | CRC32C of the other 28 bytes |
+//! | 12 | 4 | CRC32C of the other 60 bytes |
 //! | 16 | 8 | sequence of the file's first frame |
 //! | 24 | 8 | the file's mark, a number drawn at random when the file was made |
+//! | 32 | 8 | predecessor: sequence of its first frame |
+//! | 40 | 8 | predecessor: the sequence after its last frame |
+//! | 48 | 8 | predecessor: its length in bytes |
+//! | 56 | 8 | predecessor: its mark |
+//!
+//! The predecessor is the file that the log went on from; it was complete and
+//! on disk when this file was made. The first file of a log has none: its 32
+//! bytes are zero.
 //!
 //! Each frame is 32 bytes and its payload; the next one follows directly:
 //!
@@ -29,8 +36,11 @@
 //! `settled` tells what a power cut leaves from damage. A power cut may keep
 //! any part of what was not synced, so a hole may be followed by whole frames.
 //! But no later frame calls a sequence settled that was in the hole. So a bad
-//! frame is damage when a later frame says that it was settled, and the end of
-//! the log otherwise.
+//! frame is damage when a later frame says that it was settled. What was
+//! written last is settled by no later frame; the catalog's `log_settled`
+//! does that.
+
+use std::fmt;
 
 use crate::FormatError;
 use crate::version::{LOG_MAGIC, LOG_VERSION};
@@ -39,7 +49,7 @@ use crate::version::{LOG_MAGIC, LOG_VERSION};
 mod tests;
 
 /// Length of a file's header in bytes.
-pub const FILE_HEADER_BYTES: usize = 32;
+pub const FILE_HEADER_BYTES: usize = 64;
 /// Length of a frame without its payload in bytes.
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// The longest payload of a frame in bytes.
@@ -55,6 +65,37 @@ pub struct FileHeader {
     pub first_sequence: u64,
     /// The number that all frames of this file carry. To be drawn at random.
     pub mark: u64,
+    /// The file before; none for the first file of a log.
+    pub predecessor: Option<FileSummary>,
+}
+
+/// A complete log file, as the file after it names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSummary {
+    /// Sequence of its first frame.
+    pub first_sequence: u64,
+    /// The sequence after its last frame.
+    pub end_sequence: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The number that all its frames carry.
+    pub mark: u64,
+}
+
+impl fmt::Display for FileSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            first_sequence,
+            end_sequence,
+            bytes,
+            mark,
+        } = self;
+        write!(
+            f,
+            "a file of {bytes} bytes with the sequences {first_sequence} to {end_sequence} \
+             (exclusive) and the mark {mark:016x}"
+        )
+    }
 }
 
 impl FileHeader {
@@ -68,6 +109,12 @@ impl FileHeader {
         put(&mut rest, &[0; 4]);
         put(&mut rest, &self.first_sequence.to_le_bytes());
         put(&mut rest, &self.mark.to_le_bytes());
+        if let Some(predecessor) = self.predecessor {
+            put(&mut rest, &predecessor.first_sequence.to_le_bytes());
+            put(&mut rest, &predecessor.end_sequence.to_le_bytes());
+            put(&mut rest, &predecessor.bytes.to_le_bytes());
+            put(&mut rest, &predecessor.mark.to_le_bytes());
+        }
         let checksum = file_checksum(&out);
         if let Some(place) = out.get_mut(12..16) {
             place.copy_from_slice(&checksum.to_le_bytes());
@@ -77,13 +124,14 @@ impl FileHeader {
 
     /// Reads the header at the start of `bytes`.
     ///
-    /// Errors: [`FormatError::Malformed`] for bytes that are too short, have
-    /// another magic number or version zero, [`FormatError::Checksum`],
-    /// [`FormatError::NewerVersion`].
+    /// # Errors
+    /// [`FormatError::Malformed`] for bytes that are too short, have another
+    /// magic number, an older version or a predecessor that does not end where
+    /// the file begins; [`FormatError::Checksum`]; [`FormatError::NewerVersion`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let Some(header) = bytes.first_chunk::<FILE_HEADER_BYTES>() else {
             let found = format!("{} bytes", bytes.len());
-            return Err(FormatError::malformed(FILE, 0, "32 bytes", found));
+            return Err(FormatError::malformed(FILE, 0, "64 bytes", found));
         };
         if !header.starts_with(&LOG_MAGIC) {
             let found = format!("{:02x?}", header.first_chunk::<8>());
@@ -105,17 +153,39 @@ impl FileHeader {
         }
         let version = header.get(8..10).and_then(|bytes| bytes.first_chunk::<2>());
         match version.copied().map_or(0, u16::from_le_bytes) {
-            0 => Err(FormatError::malformed(FILE, 8, "a version above zero", "0")),
-            found if found > LOG_VERSION => Err(FormatError::NewerVersion {
-                part: "log file",
-                found,
-                supported: LOG_VERSION,
-            }),
-            _ => Ok(Self {
-                first_sequence: u64_at(header, 16).unwrap_or(0),
-                mark: u64_at(header, 24).unwrap_or(0),
-            }),
+            LOG_VERSION => {}
+            found if found > LOG_VERSION => {
+                return Err(FormatError::NewerVersion {
+                    part: "log file",
+                    found,
+                    supported: LOG_VERSION,
+                });
+            }
+            found => {
+                let expected = format!("version {LOG_VERSION}");
+                let found = format!("version {found}, from before the first release");
+                return Err(FormatError::malformed(FILE, 8, expected, found));
+            }
         }
+        let number = |at| u64_at(header, at).unwrap_or(0);
+        let first_sequence = number(16);
+        let predecessor = FileSummary {
+            first_sequence: number(32),
+            end_sequence: number(40),
+            bytes: number(48),
+            mark: number(56),
+        };
+        let is_first = header.iter().skip(32).all(|byte| *byte == 0);
+        if !is_first && predecessor.end_sequence != first_sequence {
+            let expected = format!("a predecessor that ends at sequence {first_sequence}");
+            let found = predecessor.to_string();
+            return Err(FormatError::malformed(FILE, 32, expected, found));
+        }
+        Ok(Self {
+            first_sequence,
+            mark: number(24),
+            predecessor: (!is_first).then_some(predecessor),
+        })
     }
 }
 
@@ -138,8 +208,8 @@ pub struct Frame<'a> {
 /// `settled` is the first sequence that is not known to be on disk; it is not
 /// above `sequence`.
 ///
-/// Errors: [`FormatError::Malformed`] for a payload of more than
-/// [`MAX_PAYLOAD_BYTES`] or a `settled` above `sequence`; `out` is unchanged.
+/// # Errors
+/// [`FormatError::Malformed`] for a payload of more than [`MAX_PAYLOAD_BYTES`] or a `settled` above `sequence`; `out` is unchanged.
 pub fn encode_frame(
     mark: u64,
     sequence: u64,
@@ -183,131 +253,155 @@ pub fn encode_frame(
 pub enum Tail {
     /// With its last frame.
     Clean,
-    /// With bytes that no settled frame covers: an unfinished or lost write,
-    /// or space that was set aside. Only the last file of a log may end so.
+    /// With bytes that were never settled: an unfinished or lost write, or
+    /// space that was set aside. Only the last file of a log may end so.
     Torn {
-        /// End of the last good frame, in bytes; 0 if the file's header is unfinished.
+        /// End of the last good frame, in bytes.
         offset: u64,
         /// How many bytes follow it.
         bytes: u64,
     },
-    /// Frames that were on disk for certain are damaged.
+    /// Frames that were on disk for certain are damaged or missing.
     Corrupt {
         /// Where the first bad frame begins, in bytes.
         offset: u64,
         /// The sequence that should stand there.
         expected: u64,
-        /// Sequence of the first good frame that follows, as far as it is known.
-        valid_after: u64,
-        /// Where that frame begins, in bytes.
-        valid_offset: u64,
+        /// The first good frame that follows: its sequence, and where it
+        /// begins, in bytes. None when no good frame follows.
+        valid_after: Option<(u64, u64)>,
     },
 }
 
-/// The frames of a log file, in order; ends before the first bad one.
-#[derive(Debug, Clone)]
-pub struct Frames<'a> {
-    bytes: &'a [u8],
-    header: Option<FileHeader>,
-    position: usize,
-    next_sequence: u64,
+/// The frames of a log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFrames<'a> {
+    header: FileHeader,
+    frames: Vec<Frame<'a>>,
+    later: Vec<Frame<'a>>,
+    end: u64,
+    bytes: u64,
 }
 
-impl<'a> Frames<'a> {
-    /// Reads the header of the file that holds `bytes`.
+impl<'a> FileFrames<'a> {
+    /// Reads the file that holds `bytes`.
     ///
-    /// A header that was never finished is no error but a torn tail at 0: a
-    /// header is synced before a frame follows, so the header is unfinished if
-    /// it is bad and nothing but zeros follow it.
-    ///
-    /// Errors: as [`FileHeader::decode`], if frames follow the bad header.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let header = match FileHeader::decode(bytes) {
-            Ok(header) => Some(header),
-            Err(error @ FormatError::NewerVersion { .. }) => return Err(error),
-            Err(error) => {
-                let after = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
-                if after.iter().any(|&byte| byte != 0) {
-                    return Err(error);
-                }
-                None
-            }
-        };
-        Ok(Self {
-            bytes,
-            header,
-            position: header.map_or(0, |_| FILE_HEADER_BYTES),
-            next_sequence: header.map_or(0, |header| header.first_sequence),
-        })
+    /// # Errors
+    /// As [`FileHeader::decode`]. Bad frames are no error; [`FileFrames::tail`]
+    /// tells of them.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let header = FileHeader::decode(bytes)?;
+        Ok(Self::read_behind(header, bytes))
     }
 
-    /// The file's header; `None` if it was never finished.
-    pub fn header(&self) -> Option<FileHeader> {
+    /// Reads the frames of a file whose header cannot be read. `header` says
+    /// what is known of it from elsewhere.
+    pub fn read_behind(header: FileHeader, bytes: &'a [u8]) -> Self {
+        let mut frames = Vec::new();
+        let mut end = FILE_HEADER_BYTES.min(bytes.len());
+        let mut next = header.first_sequence;
+        while let Some((frame, after)) = frame_at(bytes, end, header.mark)
+            && frame.sequence == next
+            && let Some(following) = next.checked_add(1)
+        {
+            frames.push(frame);
+            next = following;
+            end = after;
+        }
+        Self {
+            header,
+            frames,
+            later: frames_from(bytes, end, header.mark, next),
+            end: end as u64,
+            bytes: bytes.len() as u64,
+        }
+    }
+
+    /// The mark of the frame that follows the header, if that frame is good: a
+    /// way to read frames behind a damaged header.
+    pub fn first_mark(bytes: &[u8]) -> Option<u64> {
+        let mark = u64_at(bytes, FILE_HEADER_BYTES + 8)?;
+        frame_at(bytes, FILE_HEADER_BYTES, mark).map(|_| mark)
+    }
+
+    /// The file's header.
+    pub fn header(&self) -> FileHeader {
         self.header
     }
 
-    /// End of the frames that were read so far, in bytes from the start of the file.
-    pub fn offset(&self) -> u64 {
-        self.position as u64
+    /// The frames before the first bad one, in order.
+    pub fn frames(&self) -> &[Frame<'a>] {
+        &self.frames
     }
 
-    /// The sequence that the next frame has or would have.
-    pub fn next_sequence(&self) -> u64 {
-        self.next_sequence
+    /// Good frames of this file behind the first bad one, their sequences rising.
+    pub fn later(&self) -> &[Frame<'a>] {
+        &self.later
     }
 
-    /// Reads to the last good frame and tells what follows it.
-    pub fn tail(mut self) -> Tail {
-        while self.next().is_some() {}
-        let bytes = (self.bytes.len() - self.position) as u64;
-        let torn = Tail::Torn {
-            offset: self.offset(),
-            bytes,
-        };
-        let Some(header) = self.header else {
-            return torn;
-        };
-        if bytes == 0 {
-            return Tail::Clean;
+    /// End of the frames before the first bad one, in bytes from the start of
+    /// the file.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The sequence after the last frame before the first bad one.
+    pub fn end_sequence(&self) -> u64 {
+        let last = self.frames.last();
+        last.map_or(self.header.first_sequence, |last| {
+            last.sequence.saturating_add(1)
+        })
+    }
+
+    /// The file in few words, as the file after it names it.
+    pub fn summary(&self) -> FileSummary {
+        FileSummary {
+            first_sequence: self.header.first_sequence,
+            end_sequence: self.end_sequence(),
+            bytes: self.bytes,
+            mark: self.header.mark,
         }
-        let mut first_valid = None;
-        let mut from = self.position;
-        while let Some(at) = find_mark(self.bytes, from, header.mark) {
-            from = at + 1;
-            let Some((frame, end)) = frame_at(self.bytes, at, header.mark) else {
-                continue;
+    }
+
+    /// How the file ends. Sequences below `settled` were on disk for certain,
+    /// and so were those that a frame of the file says were.
+    pub fn tail(&self, settled: u64) -> Tail {
+        let expected = self.end_sequence();
+        let later = self.later.iter().map(|frame| frame.settled);
+        if later.max().unwrap_or(0).max(settled) > expected {
+            let valid_after = self.later.first();
+            return Tail::Corrupt {
+                offset: self.end,
+                expected,
+                valid_after: valid_after.map(|frame| (frame.sequence, frame.offset)),
             };
-            from = end;
-            if frame.sequence <= self.next_sequence && at != self.position {
-                continue;
-            }
-            let first = *first_valid.get_or_insert(frame);
-            if frame.settled > self.next_sequence {
-                return Tail::Corrupt {
-                    offset: self.offset(),
-                    expected: self.next_sequence,
-                    valid_after: first.sequence,
-                    valid_offset: first.offset,
-                };
-            }
         }
-        torn
+        match self.bytes - self.end {
+            0 => Tail::Clean,
+            bytes => Tail::Torn {
+                offset: self.end,
+                bytes,
+            },
+        }
     }
 }
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let header = self.header?;
-        let (frame, end) = frame_at(self.bytes, self.position, header.mark)?;
-        if frame.sequence != self.next_sequence {
-            return None;
+/// The good frames from a place on, wherever they begin, with sequences from
+/// `next` on that rise.
+fn frames_from(bytes: &[u8], from: usize, mark: u64, mut next: u64) -> Vec<Frame<'_>> {
+    let mut frames = Vec::new();
+    let mut from = from;
+    while let Some(at) = find_mark(bytes, from, mark) {
+        from = at + 1;
+        if let Some((frame, end)) = frame_at(bytes, at, mark)
+            && frame.sequence >= next
+        {
+            from = end;
+            next = frame.sequence.saturating_add(1);
+            frames.push(frame);
         }
-        self.next_sequence = frame.sequence.checked_add(1)?;
-        self.position = end;
-        Some(frame)
     }
+    frames
 }
 
 /// The good frame at `at` and where it ends.
