@@ -16,6 +16,7 @@ mod format_words;
 mod health;
 mod isolation;
 mod killed;
+mod log;
 mod query;
 mod quota;
 mod receipts;
