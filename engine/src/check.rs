@@ -68,7 +68,7 @@ pub(crate) fn check(
             file: segment.file(),
             detail: error.to_string(),
         };
-        match segment.map() {
+        match segment.open() {
             Ok(reader) => {
                 report.damage.extend(reader.verify().iter().map(damage));
                 match check_rows(&reader, &mut counted) {

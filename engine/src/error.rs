@@ -131,11 +131,20 @@ impl From<FormatError> for Error {
 }
 
 impl Error {
-    /// Damage in a file.
+    /// Damage in a file, or a part of it that the medium does not hand out.
     pub(crate) fn corrupt(file: impl Into<String>, source: FormatError) -> Self {
-        Self::Corrupt {
-            file: file.into(),
-            source,
+        let file = file.into();
+        match source {
+            FormatError::Unreadable {
+                offset,
+                kind,
+                message,
+            } => Self::Io {
+                operation: "read",
+                path: format!("{file} at byte {offset}"),
+                source: Arc::new(io::Error::new(kind, message)),
+            },
+            source => Self::Corrupt { file, source },
         }
     }
 

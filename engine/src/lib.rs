@@ -47,7 +47,7 @@ pub use health::{HealthReport, Task, TaskFailure};
 pub use maintenance::MaintenanceReport;
 pub use maintenance::compact::CompactReport;
 pub use maintenance::seal::{SealReport, SealedSegment};
-pub use options::{Durability, Limits, Plan, PlanLimits, QueryLimits, StoreOptions};
+pub use options::{Durability, Limits, Plan, PlanLimits, QueryLimits, ReadBy, StoreOptions};
 pub use read::sessions::SessionSummary;
 pub use spans::{SpanRow, Spans};
 pub use spanstore_format::segment::{SegmentLayout, SegmentSummary};

@@ -126,6 +126,20 @@ impl Default for Limits {
     }
 }
 
+/// How the files of segments are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadBy {
+    /// They are mapped into memory. That is fastest, but a sector that the
+    /// medium cannot read ends the process with the signal SIGBUS.
+    #[default]
+    Map,
+    /// They are read in blocks of 16 KiB. A sector that the medium cannot read is
+    /// [`Error::Io`](crate::Error::Io), which names the file and the place. Blocks
+    /// are kept within half of [`StoreOptions::cache_bytes`]; parsed metadata has
+    /// the other half.
+    Pread,
+}
+
 /// Limits of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryLimits {
@@ -150,7 +164,7 @@ impl Default for QueryLimits {
 }
 
 /// Settings of a store. `StoreOptions::default()` suits a service with a
-/// gigabyte to spare.
+/// gigabyte and a half to spare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Make the store where there is none.
@@ -178,8 +192,10 @@ pub struct StoreOptions {
     pub seal_rows: u64,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,
-    /// Segments that are mapped at a time; at the limit one that is read little
-    /// is unmapped when its last reader is done.
+    /// How segments are read.
+    pub read_by: ReadBy,
+    /// Segments that are open or mapped at a time; at the limit one that is read
+    /// little is let go when its last reader is done.
     pub open_files: usize,
     /// Bytes of parsed metadata and dictionaries of segments that are kept. At
     /// the limit what is used little is let go and parsed again when it is
@@ -211,6 +227,7 @@ impl Default for StoreOptions {
             log_bytes: 256 << 20,
             seal_rows: 262_144,
             seal_age: Some(Duration::from_hours(1)),
+            read_by: ReadBy::Map,
             open_files: 1_024,
             cache_bytes: 256 << 20,
             background: true,

@@ -59,7 +59,11 @@ pub(crate) fn recover(
     let summaries = catalog.segments()?;
     remove_strays(disk, root, &summaries)?;
     let erasures = Erasures::new(catalog.erasures()?);
-    let cache = Arc::new(SegmentCache::new(options.open_files, options.cache_bytes));
+    let cache = Arc::new(SegmentCache::new(
+        options.open_files,
+        options.cache_bytes,
+        options.read_by,
+    ));
     let sealed: Vec<_> = summaries
         .into_iter()
         .map(|summary| Arc::new(Segment::new(disk, root, &cache, summary)))

@@ -1,17 +1,21 @@
-//! Segments as the engine holds them: where their files lie, mapping them,
-//! and what stays in memory of them.
+//! Segments as the engine holds them: where their files lie, mapping or reading
+//! them, and what stays in memory of them.
 
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
-use spanstore_format::segment::{RowReader, SegmentReader, SegmentSummary};
+use spanstore_format::segment::checksum::BLOCK_BYTES;
+use spanstore_format::segment::{ReadFile, RowReader, SegmentReader, SegmentSummary, Source};
 use spanstore_format::{FormatError, SegmentId, TeamId};
 
 use crate::error::Error;
-use crate::io::Disk;
+use crate::io::{Disk, DiskFile, OpenMode};
+use crate::options::ReadBy;
 
 /// The directory of all segments of a store.
 pub(crate) fn directory(root: &Path) -> PathBuf {
@@ -29,7 +33,10 @@ pub(crate) fn path(root: &Path, summary: &SegmentSummary) -> PathBuf {
 /// is read from the file again.
 #[derive(Debug)]
 pub(crate) struct SegmentCache {
-    /// Mapped files.
+    read_by: ReadBy,
+    /// Blocks of files that are not mapped.
+    blocks: Arc<Blocks>,
+    /// Open or mapped files.
     readers: Cache<SegmentId, Arc<SegmentReader>, UnitWeighter>,
     /// Parsed metadata and dictionaries.
     rows: Cache<SegmentId, Arc<RowReader>, ByMemory>,
@@ -44,11 +51,56 @@ impl Weighter<SegmentId, Arc<RowReader>> for ByMemory {
     }
 }
 
+/// Verified blocks of segments.
+type Blocks = Cache<(SegmentId, u64), Bytes, ByBytes>;
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<(SegmentId, u64), Bytes> for ByBytes {
+    fn weight(&self, _: &(SegmentId, u64), bytes: &Bytes) -> u64 {
+        bytes.len().max(1) as u64
+    }
+}
+
+/// A segment's file that is read block by block.
+#[derive(Debug)]
+struct BlockFile {
+    segment: SegmentId,
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    blocks: Arc<Blocks>,
+}
+
+impl ReadFile for BlockFile {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn kept(&self, block: u64) -> Option<Bytes> {
+        self.blocks.get(&(self.segment, block))
+    }
+
+    fn keep(&self, block: u64, bytes: Bytes) {
+        self.blocks.insert((self.segment, block), bytes);
+    }
+}
+
 impl SegmentCache {
-    /// A cache of at most so many mapped files, and of so many bytes of
-    /// metadata.
-    pub(crate) fn new(open_files: usize, bytes: usize) -> Self {
+    /// A cache of at most so many open files, and of so many bytes.
+    pub(crate) fn new(open_files: usize, bytes: usize, read_by: ReadBy) -> Self {
+        let (block_bytes, bytes) = match read_by {
+            ReadBy::Map => (0, bytes),
+            ReadBy::Pread => (bytes / 2, bytes / 2),
+        };
+        let blocks = block_bytes / BLOCK_BYTES as usize;
         Self {
+            read_by,
+            blocks: Arc::new(cache(blocks, block_bytes as u64, ByBytes)),
             readers: cache(open_files, open_files as u64, UnitWeighter),
             rows: cache(open_files, bytes as u64, ByMemory),
         }
@@ -60,11 +112,11 @@ impl SegmentCache {
     }
 }
 
-fn cache<V: Clone, W: Weighter<SegmentId, V> + Clone>(
+fn cache<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone>(
     items: usize,
     weight: u64,
     weighter: W,
-) -> Cache<SegmentId, V, W> {
+) -> Cache<K, V, W> {
     // One shard: the budget is small in items, and each may be large.
     let options = OptionsBuilder::new()
         .estimated_items_capacity(items.max(1))
@@ -82,7 +134,7 @@ fn cache<V: Clone, W: Weighter<SegmentId, V> + Clone>(
     }
 }
 
-/// A segment. Its file is mapped when it is read, so that opening a store
+/// A segment. Its file is opened when it is read, so that opening a store
 /// costs nothing per segment. The file of one that a rewrite replaced is
 /// removed when the last reader lets go of it.
 #[derive(Debug)]
@@ -127,21 +179,36 @@ impl Segment {
         self.summary.first_team.as_str() <= team && team <= self.summary.last_team.as_str()
     }
 
-    /// The mapped segment.
+    /// The open segment.
     pub(crate) fn reader(&self) -> Result<Arc<SegmentReader>, Error> {
         let id = self.summary.id;
         self.cache
             .readers
-            .get_or_insert_with(&id, || self.map().map(Arc::new))
+            .get_or_insert_with(&id, || self.open().map(Arc::new))
     }
 
-    /// Maps the file anew: nothing of it counts as verified.
-    pub(crate) fn map(&self) -> Result<SegmentReader, Error> {
-        let file = self
-            .disk
-            .map(&self.path)
-            .map_err(|error| Error::io("map", &self.path, error))?;
-        SegmentReader::open(file, self.summary.clone()).map_err(|error| self.corrupt(error))
+    /// Opens the file anew: nothing of it counts as verified.
+    pub(crate) fn open(&self) -> Result<SegmentReader, Error> {
+        let source = match self.cache.read_by {
+            ReadBy::Map => {
+                let file = self.disk.map(&self.path);
+                Source::Whole(file.map_err(|error| Error::io("map", &self.path, error))?)
+            }
+            ReadBy::Pread => Source::File(Arc::new(self.block_file()?)),
+        };
+        SegmentReader::open(source, self.summary.clone()).map_err(|error| self.corrupt(error))
+    }
+
+    fn block_file(&self) -> Result<BlockFile, Error> {
+        let failed = |error| Error::io("open", &self.path, error);
+        let file = self.disk.open(&self.path, OpenMode::Existing);
+        let file = file.map_err(failed)?;
+        Ok(BlockFile {
+            segment: self.summary.id,
+            bytes: file.len().map_err(failed)?,
+            file,
+            blocks: Arc::clone(&self.cache.blocks),
+        })
     }
 
     /// What reading rows needs, parsed.
@@ -153,7 +220,7 @@ impl Segment {
         })
     }
 
-    /// Damage in this segment.
+    /// Damage in this segment, or an unreadable part of it.
     pub(crate) fn corrupt(&self, source: FormatError) -> Error {
         Error::corrupt(self.file(), source)
     }

@@ -26,6 +26,16 @@ pub enum FormatError {
         /// The checksum of the bytes.
         found: u32,
     },
+    /// The medium does not hand the bytes out.
+    #[error("read at byte {offset}: {message}")]
+    Unreadable {
+        /// Where the bytes begin, from the start of the file.
+        offset: u64,
+        /// The kind of the system's error.
+        kind: std::io::ErrorKind,
+        /// What the system said.
+        message: String,
+    },
     /// The bytes hold, but do not mean anything.
     #[error("{part} at byte {offset}: expected {expected}, found {found}")]
     Malformed {

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::source::{Piece, ReadFile, Source, outside};
 use crate::error::FormatError;
 
 /// Bytes of a block; the last one of a file may be shorter.
@@ -84,28 +85,38 @@ impl<W: Write> Write for ChecksummingWriter<W> {
 
 /// A segment's bytes, handed out only where their checksum holds.
 #[derive(Debug, Clone)]
-pub struct VerifiedBytes(Arc<Inner>);
+pub struct VerifiedBytes {
+    inner: Arc<Inner>,
+    /// What lies behind the covered bytes, as far as its checksum was seen to
+    /// hold, and where it begins.
+    tail: Option<(u64, Bytes)>,
+}
 
 #[derive(Debug)]
 struct Inner {
-    bytes: Bytes,
+    source: Source,
     /// Bytes from the start that the block checksums cover.
     covered: u64,
     /// The checksums, four bytes each, little-endian.
     checksums: Bytes,
-    /// A bit a block: its checksum was seen to hold.
+    /// A bit a block of a mapped file: its checksum was seen to hold. What is
+    /// read is verified each time.
     verified: Vec<AtomicU64>,
 }
 
 impl VerifiedBytes {
-    /// Bytes of which the first `covered` are covered by `checksums`. The rest
-    /// is taken as verified by the caller.
+    /// Bytes of which the first `covered` are covered by `checksums`.
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when the number of checksums does not fit.
-    pub fn new(bytes: Bytes, covered: u64, checksums: Bytes) -> Result<Self, FormatError> {
+    pub fn new(
+        source: impl Into<Source>,
+        covered: u64,
+        checksums: Bytes,
+    ) -> Result<Self, FormatError> {
+        let source = source.into();
         let blocks = covered.div_ceil(BLOCK_BYTES);
-        if covered > bytes.len() as u64 || checksums.len() as u64 != blocks * 4 {
+        if covered > source.len() || checksums.len() as u64 != blocks * 4 {
             return Err(FormatError::malformed(
                 "block checksums",
                 covered,
@@ -113,107 +124,189 @@ impl VerifiedBytes {
                 format!(
                     "{} bytes of checksums in a file of {} bytes",
                     checksums.len(),
-                    bytes.len()
+                    source.len()
                 ),
             ));
         }
         let verified = (0..blocks.div_ceil(64))
             .map(|_| AtomicU64::new(0))
             .collect();
-        Ok(Self(Arc::new(Inner {
-            bytes,
-            covered,
-            checksums,
-            verified,
-        })))
+        Ok(Self {
+            inner: Arc::new(Inner {
+                source,
+                covered,
+                checksums,
+                verified,
+            }),
+            tail: None,
+        })
     }
 
-    /// A range of the bytes, borrowed: for searches, which look at many.
+    /// The same bytes, with what lies from `offset` to the end of the file and
+    /// was verified by the caller.
+    pub(super) fn with_tail(&self, offset: u64, tail: Bytes) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            tail: Some((offset, tail)),
+        }
+    }
+
+    /// The same bytes, without a tail.
+    pub(super) fn without_tail(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            tail: None,
+        }
+    }
+
+    /// A range of the bytes, borrowed where that can be: for searches, which
+    /// look at many.
     ///
     /// # Errors
     /// As [`VerifiedBytes::slice`].
-    pub fn get(&self, range: Range<u64>) -> Result<&[u8], FormatError> {
-        self.verify(&range)?;
-        let bytes = &self.0.bytes;
-        Ok(bytes
-            .get(range.start as usize..range.end as usize)
-            .unwrap_or_default())
+    pub fn get(&self, range: Range<u64>) -> Result<Piece<'_>, FormatError> {
+        match &self.inner.source {
+            Source::Whole(bytes) if range.end <= self.inner.covered => {
+                self.verify(bytes, &range)?;
+                let bytes = bytes.get(range.start as usize..range.end as usize);
+                Ok(Piece::Borrowed(bytes.unwrap_or_default()))
+            }
+            _ => self.slice(range).map(Piece::Read),
+        }
     }
 
     /// A range of the bytes.
     ///
     /// # Errors
     /// [`FormatError::Checksum`] when a block of it is damaged,
-    /// [`FormatError::Malformed`] when it reaches past the end.
+    /// [`FormatError::Unreadable`] when a block of it cannot be read,
+    /// [`FormatError::Malformed`] when it is not all within the covered bytes or
+    /// the tail.
     pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
-        self.verify(&range)?;
-        Ok(self.0.bytes.slice(range.start as usize..range.end as usize))
+        let inner = &*self.inner;
+        if let Some((offset, tail)) = &self.tail
+            && *offset <= range.start
+        {
+            let (start, end) = (range.start - offset, range.end.max(range.start) - offset);
+            if end > tail.len() as u64 {
+                return Err(outside(&range, inner.source.len()));
+            }
+            return Ok(tail.slice(start as usize..end as usize));
+        }
+        if range.start > range.end || range.end > inner.covered {
+            return Err(outside(&range, inner.covered));
+        }
+        match &inner.source {
+            Source::Whole(bytes) => {
+                self.verify(bytes, &range)?;
+                Ok(bytes.slice(range.start as usize..range.end as usize))
+            }
+            Source::File(file) => self.assemble(file.as_ref(), range),
+        }
     }
 
-    fn verify(&self, range: &Range<u64>) -> Result<(), FormatError> {
-        let inner = &*self.0;
-        if range.start > range.end || range.end > inner.bytes.len() as u64 {
-            return Err(FormatError::malformed(
-                "segment",
-                range.start,
-                format!("a range within {} bytes", inner.bytes.len()),
-                format!("{range:?}"),
-            ));
+    /// A range of a file that is read, out of its blocks.
+    fn assemble(&self, file: &dyn ReadFile, range: Range<u64>) -> Result<Bytes, FormatError> {
+        let first = range.start / BLOCK_BYTES;
+        let blocks = first..range.end.div_ceil(BLOCK_BYTES);
+        let within = |block: u64| {
+            let start = block * BLOCK_BYTES;
+            let from = range.start.saturating_sub(start).min(BLOCK_BYTES);
+            from as usize..(range.end - start).min(BLOCK_BYTES) as usize
+        };
+        if range.is_empty() {
+            return Ok(Bytes::new());
         }
-        if range.start < inner.covered {
-            let end = range.end.min(inner.covered);
-            for block in range.start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
-                self.verify_block(block)?;
-            }
+        if blocks.end - blocks.start == 1 {
+            return Ok(self.read_block(file, first)?.slice(within(first)));
+        }
+        let mut out = Vec::with_capacity((range.end - range.start) as usize);
+        for block in blocks {
+            out.extend_from_slice(&self.read_block(file, block)?.slice(within(block)));
+        }
+        Ok(Bytes::from(out))
+    }
+
+    /// A block of a file that is read: one that was kept, or anew.
+    fn read_block(&self, file: &dyn ReadFile, block: u64) -> Result<Bytes, FormatError> {
+        if let Some(bytes) = file.kept(block) {
+            return Ok(bytes);
+        }
+        let bytes = self.inner.source.read(self.place_of(block))?;
+        self.compare(block, &bytes)?;
+        file.keep(block, bytes.clone());
+        Ok(bytes)
+    }
+
+    fn verify(&self, bytes: &Bytes, range: &Range<u64>) -> Result<(), FormatError> {
+        if range.start > range.end {
+            return Err(outside(range, bytes.len() as u64));
+        }
+        for block in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
+            self.verify_block(bytes, block)?;
         }
         Ok(())
     }
 
-    /// The damaged blocks among all, by the offset of their first byte.
+    /// The damaged blocks among all, by the offset of their first byte. Of a
+    /// file that is read every block is read anew.
     pub fn damaged_blocks(&self) -> Vec<FormatError> {
-        let blocks = self.0.covered.div_ceil(BLOCK_BYTES);
+        let verify = |block| match &self.inner.source {
+            Source::Whole(bytes) => self.verify_block(bytes, block),
+            Source::File(_) => {
+                let bytes = self.inner.source.read(self.place_of(block))?;
+                self.compare(block, &bytes)
+            }
+        };
+        let blocks = self.inner.covered.div_ceil(BLOCK_BYTES);
         (0..blocks)
-            .filter_map(|block| self.verify_block(block).err())
+            .filter_map(|block| verify(block).err())
             .collect()
     }
 
-    fn verify_block(&self, block: u64) -> Result<(), FormatError> {
-        let inner = &*self.0;
-        let word = inner.verified.get((block / 64) as usize);
+    fn place_of(&self, block: u64) -> Range<u64> {
+        let start = block * BLOCK_BYTES;
+        start..(start + BLOCK_BYTES).min(self.inner.covered)
+    }
+
+    fn verify_block(&self, bytes: &Bytes, block: u64) -> Result<(), FormatError> {
+        let word = self.inner.verified.get((block / 64) as usize);
         let bit = 1 << (block % 64);
         if word.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0) {
             return Ok(());
         }
-        let start = block * BLOCK_BYTES;
-        let end = (start + BLOCK_BYTES).min(inner.covered);
-        let data = inner
-            .bytes
-            .get(start as usize..end as usize)
-            .unwrap_or_default();
-        let found = crc32c::crc32c(data);
-        let at = block as usize * 4;
-        let expected = inner
-            .checksums
-            .get(at..at + 4)
-            .map_or(!found, |mut word| word.get_u32_le());
-        if found != expected {
-            return Err(FormatError::Checksum {
-                part: "segment block",
-                offset: start,
-                expected,
-                found,
-            });
-        }
+        let place = self.place_of(block);
+        let data = bytes.get(place.start as usize..place.end as usize);
+        self.compare(block, data.unwrap_or_default())?;
         if let Some(word) = word {
             word.fetch_or(bit, Ordering::Relaxed);
         }
         Ok(())
     }
+
+    fn compare(&self, block: u64, data: &[u8]) -> Result<(), FormatError> {
+        let found = crc32c::crc32c(data);
+        let at = block as usize * 4;
+        let expected = self
+            .inner
+            .checksums
+            .get(at..at + 4)
+            .map_or(!found, |mut word| word.get_u32_le());
+        if found == expected {
+            return Ok(());
+        }
+        Err(FormatError::Checksum {
+            part: "segment block",
+            offset: block * BLOCK_BYTES,
+            expected,
+            found,
+        })
+    }
 }
 
 impl Length for VerifiedBytes {
     fn len(&self) -> u64 {
-        self.0.bytes.len() as u64
+        self.inner.source.len()
     }
 }
 

@@ -142,10 +142,10 @@ impl Posting {
 ///
 /// # Errors
 /// What `read` answers, and [`FormatError::Malformed`] when it hands out less.
-pub fn find<'a>(
+pub fn find<B: AsRef<[u8]>>(
     key: Key,
     partition: Range<u32>,
-    read: impl Fn(Range<u64>) -> Result<&'a [u8], FormatError>,
+    read: impl Fn(Range<u64>) -> Result<B, FormatError>,
 ) -> Result<Option<Posting>, FormatError> {
     let wanted = u64::from_be_bytes(key);
     let (mut low, mut high) = (u64::from(partition.start), u64::from(partition.end));
@@ -178,12 +178,13 @@ pub fn find<'a>(
 ///
 /// # Errors
 /// What `read` answers, and [`FormatError::Malformed`] when it hands out less.
-pub fn entry<'a>(
+pub fn entry<B: AsRef<[u8]>>(
     place: u64,
-    read: impl Fn(Range<u64>) -> Result<&'a [u8], FormatError>,
+    read: impl Fn(Range<u64>) -> Result<B, FormatError>,
 ) -> Result<(Key, Posting), FormatError> {
     let offset = place * ENTRY_BYTES as u64;
     let bytes = read(offset..offset + ENTRY_BYTES as u64)?;
+    let bytes = bytes.as_ref();
     let malformed = || {
         let found = format!("{} bytes", bytes.len());
         FormatError::malformed(PART, offset, format!("{ENTRY_BYTES} bytes"), found)

@@ -38,6 +38,7 @@ mod partition;
 pub mod promotion;
 pub mod reader;
 pub mod rows;
+pub mod source;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
@@ -51,4 +52,5 @@ pub use inspect::SegmentLayout;
 pub use promotion::Promotion;
 pub use reader::{Id, SegmentReader};
 pub use rows::{Column, RowReader};
+pub use source::{ReadFile, Source};
 pub use writer::{SegmentSummary, SegmentWriter};

@@ -14,6 +14,7 @@ use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
 use super::promotion::Promotion;
 use super::rows::{RowReader, parquet_error, without_panic};
+use super::source::Source;
 use super::writer::SegmentSummary;
 use crate::error::FormatError;
 use crate::id::TraceId;
@@ -35,9 +36,8 @@ pub enum Id<'a> {
 pub struct SegmentReader {
     summary: SegmentSummary,
     header: IndexHeader,
+    source: Source,
     bytes: VerifiedBytes,
-    /// The tail as it was mapped, not verified yet.
-    tail: Bytes,
     directory: Directory,
 }
 
@@ -47,13 +47,14 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when the file is not the one that the summary describes,
     /// or its index is damaged.
-    pub fn open(file: Bytes, summary: SegmentSummary) -> Result<Self, FormatError> {
-        if file.len() as u64 != summary.bytes {
+    pub fn open(file: impl Into<Source>, summary: SegmentSummary) -> Result<Self, FormatError> {
+        let source = file.into();
+        if source.len() != summary.bytes {
             let expected = format!("{} bytes", summary.bytes);
-            let found = format!("{} bytes", file.len());
+            let found = format!("{} bytes", source.len());
             return Err(FormatError::malformed("segment", 0, expected, found));
         }
-        let (header, checksums) = read_header(&file, summary.index_offset)?;
+        let (header, checksums) = read_header(&source, summary.index_offset)?;
         let checksums_end = summary.index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
         if header.segment != summary.id
             || header.rows != summary.rows
@@ -70,15 +71,14 @@ impl SegmentReader {
                 found,
             ));
         }
-        let bytes = VerifiedBytes::new(file.clone(), summary.index_offset, checksums)?;
+        let bytes = VerifiedBytes::new(source.clone(), summary.index_offset, checksums)?;
         let place = header.part(Part::Directory);
         let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows);
-        let tail = file.slice(summary.tail_offset as usize..);
         Ok(Self {
             summary,
             header,
+            source,
             bytes,
-            tail,
             directory: directory?,
         })
     }
@@ -195,8 +195,9 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when it is damaged.
     pub fn row_reader(&self) -> Result<RowReader, FormatError> {
-        let found = crc32c::crc32c(&self.tail);
         let (offset, expected) = (self.summary.tail_offset, self.summary.tail_crc);
+        let tail = self.source.read(offset..self.source.len())?;
+        let found = crc32c::crc32c(&tail);
         if found != expected {
             return Err(FormatError::Checksum {
                 part: "segment tail",
@@ -205,7 +206,8 @@ impl SegmentReader {
                 found,
             });
         }
-        RowReader::new(self.bytes.clone(), self.summary.rows, self.promotion()?)
+        let bytes = self.bytes.with_tail(offset, tail);
+        RowReader::new(bytes, self.summary.rows, self.promotion()?)
     }
 
     /// Row groups of the segment.
@@ -272,7 +274,7 @@ impl SegmentReader {
 /// [`FormatError`] when the file is not a segment.
 pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
     let index_offset = find_index(file)?;
-    let (header, checksums) = read_header(file, index_offset)?;
+    let (header, checksums) = read_header(&file.clone().into(), index_offset)?;
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
     let place = header.part(Part::Directory);
@@ -331,24 +333,26 @@ fn index_offset(metadata: &ParquetMetaData) -> Option<u64> {
 }
 
 /// Reads and verifies the index header and the block checksums after it.
-fn read_header(file: &Bytes, offset: u64) -> Result<(IndexHeader, Bytes), FormatError> {
+fn read_header(file: &Source, offset: u64) -> Result<(IndexHeader, Bytes), FormatError> {
     let outside = || {
         let expected = format!("an index header within {} bytes", file.len());
         FormatError::malformed("index header", offset, expected, format!("offset {offset}"))
     };
-    let start = usize::try_from(offset).map_err(|_| outside())?;
-    let header_end = start.checked_add(HEADER_BYTES).ok_or_else(outside)?;
-    let header = IndexHeader::decode(file.get(start..header_end).ok_or_else(outside)?, offset)?;
-    let checksums_end = header_end + offset.div_ceil(BLOCK_BYTES) as usize * 4;
+    let header_end = offset
+        .checked_add(HEADER_BYTES as u64)
+        .filter(|end| *end <= file.len())
+        .ok_or_else(outside)?;
+    let header = IndexHeader::decode(&file.read(offset..header_end)?, offset)?;
+    let checksums_end = header_end + offset.div_ceil(BLOCK_BYTES) * 4;
     if checksums_end > file.len() {
         return Err(outside());
     }
-    let checksums = file.slice(header_end..checksums_end);
+    let checksums = file.read(header_end..checksums_end)?;
     let found = crc32c::crc32c(&checksums);
     if found != header.blocks_crc {
         return Err(FormatError::Checksum {
             part: "block checksums",
-            offset: header_end as u64,
+            offset: header_end,
             expected: header.blocks_crc,
             found,
         });

@@ -128,7 +128,8 @@ impl RowReader {
             }
         }
         Ok(Self {
-            bytes,
+            // All that is read from now on are pages.
+            bytes: bytes.without_tail(),
             rows,
             promotion: Arc::new(promotion),
             schema,
