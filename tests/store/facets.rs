@@ -349,6 +349,77 @@ async fn any_combination_of_conditions_counts_the_same() {
     }
 }
 
+/// Damages every page of the only segment, and nothing of its indexes.
+fn damage_rows(disk: &SimulatedDisk, store: Store) {
+    let layout = store.inspect(store.segments()[0].id).unwrap().unwrap();
+    let pages: u64 = layout.columns.iter().map(|column| column.bytes).sum();
+    drop(store);
+    let path = disk
+        .paths()
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|one| one == "parquet"))
+        .unwrap();
+    // The file begins with its pages.
+    let damage = |bytes: &mut Vec<u8>| bytes[4..pages as usize].fill(0xee);
+    disk.corrupt(&path, damage).unwrap();
+}
+
+/// A value of another type, or a column that differs from its resource, is the
+/// matter of the team whose it is.
+#[tokio::test]
+async fn what_one_team_mistypes_the_indexes_of_others_still_answer() {
+    let disk = SimulatedDisk::new();
+    let open = || open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap();
+    let store = open();
+    let acme = filled(&store, 0..SPANS);
+    let filters = [
+        "attributes['tenant'] = 1",
+        "attributes['tenant'] is null",
+        "not (attributes['trial'] = true)",
+        "resource['service.name'] = 'shop'",
+    ];
+    let mut expected = Vec::new();
+    for filter in filters {
+        let count = acme.query().filter(filter).unwrap().count().await.unwrap();
+        expected.push(count);
+    }
+    let other = store.team(&team("other"));
+    let mut spans: Vec<Span> = (0..9_000).map(rich).collect();
+    spans[10]
+        .attributes
+        .retain(|one| one.key != "tenant" && one.key != "trial");
+    spans[10].attributes.push(text("tenant", "mistyped"));
+    spans[10].attributes.push(integer("trial", 7));
+    let last = spans.pop().unwrap();
+    other.append(request(spans)).unwrap();
+    let mut without_name = request([last]);
+    let resource = &mut without_name.resource_spans[0].resource;
+    resource.as_mut().unwrap().attributes[0] = integer("service.name", 5);
+    other.append(without_name).unwrap();
+    store.seal().unwrap();
+    assert_eq!(store.segments().len(), 1);
+    let mistyped = || {
+        other
+            .query()
+            .filter("attributes['tenant'] = 'mistyped'")
+            .unwrap()
+    };
+    assert_eq!(mistyped().count().await.unwrap(), 1);
+    drop((acme, other));
+    damage_rows(&disk, store);
+    let store = open();
+    let acme = store.team(&team("acme"));
+    assert!(acme.query().collect().await.is_err());
+    for (filter, expected) in filters.into_iter().zip(expected) {
+        let count = acme.query().filter(filter).unwrap().count().await;
+        assert_eq!(count.ok(), Some(expected), "{filter}");
+    }
+    // The team itself is read.
+    let other = store.team(&team("other"));
+    let mistyped = other.query().filter("attributes['tenant'] = 1").unwrap();
+    assert!(mistyped.count().await.is_err());
+}
+
 /// Counts and facets come out of the indexes alone: they are right although
 /// every row is damaged.
 #[tokio::test]
@@ -375,17 +446,8 @@ async fn counts_and_facets_read_no_row() {
         expected.push((count, query().facet("region").await.unwrap()));
     }
     store.seal().unwrap();
-    let layout = store.inspect(store.segments()[0].id).unwrap().unwrap();
-    let pages: u64 = layout.columns.iter().map(|column| column.bytes).sum();
-    drop((acme, store));
-    let path = disk
-        .paths()
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|one| one == "parquet"))
-        .unwrap();
-    // The file begins with its pages.
-    let damage = |bytes: &mut Vec<u8>| bytes[4..pages as usize].fill(0xee);
-    disk.corrupt(&path, damage).unwrap();
+    drop(acme);
+    damage_rows(&disk, store);
     let store = open();
     let acme = store.team(&team("acme"));
     assert!(acme.query().collect().await.is_err());

@@ -274,7 +274,7 @@ fn a_segment_is_what_the_page_says() {
 fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
     let block = &segment.parts[FACETS][facets.start as usize..facets.end as usize];
     let mut seen = BTreeSet::new();
-    for facet in block[4..4 + u32_at(block, 0) as usize * 28].chunks(28) {
+    for facet in block[8..8 + u32_at(block, 0) as usize * 28].chunks(28) {
         let column = u32_at(facet, 0) as usize;
         seen.insert(segment.rows.schema().field(column).name().clone());
         assert_eq!(u32_at(facet, 16) as usize, rows.len());

@@ -1,6 +1,7 @@
 //! What a segment's index says of one partition, gathered while its rows are
 //! written.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringViewArray};
@@ -26,6 +27,8 @@ pub(super) struct OpenPartition {
     /// Rows that wait until it is known whether the partition has facets.
     waiting: Vec<(u32, Vec<ArrayRef>)>,
     facets: Option<FacetsBuilder>,
+    /// Numbers of promoted keys that have strays in the partition.
+    strays: BTreeSet<u32>,
 }
 
 /// The indexes of a segment on their way.
@@ -69,7 +72,7 @@ impl Indexes {
         let postings = &mut self.postings;
         let start = self.facets.len();
         if let Some(facets) = partition.facets {
-            let block = facets.finish(&partition.rows, postings)?;
+            let block = facets.finish(&partition.rows, &partition.strays, postings)?;
             self.facets.extend_from_slice(&block);
         }
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.facets.len())) else {
@@ -121,6 +124,7 @@ impl OpenPartition {
             requests: HashMap::new(),
             waiting: Vec::new(),
             facets: None,
+            strays: BTreeSet::new(),
         }
     }
 
@@ -170,6 +174,11 @@ impl OpenPartition {
                 start = end;
             }
         }
+    }
+
+    /// Notes that some of its rows have strays of promoted keys.
+    pub(super) fn add_strays(&mut self, keys: impl Iterator<Item = u32>) {
+        self.strays.extend(keys);
     }
 
     /// Adds rows, given by the columns of the file, to the facets.

@@ -167,6 +167,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             let slice = split.slice(start, row - start);
             let columns = std::mem::take(&mut self.facet_columns);
             if let Some(partition) = &mut self.open {
+                partition.add_strays(self.splitter.strays(start as u32..row as u32));
                 partition.add_facets(&slice, first_row + start as u32, &columns);
             }
             self.facet_columns = columns;

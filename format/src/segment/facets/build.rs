@@ -1,5 +1,6 @@
 //! Gathers the facets of a partition while its rows are written.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -61,10 +62,12 @@ impl FacetsBuilder {
         }
     }
 
-    /// The block; bitmaps go to the postings.
+    /// The block; bitmaps go to the postings. `strays` are the numbers of the
+    /// promoted keys that have strays in the partition.
     pub(in crate::segment) fn finish(
         self,
         rows: &Range<u32>,
+        strays: &BTreeSet<u32>,
         postings: &mut Vec<u8>,
     ) -> Result<Vec<u8>, FormatError> {
         // Attributes that come together have the same rows: stored once.
@@ -76,7 +79,11 @@ impl FacetsBuilder {
             .collect();
         let mut out = Vec::new();
         out.put_u32_le(facets.len() as u32);
+        out.put_u32_le(strays.len() as u32);
         let mut values = Vec::new();
+        for key in strays {
+            values.put_u32_le(*key);
+        }
         let values_start = out.len() + facets.len() * FACET_BYTES;
         for mut facet in facets {
             let mut sorted: Vec<(Vec<u8>, usize)> = facet.numbers.drain().collect();

@@ -1,12 +1,15 @@
 //! Facets: for columns of few values, the rows of each value and their count.
 //!
 //! ```text
-//! block of a partition: facets u32 · facet[facets] · values · value bytes
+//! block of a partition: facets u32 · strays u32 · facet[facets] · key u32[strays] ·
+//!                       values · value bytes
 //! facet (28 bytes): column u32 · values u32 · offset of its values u32 ·
 //!                   rows with null u32 · rows u32 · start u32 · length u32
 //! value (20 bytes): bytes offset u32 · bytes u32 · rows u32 · start u32 · length u32
 //! ```
-//! Offsets count from the start of the block. `start` and `length` stand for
+//! A `key` is the number of a promoted key that has strays in the partition
+//! ([`PromotedKey::has_strays`](super::promotion::PromotedKey)): postings then do
+//! not tell all. Offsets count from the start of the block. `start` and `length` stand for
 //! rows as in the key index, bitmaps lying in the postings; a length of
 //! 2^32 - 1 stands for the rows of the partition that no other value of the
 //! facet, nor null, has: the largest posting of each facet is left out.
@@ -58,6 +61,7 @@ const MOST_VALUES: usize = 4_096;
 /// Values that a facet of a promoted key may have in a partition.
 const MOST_PROMOTED_VALUES: usize = 32;
 
+const HEAD_BYTES: usize = 8;
 const FACET_BYTES: usize = 28;
 const VALUE_BYTES: usize = 20;
 /// The length of a posting that is left out.
@@ -145,7 +149,7 @@ impl Facets {
         let [count] = self.words(0)?;
         for place in 0..count as usize {
             let [found, values, first_value, null_rows, _, start, length] =
-                self.words(4 + place * FACET_BYTES)?;
+                self.words(HEAD_BYTES + place * FACET_BYTES)?;
             if found as usize == column {
                 if values as usize > MOST_VALUES {
                     return Err(self.malformed("at most 4,096 values"));
@@ -162,6 +166,22 @@ impl Facets {
         Ok(None)
     }
 
+    /// Whether a promoted key, given by its number, has strays in the partition.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the block makes no sense.
+    pub fn has_strays(&self, key: usize) -> Result<bool, FormatError> {
+        let [facets, strays] = self.words(0)?;
+        let keys = HEAD_BYTES.saturating_add((facets as usize).saturating_mul(FACET_BYTES));
+        for place in 0..strays as usize {
+            let [number] = self.words(keys.saturating_add(place * 4))?;
+            if number as usize == key {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The places of the columns that have a facet.
     ///
     /// # Errors
@@ -170,7 +190,7 @@ impl Facets {
         let [count] = self.words(0)?;
         (0..count as usize)
             .map(|place| {
-                let [column] = self.words(4 + place * FACET_BYTES)?;
+                let [column] = self.words(HEAD_BYTES + place * FACET_BYTES)?;
                 Ok(column as usize)
             })
             .collect()

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -82,12 +82,16 @@ proptest! {
             builder.add(&columns(batch), first_row + (number * batch_rows) as u32);
         }
         let mut postings = Vec::new();
-        let block = builder.finish(&rows, &mut postings).unwrap();
+        let strays = BTreeSet::from([3, 70]);
+        let block = builder.finish(&rows, &strays, &mut postings).unwrap();
         let postings = Bytes::from(postings);
         let read = |range: Range<u64>| {
             Ok(postings.slice(range.start as usize..range.end as usize))
         };
         let facets = Facets::new(block.into(), rows.clone(), 0);
+        for key in 0..72 {
+            prop_assert_eq!(facets.has_strays(key), Ok(key == 3 || key == 70));
+        }
         for column in 0..4 {
             let mut expected: BTreeMap<Vec<u8>, RoaringBitmap> = BTreeMap::new();
             let mut nulls = RoaringBitmap::new();
@@ -129,7 +133,10 @@ fn columns_of_too_many_values_or_of_none_are_left_out() {
     let doubles: ArrayRef = Arc::new((0..count).map(|_| Some(0.5)).collect::<Float64Array>());
     let mut builder = FacetsBuilder::new(&[0, 1, 2, 3]);
     builder.add(&[texts, few, nulls, doubles], 0);
-    let block = builder.finish(&(0..count as u32), &mut Vec::new()).unwrap();
+    let none = BTreeSet::new();
+    let block = builder
+        .finish(&(0..count as u32), &none, &mut Vec::new())
+        .unwrap();
     let facets = Facets::new(block.into(), 0..count as u32, 0);
     assert_eq!(facets.columns().unwrap(), [1]);
 }

@@ -10,7 +10,7 @@ use super::entry::{self, Plain};
 use super::{Owner, PromotedKey, PromotedType, Promotion, order_column};
 use crate::span::attribute::{RESOURCE_FIELD, SPAN_FIELD};
 use crate::span::mapping;
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES};
+use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, TEAM_ID};
 
 /// Columns that keys of spans get, at most.
 const MOST_SPAN_COLUMNS: usize = 48;
@@ -26,6 +26,11 @@ const LEAST_AGREEMENT: u64 = 90;
 const LEAST_EQUALITY: u64 = 98;
 /// Keys that are counted, at most: who makes up keys shall not fill memory.
 const MOST_CANDIDATES: usize = 10_000;
+/// Keys that one team brings in, at most: others shall have room.
+const MOST_CANDIDATES_OF_TEAM: usize = 1_000;
+/// Columns that keys of a single team get at least, if they are worth it,
+/// however few of the rows are the team's.
+const LEAST_COLUMNS_OF_TEAM: usize = 4;
 /// Different values of a key that are told apart.
 const MOST_DISTINCT: usize = 1_024;
 /// Rows of a sample, at most, about.
@@ -42,11 +47,25 @@ pub struct Sample {
     choices: u64,
     span: HashMap<Vec<u8>, Candidate>,
     resource: HashMap<Vec<u8>, Candidate>,
+    /// The teams of the counted rows, by hashes of their ids.
+    teams: HashMap<u64, Seen>,
+}
+
+/// What was seen of a team.
+#[derive(Debug, Default)]
+struct Seen {
+    rows: u64,
+    /// Keys that its rows brought in.
+    keys: usize,
 }
 
 /// What was seen of a key.
 #[derive(Debug, Default)]
 struct Candidate {
+    /// The team that has most of the key's bytes, if one has more than half,
+    /// and how many bytes it has ahead of all others (Boyer and Moore's vote).
+    owner: u64,
+    ahead: u64,
     values: u64,
     bytes: u64,
     /// Values of each [`PromotedType`] in its order.
@@ -68,18 +87,37 @@ impl Sample {
                 .and_then(|column| column.as_binary_view_opt())
         };
         let (attributes, resources) = (bytes(ATTRIBUTES), bytes(RESOURCE_ATTRIBUTES));
+        let teams = batch
+            .column_by_name(TEAM_ID)
+            .and_then(|column| column.as_string_view_opt());
         let mut next = self.skipped;
         while next < batch.num_rows() {
             let row = next;
             next += self.gap(step);
             self.rows += 1;
+            let team = teams.filter(|teams| teams.is_valid(row));
+            let team = XxHash3_64::oneshot(team.map_or("", |teams| teams.value(row)).as_bytes());
+            let seen = self.teams.entry(team).or_default();
+            seen.rows += 1;
             if let Some(attributes) = attributes.filter(|one| one.is_valid(row)) {
                 let message = attributes.value(row);
-                count(&mut self.span, message, SPAN_FIELD, (batch, row));
+                count(
+                    &mut self.span,
+                    message,
+                    SPAN_FIELD,
+                    (team, seen),
+                    (batch, row),
+                );
             }
             if let Some(resources) = resources.filter(|one| one.is_valid(row)) {
                 let message = resources.value(row);
-                count(&mut self.resource, message, RESOURCE_FIELD, (batch, row));
+                count(
+                    &mut self.resource,
+                    message,
+                    RESOURCE_FIELD,
+                    (team, seen),
+                    (batch, row),
+                );
             }
         }
         self.skipped = next - batch.num_rows();
@@ -96,11 +134,12 @@ impl Sample {
     }
 
     /// The keys worth promoting: common ones whose values agree in type, those
-    /// that take most bytes first.
+    /// that take most bytes first. Columns are dealt out among the teams: keys
+    /// of a single team get as many as it has rows, of what others leave more.
     pub fn choose(&self) -> Promotion {
         let mut keys = Vec::new();
         let mut next_column = order_column() + 1;
-        for (owner, candidates, mut most) in [
+        for (owner, candidates, most) in [
             (Owner::Span, &self.span, MOST_SPAN_COLUMNS),
             (Owner::Resource, &self.resource, MOST_RESOURCE_COLUMNS),
         ] {
@@ -112,15 +151,22 @@ impl Sample {
                 })
                 .collect();
             ranked.sort_unstable_by_key(|(key, _, seen)| (std::cmp::Reverse(seen.bytes), *key));
-            for (key, value, seen) in ranked {
+            let is_mapped = |seen: &Candidate| {
                 let mapped = seen.mapped.iter().find(|(_, equal)| match owner {
                     Owner::Span => equal * 100 >= seen.values * LEAST_EQUALITY,
                     Owner::Resource => *equal == self.rows,
                 });
+                mapped.map(|(column, _)| *column)
+            };
+            let mapped: Vec<Option<usize>> =
+                ranked.iter().map(|(_, _, seen)| is_mapped(seen)).collect();
+            let unmapped = ranked.iter().zip(&mapped);
+            let unmapped = unmapped.filter(|(_, column)| column.is_none());
+            let with_columns = self.deal(unmapped.map(|((key, _, seen), _)| (*key, *seen)), most);
+            for ((key, value, seen), mapped) in ranked.into_iter().zip(mapped) {
                 let column = match mapped {
-                    Some((column, _)) => *column,
-                    None if most > 0 => {
-                        most -= 1;
+                    Some(column) => column,
+                    None if with_columns.contains(key) => {
                         next_column += 1;
                         next_column - 1
                     }
@@ -138,6 +184,35 @@ impl Sample {
             }
         }
         Promotion { keys }
+    }
+
+    /// The keys that get columns, of keys by rank: first those within the share
+    /// of their team, then others while there is room.
+    fn deal<'a>(
+        &self,
+        ranked: impl Iterator<Item = (&'a str, &'a Candidate)>,
+        most: usize,
+    ) -> HashSet<&'a str> {
+        let mut of_team: HashMap<u64, usize> = HashMap::new();
+        let mut chosen = HashSet::new();
+        let mut left = Vec::new();
+        for (key, seen) in ranked {
+            let is_within = seen.team().is_none_or(|team| {
+                let rows = self.teams.get(&team).map_or(0, |team| team.rows);
+                let share = (most as u64 * rows).div_ceil(self.rows.max(1)) as usize;
+                let taken = of_team.entry(team).or_default();
+                *taken += 1;
+                *taken <= share.max(LEAST_COLUMNS_OF_TEAM)
+            });
+            if is_within && chosen.len() < most {
+                chosen.insert(key);
+            } else {
+                left.push(key);
+            }
+        }
+        let room = most - chosen.len();
+        chosen.extend(left.into_iter().take(room));
+        chosen
     }
 
     /// The type that a key is promoted with, if it is worth it.
@@ -158,21 +233,41 @@ impl Sample {
     }
 }
 
+impl Candidate {
+    fn add_bytes(&mut self, team: u64, bytes: u64) {
+        self.bytes += bytes;
+        if self.owner == team {
+            self.ahead += bytes;
+        } else if self.ahead >= bytes {
+            self.ahead -= bytes;
+        } else {
+            (self.owner, self.ahead) = (team, bytes - self.ahead);
+        }
+    }
+
+    /// The team whose key it is, if it is one's.
+    fn team(&self) -> Option<u64> {
+        (self.ahead * 2 >= self.bytes).then_some(self.owner)
+    }
+}
+
 fn count(
     candidates: &mut HashMap<Vec<u8>, Candidate>,
     message: &[u8],
     field: u32,
+    (team, seen): (u64, &mut Seen),
     (batch, row): (&RecordBatch, usize),
 ) {
     for (entry, whole) in entry::all(message, field) {
         let Some((key, value)) = entry::read(entry) else {
             continue;
         };
-        let is_full = candidates.len() >= MOST_CANDIDATES;
+        let is_full = candidates.len() >= MOST_CANDIDATES || seen.keys >= MOST_CANDIDATES_OF_TEAM;
         let candidate = match candidates.entry_ref(key) {
             EntryRef::Occupied(seen) => seen.into_mut(),
             EntryRef::Vacant(_) if is_full => continue,
             EntryRef::Vacant(new) => {
+                seen.keys += 1;
                 let mapped = std::str::from_utf8(key).map_or(Vec::new(), mapping::columns_of);
                 new.insert(Candidate {
                     mapped: mapped.into_iter().map(|column| (column, 0)).collect(),
@@ -181,7 +276,7 @@ fn count(
             }
         };
         candidate.values += 1;
-        candidate.bytes += whole.len() as u64;
+        candidate.add_bytes(team, whole.len() as u64);
         if candidate.distinct.len() < MOST_DISTINCT {
             candidate.distinct.insert(XxHash3_64::oneshot(entry));
         }

@@ -5,6 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, UInt32Array, UInt3
 use arrow::compute::take;
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
+use roaring::RoaringBitmap;
 
 use super::PromotedKey;
 use super::choose::is_equal;
@@ -58,45 +59,65 @@ impl<'a> Resources<'a> {
         entries.iter().find(|(number, _)| *number == key)
     }
 
-    /// The column of a promoted key that has one of its own.
+    /// The column of a promoted key that has one of its own; adds the rows
+    /// whose value of the key it does not hold to `strays`.
     pub(super) fn column(
         &self,
         number: usize,
-        key: &mut PromotedKey,
+        key: &PromotedKey,
+        strays: &mut RoaringBitmap,
     ) -> Result<ArrayRef, ArrowError> {
         let resources = self.values.len();
         let mut column = OwnColumn::new(key, resources);
-        for resource in 0..resources {
+        let mut has_strays = vec![false; resources];
+        for (resource, has_stray) in has_strays.iter_mut().enumerate() {
             if let Some((_, value)) = self.entry(resource, number) {
-                let is_taken = value.is_some_and(|value| column.append(resource, value));
-                key.has_strays |= !is_taken;
+                *has_stray = !value.is_some_and(|value| column.append(resource, value));
             }
+        }
+        if has_strays.contains(&true) {
+            let is_stray = |resource: Option<u32>| {
+                resource.is_some_and(|one| has_strays.get(one as usize) == Some(&true))
+            };
+            let rows = (0..).zip(&self.rows);
+            strays.extend(rows.filter(|(_, one)| is_stray(*one)).map(|(row, _)| row));
         }
         take(&column.finish(resources), &self.rows, None)
     }
 
-    /// Whether a mapped column has the values of a promoted key in all rows.
-    pub(super) fn are_in(&self, number: usize, column: &ArrayRef) -> bool {
+    /// Adds the rows in which a mapped column differs from a promoted key's
+    /// value to `strays`.
+    pub(super) fn add_differing(
+        &self,
+        number: usize,
+        column: &ArrayRef,
+        strays: &mut RoaringBitmap,
+    ) {
         let views = column
             .as_string_view_opt()
             .map(|texts| texts.views().as_ref());
         let mut last = None;
-        (0..self.rows.len()).all(|row| {
+        for row in 0..self.rows.len() {
             if self.rows.is_null(row) || column.is_null(row) {
-                return false;
+                strays.insert(row as u32);
+                continue;
             }
             let resource = self.rows.value(row);
             let seen = views
                 .and_then(|views: &[u128]| views.get(row))
                 .map(|view| (resource, view));
+            // Equal to one that did not differ.
             if seen.is_some() && last == seen {
-                return true;
+                continue;
             }
-            last = seen;
             let entry = self.entry(resource as usize, number);
             let value = entry.and_then(|(_, value)| *value);
-            value.is_some_and(|value| is_equal(column, row, value))
-        })
+            if value.is_some_and(|value| is_equal(column, row, value)) {
+                last = seen;
+            } else {
+                strays.insert(row as u32);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Takes promoted attributes out of rows that are written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -7,6 +8,7 @@ use arrow::array::{
     Float64Builder, Int64Builder, RecordBatch, StringViewBuilder,
 };
 use hashbrown::HashMap;
+use roaring::RoaringBitmap;
 
 use super::choose::is_equal;
 use super::entry::{self, Plain};
@@ -22,6 +24,8 @@ pub(in crate::segment) struct Splitter {
     promotion: Promotion,
     span_keys: HashMap<Vec<u8>, usize>,
     resource_keys: HashMap<Vec<u8>, usize>,
+    /// For each key, the rows of the last batch in which it has strays.
+    strays: Vec<RoaringBitmap>,
 }
 
 impl Splitter {
@@ -35,6 +39,7 @@ impl Splitter {
         Self {
             span_keys: keys(Owner::Span),
             resource_keys: keys(Owner::Resource),
+            strays: vec![RoaringBitmap::new(); promotion.keys.len()],
             promotion,
         }
     }
@@ -42,6 +47,14 @@ impl Splitter {
     /// The promotion, which knows by now which keys have strays.
     pub(in crate::segment) fn promotion(&self) -> &Promotion {
         &self.promotion
+    }
+
+    /// The numbers of the keys that have strays in some rows of the batch that
+    /// was split last.
+    pub(in crate::segment) fn strays(&self, rows: Range<u32>) -> impl Iterator<Item = u32> {
+        let keys = (0..).zip(&self.strays);
+        keys.filter(move |(_, strays)| strays.range_cardinality(rows.clone()) > 0)
+            .map(|(number, _)| number)
     }
 
     /// The rows of the file for rows with the columns of spans.
@@ -73,6 +86,7 @@ impl Splitter {
                 .ok_or_else(|| malformed("others"))
         };
         let rows = batch.num_rows();
+        self.strays.iter_mut().for_each(RoaringBitmap::clear);
         let keys = self.promotion.keys.iter();
         let mut own: Vec<Option<OwnColumn>> = keys
             .map(|key| {
@@ -86,18 +100,25 @@ impl Splitter {
             *column = residual;
         }
         columns.push(order);
-        let keys = self.promotion.keys.iter_mut();
-        for (number, (key, own)) in keys.zip(own).enumerate() {
+        let keys = self.promotion.keys.iter().zip(&mut self.strays);
+        for (number, ((key, strays), own)) in keys.zip(own).enumerate() {
             if let Some(own) = own {
                 columns.push(own.finish(rows));
             } else if key.owner == Owner::Resource && key.has_own_column() {
-                let column = resources.column(number, key);
+                let column = resources.column(number, key, strays);
                 columns.push(column.map_err(|error| malformed(&error.to_string()))?);
-            } else if key.owner == Owner::Resource && !key.has_strays {
+            } else if key.owner == Owner::Resource {
                 // Such a key is of use only when the column has all of it.
-                let column = batch.columns().get(key.column);
-                key.has_strays = !column.is_some_and(|column| resources.are_in(number, column));
+                match batch.columns().get(key.column) {
+                    Some(column) => resources.add_differing(number, column, strays),
+                    None => {
+                        strays.insert_range(0..rows as u32);
+                    }
+                }
             }
+        }
+        for (key, strays) in self.promotion.keys.iter_mut().zip(&self.strays) {
+            key.has_strays |= !strays.is_empty();
         }
         Ok(columns)
     }
@@ -130,8 +151,10 @@ impl Splitter {
                 // Not what this store encodes: it stays as it came.
                 residuals.append_value(message);
                 orders.append_null();
-                for key in &mut self.promotion.keys {
-                    key.has_strays |= key.owner == Owner::Span;
+                for number in self.span_keys.values() {
+                    if let Some(strays) = self.strays.get_mut(*number) {
+                        strays.insert(row as u32);
+                    }
                 }
                 continue;
             }
@@ -143,8 +166,8 @@ impl Splitter {
                     .map(|(key, _)| key)
                     .or_else(|| attribute::key_of(entry));
                 let number = key.and_then(|key| self.span_keys.get(key).copied());
-                let key = number.and_then(|number| self.promotion.keys.get_mut(number));
-                let taken = number.zip(key.as_deref()).filter(|(number, key)| {
+                let key = number.and_then(|number| self.promotion.keys.get(number));
+                let taken = number.zip(key).filter(|(number, key)| {
                     let is_first = seen
                         .get_mut(*number)
                         .is_some_and(|last| last.replace(row) != Some(row));
@@ -160,8 +183,8 @@ impl Splitter {
                 }
                 residual.extend_from_slice(whole);
                 entry::put_varint(0, &mut order);
-                if let Some(key) = number.and_then(|number| self.promotion.keys.get_mut(number)) {
-                    key.has_strays = true;
+                if let Some(strays) = number.and_then(|number| self.strays.get_mut(number)) {
+                    strays.insert(row as u32);
                 }
             }
             if order.iter().all(|code| *code == 0) {

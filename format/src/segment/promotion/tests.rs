@@ -10,7 +10,7 @@ use super::choose::Sample;
 use super::split::Splitter;
 use super::*;
 use crate::otlp::{AnyValue, ArrayValue, KeyValue, Resource, Span, Value};
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
+use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, TEAM_ID, schema};
 
 /// Rows that have attributes and two mapped columns, and nothing else.
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -234,6 +234,131 @@ fn the_choice_is_by_presence_and_size_and_never_changes() {
     // What takes most comes first, equal ones in the order of their keys.
     assert_eq!(keys[..3], ["large", "common", "key-00"]);
     assert!(!keys.contains(&"rare") && !keys.contains(&"key-59"));
+}
+
+/// Rows of two teams: `rows` of them with attributes of each.
+fn of_teams(teams: [(&str, usize, Vec<KeyValue>); 2]) -> RecordBatch {
+    let mut rows = Vec::new();
+    let mut names = Vec::new();
+    for (team, count, attributes) in teams {
+        rows.extend(vec![span(attributes); count]);
+        names.extend(vec![team; count]);
+    }
+    let batch = batch(&rows);
+    let mut columns = batch.columns().to_vec();
+    let place = schema().index_of(TEAM_ID).unwrap();
+    columns[place] = Arc::new(names.into_iter().map(Some).collect::<StringViewArray>());
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+fn keys(prefix: &str, count: usize, value: &str) -> Vec<KeyValue> {
+    let key = |n| text(&format!("{prefix}-{n:03}"), value);
+    (0..count).map(key).collect()
+}
+
+#[test]
+fn the_large_keys_of_one_team_leave_columns_for_the_others() {
+    let large = "v".repeat(500);
+    let choose = |rows: [usize; 2], own: usize| {
+        let batch = of_teams([
+            ("large", rows[0], keys("large", 80, &large)),
+            ("other", rows[1], keys("other", own, "v")),
+        ]);
+        let mut sample = Sample::default();
+        sample.add(&batch, 1);
+        let chosen = sample.choose();
+        let of = |prefix: &str| {
+            let keys = chosen.keys().iter();
+            keys.filter(|key| key.key.starts_with(prefix)).count()
+        };
+        (of("large"), of("other"))
+    };
+    // In proportion to its rows, and never nothing.
+    assert_eq!(choose([500, 500], 40), (24, 24));
+    assert_eq!(choose([250, 750], 60), (12, 36));
+    assert_eq!(choose([980, 20], 60), (44, 4));
+    // What the others leave.
+    assert_eq!(choose([100, 900], 5), (43, 5));
+    assert_eq!(choose([1_000, 0], 0), (48, 0));
+}
+
+#[test]
+fn a_team_that_makes_up_keys_leaves_room_to_count_those_of_others() {
+    let mut rows = Vec::new();
+    for n in 0..2_000 {
+        rows.push(span(keys(&format!("made-up-{n}"), 10, "v")));
+    }
+    rows.extend(vec![span(vec![text("common", "v")]); 2_000]);
+    let batch = batch(&rows);
+    let mut columns = batch.columns().to_vec();
+    let names = (0..4_000).map(|n| Some(if n < 2_000 { "large" } else { "other" }));
+    columns[schema().index_of(TEAM_ID).unwrap()] = Arc::new(names.collect::<StringViewArray>());
+    let mut sample = Sample::default();
+    sample.add(&RecordBatch::try_new(batch.schema(), columns).unwrap(), 1);
+    let chosen = sample.choose();
+    assert_eq!(chosen.keys().len(), 1);
+    assert_eq!(chosen.keys()[0].key, "common");
+}
+
+/// Strays are told row by row: of spans, of resources with a column of the key's
+/// own, and of those in a mapped column.
+#[test]
+fn strays_are_found_where_they_are() {
+    let resource = |attributes: Vec<KeyValue>| {
+        let resource = Resource {
+            attributes,
+            ..Resource::default()
+        };
+        Some(resource.encode_to_vec())
+    };
+    let number = |key: &str| KeyValue {
+        key: key.into(),
+        value: Some(AnyValue {
+            value: Some(Value::IntValue(1)),
+        }),
+        ..KeyValue::default()
+    };
+    let plain = Row {
+        resource: resource(vec![text("own", "x"), text("http.route", "/a")]),
+        route: Some("/a".into()),
+        ..span(vec![text("k", "v")])
+    };
+    let mut rows = vec![plain.clone(); 100];
+    rows[20] = Row {
+        attributes: span(vec![number("k")]).attributes,
+        ..plain.clone()
+    };
+    rows[40] = Row {
+        resource: resource(vec![number("own"), text("http.route", "/a")]),
+        ..plain.clone()
+    };
+    rows[60] = Row {
+        route: Some("/b".into()),
+        ..plain
+    };
+    let batch = batch(&rows);
+    let mut sample = Sample::default();
+    sample.add(&batch.slice(0, 20), 1);
+    let mut splitter = Splitter::new(sample.choose());
+    splitter.split_columns(&batch).unwrap();
+    let number = |owner, key: &str| {
+        let (number, key) = splitter.promotion().find(owner, key).unwrap();
+        assert!(key.has_strays);
+        number as u32
+    };
+    for (owner, key, row) in [
+        (Owner::Span, "k", 20),
+        (Owner::Resource, "own", 40),
+        (Owner::Resource, "http.route", 60),
+    ] {
+        let number = number(owner, key);
+        let has = |rows| splitter.strays(rows).any(|one| one == number);
+        assert!(has(row..row + 1) && has(0..100), "{key}");
+        assert!(!has(0..row) && !has(row + 1..100), "{key}");
+    }
+    // Of the next batch nothing is known of this one's.
+    splitter.split_columns(&batch.slice(0, 20)).unwrap();
+    assert_eq!(splitter.strays(0..100).count(), 0);
 }
 
 #[test]
