@@ -116,10 +116,19 @@ pub enum Error {
         cause: String,
     },
     /// A query took longer than it may.
-    #[error("the query took longer than {limit_seconds} s")]
+    #[error("the query took longer than {limit:?}")]
     TimedOut {
-        /// The limit in seconds.
-        limit_seconds: u64,
+        /// The limit: [`QueryLimits::time`](crate::QueryLimits::time).
+        limit: std::time::Duration,
+    },
+    /// Queries need more memory than they may take. Ask for less, or again
+    /// when other queries are done.
+    #[error("the query needs more memory: {pool} of {limit} bytes is all taken")]
+    QueryMemory {
+        /// The option that sets the limit: of one query or of all of a store.
+        pool: &'static str,
+        /// The limit in bytes.
+        limit: u64,
     },
 }
 
@@ -189,14 +198,14 @@ from_redb!(
 impl From<datafusion::error::DataFusionError> for Error {
     fn from(error: datafusion::error::DataFusionError) -> Self {
         // An error of ours that passed through DataFusion comes out as it was.
-        match error {
-            datafusion::error::DataFusionError::External(inner) => match inner.downcast::<Self>() {
-                Ok(own) => *own,
-                Err(inner) => Self::Query(Arc::new(datafusion::error::DataFusionError::External(
-                    inner,
-                ))),
-            },
-            other => Self::Query(Arc::new(other)),
+        let all = std::iter::successors(
+            Some(&error as &(dyn std::error::Error + 'static)),
+            |error| error.source(),
+        );
+        let own = all.filter_map(|error| error.downcast_ref::<Self>()).next();
+        match own {
+            Some(own) => own.clone(),
+            None => Self::Query(Arc::new(error)),
         }
     }
 }

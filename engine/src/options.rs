@@ -140,16 +140,21 @@ pub enum ReadBy {
     Pread,
 }
 
-/// Limits of one query.
+/// Limits of queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryLimits {
-    /// Time that a query may take.
+    /// Time that a query may take. What its reader does between two batches
+    /// does not count: the query waits meanwhile.
     pub time: Duration,
-    /// Bytes that sorting and grouping may take.
+    /// Bytes that one query may take: rows that it found, values of facets that
+    /// it counts, batches that it scans, and what it sorts, groups and joins.
+    /// Not counted are batches on their way from one operator to the next, of
+    /// 8,192 rows at most, and up to two batches that wait for the reader.
     pub memory_bytes: usize,
-    /// Tasks that scan, sort and group at a time for an SQL query, and so the
-    /// threads of the caller's runtime that it keeps busy; at least one. What is
-    /// more waits for them.
+    /// Bytes that all queries of the store may take together, counted likewise.
+    pub total_memory_bytes: usize,
+    /// Threads of the store that queries work on, at least one, and the tasks
+    /// that an SQL query is divided among. They start with the first query.
     pub threads: usize,
 }
 
@@ -158,6 +163,7 @@ impl Default for QueryLimits {
         Self {
             time: Duration::from_secs(10),
             memory_bytes: 256 << 20,
+            total_memory_bytes: 512 << 20,
             threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }

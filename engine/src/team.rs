@@ -18,6 +18,7 @@ use crate::hot::{HotBatch, HotBuffer};
 use crate::options::Plan;
 use crate::parts::Parts;
 use crate::read::condition::Condition;
+use crate::read::interrupt::Never;
 use crate::read::scan::plan;
 use crate::read::sessions::SessionSummary;
 use crate::read::{lookup, sessions};
@@ -225,6 +226,7 @@ impl Team {
             &self.snapshot_of_all(),
             &self.id,
             &Condition::And(Vec::new()),
+            &Never,
         )?;
         let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
         Ok(parts.into_iter().flat_map(move |part| {

@@ -272,68 +272,6 @@ async fn a_query_answers_the_same_on_any_number_of_threads() {
     assert!(answers.iter().all(|one| *one == answers[0]));
 }
 
-/// Mapped files are always ready, so a scan that finds nothing must yield by
-/// itself, else no time limit could end it.
-#[tokio::test]
-async fn a_query_over_time_ends_and_others_run_meanwhile() {
-    let directory = tempfile::tempdir().unwrap();
-    let options = spanstore::StoreOptions {
-        query_limits: QueryLimits {
-            time: std::time::Duration::ZERO,
-            ..QueryLimits::default()
-        },
-        ..quiet()
-    };
-    let store = open_with(directory.path(), options);
-    let acme = store.team(&team("acme"));
-    acme.append(request((0..100).map(span))).unwrap();
-    store.seal().unwrap();
-    let error = acme
-        .query()
-        .filter("name = 'absent'")
-        .unwrap()
-        .collect()
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-    let stream = acme
-        .sql("select * from spans where name = 'absent'")
-        .await
-        .unwrap();
-    let error = Error::from(stream.try_collect::<Vec<_>>().await.unwrap_err());
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn a_scan_that_finds_nothing_yields() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    let acme = store.team(&team("acme"));
-    for start in (0..200).step_by(2) {
-        acme.append(request((start..start + 2).map(span))).unwrap();
-    }
-    store.seal().unwrap();
-    for start in (200..600).step_by(2) {
-        acme.append(request((start..start + 2).map(span))).unwrap();
-    }
-    // A neighbour on the same thread gets its turns only if the scan yields.
-    let turns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counter = std::sync::Arc::clone(&turns);
-    let neighbour = tokio::spawn(async move {
-        loop {
-            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            tokio::task::yield_now().await;
-        }
-    });
-    assert_eq!(filtered(&acme, "name = 'absent'").await, [0; 0]);
-    let by_filter = turns.swap(0, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(by_sql(&acme, "name = 'absent'").await, [0; 0]);
-    let in_sql = turns.load(std::sync::atomic::Ordering::Relaxed);
-    neighbour.abort();
-    assert!(by_filter >= 10, "{by_filter} turns");
-    assert!(in_sql >= 1, "{in_sql} turns");
-}
-
 #[test]
 fn sessions_are_listed_newest_first() {
     let directory = tempfile::tempdir().unwrap();

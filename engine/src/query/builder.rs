@@ -27,6 +27,12 @@ pub enum Order {
 #[must_use]
 pub struct Query {
     pub(super) team: Team,
+    pub(super) question: Question,
+}
+
+/// What is asked, of whatever team.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
     pub(super) filter: Option<Filter>,
     pub(super) since: Option<i64>,
     pub(super) until: Option<i64>,
@@ -40,12 +46,14 @@ impl Team {
     pub fn query(&self) -> Query {
         Query {
             team: self.clone(),
-            filter: None,
-            since: None,
-            until: None,
-            columns: visible_columns(),
-            order: Order::NewestFirst,
-            limit: None,
+            question: Question {
+                filter: None,
+                since: None,
+                until: None,
+                columns: visible_columns(),
+                order: Order::NewestFirst,
+                limit: None,
+            },
         }
     }
 }
@@ -61,19 +69,19 @@ impl Query {
     /// [`Error::InvalidFilter`] says where the text goes wrong and what was
     /// expected there.
     pub fn filter(mut self, text: &str) -> Result<Self, Error> {
-        self.filter = Some(Filter::parse(text, &FilterLimits::default())?);
+        self.question.filter = Some(Filter::parse(text, &FilterLimits::default())?);
         Ok(self)
     }
 
     /// Keeps the spans that start at or after a time, ns since 1970.
     pub fn since(mut self, unix_nanos: i64) -> Self {
-        self.since = Some(unix_nanos);
+        self.question.since = Some(unix_nanos);
         self
     }
 
     /// Keeps the spans that start before a time, ns since 1970.
     pub fn until(mut self, unix_nanos: i64) -> Self {
-        self.until = Some(unix_nanos);
+        self.question.until = Some(unix_nanos);
         self
     }
 
@@ -90,8 +98,8 @@ impl Query {
                 name: name.chars().take(80).collect(),
             }),
         };
-        self.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
-        if self.columns.is_empty() {
+        self.question.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
+        if self.question.columns.is_empty() {
             return Err(Error::UnknownColumn {
                 name: String::new(),
             });
@@ -101,19 +109,19 @@ impl Query {
 
     /// Gives the latest spans first, as is the default.
     pub fn newest_first(mut self) -> Self {
-        self.order = Order::NewestFirst;
+        self.question.order = Order::NewestFirst;
         self
     }
 
     /// Gives the earliest spans first.
     pub fn oldest_first(mut self) -> Self {
-        self.order = Order::OldestFirst;
+        self.question.order = Order::OldestFirst;
         self
     }
 
     /// Gives at most this many spans.
     pub fn limit(mut self, spans: usize) -> Self {
-        self.limit = Some(spans);
+        self.question.limit = Some(spans);
         self
     }
 
@@ -121,8 +129,8 @@ impl Query {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when rows that may fulfil it are damaged,
-    /// [`Error::TimedOut`], [`Error::TooLarge`] when the rows found exceed the
-    /// memory of a query, [`Error::Query`] when the filter cannot be evaluated.
+    /// [`Error::TimedOut`], [`Error::QueryMemory`], [`Error::Query`] when the
+    /// filter cannot be evaluated.
     /// Those that come up while rows are read are items of the stream.
     pub async fn stream(self) -> Result<SendableRecordBatchStream, Error> {
         super::select::select(self).await
@@ -143,7 +151,7 @@ impl Query {
     /// # Errors
     /// As [`Query::stream`].
     pub async fn spans(mut self) -> Result<Spans, Error> {
-        self.columns = visible_columns();
+        self.question.columns = visible_columns();
         Ok(Spans::new(self.collect().await?))
     }
 }

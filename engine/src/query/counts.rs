@@ -10,11 +10,12 @@ use spanstore_format::segment::{Column, facets};
 use spanstore_format::span::schema::schema;
 
 use super::builder::Query;
-use super::deadline::{Deadline, yield_now};
+use super::job::{Holding, Job, new_bytes};
 use super::select::Narrow;
 use super::table::BATCH_ROWS;
 use crate::error::Error;
 use crate::read::condition::span_values;
+use crate::read::interrupt::Interrupt;
 use crate::read::scan::{
     Place, ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts,
 };
@@ -36,21 +37,8 @@ impl Query {
     /// # Errors
     /// As [`Query::stream`].
     pub async fn count(self) -> Result<u64, Error> {
-        let mut count = 0;
-        let rest = self.each_exact_partition(|_, rows| {
-            count += rows.len();
-            Ok(true)
-        })?;
-        let narrow = Narrow::new(&self)?;
-        let deadline = Deadline::after(self.team.parts.queries.limits.time);
-        for part in rest {
-            for batch in part.read(&narrow.columns, BATCH_ROWS)? {
-                count += narrow.candidates(&batch?)?.len() as u64;
-                deadline.check()?;
-                yield_now().await;
-            }
-        }
-        Ok(count)
+        let (execution, job) = self.begin()?;
+        execution.run(async move { job.count().await }).await
     }
 
     /// The values that a facet has in the spans that the query finds, with the
@@ -68,7 +56,33 @@ impl Query {
         let place = place.ok_or_else(|| Error::UnknownColumn {
             name: column.chars().take(80).collect(),
         })?;
-        let mut counts: HashMap<Option<String>, u64> = HashMap::new();
+        let (execution, job) = self.begin()?;
+        execution.run(async move { job.facet(place).await }).await
+    }
+}
+
+impl Job {
+    async fn count(&self) -> Result<u64, Error> {
+        let mut count = 0;
+        let rest = self.each_exact_partition(|_, rows| {
+            count += rows.len();
+            Ok(true)
+        })?;
+        let narrow = Narrow::new(&self.question, &self.state)?;
+        let held = self.held("a batch of rows");
+        for part in rest {
+            for batch in part.read(&narrow.columns, BATCH_ROWS)? {
+                let batch = batch?;
+                held.set(new_bytes(&part, &batch))?;
+                count += narrow.candidates(&batch)?.len() as u64;
+                self.next_batch().await?;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn facet(&self, place: usize) -> Result<Vec<FacetCount>, Error> {
+        let mut counts = Counts::new(self);
         let rest = self.each_exact_partition(|exact, rows| {
             let corrupt = |error| exact.segment.corrupt(error);
             let facets = exact.reader.facets(&exact.partition).map_err(corrupt)?;
@@ -82,6 +96,7 @@ impl Query {
             let is_whole = rows.len() == all;
             let read = |range| exact.reader.postings(range);
             for number in 0..facet.len() {
+                self.watch.check()?;
                 let value = facet.value(number).map_err(corrupt)?;
                 let spans = if is_whole {
                     u64::from(value.rows)
@@ -93,44 +108,33 @@ impl Query {
                 };
                 let text = span_values(place, &[value.bytes.as_ref()]);
                 let text = text.and_then(|text| text_at(text.as_ref(), 0));
-                *counts.entry(text).or_default() += spans;
+                counts.add(text, spans)?;
             }
             let nulls = if is_whole {
                 u64::from(facet.null_rows())
             } else {
                 facet.nulls(&read).map_err(corrupt)?.intersection_len(rows)
             };
-            *counts.entry(None).or_default() += nulls;
+            counts.add(None, nulls)?;
             Ok(true)
         })?;
-        let narrow = Narrow::new(&self)?;
+        let narrow = Narrow::new(&self.question, &self.state)?;
         let mut columns = narrow.columns.clone();
         columns.push(Column::Span(place));
-        let deadline = Deadline::after(self.team.parts.queries.limits.time);
+        let held = self.held("a batch of rows");
         for part in rest {
             for batch in part.read(&columns, BATCH_ROWS)? {
                 let batch = batch?;
+                held.set(new_bytes(&part, &batch))?;
                 let values = batch.columns().last();
                 for (row, _) in narrow.candidates(&batch)? {
                     let text = values.and_then(|values| text_at(values.as_ref(), row));
-                    *counts.entry(text).or_default() += 1;
+                    counts.add(text, 1)?;
                 }
-                deadline.check()?;
-                yield_now().await;
+                self.next_batch().await?;
             }
         }
-        let mut counts: Vec<FacetCount> = counts
-            .into_iter()
-            .filter(|(_, spans)| *spans > 0)
-            .map(|(value, spans)| FacetCount { value, spans })
-            .collect();
-        counts.sort_unstable_by(|one, other| {
-            let most = other.spans.cmp(&one.spans);
-            let none_last = one.value.is_none().cmp(&other.value.is_none());
-            most.then(none_last)
-                .then_with(|| one.value.cmp(&other.value))
-        });
-        Ok(counts)
+        Ok(counts.finish())
     }
 
     /// Calls `take` for each partition of which the indexes know exactly which
@@ -140,16 +144,61 @@ impl Query {
         &self,
         mut take: impl FnMut(&Place, &RoaringBitmap) -> Result<bool, Error>,
     ) -> Result<Vec<ScanPart>, Error> {
-        let (snapshot, condition) = (self.team.snapshot_of_all(), self.condition());
-        let bounds = bounds(&snapshot, &condition);
-        let mut rest = hot_parts(&snapshot, &self.team.id, bounds)?;
-        for place in partitions(&snapshot, &self.team.id, bounds)? {
-            let matching = matching_rows(&snapshot, &place, &condition)?;
+        let (snapshot, condition) = (&self.snapshot, self.condition());
+        let interrupt = &*self.watch;
+        let bounds = bounds(snapshot, &condition);
+        let mut rest = hot_parts(snapshot, &self.team, bounds, interrupt)?;
+        for place in partitions(snapshot, &self.team, bounds, interrupt)? {
+            let matching = matching_rows(snapshot, &place, &condition, interrupt)?;
             if !matching.is_exact || !take(&place, &matching.rows)? {
                 rest.extend(sealed_parts(&place, &matching.rows, bounds)?);
             }
         }
         Ok(rest)
+    }
+}
+
+/// Values of a facet, counted.
+struct Counts {
+    spans: HashMap<Option<String>, u64>,
+    bytes: usize,
+    held: Holding,
+}
+
+impl Counts {
+    fn new(job: &Job) -> Self {
+        Self {
+            spans: HashMap::new(),
+            bytes: 0,
+            held: job.held("values of a facet"),
+        }
+    }
+
+    fn add(&mut self, value: Option<String>, spans: u64) -> Result<(), Error> {
+        if let Some(counted) = self.spans.get_mut(&value) {
+            *counted += spans;
+        } else if spans > 0 {
+            // About as much again for the place in the table.
+            self.bytes +=
+                2 * size_of::<(Option<String>, u64)>() + value.as_ref().map_or(0, String::len);
+            self.held.set(self.bytes)?;
+            self.spans.insert(value, spans);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<FacetCount> {
+        let counts = self.spans.into_iter();
+        let mut counts: Vec<FacetCount> = counts
+            .map(|(value, spans)| FacetCount { value, spans })
+            .collect();
+        counts.sort_unstable_by(|one, other| {
+            let most = other.spans.cmp(&one.spans);
+            let none_last = one.value.is_none().cmp(&other.value.is_none());
+            most.then(none_last)
+                .then_with(|| one.value.cmp(&other.value))
+        });
+        counts
     }
 }
 

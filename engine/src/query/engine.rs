@@ -1,6 +1,7 @@
 //! What all queries of a store share: functions, optimizer, settings.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
@@ -8,7 +9,7 @@ use datafusion::catalog::{
 };
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
@@ -17,7 +18,10 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::functions;
+use super::memory::{Budget, QueryPool};
 use super::planner::SpanPlanner;
+use super::watch::Watch;
+use super::workers::{Execution, Workers};
 use crate::error::Error;
 use crate::options::QueryLimits;
 
@@ -25,11 +29,17 @@ use crate::options::QueryLimits;
 /// computes them for constants, outside of every memory limit.
 const EXPANDING: [&str; 4] = ["repeat", "lpad", "rpad", "replace"];
 
-/// The settings that queries start from.
+/// What queries start from. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Engine {
-    state: SessionState,
-    pub(crate) limits: QueryLimits,
+struct Shared {
+    state: Arc<SessionState>,
+    limits: QueryLimits,
+    memory: Arc<Budget>,
+    /// Started by the first query: many a store is never asked any.
+    workers: Mutex<Option<Arc<Workers>>>,
 }
 
 impl Engine {
@@ -49,38 +59,68 @@ impl Engine {
             .with_optimizer_rules(optimizer_rules())
             .build();
         state.register_function_rewrite(Arc::new(SpanPlanner))?;
-        Ok(Self {
-            state,
+        let memory = Budget::new("QueryLimits::total_memory_bytes", limits.total_memory_bytes);
+        Ok(Self(Arc::new(Shared {
+            state: Arc::new(state),
             limits: limits.clone(),
-        })
+            memory: Arc::new(memory),
+            workers: Mutex::default(),
+        })))
     }
 
     /// The shared state, for expressions.
-    pub(crate) fn state(&self) -> &SessionState {
-        &self.state
+    pub(super) fn state(&self) -> &Arc<SessionState> {
+        &self.0.state
     }
 
-    /// A context for one query: with tables, memory and files of its own, of
-    /// which there are none.
-    pub(crate) fn context(&self) -> Result<SessionContext, Error> {
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(self.limits.memory_bytes)))
-            .with_disk_manager_builder(
-                DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
-            )
-            .build_arc()?;
-        let names = &self.state.config_options().catalog;
-        let catalog = MemoryCatalogProvider::new();
-        let tables = Arc::new(MemorySchemaProvider::new());
-        catalog.register_schema(&names.default_schema, tables)?;
-        let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(names.default_catalog.clone(), Arc::new(catalog));
-        let state = SessionStateBuilder::new_from_existing(self.state.clone())
-            .with_catalog_list(Arc::new(catalogs))
-            .with_runtime_env(runtime)
-            .build();
-        Ok(SessionContext::new_with_state(state))
+    /// Begins a query: its time runs from now on.
+    pub(super) fn begin(&self) -> Result<Execution, Error> {
+        let limits = &self.0.limits;
+        Ok(Execution {
+            watch: Arc::new(Watch::start(limits.time)),
+            memory: Arc::new(QueryPool::new(limits.memory_bytes, &self.0.memory)),
+            workers: self.workers()?,
+        })
     }
+
+    fn workers(&self) -> Result<Arc<Workers>, Error> {
+        let mut workers = self
+            .0
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(workers) = &*workers {
+            return Ok(Arc::clone(workers));
+        }
+        let started = Workers::start(self.0.limits.threads)
+            .map_err(|error| Error::io("start threads for", Path::new("queries"), error))?;
+        Ok(Arc::clone(workers.insert(Arc::new(started))))
+    }
+}
+
+/// A context for one query: with tables and files of its own, of which there
+/// are none.
+pub(super) fn context(
+    state: &SessionState,
+    memory: Arc<dyn MemoryPool>,
+) -> Result<SessionContext, Error> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(memory)
+        .with_disk_manager_builder(
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+        )
+        .build_arc()?;
+    let names = &state.config_options().catalog;
+    let catalog = MemoryCatalogProvider::new();
+    let tables = Arc::new(MemorySchemaProvider::new());
+    catalog.register_schema(&names.default_schema, tables)?;
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(names.default_catalog.clone(), Arc::new(catalog));
+    let state = SessionStateBuilder::new_from_existing(state.clone())
+        .with_catalog_list(Arc::new(catalogs))
+        .with_runtime_env(runtime)
+        .build();
+    Ok(SessionContext::new_with_state(state))
 }
 
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
@@ -123,7 +163,9 @@ mod tests {
                 threads,
                 ..QueryLimits::default()
             };
-            let context = Engine::new(&limits).unwrap().context().unwrap();
+            let engine = Engine::new(&limits).unwrap();
+            let memory = engine.begin().unwrap().memory;
+            let context = context(engine.state(), memory).unwrap();
             assert_eq!(context.state().config().target_partitions(), expected);
         }
     }

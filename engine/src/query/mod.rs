@@ -6,20 +6,28 @@
 //! is planned by DataFusion over `table`, which turns conditions on ids and on
 //! time into row selections. Both read through the same scan, and both
 //! evaluate every condition on what was read: the indexes only save work.
+//!
+//! Queries work on threads of the store (`workers`), within a time (`watch`) and
+//! a memory (`memory`).
 
 mod builder;
 mod condition;
 mod constraints;
 mod counts;
-mod deadline;
 mod engine;
 mod filter;
 mod functions;
+mod job;
+mod memory;
 mod planner;
 mod scan_exec;
 mod select;
 mod sql;
 mod table;
+mod watch;
+mod watched;
+mod watched_window;
+mod workers;
 
 pub use builder::{Order, Query};
 pub use counts::FacetCount;

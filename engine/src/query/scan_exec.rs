@@ -26,7 +26,10 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::schema::schema;
 
 use super::functions::ReadAttribute;
+use super::job::new_bytes;
+use super::memory::Held;
 use super::table::BATCH_ROWS;
+use super::watched::external;
 use crate::read::scan::ScanPart;
 
 /// Reads parts of a scan, some in each of its partitions.
@@ -125,34 +128,40 @@ impl ExecutionPlan for ScanExec {
         }
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let Some(parts) = self.hands.get(partition).cloned() else {
             let message = format!("a scan has no partition {partition}");
             return Err(DataFusionError::Internal(message));
         };
         let (columns, schema) = (Arc::clone(&self.columns), Arc::clone(&self.schema));
+        // The batch that was read last, until the next one is asked for.
+        let held = Held::nothing(context.memory_pool(), "a batch of a scan");
+        let held = Arc::new(held);
+        let named = Arc::clone(&schema);
         let batches = (0..parts.len()).flat_map(move |number| {
-            let read = parts
-                .get(number)
-                .map(|part| part.read(&columns, BATCH_ROWS));
-            read.into_iter().flat_map(|batches| {
-                batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
+            let part = parts.get(number).cloned();
+            let (columns, named) = (Arc::clone(&columns), Arc::clone(&named));
+            let held = Arc::clone(&held);
+            part.into_iter().flat_map(move |part| {
+                let batches = part.read(&columns, BATCH_ROWS);
+                let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+                let (named, held) = (Arc::clone(&named), Arc::clone(&held));
+                batches.map(move |batch| {
+                    let batch = batch.map_err(external)?;
+                    held.set(new_bytes(&part, &batch))?;
+                    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                    let columns = batch.columns().to_vec();
+                    let named = Arc::clone(&named);
+                    Ok(RecordBatch::try_new_with_options(named, columns, &options)?)
+                })
             })
         });
-        let named = Arc::clone(&schema);
-        let batches = batches.map(move |batch| {
-            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = batch.columns().to_vec();
-            Ok(RecordBatch::try_new_with_options(
-                Arc::clone(&named),
-                columns,
-                &options,
-            )?)
-        });
         let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
-        // Mapped files are always ready: without this a scan that finds nothing
-        // would never yield, and no time limit could end it.
+        // Mapped files are always ready, so nothing else yields here.
         Ok(Box::pin(cooperative(stream)))
     }
 
@@ -183,6 +192,7 @@ impl ExecutionPlan for ScanExec {
 mod tests {
     use datafusion::physical_plan::displayable;
 
+    use super::super::engine::context;
     use super::super::table::SpanTable;
     use crate::{Store, StoreOptions, TeamId};
 
@@ -191,8 +201,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
         let team = store.team(&TeamId::new("acme").unwrap());
-        let table = SpanTable::new(team.snapshot_of_all(), team.id.clone()).unwrap();
-        let context = team.parts.queries.context().unwrap();
+        let engine = &team.parts.queries;
+        let execution = engine.begin().unwrap();
+        let table = SpanTable::new(team.snapshot_of_all(), team.id.clone(), &execution.watch);
+        let table = table.unwrap();
+        let context = context(engine.state(), execution.memory.clone()).unwrap();
         context
             .register_table("spans", std::sync::Arc::new(table))
             .unwrap();

@@ -5,6 +5,7 @@
 //! stops where no later part can hold a winner.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -12,17 +13,18 @@ use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{SPAN_ID, START_TIME, TRACE_ID, schema};
 
-use super::builder::{Order, Query};
-use super::deadline::{Deadline, yield_now};
+use super::builder::{Order, Query, Question};
+use super::job::{Holding, Job, new_bytes};
 use super::table::BATCH_ROWS;
+use super::watched::external;
 use crate::error::Error;
-use crate::read::condition::Condition;
 use crate::read::scan::{ScanPart, columns_error, plan};
 
 /// A row that may win. The order of the fields is the order of rows.
@@ -38,56 +40,53 @@ pub(super) struct Candidate {
 
 /// Runs a query.
 pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
-    let engine = &query.team.parts.queries;
-    let deadline = Deadline::after(engine.limits.time);
-    let snapshot = query.team.snapshot_of_all();
-    let mut parts = plan(&snapshot, &query.team.id, &query.condition())?;
-    match query.order {
-        Order::NewestFirst => parts.sort_by_key(|part| std::cmp::Reverse(part.last_start)),
-        Order::OldestFirst => parts.sort_by_key(|part| part.first_start),
-    }
-    let narrow = Narrow::new(&query)?;
-    let winners = find(&query, &parts, &narrow, &deadline).await?;
-    let schema = Arc::new(
-        schema()
-            .project(&query.columns)
-            .map_err(|error| columns_error("span schema", &error))?,
-    );
-    let fetch = Fetch {
-        parts: parts.into(),
-        winners: winners.into(),
-        columns: query.columns.iter().copied().map(Column::Span).collect(),
-        schema: Arc::clone(&schema),
-    };
-    let starts = (0..fetch.winners.len()).step_by(FETCH_ROWS);
-    let batches = starts.map(move |start| {
-        fetch
-            .batch(start)
-            .map_err(|error| DataFusionError::External(Box::new(error)))
-    });
-    let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
-    Ok(
-        deadline.watch(Box::pin(datafusion::physical_plan::coop::cooperative(
-            stream,
-        ))),
-    )
+    let (execution, job) = query.begin()?;
+    let stream = execution.run(async move { job.select().await }).await?;
+    execution.stream(stream)
 }
 
-impl Query {
-    /// What rows must fulfil, as far as indexes can answer it.
-    pub(super) fn condition(&self) -> Condition {
-        let state = self.team.parts.queries.state();
-        let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
-        let mut all: Vec<Condition> = Vec::new();
-        all.extend(self.filter.iter().map(|filter| filter.condition(&compile)));
-        all.extend(self.since.map(Condition::Since));
-        all.extend(self.until.map(Condition::Until));
-        Condition::And(all)
+impl Job {
+    async fn select(&self) -> Result<SendableRecordBatchStream, Error> {
+        let question = &self.question;
+        let mut parts = plan(&self.snapshot, &self.team, &self.condition(), &*self.watch)?;
+        match question.order {
+            Order::NewestFirst => parts.sort_by_key(|part| std::cmp::Reverse(part.last_start)),
+            Order::OldestFirst => parts.sort_by_key(|part| part.first_start),
+        }
+        let narrow = Narrow::new(question, &self.state)?;
+        let (winners, of_winners) = self.find(&parts, &narrow).await?;
+        let schema = Arc::new(
+            schema()
+                .project(&question.columns)
+                .map_err(|error| columns_error("span schema", &error))?,
+        );
+        let mut fetch = Fetch {
+            parts,
+            winners,
+            _of_winners: of_winners,
+            of_batch: self.held("a batch of rows"),
+            columns: question.columns.iter().copied().map(Column::Span).collect(),
+            schema: Arc::clone(&schema),
+            start: 0,
+            rows: FIRST_ROWS,
+        };
+        let batches = std::iter::from_fn(move || {
+            let batch = fetch.next_batch().transpose()?;
+            Some(batch.map_err(external))
+        });
+        let stream = RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches));
+        Ok(Box::pin(cooperative(stream)))
     }
 }
 
-/// Rows of a batch of the result.
+/// Rows of a batch of the result, at most.
 const FETCH_ROWS: usize = 4_096;
+
+/// Rows of the first batch, which tells how large rows are.
+const FIRST_ROWS: usize = 128;
+
+/// Bytes that a batch is to take, about.
+const FETCH_BYTES: usize = 32 << 20;
 
 /// What the first pass reads and evaluates.
 pub(super) struct Narrow {
@@ -101,7 +100,7 @@ pub(super) struct Narrow {
 }
 
 impl Narrow {
-    pub(super) fn new(query: &Query) -> Result<Self, Error> {
+    pub(super) fn new(question: &Question, state: &SessionState) -> Result<Self, Error> {
         let all = schema();
         let place = |name: &str| {
             all.index_of(name)
@@ -112,7 +111,7 @@ impl Narrow {
             .map(|name| place(name).map(Column::Span))
             .collect::<Result<Vec<_>, _>>()?;
         let mut condition = None;
-        if let Some(filter) = &query.filter {
+        if let Some(filter) = &question.filter {
             let (of_filter, expr) = filter.over_columns()?;
             for column in of_filter {
                 if !columns.contains(&column) {
@@ -126,7 +125,6 @@ impl Narrow {
             None => None,
             Some(expr) => {
                 let schema = DFSchema::try_from(narrow.as_ref().clone())?;
-                let state = query.team.parts.queries.state();
                 Some(state.create_physical_expr(expr, &schema)?)
             }
         };
@@ -141,8 +139,8 @@ impl Narrow {
             span_id: within(SPAN_ID)?,
             columns,
             condition,
-            since: query.since,
-            until: query.until,
+            since: question.since,
+            until: question.until,
         })
     }
 
@@ -191,48 +189,42 @@ impl Narrow {
     }
 }
 
-/// The first pass.
-async fn find(
-    query: &Query,
-    parts: &[ScanPart],
-    narrow: &Narrow,
-    deadline: &Deadline,
-) -> Result<Vec<Candidate>, Error> {
-    let limit = query.limit.unwrap_or(usize::MAX);
-    let memory = query.team.parts.queries.limits.memory_bytes;
-    let mut winners = Winners {
-        order: query.order,
-        limit,
-        best: Vec::new(),
-    };
-    for (number, part) in parts.iter().enumerate() {
-        if winners.is_settled_before(part) {
-            break;
-        }
-        let mut place = 0;
-        for batch in part.read(&narrow.columns, BATCH_ROWS)? {
-            let batch = batch?;
-            for (row, candidate) in narrow.candidates(&batch)? {
-                winners.add(Candidate {
-                    part: number,
-                    place: place + row as u32,
-                    ..candidate
-                });
+impl Job {
+    /// The first pass: the rows that win, in their order, and their memory.
+    async fn find(
+        &self,
+        parts: &[ScanPart],
+        narrow: &Narrow,
+    ) -> Result<(Vec<Candidate>, Holding), Error> {
+        let of_winners = self.held("rows found");
+        let of_batch = self.held("a batch of rows");
+        let mut winners = Winners {
+            order: self.question.order,
+            limit: self.question.limit.unwrap_or(usize::MAX),
+            best: Vec::new(),
+        };
+        for (number, part) in parts.iter().enumerate() {
+            if winners.is_settled_before(part) {
+                break;
             }
-            place += batch.num_rows() as u32;
-            let found = winners.best.len() * size_of::<Candidate>();
-            if found > memory {
-                return Err(Error::TooLarge {
-                    what: "bytes of rows found",
-                    limit: memory as u64,
-                    found: found as u64,
-                });
+            let mut place = 0;
+            for batch in part.read(&narrow.columns, BATCH_ROWS)? {
+                let batch = batch?;
+                of_batch.set(new_bytes(part, &batch))?;
+                for (row, candidate) in narrow.candidates(&batch)? {
+                    winners.add(Candidate {
+                        part: number,
+                        place: place + row as u32,
+                        ..candidate
+                    });
+                }
+                place += batch.num_rows() as u32;
+                of_winners.set(winners.best.capacity() * size_of::<Candidate>())?;
+                self.next_batch().await?;
             }
-            deadline.check()?;
-            yield_now().await;
         }
+        Ok((winners.finish(), of_winners))
     }
-    Ok(winners.finish())
 }
 
 /// The best rows so far.
@@ -294,21 +286,40 @@ impl Winners {
 
 /// The second pass.
 struct Fetch {
-    parts: Arc<[ScanPart]>,
-    winners: Arc<[Candidate]>,
-    columns: Arc<[Column]>,
+    parts: Vec<ScanPart>,
+    winners: Vec<Candidate>,
+    /// Memory of the winners.
+    _of_winners: Holding,
+    of_batch: Holding,
+    columns: Vec<Column>,
     schema: SchemaRef,
+    /// The first winner that was not fetched yet.
+    start: usize,
+    /// Rows of the next batch.
+    rows: usize,
 }
 
 impl Fetch {
-    /// The winners from `start` on, as far as they make one batch.
-    fn batch(&self, start: usize) -> Result<RecordBatch, Error> {
-        let end = self.winners.len().min(start + FETCH_ROWS);
-        let winners = self.winners.get(start..end).unwrap_or_default();
+    /// The next winners; none when all were fetched.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
+        let end = self.winners.len().min(self.start + self.rows);
+        if self.start >= end {
+            return Ok(None);
+        }
+        let (batch, bytes) = self.batch(self.start..end)?;
+        self.rows = (FETCH_BYTES / (bytes / (end - self.start)).max(1)).clamp(1, FETCH_ROWS);
+        self.start = end;
+        Ok(Some(batch))
+    }
+
+    /// Some of the winners, and the bytes of what was read for them.
+    fn batch(&self, range: Range<usize>) -> Result<(RecordBatch, usize), Error> {
+        let winners = self.winners.get(range).unwrap_or_default();
         let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         for winner in winners {
             wanted.entry(winner.part).or_default().push(winner.place);
         }
+        let mut bytes = 0;
         let mut fetched = Vec::with_capacity(wanted.len());
         for (number, places) in &mut wanted {
             places.sort_unstable();
@@ -317,7 +328,10 @@ impl Fetch {
             };
             let batches = part.fetch(places, &self.columns)?;
             let rows = concat_batches(&self.schema, &batches);
-            fetched.push(rows.map_err(|error| columns_error("rows", &error))?);
+            let rows = rows.map_err(|error| columns_error("rows", &error))?;
+            bytes += new_bytes(part, &rows);
+            self.of_batch.set(bytes)?;
+            fetched.push(rows);
         }
         let sources: Vec<&RecordBatch> = fetched.iter().collect();
         let numbers: Vec<usize> = wanted.keys().copied().collect();
@@ -332,6 +346,8 @@ impl Fetch {
                 )
             })
             .collect();
-        interleave_record_batch(&sources, &order).map_err(|error| columns_error("rows", &error))
+        let batch = interleave_record_batch(&sources, &order);
+        let batch = batch.map_err(|error| columns_error("rows", &error))?;
+        Ok((batch, bytes))
     }
 }

@@ -7,13 +7,20 @@
 
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use super::deadline::Deadline;
+use super::engine::context;
 use super::table::SpanTable;
+use super::watch::Watch;
+use super::watched::watched;
+use super::watched_window::watched_windows;
 use crate::error::Error;
 use crate::team::Team;
 
@@ -27,12 +34,13 @@ impl Team {
     /// The text is for the service to write, not for strangers: see the filter
     /// of [`Team::query`] for those.
     ///
-    /// Must be called, and the stream be read, within a tokio runtime.
+    /// It works on threads of the store, so any async runtime will do.
     ///
     /// # Errors
-    /// [`Error::Query`] when the text is not one SQL query over `spans`, and as
-    /// an item of the stream when it fails; [`Error::TooLarge`] for a text of
-    /// more than 16 KiB; [`Error::TimedOut`] as an item of the stream.
+    /// [`Error::Query`] when the text is not one SQL query over `spans`;
+    /// [`Error::TooLarge`] for a text of more than 16 KiB; and, also as the last
+    /// item of the stream, [`Error::TimedOut`], [`Error::QueryMemory`], and
+    /// [`Error::Query`] when it fails.
     pub async fn sql(&self, text: &str) -> Result<SendableRecordBatchStream, Error> {
         let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
         if found > limit {
@@ -42,34 +50,52 @@ impl Team {
                 found,
             });
         }
-        let deadline = Deadline::after(self.parts.queries.limits.time);
-        let context = self.parts.queries.context()?;
-        let table = SpanTable::new(self.snapshot_of_all(), self.id.clone())?;
-        context.register_table("spans", Arc::new(table))?;
-        let state = context.state();
-        let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(text, &dialect)?;
-        let is_query = matches!(
-            &statement,
-            Statement::Statement(statement) if matches!(**statement, SqlStatement::Query(_))
-        );
-        if !is_query {
-            return Err(datafusion::error::DataFusionError::Plan(
-                "only a SELECT over the table spans is allowed".into(),
-            )
-            .into());
-        }
-        let plan = state.statement_to_plan(statement).await?;
-        SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false)
-            .verify_plan(&plan)?;
-        let stream = context
-            .execute_logical_plan(plan)
-            .await?
-            .execute_stream()
-            .await?;
-        Ok(deadline.watch(stream))
+        let engine = &self.parts.queries;
+        let execution = engine.begin()?;
+        let state = Arc::clone(engine.state());
+        let (watch, memory) = (Arc::clone(&execution.watch), Arc::clone(&execution.memory));
+        let table = SpanTable::new(self.snapshot_of_all(), self.id.clone(), &watch)?;
+        let text = text.to_owned();
+        let stream = execution.run(async move {
+            let pool: Arc<dyn MemoryPool> = Arc::clone(&memory) as _;
+            let context = context(&state, pool)?;
+            let stream = run(&context, table, &text, &watch).await;
+            stream.map_err(|error| memory.explain(error).into())
+        });
+        let stream = stream.await?;
+        execution.stream(stream)
     }
+}
+
+/// Plans an SQL text and starts it.
+async fn run(
+    context: &SessionContext,
+    table: SpanTable,
+    text: &str,
+    watch: &Arc<Watch>,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    context.register_table("spans", Arc::new(table))?;
+    let state = context.state();
+    let dialect = state.config_options().sql_parser.dialect;
+    let statement = state.sql_to_statement(text, &dialect)?;
+    let is_query = matches!(
+        &statement,
+        Statement::Statement(statement) if matches!(**statement, SqlStatement::Query(_))
+    );
+    if !is_query {
+        let message = "only a SELECT over the table spans is allowed";
+        return Err(DataFusionError::Plan(message.into()));
+    }
+    let plan = state.statement_to_plan(statement).await?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)?;
+    let plan = watched_windows(state.optimize(&plan)?, watch)?;
+    let plan = state
+        .query_planner()
+        .create_physical_plan(&plan, &state)
+        .await?;
+    execute_stream(watched(plan, watch)?, state.task_ctx())
 }

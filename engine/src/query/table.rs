@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use spanstore_format::TeamId;
@@ -15,6 +15,8 @@ use spanstore_format::span::schema::{INTERNAL, schema};
 
 use super::condition;
 use super::scan_exec::ScanExec;
+use super::watch::Watch;
+use super::watched::external;
 use crate::read::scan::{ScanPart, plan};
 use crate::view::Snapshot;
 
@@ -36,17 +38,19 @@ pub(super) fn visible_columns() -> Vec<usize> {
 pub(super) struct SpanTable {
     snapshot: Snapshot,
     team: TeamId,
+    watch: Arc<Watch>,
     columns: Vec<usize>,
     schema: SchemaRef,
 }
 
 impl SpanTable {
-    pub(super) fn new(snapshot: Snapshot, team: TeamId) -> Result<Self> {
+    pub(super) fn new(snapshot: Snapshot, team: TeamId, watch: &Arc<Watch>) -> Result<Self> {
         let columns = visible_columns();
         let schema = Arc::new(schema().project(&columns)?);
         Ok(Self {
             snapshot,
             team,
+            watch: Arc::clone(watch),
             columns,
             schema,
         })
@@ -81,8 +85,8 @@ impl TableProvider for SpanTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let condition = condition::all_of(filters, &compile);
-        let parts = plan(&self.snapshot, &self.team, &condition)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let parts = plan(&self.snapshot, &self.team, &condition, &*self.watch);
+        let parts = parts.map_err(external)?;
         let (columns, schema): (Vec<usize>, _) = match projection {
             Some(places) => (
                 places

@@ -24,6 +24,9 @@ use spanstore_format::segment::{Id, Partition, SegmentReader};
 use spanstore_format::span::schema::schema;
 use spanstore_format::{FormatError, TraceId};
 
+use super::interrupt::Interrupt;
+use crate::error::Error;
+
 /// A column whose values facets may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FacetColumn {
@@ -202,11 +205,28 @@ pub(crate) struct Indexes<'a> {
     pub(crate) partition: &'a Partition,
     pub(crate) promotion: &'a Promotion,
     pub(crate) facets: Option<&'a Facets>,
+    pub(crate) interrupt: &'a dyn Interrupt,
+}
+
+/// Why an evaluation came to no end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// An index is damaged.
+    Damaged(FormatError),
+    /// The work is to end.
+    Interrupted(Error),
+}
+
+impl From<FormatError> for Stop {
+    fn from(error: FormatError) -> Self {
+        Self::Damaged(error)
+    }
 }
 
 impl Indexes<'_> {
     /// What is known about a condition.
-    pub(crate) fn evaluate(&self, condition: &Condition) -> Result<Truth, FormatError> {
+    pub(crate) fn evaluate(&self, condition: &Condition) -> Result<Truth, Stop> {
+        self.check()?;
         Ok(match condition {
             Condition::Unknown => Truth::unknown(),
             Condition::And(all) => {
@@ -247,9 +267,10 @@ impl Indexes<'_> {
     }
 
     /// Rows by ids. Their hashes may be shared, so this is not exact.
-    fn ids<'a>(&self, ids: impl Iterator<Item = Id<'a>>) -> Result<Truth, FormatError> {
+    fn ids<'a>(&self, ids: impl Iterator<Item = Id<'a>>) -> Result<Truth, Stop> {
         let mut rows = RoaringBitmap::new();
         for id in ids {
+            self.check()?;
             if let Some(found) = self.reader.find(self.partition, id)? {
                 rows |= found;
             }
@@ -271,27 +292,33 @@ impl Indexes<'_> {
         }
     }
 
-    fn facet(&self, column: &FacetColumn, test: &dyn Test) -> Result<Truth, FormatError> {
+    fn check(&self) -> Result<(), Stop> {
+        self.interrupt.check().map_err(Stop::Interrupted)
+    }
+
+    fn facet(&self, column: &FacetColumn, test: &dyn Test) -> Result<Truth, Stop> {
         let unknown = || Ok(Truth::unknown());
+        let Some(facets) = self.facets else {
+            return unknown();
+        };
         let (place, aspect, has_strays, is_named) = match column {
             FacetColumn::Span(place) => (*place, None, false, true),
             FacetColumn::Attribute(attribute) => {
-                match self.promotion.find(attribute.owner, &attribute.key) {
-                    Some((_, key)) if key.is_useful() => (
-                        key.column,
-                        Some((attribute.aspect, key.value)),
-                        key.has_strays,
-                        key.has_own_column() || key.owner == Owner::Resource,
-                    ),
-                    _ => return unknown(),
+                let found = self.promotion.find(attribute.owner, &attribute.key);
+                let Some((number, key)) = found else {
+                    return unknown();
+                };
+                // Of this partition: others in the segment do not matter.
+                let has_strays = facets.has_strays(number)?;
+                let is_whole = key.has_own_column() || key.owner == Owner::Resource;
+                if has_strays && !key.has_own_column() && key.owner == Owner::Resource {
+                    return unknown();
                 }
+                let aspect = Some((attribute.aspect, key.value));
+                (key.column, aspect, has_strays, is_whole)
             }
         };
-        let facet = match self.facets {
-            Some(facets) => facets.facet(place)?,
-            None => None,
-        };
-        let Some(facet) = facet else {
+        let Some(facet) = facets.facet(place)? else {
             return unknown();
         };
         let mut values = Vec::new();
@@ -313,6 +340,7 @@ impl Indexes<'_> {
         let (mut holds, mut fails) = (RoaringBitmap::new(), RoaringBitmap::new());
         for (place, value) in values.iter().enumerate() {
             if answers.is_valid(place) {
+                self.check()?;
                 let rows = facet.rows(value, &read)?;
                 if answers.value(place) {
                     holds |= rows;

@@ -9,6 +9,7 @@ use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TRACE_ID, schema};
 use spanstore_format::{TeamId, TraceId};
 
 use super::condition::Condition;
+use super::interrupt::Never;
 use super::scan::{filter, plan};
 use crate::error::Error;
 use crate::view::Snapshot;
@@ -24,7 +25,7 @@ pub(crate) fn trace(
 ) -> Result<Vec<RecordBatch>, Error> {
     let condition = Condition::Traces(BTreeSet::from([trace]));
     let mut found = Vec::new();
-    for batch in read(&plan(snapshot, team, &condition)?) {
+    for batch in read(&plan(snapshot, team, &condition, &Never)?) {
         let batch = batch?;
         let ids = batch
             .column_by_name(TRACE_ID)
@@ -65,7 +66,7 @@ fn by_text(
     id: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     let mut found = Vec::new();
-    for batch in read(&plan(snapshot, team, condition)?) {
+    for batch in read(&plan(snapshot, team, condition, &Never)?) {
         let batch = batch?;
         let ids = batch
             .column_by_name(column)

@@ -5,6 +5,7 @@
     expect(dead_code, reason = "only filters ask for more than ids")
 )]
 pub(crate) mod condition;
+pub(crate) mod interrupt;
 pub(crate) mod lookup;
 #[cfg_attr(
     not(feature = "query"),

@@ -15,7 +15,8 @@ use spanstore_format::segment::{Column, Partition, SegmentReader};
 use spanstore_format::span::schema::{START_TIME, TEAM_ID, schema};
 use spanstore_format::{FormatError, TeamId};
 
-use super::condition::{Bounds, Condition, Indexes};
+use super::condition::{Bounds, Condition, Indexes, Stop};
+use super::interrupt::Interrupt;
 use super::visibility::hidden_rows;
 use crate::error::Error;
 use crate::segment::Segment;
@@ -60,11 +61,12 @@ pub(crate) fn plan(
     snapshot: &Snapshot,
     team: &TeamId,
     condition: &Condition,
+    interrupt: &dyn Interrupt,
 ) -> Result<Vec<ScanPart>, Error> {
     let bounds = bounds(snapshot, condition);
-    let mut parts = hot_parts(snapshot, team, bounds)?;
-    for place in partitions(snapshot, team, bounds)? {
-        let matching = matching_rows(snapshot, &place, condition)?;
+    let mut parts = hot_parts(snapshot, team, bounds, interrupt)?;
+    for place in partitions(snapshot, team, bounds, interrupt)? {
+        let matching = matching_rows(snapshot, &place, condition, interrupt)?;
         parts.extend(sealed_parts(&place, &matching.rows, bounds)?);
     }
     Ok(parts)
@@ -75,9 +77,11 @@ pub(crate) fn hot_parts(
     snapshot: &Snapshot,
     team: &TeamId,
     bounds: Bounds,
+    interrupt: &dyn Interrupt,
 ) -> Result<Vec<ScanPart>, Error> {
     let mut parts = Vec::new();
     for batch in &snapshot.hot {
+        interrupt.check()?;
         let (first_start, last_start) = start_range(&batch.rows);
         if !overlaps(bounds, first_start, last_start) {
             continue;
@@ -144,9 +148,11 @@ pub(crate) fn partitions(
     snapshot: &Snapshot,
     team: &TeamId,
     bounds: Bounds,
+    interrupt: &dyn Interrupt,
 ) -> Result<Vec<Place>, Error> {
     let mut found = Vec::new();
     for segment in snapshot.segments.iter() {
+        interrupt.check()?;
         let summary = segment.summary();
         if !segment.may_hold(team) || !overlaps(bounds, summary.first_start, summary.last_start) {
             continue;
@@ -178,7 +184,9 @@ pub(crate) fn matching_rows(
     snapshot: &Snapshot,
     place: &Place,
     condition: &Condition,
+    interrupt: &dyn Interrupt,
 ) -> Result<Matching, Error> {
+    interrupt.check()?;
     let Place {
         segment,
         reader,
@@ -193,6 +201,7 @@ pub(crate) fn matching_rows(
                 partition,
                 promotion: &spanstore_format::segment::Promotion::default(),
                 facets: None,
+                interrupt,
             };
             indexes.evaluate(condition)
         }
@@ -204,15 +213,19 @@ pub(crate) fn matching_rows(
                 partition,
                 promotion: rows.promotion(),
                 facets: facets.as_ref(),
+                interrupt,
             };
             indexes.evaluate(condition)
         }
     };
-    let truth = truth.map_err(corrupt)?;
+    let truth = truth.map_err(|stop| match stop {
+        Stop::Damaged(error) => corrupt(error),
+        Stop::Interrupted(error) => error,
+    })?;
     let mut rows = truth.may_hold.within(&partition.rows);
     if !rows.is_empty() && snapshot.may_hide(partition) {
         let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
-        rows -= hidden_rows(segment, reader, partition, horizon, erasures)?;
+        rows -= hidden_rows(segment, reader, partition, horizon, erasures, interrupt)?;
     }
     Ok(Matching {
         rows,
@@ -268,6 +281,11 @@ fn start_range(rows: &RecordBatch) -> (i64, i64) {
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
 
 impl ScanPart {
+    /// Whether its rows are read from a file; others are in memory already.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.source, Source::RowGroup { .. })
+    }
+
     /// Rows of the part.
     pub(crate) fn rows(&self) -> u64 {
         match &self.source {

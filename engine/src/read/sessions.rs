@@ -9,6 +9,7 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::schema::{LEVEL, SESSION_ID, START_TIME, TRACE_ID, schema};
 
 use super::condition::Condition;
+use super::interrupt::Never;
 use super::scan::{columns_error, plan};
 use crate::error::Error;
 use crate::view::Snapshot;
@@ -48,7 +49,7 @@ pub(crate) fn sessions(
         .collect::<Result<_, _>>()
         .map_err(|error| columns_error("span schema", &error))?;
     let mut sessions: HashMap<String, (SessionSummary, HashSet<[u8; 16]>)> = HashMap::new();
-    for part in plan(snapshot, team, &Condition::And(Vec::new()))? {
+    for part in plan(snapshot, team, &Condition::And(Vec::new()), &Never)? {
         for batch in part.read(&columns, BATCH_ROWS)? {
             let batch = batch?;
             let column = |place| batch.columns().get(place);

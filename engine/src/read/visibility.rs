@@ -12,6 +12,7 @@ use spanstore_format::segment::layout::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Column, Id, Partition, SegmentReader};
 use spanstore_format::span::schema::{SESSION_ID, START_TIME, TRACE_ID, schema};
 
+use super::interrupt::Interrupt;
 use super::scan::{columns_error, damaged};
 use crate::error::Error;
 use crate::segment::Segment;
@@ -27,8 +28,9 @@ pub(crate) fn hidden_rows(
     partition: &Partition,
     horizon: Option<i64>,
     erasures: &Erasures,
+    interrupt: &dyn Interrupt,
 ) -> Result<RoaringBitmap, Error> {
-    let mut hidden = erased_rows(segment, reader, partition, erasures)?;
+    let mut hidden = erased_rows(segment, reader, partition, erasures, interrupt)?;
     let Some(horizon) = horizon.filter(|horizon| partition.first_start < *horizon) else {
         return Ok(hidden);
     };
@@ -38,6 +40,7 @@ pub(crate) fn hidden_rows(
     }
     let rows = segment.row_reader()?;
     for range in by_row_group(partition.rows.clone()) {
+        interrupt.check()?;
         match rows.time_range(range.start / ROW_GROUP_ROWS, START_TIME) {
             Some((first, _)) if first >= horizon => {}
             Some((_, last)) if last < horizon => {
@@ -68,9 +71,11 @@ fn erased_rows(
     reader: &SegmentReader,
     partition: &Partition,
     erasures: &Erasures,
+    interrupt: &dyn Interrupt,
 ) -> Result<RoaringBitmap, Error> {
     let mut erased = RoaringBitmap::new();
     for erasure in erasures.of(&partition.team) {
+        interrupt.check()?;
         if segment.summary().id >= erasure.before {
             continue;
         }

@@ -21,6 +21,7 @@ use spanstore_format::{Month, SegmentId, TeamId};
 use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, trace_runs};
 use crate::error::Error;
 use crate::io::Disk;
+use crate::read::interrupt::Never;
 use crate::read::scan::ranges;
 use crate::read::visibility::hidden_rows;
 use crate::segment::{self, Segment};
@@ -234,7 +235,7 @@ impl Merge<'_> {
             let hidden = if is_expired {
                 partition.rows.clone().collect()
             } else {
-                hidden_rows(segment, reader, &partition, None, self.erasures)?
+                hidden_rows(segment, reader, &partition, None, self.erasures, &Never)?
             };
             team = Some(partition.team.clone());
             parts.push(Part {

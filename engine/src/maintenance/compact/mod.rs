@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::options::StoreOptions;
+use crate::read::interrupt::Never;
 use crate::read::visibility::hidden_rows;
 use crate::segment::Segment;
 use crate::segments::Segments;
@@ -398,7 +399,7 @@ fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
         let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
             continue;
         };
-        if !hidden_rows(segment, &reader, &partition, None, erasures)?.is_empty() {
+        if !hidden_rows(segment, &reader, &partition, None, erasures, &Never)?.is_empty() {
             return Ok(true);
         }
     }

@@ -1,0 +1,103 @@
+//! A query over spans at work.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::common::utils::memory::get_record_batch_memory_size;
+use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::MemoryPool;
+use spanstore_format::TeamId;
+
+use super::builder::{Query, Question};
+use super::memory::{Held, QueryPool};
+use super::watch::Watch;
+use super::workers::Execution;
+use crate::error::Error;
+use crate::read::condition::Condition;
+use crate::read::interrupt::Interrupt;
+use crate::read::scan::ScanPart;
+use crate::view::Snapshot;
+
+/// What a query needs where it works. It does not hold the store: the last
+/// handle of a store must not be dropped by one of its own threads.
+pub(super) struct Job {
+    pub(super) question: Question,
+    pub(super) team: TeamId,
+    pub(super) snapshot: Snapshot,
+    pub(super) state: Arc<SessionState>,
+    pub(super) watch: Arc<Watch>,
+    memory: Arc<QueryPool>,
+}
+
+impl Query {
+    /// Begins the query: its time runs from now on, and it sees what is there
+    /// now.
+    pub(super) fn begin(self) -> Result<(Execution, Job), Error> {
+        let engine = &self.team.parts.queries;
+        let execution = engine.begin()?;
+        let job = Job {
+            state: Arc::clone(engine.state()),
+            watch: Arc::clone(&execution.watch),
+            memory: Arc::clone(&execution.memory),
+            snapshot: self.team.snapshot_of_all(),
+            team: self.team.id.clone(),
+            question: self.question,
+        };
+        Ok((execution, job))
+    }
+}
+
+impl Job {
+    /// What rows must fulfil, as far as indexes can answer it.
+    pub(super) fn condition(&self) -> Condition {
+        let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
+        let question = &self.question;
+        let mut all: Vec<Condition> = Vec::new();
+        let filter = question.filter.iter();
+        all.extend(filter.map(|filter| filter.condition(&compile)));
+        all.extend(question.since.map(Condition::Since));
+        all.extend(question.until.map(Condition::Until));
+        Condition::And(all)
+    }
+
+    /// Begins to account for memory.
+    pub(super) fn held(&self, what: &'static str) -> Holding {
+        let pool: Arc<dyn MemoryPool> = Arc::clone(&self.memory) as _;
+        Holding {
+            held: Held::nothing(&pool, what),
+            memory: Arc::clone(&self.memory),
+        }
+    }
+
+    /// Goes on with the next batch, or ends. Other queries get their turn.
+    pub(super) async fn next_batch(&self) -> Result<(), Error> {
+        self.watch.check()?;
+        tokio::task::consume_budget().await;
+        Ok(())
+    }
+}
+
+/// Memory that a job holds.
+#[derive(Debug)]
+pub(super) struct Holding {
+    held: Held,
+    memory: Arc<QueryPool>,
+}
+
+impl Holding {
+    /// Holds so many bytes in place of those before.
+    pub(super) fn set(&self, bytes: usize) -> Result<(), Error> {
+        let set = self.held.set(bytes);
+        set.map_err(|error| self.memory.explain(error).into())
+    }
+}
+
+/// Bytes that a batch of a part takes beside what was in memory already.
+pub(super) fn new_bytes(part: &ScanPart, batch: &RecordBatch) -> usize {
+    if part.is_sealed() {
+        get_record_batch_memory_size(batch)
+    } else {
+        0
+    }
+}
