@@ -70,7 +70,7 @@ impl Store {
     ) -> Result<Self, Error> {
         let root = path.as_ref().to_path_buf();
         let options = Arc::new(options);
-        let seed = random_seed();
+        let seed = disk.random_number();
         #[cfg(feature = "query")]
         let queries = crate::query::Engine::new(&options.query_limits)?;
         let Recovery {
@@ -316,10 +316,4 @@ impl Store {
             Err(error) => Err(error),
         }
     }
-}
-
-/// A number that nobody outside can guess.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("spanstore")
 }

@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "a test that panics has failed")]
 
 pub mod disk;
+#[path = "../model/mod.rs"]
+pub mod model;
 pub mod spans;
 
 use std::path::Path;

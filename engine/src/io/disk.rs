@@ -1,6 +1,7 @@
 //! What a disk can do, as far as a store needs it.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -92,6 +93,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// A number that nobody outside can guess. A simulated disk takes it from
+    /// its seed, so that a run can be repeated.
+    fn random_number(&self) -> u64 {
+        RandomState::new().hash_one("spanstore")
+    }
 }
 
 /// An open file.

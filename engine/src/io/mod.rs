@@ -9,6 +9,9 @@ mod simulated;
 
 pub use disk::{DirEntry, Disk, DiskFile, EntryKind, OpenMode};
 pub use real::RealDisk;
-pub use simulated::{Fault, PowerCut, SimulatedDisk};
+pub use simulated::{
+    Activations, Effect, Fault, FileKind, Operation, PlannedFault, PowerCut, Sabotage,
+    SimulatedDisk,
+};
 
 pub(crate) use disk::FileWriter;

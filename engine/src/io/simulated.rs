@@ -3,142 +3,91 @@
 //! It keeps what is durable apart from what is merely written. Each operation
 //! has a number, counted from 0, so a test can fail any of them; after a crash
 //! every operation fails until [`SimulatedDisk::restart`] decides what the
-//! power cut left. All choices come from a seed.
+//! power cut left. All choices come from seeds.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod fault;
+mod file;
+mod handle;
+mod random;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use self::fault::power_cut;
+pub use self::fault::{Activations, Effect, Fault, FileKind, Operation, PlannedFault, Sabotage};
+pub use self::file::PowerCut;
+use self::file::{Change, File, NameChange, Names};
+use self::handle::Handle;
+use self::random::Choices;
 use super::disk::{DirEntry, Disk, DiskFile, EntryKind, OpenMode};
-
-/// What goes wrong at an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The power goes: this and all later operations fail. Of a write, some
-    /// may have happened.
-    Crash,
-    /// This operation fails with an I/O error. A sync that fails has lost what
-    /// it should have made durable, although reads still show it.
-    Error,
-    /// This operation finds the disk full. Half of a write has happened.
-    NoSpace,
-}
-
-/// What a power cut leaves of what was not synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PowerCut {
-    /// All of it, as when only the process was killed.
-    KeepAll,
-    /// None of it.
-    DropAll,
-    /// Some of it, in no order, the last write of a file torn: by this seed.
-    Some(u64),
-}
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedDisk(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     directories: BTreeSet<PathBuf>,
     files: Vec<File>,
-    /// Names as they are seen, and the files that they stand for.
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    unsynced_names: Vec<NameChange>,
+    names: Names,
     operations: u64,
-    fault: Option<(u64, Fault)>,
+    /// Hash of all operations and what they met.
+    trace: u64,
+    /// A fault at an operation of this number.
+    numbered: Option<(u64, Fault)>,
+    planned: Vec<PlannedFault>,
+    is_paused: bool,
+    sabotage: Vec<Sabotage>,
     is_crashed: bool,
     /// Restarts so far; handles of an earlier run are dead.
     run: u64,
+    /// Bytes that files may still grow by; none for no limit.
+    space: Option<u64>,
+    choices: Choices,
+    /// What the store is doing.
+    activity: &'static str,
+    activations: Activations,
 }
-
-#[derive(Debug, Default)]
-struct File {
-    /// As it is seen.
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-    is_locked: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write { offset: usize, data: Vec<u8> },
-    Length(usize),
-}
-
-impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Length(length) => bytes.resize(*length, 0),
-            Self::Write { offset, data } => {
-                let end = offset + data.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                if let Some(place) = bytes.get_mut(*offset..end) {
-                    place.copy_from_slice(data);
-                }
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Link(PathBuf, usize),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf, usize),
-}
-
-impl NameChange {
-    fn directory(&self) -> Option<&Path> {
-        match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, ..) => path.parent(),
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        match self {
-            Self::Link(path, file) => drop(names.insert(path.clone(), *file)),
-            Self::Unlink(path) => drop(names.remove(path)),
-            Self::Rename(from, to, file) => {
-                names.remove(from);
-                names.insert(to.clone(), *file);
-            }
-        }
-    }
-}
-
-/// Numbers from a seed: SplitMix64 (Steele, Lea, Flood, 2014).
-struct Choices(u64);
-
-impl Choices {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-}
-
-/// Where a torn write may end, in bytes from its start.
-const TORN_AT: [usize; 5] = [0, 1, 7, 512, 4_096];
 
 impl SimulatedDisk {
     /// An empty disk.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty disk whose choices come from a seed.
+    pub fn seeded(seed: u64) -> Self {
+        let disk = Self::default();
+        disk.state().choices = Choices::new(seed);
+        disk
+    }
+
+    /// A disk with these files, all durable.
+    pub fn with_files<'a>(files: impl IntoIterator<Item = (&'a Path, &'a [u8])>) -> Self {
+        let disk = Self::default();
+        {
+            let mut state = disk.state();
+            for (path, bytes) in files {
+                for directory in path.ancestors().skip(1) {
+                    state.directories.insert(directory.to_path_buf());
+                }
+                state.files.push(File::durable(bytes));
+                let file = state.files.len() - 1;
+                state.names.put(path, file);
+            }
+        }
+        disk
+    }
+
+    /// Another disk in the same state. Handles stay with this one.
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,9 +99,74 @@ impl SimulatedDisk {
         self.state().operations
     }
 
+    /// A hash of all operations so far: two runs that did the same to their
+    /// disks have the same.
+    pub fn trace(&self) -> u64 {
+        self.state().trace
+    }
+
     /// Lets the operation with a number fail, counted since the last restart.
     pub fn fail_at(&self, operation: u64, fault: Fault) {
-        self.state().fault = Some((operation, fault));
+        self.state().numbered = Some((operation, fault));
+    }
+
+    /// Plans a fault beside those that are planned; each comes once.
+    pub fn plan(&self, fault: PlannedFault) {
+        self.state().planned.push(fault);
+    }
+
+    /// Holds the planned faults back, or lets them come again.
+    pub fn pause_faults(&self, is_paused: bool) {
+        self.state().is_paused = is_paused;
+    }
+
+    /// Cuts the power.
+    pub fn cut_power(&self) {
+        self.state().is_crashed = true;
+    }
+
+    /// Forgets the faults that have not come.
+    pub fn clear_plans(&self) {
+        let mut state = self.state();
+        state.planned.clear();
+        state.numbered = None;
+    }
+
+    /// Sets the bytes that files may still grow by; none for no limit. What is
+    /// cut or removed is given back.
+    pub fn set_space(&self, bytes: Option<u64>) {
+        self.state().space = bytes;
+    }
+
+    /// Lets something be left undone from now on.
+    pub fn sabotage(&self, what: Sabotage) {
+        self.state().sabotage.push(what);
+    }
+
+    /// Says what the store does now, for [`SimulatedDisk::activations`].
+    pub fn set_activity(&self, activity: &'static str) {
+        self.state().activity = activity;
+    }
+
+    /// What went wrong so far, and while the store did what.
+    pub fn activations(&self) -> Activations {
+        self.state().activations.clone()
+    }
+
+    /// Whether the power is cut.
+    pub fn is_crashed(&self) -> bool {
+        self.state().is_crashed
+    }
+
+    /// Ends the process that uses the disk: handles and locks are gone, what was
+    /// written is seen, and not durable yet. The count of operations begins
+    /// anew.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        for file in &mut state.files {
+            file.is_locked = false;
+        }
+        state.begin_run();
     }
 
     /// Cuts the power, if it is not cut yet, and switches it on again. Handles
@@ -160,50 +174,29 @@ impl SimulatedDisk {
     pub fn restart(&self, cut: PowerCut) {
         let mut state = self.state();
         let state = &mut *state;
-        let mut choices = Choices(match cut {
+        let mut choices = Choices::new(match cut {
             PowerCut::Some(seed) => seed,
             _ => 0,
         });
-        let is_kept = |choices: &mut Choices| match cut {
-            PowerCut::KeepAll => true,
-            PowerCut::DropAll => false,
-            PowerCut::Some(_) => choices.coin(),
-        };
+        let activations = &mut state.activations;
+        let mut count = |effect, activity| *activations.entry((effect, activity)).or_default() += 1;
         for file in &mut state.files {
-            let changes = std::mem::take(&mut file.unsynced);
-            let last = changes.len().saturating_sub(1);
-            for (number, mut change) in changes.into_iter().enumerate() {
-                if !is_kept(&mut choices) {
-                    continue;
-                }
-                if let (PowerCut::Some(_), Change::Write { data, .. }) = (cut, &mut change)
-                    && number == last
-                    && choices.coin()
-                {
-                    let place = choices.next() as usize % (TORN_AT.len() + 1);
-                    let random = choices.next() as usize % (data.len() + 1);
-                    data.truncate(TORN_AT.get(place).copied().unwrap_or(random));
-                }
-                change.apply(&mut file.durable);
-            }
-            file.bytes.clone_from(&file.durable);
-            file.is_locked = false;
+            file.cut(cut, &mut choices, &mut count);
         }
-        for change in std::mem::take(&mut state.unsynced_names) {
-            if is_kept(&mut choices) {
-                change.apply(&mut state.durable_names);
-            }
-        }
-        state.names.clone_from(&state.durable_names);
-        state.operations = 0;
-        state.fault = None;
-        state.is_crashed = false;
-        state.run += 1;
+        state.names.cut(cut, &mut choices, &mut count);
+        state.begin_run();
     }
 
     /// The names of all files.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.state().names.keys().cloned().collect()
+        self.state().names.seen.keys().cloned().collect()
+    }
+
+    /// The bytes of a file as they are seen.
+    pub fn bytes_of(&self, path: &Path) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        let number = state.file_of(path).ok()?;
+        state.file(number).ok().map(|file| file.bytes.clone())
     }
 
     /// Changes a file behind the store's back, durably.
@@ -220,38 +213,65 @@ impl SimulatedDisk {
     }
 }
 
-fn power_cut() -> io::Error {
-    io::Error::other("power cut")
-}
-
 impl State {
+    fn begin_run(&mut self) {
+        self.operations = 0;
+        self.numbered = None;
+        self.planned.clear();
+        self.is_crashed = false;
+        self.run += 1;
+    }
+
     /// Counts an operation, and tells the fault that it meets.
-    fn operation(&mut self) -> io::Result<Option<Fault>> {
+    fn operation(&mut self, operation: Operation, path: &Path) -> io::Result<Option<Fault>> {
         if self.is_crashed {
             return Err(power_cut());
         }
         let number = self.operations;
         self.operations += 1;
-        let fault = self
-            .fault
-            .filter(|(at, _)| *at == number)
-            .map(|(_, fault)| fault);
-        if fault == Some(Fault::Crash) {
-            self.is_crashed = true;
+        let file = FileKind::of(path);
+        let numbered = self.numbered.filter(|(at, _)| *at == number);
+        let due = if self.is_paused {
+            None
+        } else {
+            let mut planned = self.planned.iter_mut();
+            planned.position(|one| one.is_due(operation, file))
+        };
+        let planned = due.map(|place| self.planned.swap_remove(place).fault);
+        let fault = numbered.map(|(_, fault)| fault).or(planned);
+        self.note(operation as u64 + 1);
+        self.note(file as u64);
+        if let Some(fault) = fault {
+            self.note(fault as u64 + 1);
+            self.count(Effect::Fault(fault));
         }
+        self.is_crashed = fault == Some(Fault::Crash);
         Ok(fault)
     }
 
+    fn note(&mut self, number: u64) {
+        self.trace = Choices::new(self.trace ^ number).next();
+    }
+
+    fn count(&mut self, effect: Effect) {
+        *self.activations.entry((effect, self.activity)).or_default() += 1;
+    }
+
     /// Counts an operation that happens wholly or not at all.
-    fn plain_operation(&mut self) -> io::Result<()> {
-        match self.operation()? {
+    fn plain_operation(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
+        match self.operation(operation, path)? {
             None => Ok(()),
             Some(fault) => Err(fault.error()),
         }
     }
 
+    fn has(&self, sabotage: Sabotage) -> bool {
+        self.sabotage.contains(&sabotage)
+    }
+
     fn file_of(&self, path: &Path) -> io::Result<usize> {
         self.names
+            .seen
             .get(path)
             .copied()
             .ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -264,49 +284,48 @@ impl State {
     }
 
     fn change(&mut self, number: usize, change: Change) -> io::Result<()> {
+        let activity = self.activity;
         let file = self.file(number)?;
-        change.apply(&mut file.bytes);
-        file.unsynced.push(change);
+        let before = file.bytes.len() as u64;
+        file.change(change, activity);
+        let after = file.bytes.len() as u64;
+        if let Some(space) = &mut self.space {
+            *space = (*space + before).saturating_sub(after);
+        }
         Ok(())
+    }
+
+    /// Whether a file may grow to some bytes.
+    fn has_space_for(&mut self, number: usize, length: usize) -> io::Result<bool> {
+        let growth = length.saturating_sub(self.file(number)?.bytes.len()) as u64;
+        let is_full = self.space.is_some_and(|space| growth > space);
+        if is_full {
+            self.count(Effect::Fault(Fault::NoSpace));
+        }
+        Ok(!is_full)
     }
 
     fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.unsynced_names.push(change);
-    }
-}
-
-impl Fault {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Crash => power_cut(),
-            Self::Error => io::Error::other("simulated I/O error"),
-            Self::NoSpace => io::ErrorKind::StorageFull.into(),
-        }
-    }
-}
-
-impl Disk for SimulatedDisk {
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.plain_operation()?;
-        for directory in path.ancestors() {
-            state.directories.insert(directory.to_path_buf());
-        }
-        Ok(())
+        self.names.change(change, self.activity);
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.state();
-        state.plain_operation()?;
-        if !state.directories.contains(path) {
-            return Err(io::ErrorKind::NotFound.into());
+    /// Gives the space of a file back that is losing its last name.
+    fn give_back(&mut self, number: usize) {
+        let names = self.names.seen.values().filter(|one| **one == number);
+        let bytes = self.files.get(number).map_or(0, |file| file.bytes.len());
+        if names.count() == 1
+            && let Some(space) = &mut self.space
+        {
+            *space += bytes as u64;
         }
+    }
+
+    fn list(&self, path: &Path) -> Vec<DirEntry> {
         let name = |path: &Path| {
             path.file_name()
                 .map(|name| name.to_string_lossy().into_owned())
         };
-        let directories = state
+        let directories = self
             .directories
             .iter()
             .filter(|directory| directory.parent() == Some(path))
@@ -317,12 +336,10 @@ impl Disk for SimulatedDisk {
                     bytes: 0,
                 })
             });
-        let files = state
-            .names
-            .iter()
-            .filter(|(file, _)| file.parent() == Some(path));
+        let files = self.names.seen.iter();
+        let files = files.filter(|(file, _)| file.parent() == Some(path));
         let files = files.filter_map(|(file, number)| {
-            let bytes = state.files.get(*number)?.bytes.len() as u64;
+            let bytes = self.files.get(*number)?.bytes.len() as u64;
             Some(DirEntry {
                 name: name(file)?,
                 kind: EntryKind::File,
@@ -331,13 +348,33 @@ impl Disk for SimulatedDisk {
         });
         let mut entries: Vec<DirEntry> = directories.chain(files).collect();
         entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok(entries)
+        entries
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.plain_operation(Operation::CreateDirectory, path)?;
+        for directory in path.ancestors() {
+            state.directories.insert(directory.to_path_buf());
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut state = self.state();
+        state.plain_operation(Operation::List, path)?;
+        if !state.directories.contains(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(state.list(path))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
-        state.plain_operation()?;
-        let file = match (state.names.get(path).copied(), mode) {
+        state.plain_operation(Operation::Open, path)?;
+        let file = match (state.names.seen.get(path).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(file), _) => file,
             (None, OpenMode::Existing) => return Err(io::ErrorKind::NotFound.into()),
@@ -355,26 +392,33 @@ impl Disk for SimulatedDisk {
             }
         };
         let run = state.run;
-        let disk = Arc::clone(&self.0);
-        Ok(Box::new(Handle {
-            disk,
+        Ok(Box::new(Handle::new(
+            Arc::clone(&self.0),
             file,
+            path.to_path_buf(),
             run,
-            has_lock: Mutex::new(false),
-        }))
+        )))
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
         let mut state = self.state();
-        state.plain_operation()?;
+        let fault = state.operation(Operation::Map, path)?;
         let file = state.file_of(path)?;
-        Ok(Bytes::copy_from_slice(&state.file(file)?.bytes))
+        let mut bytes = state.file(file)?.bytes.clone();
+        state.read_fault(fault, &mut bytes)?;
+        Ok(Bytes::from(bytes))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.plain_operation()?;
+        state.plain_operation(Operation::Rename, to)?;
         let file = state.file_of(from)?;
+        if state.has(Sabotage::SkipRename(FileKind::of(to))) {
+            return Ok(());
+        }
+        if let Some(replaced) = state.names.seen.get(to).copied() {
+            state.give_back(replaced);
+        }
         state.change_name(NameChange::Rename(
             from.to_path_buf(),
             to.to_path_buf(),
@@ -385,9 +429,9 @@ impl Disk for SimulatedDisk {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.plain_operation()?;
+        state.plain_operation(Operation::Link, to)?;
         let number = state.file_of(from)?;
-        if state.names.contains_key(to) {
+        if state.names.seen.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         state.change_name(NameChange::Link(to.to_path_buf(), number));
@@ -396,134 +440,28 @@ impl Disk for SimulatedDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.plain_operation()?;
-        state.file_of(path)?;
+        state.plain_operation(Operation::Remove, path)?;
+        let file = state.file_of(path)?;
+        if state.has(Sabotage::SkipRemove(FileKind::of(path))) {
+            return Ok(());
+        }
+        state.give_back(file);
         state.change_name(NameChange::Unlink(path.to_path_buf()));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.plain_operation()?;
-        let state = &mut *state;
-        let changes = std::mem::take(&mut state.unsynced_names);
-        for change in changes {
-            if change.directory() == Some(path) {
-                change.apply(&mut state.durable_names);
-            } else {
-                state.unsynced_names.push(change);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An open file of one run.
-#[derive(Debug)]
-struct Handle {
-    disk: Arc<Mutex<State>>,
-    file: usize,
-    run: u64,
-    has_lock: Mutex<bool>,
-}
-
-impl Handle {
-    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.run == self.run {
-            Ok(state)
-        } else {
-            Err(power_cut())
-        }
-    }
-}
-
-impl DiskFile for Handle {
-    fn len(&self) -> io::Result<u64> {
-        let mut state = self.state()?;
-        state.plain_operation()?;
-        Ok(state.file(self.file)?.bytes.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.plain_operation()?;
-        let start = offset as usize;
-        let data = state.file(self.file)?.bytes.get(start..start + out.len());
-        out.copy_from_slice(data.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.state()?;
-        let fault = state.operation()?;
-        let happened = match fault {
-            None | Some(Fault::Crash) => data,
-            Some(Fault::NoSpace) => data.get(..data.len() / 2).unwrap_or_default(),
-            Some(Fault::Error) => &[],
-        };
-        let change = Change::Write {
-            offset: offset as usize,
-            data: happened.to_vec(),
-        };
-        state.change(self.file, change)?;
-        fault.map_or(Ok(()), |fault| Err(fault.error()))
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut state = self.state()?;
-        state.plain_operation()?;
-        state.change(self.file, Change::Length(bytes as usize))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state()?;
-        let fault = state.operation()?;
-        let file = state.file(self.file)?;
-        match fault {
-            // The medium may have got all of it before the power went.
-            Some(Fault::Crash) => return Err(power_cut()),
-            Some(fault) => {
-                file.unsynced.clear();
-                return Err(fault.error());
-            }
-            None => {}
-        }
-        for change in std::mem::take(&mut file.unsynced) {
-            change.apply(&mut file.durable);
+        state.plain_operation(Operation::SyncDirectory, path)?;
+        let is_skipped = state.has(Sabotage::LieAboutSyncs)
+            || state.has(Sabotage::SkipDirectorySync(FileKind::of(path)));
+        if !is_skipped {
+            state.names.sync(path);
         }
         Ok(())
     }
 
-    fn try_lock(&self) -> io::Result<bool> {
-        let mut state = self.state()?;
-        state.plain_operation()?;
-        let file = state.file(self.file)?;
-        if file.is_locked {
-            return Ok(false);
-        }
-        file.is_locked = true;
-        *self.has_lock.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        Ok(true)
-    }
-
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.state()?;
-        state.plain_operation()?;
-        Ok(state.file_of(path).ok() == Some(self.file))
+    fn random_number(&self) -> u64 {
+        self.state().choices.next()
     }
 }
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let has_lock = *self.has_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (true, Ok(mut state)) = (has_lock, self.state())
-            && let Ok(file) = state.file(self.file)
-        {
-            file.is_locked = false;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,5 @@
 //! The files of the log: their names, making one, reading one.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -92,7 +91,7 @@ pub(super) fn create(
     let unfinished = directory.join(file_name(first) + UNFINISHED);
     let file = disk.open(&unfinished, OpenMode::CreateOrExisting)?;
     file.set_len(0)?;
-    let mark = RandomState::new().hash_one(first);
+    let mark = disk.random_number();
     let header = FileHeader {
         first_sequence: first,
         mark,

@@ -1,0 +1,522 @@
+//! A store as its promises describe it: maps and vectors, no files, no indexes.
+//!
+//! Simulation and property tests do to a store and to a [`Model`] the same and
+//! compare the answers. What the promises leave open is open here too: rows
+//! that a merge may have dropped are noted ([`Model::merges`]), and
+//! [`Model::sees`] learns from what the store shows which of them are left.
+
+pub mod facts;
+pub mod filter;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use spanstore::{Limits, Month, Plan, PlanLimits, Receipt, RefusalReason, Usage};
+
+use self::facts::Facts;
+use self::filter::Filter;
+
+/// What the store was opened with, as far as answers depend on it.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Limits of the plans.
+    pub plans: PlanLimits,
+    /// Limits of what is appended.
+    pub limits: Limits,
+}
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In memory and in the log.
+    Hot,
+    /// Set apart by a seal that failed; still in the log.
+    Apart,
+    /// In a segment.
+    Sealed,
+}
+
+/// A row of a team.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its place in the order of all appends.
+    pub number: u64,
+    /// The span.
+    pub facts: Facts,
+    /// Where it is.
+    pub place: Place,
+    /// Whether a merge may have dropped it.
+    pub may_be_gone: bool,
+}
+
+/// What is said of a team.
+#[derive(Debug, Clone, Default)]
+pub struct Team {
+    /// Its rows in the order of appends.
+    pub rows: Vec<Row>,
+    /// Spans accepted, by month.
+    pub used: BTreeMap<Month, u64>,
+    /// Its own limit.
+    pub limit: Option<u64>,
+    /// Its plan.
+    pub plan: Plan,
+    /// How long its spans are kept.
+    pub retention: Option<Duration>,
+    /// What was answered to appends with a key, and where their records are.
+    pub receipts: BTreeMap<Vec<u8>, (Answer, Place)>,
+}
+
+/// A batch to append.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Its spans.
+    pub spans: Vec<Facts>,
+    /// Whether the window of accepted starts is off.
+    pub is_any_time: bool,
+    /// Its idempotency key.
+    pub key: Option<Vec<u8>>,
+}
+
+/// A receipt, as far as the model tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Spans that were stored.
+    pub accepted: u64,
+    /// Spans that were there.
+    pub duplicates: u64,
+    /// Spans that were refused, and why.
+    pub refused: Vec<(u32, RefusalReason)>,
+    /// Month, spans used, limit.
+    pub months: Vec<(Month, u64, u64)>,
+}
+
+impl From<&Receipt> for Answer {
+    fn from(receipt: &Receipt) -> Self {
+        let month = |usage: &Usage| (usage.month, usage.used, usage.limit);
+        Self {
+            accepted: receipt.accepted,
+            duplicates: receipt.duplicates,
+            refused: receipt
+                .refused
+                .iter()
+                .map(|one| (one.index, one.reason))
+                .collect(),
+            months: receipt.months.iter().map(month).collect(),
+        }
+    }
+}
+
+/// What is forgotten of a team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgotten {
+    /// All.
+    Team,
+    /// A trace, by its number.
+    Trace(u64),
+    /// A session.
+    Session(String),
+}
+
+impl Forgotten {
+    fn holds(&self, facts: &Facts) -> bool {
+        match self {
+            Self::Team => true,
+            Self::Trace(trace) => facts.trace == *trace,
+            Self::Session(session) => facts.session.as_ref() == Some(session),
+        }
+    }
+}
+
+/// A change that a call asked for whose outcome nobody told.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Rows of an append, and the answer to its key.
+    Append {
+        /// The team.
+        team: String,
+        /// The rows.
+        rows: Vec<Facts>,
+        /// The key and its answer.
+        key: Option<(Vec<u8>, Answer)>,
+    },
+    /// A team's own limit.
+    Limit(String, Option<u64>),
+    /// A team's plan.
+    Plan(String, Plan),
+    /// How long a team's spans are kept.
+    Retention(String, Option<Duration>),
+    /// How long all spans are kept.
+    StoreRetention(Option<Duration>),
+    /// Forget the rows numbered below `before`.
+    Forget {
+        /// The team.
+        team: String,
+        /// Which of its rows.
+        what: Forgotten,
+        /// The first number that is not meant.
+        before: u64,
+    },
+}
+
+impl Change {
+    /// Whether this one decides what an earlier one of its kind tried to.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Limit(one, _), Self::Limit(other, _))
+            | (Self::Plan(one, _), Self::Plan(other, _))
+            | (Self::Retention(one, _), Self::Retention(other, _)) => one == other,
+            (Self::StoreRetention(_), Self::StoreRetention(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A store.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// What it was opened with.
+    pub rules: Rules,
+    /// Its teams.
+    pub teams: BTreeMap<String, Team>,
+    /// How long spans of teams are kept that have nothing set.
+    pub retention: Option<Duration>,
+    next_number: u64,
+}
+
+/// A session of a team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: String,
+    /// Spans, traces, spans of level `error`.
+    pub counts: (u64, u64, u64),
+    /// First and last start.
+    pub starts: (i64, i64),
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl Model {
+    /// An empty store.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            teams: BTreeMap::new(),
+            retention: None,
+            next_number: 0,
+        }
+    }
+
+    /// The number that the next row gets.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    fn team_mut(&mut self, team: &str) -> &mut Team {
+        self.teams.entry(team.to_owned()).or_default()
+    }
+
+    /// Spans that a team may write in a month.
+    pub fn limit(&self, team: &str) -> u64 {
+        let plans = &self.rules.plans;
+        let of_plan = |plan| match plan {
+            Plan::Hobby => plans.hobby,
+            Plan::Pro => plans.pro,
+            Plan::Enterprise => plans.enterprise,
+        };
+        match self.teams.get(team) {
+            Some(team) => team.limit.unwrap_or_else(|| of_plan(team.plan)),
+            None => plans.hobby,
+        }
+    }
+
+    /// Spans that a team wrote in a month.
+    pub fn used(&self, team: &str, month: Month) -> u64 {
+        let team = self.teams.get(team);
+        team.and_then(|team| team.used.get(&month).copied())
+            .unwrap_or(0)
+    }
+
+    /// What an append would answer, and the rows that it would add.
+    pub fn decide(&self, team: &str, batch: &Batch, now: i64) -> (Answer, Vec<Facts>) {
+        let mut answer = Answer {
+            accepted: 0,
+            duplicates: 0,
+            refused: Vec::new(),
+            months: Vec::new(),
+        };
+        let state = self.teams.get(team);
+        if let Some(key) = &batch.key
+            && let Some(known) = state.and_then(|state| state.receipts.get(key))
+        {
+            return (known.0.clone(), Vec::new());
+        }
+        let limit = self.limit(team);
+        let mut unsealed: Vec<&Facts> = state
+            .into_iter()
+            .flat_map(|state| &state.rows)
+            .filter(|row| row.place != Place::Sealed)
+            .map(|row| &row.facts)
+            .collect();
+        let mut months: BTreeMap<Month, u64> = BTreeMap::new();
+        let mut rows = Vec::new();
+        for (index, facts) in batch.spans.iter().enumerate() {
+            let mut refuse = |reason| answer.refused.push((index as u32, reason));
+            if !batch.is_any_time {
+                let limits = &self.rules.limits;
+                let first = limits.oldest.map_or(0, |oldest| now - nanos(oldest));
+                let ahead = limits.furthest_ahead;
+                let last = ahead.map_or(i64::MAX, |ahead| now + nanos(ahead));
+                if facts.start < first {
+                    refuse(RefusalReason::TooOld);
+                    continue;
+                }
+                if facts.start > last {
+                    refuse(RefusalReason::TooFarAhead);
+                    continue;
+                }
+            }
+            let month = Month::of(facts.start);
+            let used = months
+                .entry(month)
+                .or_insert_with(|| self.used(team, month));
+            if unsealed.contains(&facts) {
+                answer.duplicates += 1;
+            } else if *used < limit {
+                *used += 1;
+                answer.accepted += 1;
+                unsealed.push(facts);
+                rows.push(facts.clone());
+            } else {
+                refuse(RefusalReason::OverQuota);
+            }
+        }
+        answer.months = months
+            .into_iter()
+            .map(|(month, used)| (month, used, limit))
+            .collect();
+        (answer, rows)
+    }
+
+    /// Makes a change true.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Append { team, rows, key } => {
+                for facts in rows {
+                    let number = self.next_number;
+                    self.next_number += 1;
+                    let team = self.team_mut(team);
+                    *team.used.entry(Month::of(facts.start)).or_default() += 1;
+                    team.rows.push(Row {
+                        number,
+                        facts: facts.clone(),
+                        place: Place::Hot,
+                        may_be_gone: false,
+                    });
+                }
+                if let Some((key, answer)) = key {
+                    let receipts = &mut self.team_mut(team).receipts;
+                    receipts.insert(key.clone(), (answer.clone(), Place::Hot));
+                }
+            }
+            Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
+            Change::Plan(team, plan) => self.team_mut(team).plan = *plan,
+            Change::Retention(team, kept) => self.team_mut(team).retention = *kept,
+            Change::StoreRetention(kept) => self.retention = *kept,
+            Change::Forget { team, what, before } => {
+                let team = self.team_mut(team);
+                team.rows
+                    .retain(|row| row.number >= *before || !what.holds(&row.facts));
+                if *what == Forgotten::Team {
+                    team.limit = None;
+                    team.plan = Plan::default();
+                    team.retention = None;
+                }
+            }
+        }
+    }
+
+    /// Rows that are not in segments, and those of them that a failed seal set
+    /// apart.
+    pub fn unsealed(&self) -> (u64, u64) {
+        let rows = || self.teams.values().flat_map(|team| &team.rows);
+        let count = |place| rows().filter(|row| row.place == place).count() as u64;
+        (count(Place::Hot) + count(Place::Apart), count(Place::Apart))
+    }
+
+    /// A seal that may have failed has left so many rows in memory.
+    ///
+    /// # Errors
+    /// No seal could leave so many.
+    pub fn sealed_to(&mut self, hot: u64) -> Result<(), String> {
+        let (unsealed, apart) = self.unsealed();
+        let sealed = if hot == unsealed {
+            return Ok(());
+        } else if hot == 0 {
+            [Place::Hot, Place::Apart].as_slice()
+        } else if hot == unsealed - apart {
+            &[Place::Apart]
+        } else {
+            return Err(format!("{hot} rows are hot, not {unsealed}"));
+        };
+        self.move_unsealed(|place| {
+            if sealed.contains(&place) {
+                Place::Sealed
+            } else {
+                place
+            }
+        });
+        Ok(())
+    }
+
+    /// A seal was done: nothing is left in memory.
+    pub fn sealed(&mut self) {
+        self.move_unsealed(|_| Place::Sealed);
+    }
+
+    /// A seal failed: its rows stay in memory, apart from those to come.
+    pub fn set_apart(&mut self) {
+        self.move_unsealed(|_| Place::Apart);
+    }
+
+    /// The store was opened: all that is in the log is in memory.
+    pub fn reopened(&mut self) {
+        self.move_unsealed(|_| Place::Hot);
+    }
+
+    fn move_unsealed(&mut self, to: impl Fn(Place) -> Place) {
+        for team in self.teams.values_mut() {
+            let rows = team.rows.iter_mut().map(|row| &mut row.place);
+            let receipts = team.receipts.values_mut().map(|(_, place)| place);
+            for place in rows.chain(receipts) {
+                if *place != Place::Sealed {
+                    *place = to(*place);
+                }
+            }
+            // A key is known as long as its record is in the log.
+            team.receipts
+                .retain(|_, (_, place)| *place != Place::Sealed);
+        }
+    }
+
+    fn horizon(&self, team: &Team, now: i64) -> i64 {
+        let kept = team.retention.or(self.retention);
+        kept.map_or(i64::MIN, |kept| now.saturating_sub(nanos(kept)))
+    }
+
+    /// A merge may have run: of rows that are there twice one stays, and of
+    /// months that retention has let go none has to.
+    pub fn merges(&mut self, now: i64) {
+        let horizons: Vec<i64> = self
+            .teams
+            .values()
+            .map(|team| self.horizon(team, now))
+            .collect();
+        for (team, horizon) in self.teams.values_mut().zip(horizons) {
+            let mut seen: Vec<Facts> = Vec::new();
+            for row in &mut team.rows {
+                if row.place != Place::Sealed {
+                    continue;
+                }
+                let is_expired = Month::of(row.facts.start).end_nanos() <= horizon;
+                row.may_be_gone |= is_expired || seen.contains(&row.facts);
+                seen.push(row.facts.clone());
+            }
+        }
+    }
+
+    /// What is seen of a team, in the order of appends.
+    pub fn visible(&self, team: &str, now: i64) -> Vec<&Row> {
+        let Some(team) = self.teams.get(team) else {
+            return Vec::new();
+        };
+        let horizon = self.horizon(team, now);
+        let rows = team.rows.iter();
+        rows.filter(|row| row.facts.start >= horizon).collect()
+    }
+
+    /// The spans that are seen of a team and fulfil a filter.
+    pub fn find(&self, team: &str, now: i64, filter: Option<&Filter>) -> Vec<Facts> {
+        let holds = |facts: &Facts| filter.is_none_or(|filter| filter.holds(facts) == Some(true));
+        self.visible(team, now)
+            .into_iter()
+            .filter(|row| holds(&row.facts))
+            .map(|row| row.facts.clone())
+            .collect()
+    }
+
+    /// The store shows these spans of a team: they are what is to be seen, and
+    /// of what may be gone nothing else is left.
+    ///
+    /// # Errors
+    /// What is missing or too much.
+    pub fn sees(&mut self, team: &str, now: i64, mut found: Vec<Facts>) -> Result<(), String> {
+        found.sort_unstable();
+        let mut rows: Vec<Row> = self.visible(team, now).into_iter().cloned().collect();
+        // Of equal rows those that are certain come first.
+        rows.sort_by(|one, other| {
+            let certain_first = one.may_be_gone.cmp(&other.may_be_gone);
+            one.facts.cmp(&other.facts).then(certain_first)
+        });
+        let mut found = found.into_iter().peekable();
+        let mut gone = Vec::new();
+        for row in &rows {
+            if found.peek() == Some(&row.facts) {
+                found.next();
+            } else if row.may_be_gone {
+                gone.push(row.number);
+            } else if found.peek().is_some_and(|one| *one < row.facts) {
+                break;
+            } else {
+                return Err(format!("{team}: missing {:?}", row.facts));
+            }
+        }
+        if let Some(facts) = found.next() {
+            return Err(format!("{team}: too much: {facts:?}"));
+        }
+        let seen: Vec<u64> = rows.iter().map(|row| row.number).collect();
+        if let Some(team) = self.teams.get_mut(team) {
+            team.rows.retain(|row| !gone.contains(&row.number));
+            for row in &mut team.rows {
+                row.may_be_gone &= !seen.contains(&row.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sessions of a team, those with the latest span first.
+    pub fn sessions(&self, team: &str, now: i64) -> Vec<Session> {
+        let mut spans: BTreeMap<String, Vec<&Facts>> = BTreeMap::new();
+        for row in self.visible(team, now) {
+            if let Some(session) = &row.facts.session {
+                spans.entry(session.clone()).or_default().push(&row.facts);
+            }
+        }
+        let mut sessions: Vec<Session> = spans
+            .into_iter()
+            .map(|(id, spans)| {
+                let mut traces: Vec<u64> = spans.iter().map(|one| one.trace).collect();
+                traces.sort_unstable();
+                traces.dedup();
+                let errors = spans.iter().filter(|one| one.level() == "error");
+                let starts = || spans.iter().map(|one| one.start);
+                Session {
+                    id,
+                    counts: (
+                        spans.len() as u64,
+                        traces.len() as u64,
+                        errors.count() as u64,
+                    ),
+                    starts: (starts().min().unwrap_or(0), starts().max().unwrap_or(0)),
+                }
+            })
+            .collect();
+        sessions.sort_by(|one, other| {
+            let newest = other.starts.1.cmp(&one.starts.1);
+            newest.then_with(|| one.id.cmp(&other.id))
+        });
+        sessions
+    }
+}

@@ -1,0 +1,49 @@
+//! What a run draws from its seed.
+
+use rand::Rng;
+use spanstore::StoreOptions;
+use spanstore_test_support::quiet;
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Steps.
+    pub steps: u32,
+    /// A fault is planned once in so many steps.
+    pub fault_odds: u32,
+    /// Whether there are faults.
+    pub has_faults: bool,
+    /// Teams.
+    pub teams: usize,
+    /// Traces of a team.
+    pub traces: u64,
+    /// Spans that teams may write, about.
+    pub quota: u64,
+}
+
+impl Setting {
+    /// Draws a setting.
+    pub fn draw(random: &mut impl Rng) -> Self {
+        Self {
+            steps: random.random_range(20..70),
+            fault_odds: random.random_range(2..8),
+            has_faults: random.random_bool(0.85),
+            teams: random.random_range(1..=4),
+            traces: random.random_range(3..12),
+            quota: random.random_range(10..120),
+        }
+    }
+
+    /// Draws the options of an open.
+    pub fn options(&self, random: &mut impl Rng) -> StoreOptions {
+        let mut options = quiet();
+        options.plan_limits.hobby = self.quota;
+        options.plan_limits.pro = self.quota * 2;
+        options.plan_limits.enterprise = self.quota / 2;
+        options.query_limits.threads = 1;
+        options.open_files = random.random_range(1..6);
+        options.cache_bytes = if random.random_bool(0.5) { 0 } else { 1 << 20 };
+        options.segment_rows = random.random_range(1..40);
+        options
+    }
+}

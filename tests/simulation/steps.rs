@@ -1,0 +1,467 @@
+//! What a run does to its store, one step after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use spanstore::io::Disk;
+use spanstore::{Clock, Error, Month, Plan, SpanBatch, Spans, Store};
+use spanstore_test_support::model::facts::{self, Facts, Range};
+use spanstore_test_support::model::{Answer, Batch, Change, Forgotten, Model};
+
+use super::answers::recognize;
+use super::run::{Outcome, ROOT, Reader, Run, TEAMS};
+
+const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+impl Run {
+    /// Does one random thing.
+    pub fn step(&mut self) -> Outcome {
+        match self.random.random_range(0..100) {
+            0..34 => self.append(),
+            34..42 => self.seal(),
+            42..48 => self.compact(),
+            48..52 => self.erase(),
+            52..57 => self.forget(),
+            57..61 => self.set_limits(),
+            61..65 => self.set_retention(),
+            65..69 => self.move_clock(),
+            69..71 => self.back_up(),
+            71..73 => self.check(),
+            73..77 => self.begin_reader(),
+            77..82 => self.read_on(),
+            82..85 => self.fill_disk(),
+            85..88 => self.end(),
+            _ => self.ask(),
+        }
+    }
+
+    fn end(&mut self) -> Outcome {
+        match self.random.random_range(0..3) {
+            0 => self.crash(),
+            1 => self.reopen(true),
+            _ => self.reopen(false),
+        }
+    }
+
+    fn random_batch(&mut self, name: &str) -> Batch {
+        let now = self.now();
+        let spread = *[10 * SECOND, DAY, 40 * DAY]
+            .choose(&mut self.random)
+            .unwrap_or(&DAY);
+        let month = Month::of(now);
+        let (first, last) = match self.random.random_range(0..4) {
+            // Both sides of the beginning of the month.
+            0 => (month.start_nanos() - 3, month.start_nanos() + 3),
+            // Around the end of the accepted window.
+            1 => (now, now + 1_200 * SECOND),
+            _ => (now - spread, now),
+        };
+        let range = Range {
+            traces: self.setting.traces,
+            first,
+            last,
+        };
+        let earlier: Vec<Facts> = self
+            .worlds
+            .any()
+            .teams
+            .get(name)
+            .map(|team| team.rows.iter().map(|row| row.facts.clone()).collect())
+            .unwrap_or_default();
+        let mut spans: Vec<Facts> = Vec::new();
+        for _ in 0..self.random.random_range(0..14) {
+            let seen = [&spans, &earlier][self.random.random_range(0..2)].choose(&mut self.random);
+            let again = seen.cloned().filter(|_| self.random.random_bool(0.15));
+            spans.push(match again {
+                // The same ids, perhaps with other contents.
+                Some(mut facts) => {
+                    if self.random.random_bool(0.3) {
+                        facts.duration += 1;
+                    }
+                    facts
+                }
+                None => {
+                    self.spans += 1;
+                    Facts::random(&mut self.random, self.spans, range)
+                }
+            });
+        }
+        let key = self.random.random_bool(0.3).then(|| {
+            if self.random.random_bool(0.6) {
+                self.keys += 1;
+            }
+            format!(
+                "key-{}",
+                self.keys.saturating_sub(self.random.random_range(0..3))
+            )
+            .into_bytes()
+        });
+        Batch {
+            spans,
+            is_any_time: self.random.random_bool(0.5),
+            key,
+        }
+    }
+
+    fn append(&mut self) -> Outcome {
+        self.disk.set_activity("append");
+        let name = self.any_team();
+        let batch = self.random_batch(&name);
+        let request = facts::request(&batch.spans);
+        let form = self.random.random_range(0..3);
+        let body = match form {
+            0 => Ok(SpanBatch::from_otlp(request)),
+            1 => SpanBatch::from_otlp_protobuf(&request.encode_to_vec()),
+            _ => {
+                let text = spanstore::otlp::json::encode(&request).into_bytes();
+                SpanBatch::from_otlp_json(&text)
+            }
+        };
+        let mut body = body.map_err(|error| format!("a body of ours: {error}"))?;
+        if batch.is_any_time {
+            body = body.any_time();
+        }
+        if let Some(key) = &batch.key {
+            body = body.with_idempotency_key(key.clone());
+        }
+        let key = batch.key.as_ref().map(|key| String::from_utf8_lossy(key));
+        self.tell(format!(
+            "{name}: append {} spans, form {form}, key {key:?}",
+            batch.spans.len()
+        ));
+        let now = self.now();
+        let (expected, rows) = self.worlds.any().decide(&name, &batch, now);
+        let change = |rows, answer| Change::Append {
+            team: name.clone(),
+            rows,
+            key: batch.key.clone().map(|key| (key, answer)),
+        };
+        match self.handle(&name).append(body) {
+            Ok(receipt) => {
+                let found = Answer::from(&receipt);
+                self.tell(format!("  {} of {}", found.accepted, batch.spans.len()));
+                self.worlds.keep(|model| {
+                    let (expected, rows) = model.decide(&name, &batch, now);
+                    if found != expected {
+                        return Err(format!("receipt {found:?}, expected {expected:?}"));
+                    }
+                    model.apply(&change(rows, found.clone()));
+                    Ok(())
+                })
+            }
+            Err(error) => {
+                self.excuse("append", &error)?;
+                // Promised: then nothing of it is stored.
+                if !matches!(error, Error::NoSpace { .. }) {
+                    self.unknown.push(change(rows, expected));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// After a call that seals what is in memory first.
+    fn after_seal<T>(&mut self, done: &Result<T, Error>) -> Outcome {
+        if self.disk.is_crashed() {
+            return Ok(());
+        }
+        if done.is_ok() {
+            self.worlds.each(Model::sealed);
+            return Ok(());
+        }
+        let report = self.quietly(|run| run.store().check());
+        match report {
+            Ok(report) => self.worlds.keep(|model| {
+                model.sealed_to(report.hot_rows)?;
+                model.set_apart();
+                Ok(())
+            }),
+            Err(error) => {
+                self.excuse("check", &error)?;
+                self.reopen(false)
+            }
+        }
+    }
+
+    /// Seals, and waits until the log is let go.
+    fn seal_now(&mut self) -> Result<(), Error> {
+        self.store().seal()?;
+        self.store().flush()
+    }
+
+    fn seal(&mut self) -> Outcome {
+        self.tell("seal");
+        self.disk.set_activity("seal");
+        let sealed = self.seal_now();
+        if let Err(error) = &sealed {
+            self.excuse("seal", error)?;
+        }
+        self.after_seal(&sealed)
+    }
+
+    fn compact(&mut self) -> Outcome {
+        self.tell("compact");
+        self.disk.set_activity("merge");
+        let now = self.now();
+        let compacted = self.store().compact();
+        self.worlds.each(|model| model.merges(now));
+        match compacted {
+            Ok(report) => self.tell(format!("  {report:?}")),
+            Err(error) => self.excuse("compact", &error)?,
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self) -> Outcome {
+        self.tell("erase");
+        self.disk.set_activity("erase");
+        let sealed = self.seal_now();
+        self.after_seal(&sealed)?;
+        if let Err(error) = &sealed {
+            return self.excuse("seal", error);
+        }
+        let now = self.now();
+        let erased = self.store().erase();
+        self.worlds.each(|model| model.merges(now));
+        match erased {
+            Ok(report) => self.tell(format!("  {report:?}")),
+            Err(error) => self.excuse("erase", &error)?,
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Outcome {
+        self.disk.set_activity("forget");
+        let name = self.any_team();
+        let what = match self.random.random_range(0..5) {
+            0 => Forgotten::Team,
+            1 | 2 => Forgotten::Trace(self.random.random_range(0..self.setting.traces)),
+            _ => Forgotten::Session(format!("session-{}", self.random.random_range(0..4))),
+        };
+        self.tell(format!("{name}: forget {what:?}"));
+        let sealed = self.seal_now();
+        self.after_seal(&sealed)?;
+        if let Err(error) = &sealed {
+            return self.excuse("seal", error);
+        }
+        let handle = self.handle(&name);
+        let forgotten = match &what {
+            Forgotten::Team => handle.forget(),
+            Forgotten::Trace(trace) => {
+                let id = spanstore_test_support::spans::trace_id(*trace);
+                handle.forget_trace(spanstore::TraceId(id))
+            }
+            Forgotten::Session(session) => handle.forget_session(session),
+        };
+        drop(handle);
+        let before = self.worlds.any().next_number();
+        let change = Change::Forget {
+            team: name,
+            what,
+            before,
+        };
+        self.changed("forget", change, forgotten)
+    }
+
+    /// A change that has no other answer than that it is done.
+    fn changed(&mut self, what: &str, change: Change, done: Result<(), Error>) -> Outcome {
+        match done {
+            Ok(()) => {
+                // What was unknown of the same setting is settled now.
+                self.unknown.retain(|one| !change.replaces(one));
+                self.worlds.each(|model| model.apply(&change));
+                Ok(())
+            }
+            Err(error) => {
+                self.excuse(what, &error)?;
+                self.unknown.push(change);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_limits(&mut self) -> Outcome {
+        self.disk.set_activity("settings");
+        let name = self.any_team();
+        let handle = self.handle(&name);
+        let (change, done) = if self.random.random_bool(0.5) {
+            let limit = self
+                .random
+                .random_bool(0.7)
+                .then(|| self.random.random_range(0..self.setting.quota * 2));
+            (Change::Limit(name, limit), handle.set_quota(limit))
+        } else {
+            let plans = [Plan::Hobby, Plan::Pro, Plan::Enterprise];
+            let plan = plans[self.random.random_range(0..3)];
+            (Change::Plan(name, plan), handle.set_plan(plan))
+        };
+        drop(handle);
+        self.tell(format!("{change:?}"));
+        self.changed("settings", change, done)
+    }
+
+    fn set_retention(&mut self) -> Outcome {
+        self.disk.set_activity("retention");
+        let days = [None, Some(1), Some(20), Some(35), Some(90)];
+        let days = days[self.random.random_range(0..days.len())];
+        let kept = days.map(|days| Duration::from_hours(24 * days));
+        let (change, done) = if self.random.random_bool(0.5) {
+            let name = self.any_team();
+            let done = self.handle(&name).set_retention(kept);
+            (Change::Retention(name, kept), done)
+        } else {
+            let done = self.store().set_retention(kept);
+            (Change::StoreRetention(kept), done)
+        };
+        self.tell(format!("{change:?}"));
+        self.changed("retention", change, done)
+    }
+
+    fn move_clock(&mut self) -> Outcome {
+        let now = self.now();
+        let month = Month::of(now);
+        let to = match self.random.random_range(0..6) {
+            0 => now - 300 * SECOND,
+            1 => month.end_nanos() - 1,
+            2 => month.end_nanos(),
+            3 => now + DAY,
+            4 => now + 20 * DAY,
+            _ => now + 60 * SECOND,
+        };
+        self.tell(format!("clock: {to}, {} s later", (to - now) / SECOND));
+        self.clock.set(to);
+        Ok(())
+    }
+
+    fn check(&mut self) -> Outcome {
+        self.tell("check");
+        self.compare_all(false)
+    }
+
+    /// Faults aside, a full disk is one that has space again later.
+    fn fill_disk(&mut self) -> Outcome {
+        let space = if self.setting.has_faults && self.random.random_bool(0.6) {
+            Some(self.random.random_range(0..40_000))
+        } else {
+            None
+        };
+        self.tell(format!("space: {space:?}"));
+        self.disk.set_space(space);
+        Ok(())
+    }
+
+    fn begin_reader(&mut self) -> Outcome {
+        self.disk.set_activity("query");
+        let name = self.any_team();
+        self.tell(format!(
+            "{name}: begin an export, reader {}",
+            self.readers.len()
+        ));
+        match self.handle(&name).export() {
+            Ok(rest) => {
+                let reader = Reader {
+                    team: name,
+                    rest: Box::new(rest),
+                    found: Vec::new(),
+                    began: self.worlds.clone(),
+                    now: self.now(),
+                };
+                self.readers.push(reader);
+                Ok(())
+            }
+            Err(error) => self.excuse("export", &error),
+        }
+    }
+
+    /// A reader takes its next chunk; its snapshot has not changed.
+    fn read_on(&mut self) -> Outcome {
+        self.disk.set_activity("query");
+        if self.readers.is_empty() {
+            return Ok(());
+        }
+        let place = self.random.random_range(0..self.readers.len());
+        self.tell(format!("reader {place} goes on"));
+        let mut reader = self.readers.swap_remove(place);
+        let known: Vec<Facts> = reader
+            .began
+            .any()
+            .teams
+            .get(&reader.team)
+            .map(|team| team.rows.iter().map(|row| row.facts.clone()).collect())
+            .unwrap_or_default();
+        match reader.rest.next() {
+            Some(Ok(chunk)) => {
+                reader.found.extend(recognize(&chunk, &known)?);
+                self.readers.push(reader);
+                Ok(())
+            }
+            Some(Err(error)) => self.excuse("reader", &error),
+            None => {
+                self.counts.answers += 1;
+                let found = std::mem::take(&mut reader.found);
+                let (team, now) = (reader.team, reader.now);
+                reader
+                    .began
+                    .keep(|model| model.sees(&team, now, found.clone()))
+                    .map_err(|error| format!("reader: {error}"))
+            }
+        }
+    }
+
+    fn back_up(&mut self) -> Outcome {
+        self.disk.set_activity("backup");
+        self.backups += 1;
+        let path = format!("/backup-{}", self.backups);
+        self.tell(format!("back up to {path}"));
+        let sealed = self.seal_now();
+        self.after_seal(&sealed)?;
+        if let Err(error) = &sealed {
+            return self.excuse("seal", error);
+        }
+        match self.store().backup(&path) {
+            Ok(()) => self.quietly(|run| run.compare_backup(&path)),
+            Err(error) => self.excuse("backup", &error),
+        }
+    }
+
+    /// A backup is a store of its own, with the same rows.
+    fn compare_backup(&mut self, path: &str) -> Outcome {
+        let mut options = self.options.clone();
+        options.create = false;
+        // What happens to a backup does not happen to the store.
+        let disk = self.disk.fork();
+        let clock: Arc<dyn Clock> = Arc::<spanstore::ManualClock>::clone(&self.clock);
+        let copy = Store::open_on(Arc::new(disk) as Arc<dyn Disk>, path, options, clock)
+            .map_err(|error| format!("a backup does not open: {error}"))?;
+        let now = self.now();
+        for name in TEAMS {
+            let handle = copy.team(&spanstore_test_support::team(name));
+            let chunks: Vec<Spans> = handle
+                .export()
+                .and_then(|chunks| chunks.collect())
+                .map_err(|error| format!("backup: {error}"))?;
+            self.worlds.keep(|model| {
+                let known: Vec<Facts> = model
+                    .teams
+                    .get(name)
+                    .map(|team| team.rows.iter().map(|row| row.facts.clone()).collect())
+                    .unwrap_or_default();
+                let mut found = Vec::new();
+                for chunk in &chunks {
+                    found.extend(recognize(chunk, &known)?);
+                }
+                let seen = model.clone().sees(name, now, found);
+                seen.map_err(|error| format!("backup: {error}"))
+            })?;
+        }
+        let report = copy.check().map_err(|error| error.to_string())?;
+        if !report.damage.is_empty() && !self.has_flip() {
+            return Err(format!("damage in a backup of {ROOT}: {:?}", report.damage));
+        }
+        Ok(())
+    }
+}
