@@ -25,17 +25,6 @@ pub struct Rules {
     pub limits: Limits,
 }
 
-/// Where a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// In memory and in the log.
-    Hot,
-    /// Set apart by a seal that failed; still in the log.
-    Apart,
-    /// In a segment.
-    Sealed,
-}
-
 /// A row of a team.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -43,8 +32,8 @@ pub struct Row {
     pub number: u64,
     /// The span.
     pub facts: Facts,
-    /// Where it is.
-    pub place: Place,
+    /// Whether it is in a segment, or in memory and in the log.
+    pub is_sealed: bool,
     /// Whether a merge may have dropped it.
     pub may_be_gone: bool,
 }
@@ -62,8 +51,9 @@ pub struct Team {
     pub plan: Plan,
     /// How long its spans are kept.
     pub retention: Option<Duration>,
-    /// What was answered to appends with a key, and where their records are.
-    pub receipts: BTreeMap<Vec<u8>, (Answer, Place)>,
+    /// What was answered to appends with a key, and the number of the next row
+    /// then.
+    pub receipts: BTreeMap<Vec<u8>, (Answer, u64)>,
 }
 
 /// A batch to append.
@@ -181,6 +171,8 @@ pub struct Model {
     /// How long spans of teams are kept that have nothing set.
     pub retention: Option<Duration>,
     next_number: u64,
+    /// Numbers of the next rows when seals failed that may have set rows apart.
+    set_apart: Vec<u64>,
 }
 
 /// A session of a team.
@@ -206,6 +198,7 @@ impl Model {
             teams: BTreeMap::new(),
             retention: None,
             next_number: 0,
+            set_apart: Vec::new(),
         }
     }
 
@@ -257,7 +250,7 @@ impl Model {
         let mut unsealed: Vec<&Facts> = state
             .into_iter()
             .flat_map(|state| &state.rows)
-            .filter(|row| row.place != Place::Sealed)
+            .filter(|row| !row.is_sealed)
             .map(|row| &row.facts)
             .collect();
         let mut months: BTreeMap<Month, u64> = BTreeMap::new();
@@ -312,13 +305,14 @@ impl Model {
                     team.rows.push(Row {
                         number,
                         facts: facts.clone(),
-                        place: Place::Hot,
+                        is_sealed: false,
                         may_be_gone: false,
                     });
                 }
                 if let Some((key, answer)) = key {
+                    let number = self.next_number;
                     let receipts = &mut self.team_mut(team).receipts;
-                    receipts.insert(key.clone(), (answer.clone(), Place::Hot));
+                    receipts.insert(key.clone(), (answer.clone(), number));
                 }
             }
             Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
@@ -338,67 +332,60 @@ impl Model {
         }
     }
 
-    /// Rows that are not in segments, and those of them that a failed seal set
-    /// apart.
-    pub fn unsealed(&self) -> (u64, u64) {
-        let rows = || self.teams.values().flat_map(|team| &team.rows);
-        let count = |place| rows().filter(|row| row.place == place).count() as u64;
-        (count(Place::Hot) + count(Place::Apart), count(Place::Apart))
+    /// Rows that are not in segments.
+    pub fn unsealed(&self) -> u64 {
+        self.unsealed_from(0)
     }
 
-    /// A seal that may have failed has left so many rows in memory.
+    fn unsealed_from(&self, number: u64) -> u64 {
+        let rows = self.teams.values().flat_map(|team| &team.rows);
+        let rows = rows.filter(|row| !row.is_sealed && row.number >= number);
+        rows.count() as u64
+    }
+
+    /// A seal that may have failed has left so many rows in memory: all, none,
+    /// or those that came after an earlier one failed.
     ///
     /// # Errors
     /// No seal could leave so many.
     pub fn sealed_to(&mut self, hot: u64) -> Result<(), String> {
-        let (unsealed, apart) = self.unsealed();
-        let sealed = if hot == unsealed {
+        let unsealed = self.unsealed();
+        if hot == unsealed {
             return Ok(());
-        } else if hot == 0 {
-            [Place::Hot, Place::Apart].as_slice()
-        } else if hot == unsealed - apart {
-            &[Place::Apart]
-        } else {
-            return Err(format!("{hot} rows are hot, not {unsealed}"));
-        };
-        self.move_unsealed(|place| {
-            if sealed.contains(&place) {
-                Place::Sealed
-            } else {
-                place
-            }
-        });
+        }
+        let ends = self.set_apart.iter().copied().chain([self.next_number]);
+        let end = { ends }.find(|end| self.unsealed_from(*end) == hot);
+        match end {
+            Some(end) => self.seal_before(end),
+            None => return Err(format!("{hot} rows are hot, not {unsealed}")),
+        }
         Ok(())
     }
 
     /// A seal was done: nothing is left in memory.
     pub fn sealed(&mut self) {
-        self.move_unsealed(|_| Place::Sealed);
+        self.seal_before(u64::MAX);
+    }
+
+    fn seal_before(&mut self, end: u64) {
+        for team in self.teams.values_mut() {
+            for row in &mut team.rows {
+                row.is_sealed |= row.number < end;
+            }
+            // A key is known as long as its record is in the log.
+            team.receipts.retain(|_, (_, number)| *number >= end);
+        }
+        self.set_apart.retain(|other| *other > end);
     }
 
     /// A seal failed: its rows stay in memory, apart from those to come.
-    pub fn set_apart(&mut self) {
-        self.move_unsealed(|_| Place::Apart);
+    pub fn seal_failed(&mut self) {
+        self.set_apart.push(self.next_number);
     }
 
     /// The store was opened: all that is in the log is in memory.
     pub fn reopened(&mut self) {
-        self.move_unsealed(|_| Place::Hot);
-    }
-
-    fn move_unsealed(&mut self, to: impl Fn(Place) -> Place) {
-        for team in self.teams.values_mut() {
-            let rows = team.rows.iter_mut().map(|row| &mut row.place);
-            let receipts = team.receipts.values_mut().map(|(_, place)| place);
-            for place in rows.chain(receipts) {
-                if *place != Place::Sealed {
-                    *place = to(*place);
-                }
-            }
-            // A key is known as long as its record is in the log.
-            team.receipts
-                .retain(|_, (_, place)| *place != Place::Sealed);
-        }
+        self.set_apart.clear();
     }
 
     fn horizon(&self, team: &Team, now: i64) -> i64 {
@@ -417,7 +404,7 @@ impl Model {
         for (team, horizon) in self.teams.values_mut().zip(horizons) {
             let mut seen: Vec<Facts> = Vec::new();
             for row in &mut team.rows {
-                if row.place != Place::Sealed {
+                if !row.is_sealed {
                     continue;
                 }
                 let is_expired = Month::of(row.facts.start).end_nanos() <= horizon;

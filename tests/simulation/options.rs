@@ -6,24 +6,24 @@ use spanstore_test_support::quiet;
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Steps.
-    pub steps: u32,
+    pub(crate) steps: u32,
     /// A fault is planned once in so many steps.
-    pub fault_odds: u32,
+    pub(crate) fault_odds: u32,
     /// Whether there are faults.
-    pub has_faults: bool,
+    pub(crate) has_faults: bool,
     /// Teams.
-    pub teams: usize,
+    pub(crate) teams: usize,
     /// Traces of a team.
-    pub traces: u64,
+    pub(crate) traces: u64,
     /// Spans that teams may write, about.
-    pub quota: u64,
+    pub(crate) quota: u64,
 }
 
 impl Setting {
     /// Draws a setting.
-    pub fn draw(random: &mut impl Rng) -> Self {
+    pub(crate) fn draw(random: &mut impl Rng) -> Self {
         Self {
             steps: random.random_range(20..70),
             fault_odds: random.random_range(2..8),
@@ -35,7 +35,7 @@ impl Setting {
     }
 
     /// Draws the options of an open.
-    pub fn options(&self, random: &mut impl Rng) -> StoreOptions {
+    pub(crate) fn options(&self, random: &mut impl Rng) -> StoreOptions {
         let mut options = quiet();
         options.plan_limits.hobby = self.quota;
         options.plan_limits.pro = self.quota * 2;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use spanstore::io::{Activations, Effect, Fault, PlannedFault, PowerCut, SimulatedDisk};
+use spanstore::io::{Activations, Effect, Fault, FileKind, PlannedFault, PowerCut, SimulatedDisk};
 use spanstore::{Clock, Error, ManualClock, Month, Spans, Store, StoreOptions, Team};
 use spanstore_test_support::model::facts::Facts;
 use spanstore_test_support::model::{Change, Model, Rules};
@@ -15,53 +15,56 @@ use super::options::Setting;
 use super::worlds::Worlds;
 
 /// Where the store lies on its disk.
-pub const ROOT: &str = "/store";
+pub(crate) const ROOT: &str = "/store";
 /// Names of the teams.
-pub const TEAMS: [&str; 4] = ["acme", "beta", "zebra", "acme corp/ü"];
+pub(crate) const TEAMS: [&str; 4] = ["acme", "beta", "zebra", "acme corp/ü"];
+/// Files that failed syncs do not lose pages of: a catalog that lost some and is
+/// read from the system's memory afterwards is not mended yet.
+const SPARED: [FileKind; 1] = [FileKind::Catalog];
 /// Changes of unknown outcome at which the store is opened again.
 const MOST_UNKNOWN: usize = 4;
 
 /// What happened in a run.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub steps: u64,
-    pub answers: u64,
-    pub crashes: u64,
-    pub recovery_crashes: u64,
-    pub opens: u64,
-    pub errors: u64,
-    pub activations: Activations,
+pub(crate) struct Counts {
+    pub(crate) steps: u64,
+    pub(crate) answers: u64,
+    pub(crate) crashes: u64,
+    pub(crate) recovery_crashes: u64,
+    pub(crate) opens: u64,
+    pub(crate) errors: u64,
+    pub(crate) activations: Activations,
 }
 
 /// What a run did so far, for the one who has to find out why it failed.
-pub type Story = Arc<Mutex<Vec<String>>>;
+pub(crate) type Story = Arc<Mutex<Vec<String>>>;
 
 /// A reader that began some steps ago and goes on meanwhile.
-pub struct Reader {
-    pub team: String,
-    pub rest: Box<dyn Iterator<Item = Result<Spans, Error>>>,
-    pub found: Vec<Facts>,
+pub(crate) struct Reader {
+    pub(crate) team: String,
+    pub(crate) rest: Box<dyn Iterator<Item = Result<Spans, Error>>>,
+    pub(crate) found: Vec<Facts>,
     /// The models as they were when it began.
-    pub began: Worlds,
-    pub now: i64,
+    pub(crate) began: Worlds,
+    pub(crate) now: i64,
 }
 
-pub struct Run {
-    pub random: ChaCha8Rng,
-    pub setting: Setting,
-    pub disk: SimulatedDisk,
-    pub clock: Arc<ManualClock>,
-    pub options: StoreOptions,
-    pub store: Option<Store>,
-    pub worlds: Worlds,
+pub(crate) struct Run {
+    pub(crate) random: ChaCha8Rng,
+    pub(crate) setting: Setting,
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) options: StoreOptions,
+    pub(crate) store: Option<Store>,
+    pub(crate) worlds: Worlds,
     /// Changes that failed since the store was opened: the next open tells.
-    pub unknown: Vec<Change>,
-    pub readers: Vec<Reader>,
-    pub spans: u64,
-    pub keys: u64,
-    pub backups: u64,
-    pub runtime: tokio::runtime::Runtime,
-    pub counts: Counts,
+    pub(crate) unknown: Vec<Change>,
+    pub(crate) readers: Vec<Reader>,
+    pub(crate) spans: u64,
+    pub(crate) keys: u64,
+    pub(crate) backups: u64,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) counts: Counts,
     story: Story,
     /// Faults so far when the store was opened.
     faults_at_open: u64,
@@ -69,10 +72,10 @@ pub struct Run {
 }
 
 /// What went against a promise.
-pub type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 
 impl Run {
-    pub fn new(seed: u64, story: Story) -> Self {
+    pub(crate) fn new(seed: u64, story: Story) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let setting = Setting::draw(&mut random);
         let options = setting.options(&mut random);
@@ -103,11 +106,14 @@ impl Run {
             random,
         };
         run.tell(format!("{:?}", run.setting));
+        for kind in SPARED {
+            run.disk.spare(kind);
+        }
         run
     }
 
     /// Runs from the first open to the last.
-    pub fn run(&mut self) -> Outcome {
+    pub(crate) fn run(&mut self) -> Outcome {
         self.open()?;
         for step in 0..self.setting.steps {
             if self.setting.has_faults && self.one_in(self.setting.fault_odds) {
@@ -117,6 +123,7 @@ impl Run {
             self.step()
                 .map_err(|error| format!("step {step}: {error}"))?;
             self.settle()
+                .and_then(|()| self.quietly(Self::ask))
                 .map_err(|error| format!("after step {step}: {error}"))?;
         }
         self.disk.clear_plans();
@@ -125,30 +132,30 @@ impl Run {
         Ok(())
     }
 
-    pub fn tell(&self, line: impl Into<String>) {
+    pub(crate) fn tell(&self, line: impl Into<String>) {
         let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
         story.push(line.into());
     }
 
-    pub fn one_in(&mut self, odds: u32) -> bool {
+    pub(crate) fn one_in(&mut self, odds: u32) -> bool {
         self.random.random_range(0..odds) == 0
     }
 
-    pub fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.clock.now_nanos()
     }
 
     /// A team's name.
-    pub fn any_team(&mut self) -> String {
+    pub(crate) fn any_team(&mut self) -> String {
         TEAMS[self.random.random_range(0..self.setting.teams)].to_owned()
     }
 
     /// The handle of a team of the open store.
-    pub fn handle(&self, name: &str) -> Team {
+    pub(crate) fn handle(&self, name: &str) -> Team {
         self.store().team(&team(name))
     }
 
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         self.store.as_ref().expect("the store is open")
     }
 
@@ -161,18 +168,29 @@ impl Run {
         faults.map(|(_, count)| count).sum()
     }
 
+    /// Faults so far.
+    pub(crate) fn fault_count(&self) -> u64 {
+        self.faults(|_| true)
+    }
+
     /// Whether something went wrong since the store was opened.
-    pub fn has_fault(&self) -> bool {
-        self.faults(|_| true) > self.faults_at_open
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault_count() > self.faults_at_open
     }
 
     /// Whether a read answered something wrong since the store was opened.
-    pub fn has_flip(&self) -> bool {
-        self.faults(|fault| fault == Fault::FlippedRead) > self.flips_at_open
+    pub(crate) fn has_flip(&self) -> bool {
+        self.flips() > self.flips_at_open
+    }
+
+    /// Faults so far explain no error from now on.
+    pub(crate) fn excuses_end(&mut self) {
+        self.faults_at_open = self.fault_count();
+        self.flips_at_open = self.flips();
     }
 
     /// Does something without faults.
-    pub fn quietly<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn quietly<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         self.disk.pause_faults(true);
         let done = act(self);
         self.disk.pause_faults(false);
@@ -180,7 +198,7 @@ impl Run {
     }
 
     /// An error is fine when something went wrong before.
-    pub fn excuse(&mut self, what: &str, error: &Error) -> Outcome {
+    pub(crate) fn excuse(&mut self, what: &str, error: &Error) -> Outcome {
         self.counts.errors += 1;
         self.tell(format!("  {what}: {error}"));
         if self.has_fault() {
@@ -232,7 +250,7 @@ impl Run {
     }
 
     /// The power goes, if it is not gone, and comes back.
-    pub fn crash(&mut self) -> Outcome {
+    pub(crate) fn crash(&mut self) -> Outcome {
         self.counts.crashes += 1;
         let cut = match self.random.random_range(0..6) {
             0 => PowerCut::KeepAll,
@@ -243,11 +261,14 @@ impl Run {
         self.disk.cut_power();
         self.let_go();
         self.disk.restart(cut);
+        if self.one_in(10) {
+            self.crash_everywhere_in_recovery()?;
+        }
         self.open()
     }
 
     /// Ends the store, by `close` or by killing its process, and opens it again.
-    pub fn reopen(&mut self, is_closed: bool) -> Outcome {
+    pub(crate) fn reopen(&mut self, is_closed: bool) -> Outcome {
         self.tell(if is_closed { "close" } else { "kill" });
         self.disk.set_activity("close");
         self.readers.clear();
@@ -281,9 +302,7 @@ impl Run {
             if tries > 3 {
                 self.disk.clear_plans();
             }
-            let (faults, flips) = (self.faults(|_| true), self.flips());
-            self.faults_at_open = faults;
-            self.flips_at_open = flips;
+            self.excuses_end();
             self.options = self.setting.options(&mut self.random);
             self.disk.set_activity("recovery");
             self.counts.opens += 1;
@@ -345,7 +364,7 @@ impl Run {
     }
 
     /// Months that spans may lie in.
-    pub fn months(&self) -> Vec<Month> {
+    pub(crate) fn months(&self) -> Vec<Month> {
         let mut months: Vec<Month> = self
             .worlds
             .any()

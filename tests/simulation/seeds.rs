@@ -1,10 +1,11 @@
 //! Runs many seeds, on some threads, and tells the story of one that fails.
 
-use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use spanstore::io::Sabotage;
 
 use super::run::{Counts, Run, Story};
 
@@ -13,28 +14,32 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What came of a seed.
 #[derive(Debug)]
-pub struct Verdict {
-    pub seed: u64,
-    pub counts: Counts,
+pub(crate) struct Verdict {
+    pub(crate) counts: Counts,
     /// Hash of all that was done to the disk.
-    pub trace: u64,
+    pub(crate) trace: u64,
     /// Why it failed, with its story.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
-/// Runs one seed.
-pub fn run(seed: u64) -> Verdict {
+/// Runs one seed, with something left undone by the store or its disk.
+pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>) -> Verdict {
     let story = Story::default();
     let (sender, receiver) = std::sync::mpsc::channel();
     let told = Arc::clone(&story);
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name("seed".into());
+    let spawned = thread.spawn(move || {
         let done = catch_unwind(AssertUnwindSafe(|| {
             let mut run = Run::new(seed, told);
+            if let Some(sabotage) = sabotage {
+                run.disk.sabotage(sabotage);
+            }
             let outcome = run.run();
             (outcome, std::mem::take(&mut run.counts), run.disk.trace())
         }));
         drop(sender.send(done));
     });
+    drop(spawned.expect("a thread starts"));
     let (outcome, counts, trace) = match receiver.recv_timeout(PATIENCE) {
         Ok(Ok(done)) => done,
         Ok(Err(panic)) => (Err(panic_text(&*panic)), Counts::default(), 0),
@@ -49,7 +54,6 @@ pub fn run(seed: u64) -> Verdict {
         format!("seed {seed}:\n{}\n{error}", story.join("\n"))
     });
     Verdict {
-        seed,
         counts,
         trace,
         failure,
@@ -66,10 +70,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// What came of many seeds.
 #[derive(Debug, Default)]
-pub struct Summary {
-    pub seeds: u64,
-    pub counts: Counts,
-    pub failures: Vec<String>,
+pub(crate) struct Summary {
+    pub(crate) seeds: u64,
+    pub(crate) counts: Counts,
+    pub(crate) failures: Vec<String>,
 }
 
 impl Summary {
@@ -89,11 +93,9 @@ impl Summary {
     }
 
     /// One line.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let counts = &self.counts;
-        let mut line = String::new();
-        drop(write!(
-            line,
+        format!(
             "{} seeds, {} steps, {} answers compared, {} crashes, {} of them in recovery, {} opens, {} errors answered, {} seeds failed",
             self.seeds,
             counts.steps,
@@ -103,14 +105,14 @@ impl Summary {
             counts.opens,
             counts.errors,
             self.failures.len()
-        ));
-        line
+        )
     }
 }
 
 /// Runs seeds until there are so many failures, or the time is over.
-pub fn run_all(
+pub(crate) fn run_all(
     seeds: impl Iterator<Item = u64> + Send,
+    sabotage: Option<Sabotage>,
     most_failures: usize,
     time: Option<Duration>,
 ) -> Summary {
@@ -129,10 +131,12 @@ pub fn run_all(
                     let Some(seed) = (!is_over).then(next).flatten() else {
                         break;
                     };
-                    let verdict = run(seed);
+                    let verdict = run(seed, sabotage);
                     if let Some(failure) = &verdict.failure {
                         failed.fetch_add(1, Ordering::Relaxed);
-                        eprintln!("{failure}\n");
+                        if sabotage.is_none() {
+                            eprintln!("{failure}\n");
+                        }
                     }
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(verdict);

@@ -19,7 +19,7 @@ const DAY: i64 = 86_400 * SECOND;
 
 impl Run {
     /// Does one random thing.
-    pub fn step(&mut self) -> Outcome {
+    pub(crate) fn step(&mut self) -> Outcome {
         match self.random.random_range(0..100) {
             0..34 => self.append(),
             34..42 => self.seal(),
@@ -177,7 +177,7 @@ impl Run {
         match report {
             Ok(report) => self.worlds.keep(|model| {
                 model.sealed_to(report.hot_rows)?;
-                model.set_apart();
+                model.seal_failed();
                 Ok(())
             }),
             Err(error) => {

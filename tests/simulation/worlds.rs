@@ -8,21 +8,21 @@ const MOST: usize = 64;
 
 /// The models that fit.
 #[derive(Debug, Clone)]
-pub struct Worlds(Vec<Model>);
+pub(crate) struct Worlds(Vec<Model>);
 
 impl Worlds {
     /// One model.
-    pub fn new(model: Model) -> Self {
+    pub(crate) fn new(model: Model) -> Self {
         Self(vec![model])
     }
 
     /// One of the models, for choosing what to do.
-    pub fn any(&self) -> &Model {
+    pub(crate) fn any(&self) -> &Model {
         &self.0[0]
     }
 
     /// Does something to all models.
-    pub fn each(&mut self, change: impl FnMut(&mut Model)) {
+    pub(crate) fn each(&mut self, change: impl FnMut(&mut Model)) {
         self.0.iter_mut().for_each(change);
     }
 
@@ -30,7 +30,7 @@ impl Worlds {
     ///
     /// # Errors
     /// Why the first does not, when none does.
-    pub fn keep(
+    pub(crate) fn keep(
         &mut self,
         mut fits: impl FnMut(&mut Model) -> Result<(), String>,
     ) -> Result<(), String> {
@@ -49,7 +49,7 @@ impl Worlds {
     }
 
     /// Each change has happened or not.
-    pub fn branch(&mut self, changes: &[Change]) {
+    pub(crate) fn branch(&mut self, changes: &[Change]) {
         for change in changes {
             let with: Vec<Model> = self
                 .0
