@@ -95,8 +95,11 @@ impl Run {
         };
         // What cannot be read now is damage too.
         let has_fault = self.fault_count() > faults || self.has_flip() || self.disk.is_crashed();
-        if !report.damage.is_empty() && !has_fault {
-            return Err(format!("damage: {:?}", report.damage));
+        if !report.damage.is_empty() {
+            if !has_fault && !self.is_damaged {
+                return Err(format!("damage: {:?}", report.damage));
+            }
+            self.counts.errors += 1;
         }
         let before = self.worlds.any().unsealed();
         self.worlds.keep(|model| model.sealed_to(report.hot_rows))?;

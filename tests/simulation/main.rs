@@ -13,6 +13,7 @@
 mod answers;
 mod bytes;
 mod options;
+mod property;
 mod recovery;
 mod run;
 mod seeds;
@@ -23,6 +24,8 @@ mod yardstick;
 
 use std::sync::{Once, RwLock, RwLockReadGuard};
 use std::time::Duration;
+
+use self::seeds::Script;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -55,7 +58,7 @@ fn without_planted_bugs() -> RwLockReadGuard<'static, ()> {
 fn what_was_promised_holds_for_every_seed() {
     let _guard = without_planted_bugs();
     if let Some(seed) = number("SPANSTORE_SEED") {
-        let verdict = seeds::run(seed, None);
+        let verdict = Script::of(seed, None).run();
         let failure = verdict.failure.unwrap_or_default();
         assert!(failure.is_empty(), "{failure}");
         return;
@@ -92,7 +95,8 @@ fn soak() {
 fn a_seed_does_the_same_again() {
     let _guard = without_planted_bugs();
     for seed in 0..8 {
-        let (one, again) = (seeds::run(seed, None), seeds::run(seed, None));
+        let script = Script::of(seed, None);
+        let (one, again) = (script.run(), script.run());
         assert_eq!(one.trace, again.trace, "seed {seed}");
         assert_ne!(one.trace, 0, "seed {seed}");
     }

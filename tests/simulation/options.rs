@@ -1,5 +1,7 @@
 //! What a run draws from its seed.
 
+use std::time::Duration;
+
 use rand::Rng;
 use spanstore::StoreOptions;
 use spanstore_test_support::quiet;
@@ -44,6 +46,12 @@ impl Setting {
         options.open_files = random.random_range(1..6);
         options.cache_bytes = if random.random_bool(0.5) { 0 } else { 1 << 20 };
         options.segment_rows = random.random_range(1..40);
+        // What `maintain` finds due.
+        options.seal_rows = random.random_range(1..60);
+        options.seal_age = random
+            .random_bool(0.5)
+            .then(|| Duration::from_secs(random.random_range(1..100_000)));
+        options.compaction_percent = 100;
         options
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Run {
     pub(crate) backups: u64,
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) counts: Counts,
+    /// Whether a file was damaged on purpose.
+    pub(crate) is_damaged: bool,
     story: Story,
     /// Faults so far when the store was opened.
     faults_at_open: u64,
@@ -99,6 +101,7 @@ impl Run {
                 .build()
                 .expect("a runtime"),
             counts: Counts::default(),
+            is_damaged: false,
             story,
             faults_at_open: 0,
             flips_at_open: 0,
@@ -112,10 +115,19 @@ impl Run {
         run
     }
 
+    /// The numbers that the steps of a run draw from, each its own: without one
+    /// of them the others do the same.
+    pub(crate) fn steps(&mut self) -> Vec<u64> {
+        (0..self.setting.steps)
+            .map(|_| self.random.random())
+            .collect()
+    }
+
     /// Runs from the first open to the last.
-    pub(crate) fn run(&mut self) -> Outcome {
+    pub(crate) fn run(&mut self, steps: &[u64]) -> Outcome {
         self.open()?;
-        for step in 0..self.setting.steps {
+        for (step, seed) in steps.iter().enumerate() {
+            self.random = ChaCha8Rng::seed_from_u64(*seed);
             if self.setting.has_faults && self.one_in(self.setting.fault_odds) {
                 self.plan_fault();
             }
@@ -201,7 +213,7 @@ impl Run {
     pub(crate) fn excuse(&mut self, what: &str, error: &Error) -> Outcome {
         self.counts.errors += 1;
         self.tell(format!("  {what}: {error}"));
-        if self.has_fault() {
+        if self.has_fault() || self.is_damaged {
             Ok(())
         } else {
             Err(format!("{what} fails without a cause: {error}"))
@@ -274,8 +286,10 @@ impl Run {
         self.readers.clear();
         if let Some(store) = self.store.take() {
             if is_closed {
-                if let Err(error) = store.close() {
-                    self.excuse("close", &error)?;
+                match store.close() {
+                    Ok(()) if !self.has_fault() && self.one_in(2) => self.damage_a_copy()?,
+                    Ok(()) => {}
+                    Err(error) => self.excuse("close", &error)?,
                 }
             } else {
                 // The process ends, whatever its threads still want to write.

@@ -22,41 +22,94 @@ pub(crate) struct Verdict {
     pub(crate) failure: Option<String>,
 }
 
-/// Runs one seed, with something left undone by the store or its disk.
-pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>) -> Verdict {
-    let story = Story::default();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let told = Arc::clone(&story);
-    let thread = std::thread::Builder::new().name("seed".into());
-    let spawned = thread.spawn(move || {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let mut run = Run::new(seed, told);
-            if let Some(sabotage) = sabotage {
-                run.disk.sabotage(sabotage);
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    /// What its steps draw from; none for those of the seed.
+    pub(crate) steps: Option<Vec<u64>>,
+    pub(crate) has_faults: bool,
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+impl Script {
+    /// The run of a seed.
+    pub(crate) fn of(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        Self {
+            seed,
+            steps: None,
+            has_faults: true,
+            sabotage,
+        }
+    }
+
+    fn play(&self, story: Story) -> (Result<(), String>, Counts, u64) {
+        let mut run = Run::new(self.seed, story);
+        let steps = run.steps();
+        run.setting.has_faults &= self.has_faults;
+        if let Some(sabotage) = self.sabotage {
+            run.disk.sabotage(sabotage);
+        }
+        let outcome = run.run(self.steps.as_ref().unwrap_or(&steps));
+        (outcome, std::mem::take(&mut run.counts), run.disk.trace())
+    }
+
+    /// Runs it on a thread of its own.
+    pub(crate) fn run(&self) -> Verdict {
+        let story = Story::default();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (script, told) = (self.clone(), Arc::clone(&story));
+        let thread = std::thread::Builder::new().name("seed".into());
+        let spawned = thread.spawn(move || {
+            let done = catch_unwind(AssertUnwindSafe(|| script.play(told)));
+            drop(sender.send(done));
+        });
+        drop(spawned.expect("a thread starts"));
+        let failed = |error| (Err(error), Counts::default(), 0);
+        let (outcome, counts, trace) = match receiver.recv_timeout(PATIENCE) {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => failed(panic_text(&*panic)),
+            Err(_) => failed(format!("no end after {PATIENCE:?}")),
+        };
+        let failure = outcome.err().map(|error| {
+            let story = story.lock().unwrap_or_else(PoisonError::into_inner);
+            format!("seed {}:\n{}\n{error}", self.seed, story.join("\n"))
+        });
+        Verdict {
+            counts,
+            trace,
+            failure,
+        }
+    }
+
+    /// Leaves out the steps that a failure does not need, as far as that goes in
+    /// a minute, and tells the story of the rest.
+    pub(crate) fn shrunk(&self) -> Option<String> {
+        let started = Instant::now();
+        let mut run = Run::new(self.seed, Story::default());
+        let mut steps = self.steps.clone().unwrap_or_else(|| run.steps());
+        let mut failure = None;
+        let mut size = steps.len() / 2;
+        while size > 0 {
+            let mut first = 0;
+            while first < steps.len() && started.elapsed() < Duration::from_mins(1) {
+                let mut fewer = steps.clone();
+                fewer.drain(first..steps.len().min(first + size));
+                let script = Self {
+                    steps: Some(fewer.clone()),
+                    ..self.clone()
+                };
+                match script.run().failure {
+                    Some(story) => {
+                        failure = Some(story);
+                        steps = fewer;
+                    }
+                    None => first += size,
+                }
             }
-            let outcome = run.run();
-            (outcome, std::mem::take(&mut run.counts), run.disk.trace())
-        }));
-        drop(sender.send(done));
-    });
-    drop(spawned.expect("a thread starts"));
-    let (outcome, counts, trace) = match receiver.recv_timeout(PATIENCE) {
-        Ok(Ok(done)) => done,
-        Ok(Err(panic)) => (Err(panic_text(&*panic)), Counts::default(), 0),
-        Err(_) => (
-            Err(format!("no end after {PATIENCE:?}")),
-            Counts::default(),
-            0,
-        ),
-    };
-    let failure = outcome.err().map(|error| {
-        let story = story.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("seed {seed}:\n{}\n{error}", story.join("\n"))
-    });
-    Verdict {
-        counts,
-        trace,
-        failure,
+            size /= 2;
+        }
+        failure
     }
 }
 
@@ -131,11 +184,13 @@ pub(crate) fn run_all(
                     let Some(seed) = (!is_over).then(next).flatten() else {
                         break;
                     };
-                    let verdict = run(seed, sabotage);
+                    let script = Script::of(seed, sabotage);
+                    let verdict = script.run();
                     if let Some(failure) = &verdict.failure {
                         failed.fetch_add(1, Ordering::Relaxed);
                         if sabotage.is_none() {
-                            eprintln!("{failure}\n");
+                            let shrunk = script.shrunk();
+                            eprintln!("{}\n", shrunk.as_ref().unwrap_or(failure));
                         }
                     }
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,8 +22,9 @@ impl Run {
     pub(crate) fn step(&mut self) -> Outcome {
         match self.random.random_range(0..100) {
             0..34 => self.append(),
-            34..42 => self.seal(),
-            42..48 => self.compact(),
+            34..39 => self.seal(),
+            39..43 => self.maintain(),
+            43..48 => self.compact(),
             48..52 => self.erase(),
             52..57 => self.forget(),
             57..61 => self.set_limits(),
@@ -173,13 +174,20 @@ impl Run {
             self.worlds.each(Model::sealed);
             return Ok(());
         }
+        self.see_hot_rows()?;
+        self.worlds.each(Model::seal_failed);
+        Ok(())
+    }
+
+    /// Nobody told whether something was sealed: the store says what is in
+    /// memory.
+    fn see_hot_rows(&mut self) -> Outcome {
+        if self.disk.is_crashed() {
+            return Ok(());
+        }
         let report = self.quietly(|run| run.store().check());
         match report {
-            Ok(report) => self.worlds.keep(|model| {
-                model.sealed_to(report.hot_rows)?;
-                model.seal_failed();
-                Ok(())
-            }),
+            Ok(report) => self.worlds.keep(|model| model.sealed_to(report.hot_rows)),
             Err(error) => {
                 self.excuse("check", &error)?;
                 self.reopen(false)
@@ -201,6 +209,28 @@ impl Run {
             self.excuse("seal", error)?;
         }
         self.after_seal(&sealed)
+    }
+
+    /// What is due happens: a seal, merges, and what the log has to note.
+    fn maintain(&mut self) -> Outcome {
+        self.tell("maintain");
+        self.disk.set_activity("merge");
+        let now = self.now();
+        let done = self.store().maintain();
+        match &done {
+            Ok(report) => self.tell(format!("  {report:?}")),
+            Err(error) => self.excuse("maintain", error)?,
+        }
+        self.worlds.each(|model| model.merges(now));
+        if self.disk.is_crashed() {
+            return Ok(());
+        }
+        // The log is let go of after the seal; until then the disk is in use.
+        let flushed = self.store().flush();
+        if let Err(error) = &flushed {
+            self.excuse("flush", error)?;
+        }
+        self.see_hot_rows()
     }
 
     fn compact(&mut self) -> Outcome {
@@ -332,8 +362,17 @@ impl Run {
             4 => now + 20 * DAY,
             _ => now + 60 * SECOND,
         };
-        self.tell(format!("clock: {to}, {} s later", (to - now) / SECOND));
-        self.clock.set(to);
+        // Time passes, or somebody sets the clock.
+        let passed = u64::try_from(to - now).ok();
+        let passed = passed.filter(|_| self.random.random_bool(0.7));
+        self.tell(format!(
+            "clock: {to}, {} s later, passed: {passed:?}",
+            (to - now) / SECOND
+        ));
+        match passed {
+            Some(passed) => self.clock.advance(Duration::from_nanos(passed)),
+            None => self.clock.set(to),
+        }
         Ok(())
     }
 

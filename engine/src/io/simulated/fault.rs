@@ -123,7 +123,7 @@ impl FileKind {
         let is_in = |directory: &str| path.components().any(|part| part.as_os_str() == directory);
         if name.starts_with("catalog.") {
             Self::Catalog
-        } else if name.ends_with(".log") || name == "log" {
+        } else if is_in("log") {
             Self::Log
         } else if is_in("segments") {
             Self::Segment
