@@ -1,6 +1,10 @@
 //! A backup is a store of its own, taken while the other is written to.
 
-use spanstore::{Error, Month, StoreOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+use spanstore::io::{Fault, PowerCut, SimulatedDisk};
+use spanstore::{Error, Month, Store, StoreOptions};
 use spanstore_test_support::spans::{request, span};
 use spanstore_test_support::{NOW, open, open_on, open_with, quiet, team};
 
@@ -91,7 +95,6 @@ fn a_backup_under_load_is_consistent() {
 
 #[test]
 fn a_merge_removes_no_segment_that_a_backup_is_about_to_copy() {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use spanstore_test_support::disk::InterruptedDisk;
@@ -122,4 +125,75 @@ fn a_merge_removes_no_segment_that_a_backup_is_about_to_copy() {
         let backup = open(&copy).team(&team("acme"));
         assert_eq!(backup.sessions(10).unwrap().len(), 2);
     }
+}
+
+/// A store on a simulated disk, in a segment and in memory.
+fn filled() -> (SimulatedDisk, Store) {
+    let disk = SimulatedDisk::new();
+    let store = open_simulated(&disk, "/store").unwrap();
+    let acme = store.team(&team("acme"));
+    acme.set_quota(Some(70)).unwrap();
+    acme.append(request((0..40).map(span))).unwrap();
+    store.seal().unwrap();
+    acme.append(request((40..60).map(span))).unwrap();
+    (disk, store)
+}
+
+fn open_simulated(disk: &SimulatedDisk, path: &str) -> Result<Store, Error> {
+    open_on(Arc::new(disk.clone()), path, quiet())
+}
+
+/// Nothing is missing, and nothing is wrong.
+fn verify(store: &Store, context: &str) {
+    let acme = store.team(&team("acme"));
+    let chunks = acme.export().unwrap();
+    let spans: usize = chunks.map(|chunk| chunk.unwrap().len()).sum();
+    assert_eq!(spans, 60, "{context}");
+    let usage = acme.usage(Month::of(NOW)).unwrap();
+    assert_eq!((usage.used, usage.limit), (60, 70), "{context}");
+    assert_eq!(store.check().unwrap().damage, [], "{context}");
+}
+
+#[test]
+fn a_fault_at_every_operation_of_a_backup_leaves_a_whole_copy_or_none() {
+    let (disk, store) = filled();
+    let before = disk.operations();
+    store.backup("/copies/first").unwrap();
+    let operations = disk.operations() - before;
+    drop(store);
+    let (mut whole, mut none) = (0, 0);
+    for (fault, step) in [(Fault::Crash, 1), (Fault::Error, 3), (Fault::NoSpace, 3)] {
+        for operation in (0..operations).step_by(step) {
+            // Some of the names are durable, or none that was not synced.
+            let cut = if operation % 2 == 0 {
+                PowerCut::DropAll
+            } else {
+                PowerCut::Some(operation)
+            };
+            let context = format!("{fault:?} at operation {operation}, {cut:?}");
+            let (disk, store) = filled();
+            let at = disk.operations() + operation;
+            disk.fail_at(at, fault);
+            let copied = store.backup("/copies/first");
+            assert!(disk.operations() > at, "{context}: no fault");
+            drop(store);
+            disk.restart(cut);
+            let store = open_simulated(&disk, "/store").unwrap();
+            verify(&store, &context);
+            // The catalog makes a directory a store.
+            let catalog = Path::new("/copies/first/catalog.redb");
+            if disk.paths().iter().any(|path| path == catalog) {
+                whole += 1;
+                verify(&open_simulated(&disk, "/copies/first").unwrap(), &context);
+            } else {
+                none += 1;
+                assert!(copied.is_err(), "{context}");
+            }
+            if operation % 6 == 0 {
+                store.backup("/copies/second").unwrap();
+                verify(&open_simulated(&disk, "/copies/second").unwrap(), &context);
+            }
+        }
+    }
+    assert!(whole > 0 && none > 0, "{whole} copies, {none} none");
 }

@@ -6,10 +6,12 @@
 )]
 
 mod append;
+mod background;
 mod backup;
 mod captures;
 mod compact;
 mod crash;
+mod damage;
 mod erase;
 mod facets;
 mod format_words;
@@ -17,11 +19,13 @@ mod health;
 mod isolation;
 mod killed;
 mod log;
+mod months;
 mod query;
 mod query_limits;
 mod quota;
 mod receipts;
 mod retention;
 mod seal;
+mod settings;
 mod unreadable;
 mod visibility;

@@ -1,10 +1,13 @@
 //! A seal is due by rows, by memory, by the size of the log, by age.
 
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use spanstore::{Error, StoreOptions};
+use spanstore_test_support::disk::InterruptedDisk;
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{open_with, quiet, team};
+use spanstore_test_support::{open_on, open_with, quiet, team};
 
 #[test]
 fn each_reason_seals() {
@@ -117,4 +120,44 @@ fn a_full_memory_answers_busy_until_something_is_sealed() {
         accepted * 50
     );
     assert_eq!(acme.append(batch(accepted)).unwrap().accepted, 50);
+}
+
+/// While the writer waits for the disk, a batch that finds no room is refused
+/// or waits, as its caller chose.
+#[test]
+fn a_full_queue_answers_busy_or_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = InterruptedDisk::default();
+    let options = StoreOptions {
+        // One batch at a time.
+        queue_bytes: 1,
+        ..quiet()
+    };
+    let store = open_on(Arc::new(disk.clone()), directory.path(), options).unwrap();
+    let acme = store.team(&team("acme"));
+    let (began, begins) = channel();
+    let (release, released) = channel::<()>();
+    disk.before_sync("00000000000000000000.log", move || {
+        began.send(()).unwrap();
+        drop(released.recv());
+    });
+    std::thread::scope(|scope| {
+        let append = |n: u64| acme.append(request([span(n)])).unwrap().accepted;
+        let first = scope.spawn(move || append(0));
+        begins.recv_timeout(Duration::from_mins(1)).unwrap();
+        let waiting = scope.spawn(move || append(1));
+        for _ in 0..3 {
+            let refused = acme.try_append(request([span(2)]));
+            assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+        }
+        assert!(!first.is_finished() && !waiting.is_finished());
+        release.send(()).unwrap();
+        assert_eq!(first.join().unwrap() + waiting.join().unwrap(), 2);
+    });
+    // There is room again, and what was refused was not stored.
+    let receipt = acme.try_append(request([span(2)])).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (1, 0));
+    let chunks = acme.export().unwrap();
+    let spans: usize = chunks.map(|chunk| chunk.unwrap().len()).sum();
+    assert_eq!(spans, 3);
 }
