@@ -4,6 +4,8 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use spanstore_format::catalog::TeamSettings;
+use spanstore_format::otlp::MAX_VALUE_NESTING;
+use spanstore_format::otlp::body::SMALL_BYTES;
 
 /// When an acknowledged batch is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,36 +76,55 @@ impl PlanLimits {
     }
 }
 
-/// Limits of what is appended. A span over one of them is refused, the others
-/// of its batch are not; a batch over one of the last two is refused whole.
+/// Limits of what is appended. A span over one of them is refused, the others of its
+/// batch are not; a batch over one of those named `batch_` is refused whole.
+///
+/// They hold for every batch alike, whether it came as protobuf, as JSON or was made
+/// in Rust, and before anything is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How far back the start of a span may lie; none for no limit.
     pub oldest: Option<Duration>,
     /// How far ahead the start of a span may lie; none for no limit.
     pub furthest_ahead: Option<Duration>,
-    /// Bytes of a span's name.
+    /// Bytes of a span's name, and of an event's.
     pub name_bytes: usize,
     /// Bytes of a session or request id.
     pub id_bytes: usize,
-    /// Attributes of a span.
+    /// Attributes of a span, an event, a link, a resource or a scope.
     pub attributes: usize,
     /// Bytes of an attribute's key.
     pub attribute_key_bytes: usize,
-    /// Bytes of an attribute's value.
+    /// Bytes of an attribute's value. Each value within it takes two more.
     pub attribute_value_bytes: usize,
-    /// Arrays and key-value lists within each other.
+    /// Arrays and key-value lists within each other; at most 16 in any case.
     pub attribute_depth: usize,
+    /// Bytes of a text that becomes a column, such as `service.name` or `url.full`.
+    pub mapped_text_bytes: usize,
     /// Events of a span.
     pub events: usize,
     /// Links of a span.
     pub links: usize,
-    /// Bytes of a span in OTLP protobuf.
+    /// Bytes of a span in OTLP protobuf; at most 1 MiB in any case.
     pub span_bytes: usize,
-    /// Spans of a batch.
+    /// Bytes of a resource in OTLP protobuf; at most 64 KiB in any case.
+    pub resource_bytes: usize,
+    /// Bytes of an instrumentation scope in OTLP protobuf; at most 64 KiB in any case.
+    pub scope_bytes: usize,
+    /// Bytes of the schema URL of a resource or of a scope.
+    pub schema_url_bytes: usize,
+    /// Spans of a batch, and its resources, and its scopes; at most 1,000,000 in any
+    /// case.
     pub batch_spans: usize,
-    /// Bytes of a batch in OTLP protobuf; at most 96 MiB in any case.
+    /// Bytes of a batch, as it comes and in OTLP protobuf; at most 96 MiB in any case.
     pub batch_bytes: usize,
+    /// Bytes of resources, scopes and their schema URLs, summed over the spans of a
+    /// batch: each row of a segment carries them.
+    pub batch_expanded_bytes: usize,
+    /// Bytes of memory that a batch may take until its append is answered, as they
+    /// are reckoned from the elements of its body before it is decoded. A larger
+    /// batch may take seven times its bytes.
+    pub batch_memory_bytes: usize,
 }
 
 impl Default for Limits {
@@ -115,13 +136,19 @@ impl Default for Limits {
             id_bytes: 256,
             attributes: 512,
             attribute_key_bytes: 256,
-            attribute_value_bytes: 64 * 1_024,
-            attribute_depth: 16,
+            attribute_value_bytes: 64 << 10,
+            attribute_depth: MAX_VALUE_NESTING,
+            mapped_text_bytes: 16 << 10,
             events: 512,
             links: 512,
-            span_bytes: 1 << 20,
+            span_bytes: MOST_SPAN_BYTES,
+            resource_bytes: SMALL_BYTES,
+            scope_bytes: SMALL_BYTES,
+            schema_url_bytes: 2 << 10,
             batch_spans: 100_000,
             batch_bytes: 64 << 20,
+            batch_expanded_bytes: 256 << 20,
+            batch_memory_bytes: 192 << 20,
         }
     }
 }
@@ -138,6 +165,49 @@ pub enum ReadBy {
     /// are kept within half of [`StoreOptions::cache_bytes`]; parsed metadata has
     /// the other half.
     Pread,
+}
+
+/// Bytes of a batch in any case: a record of the log must hold it, and what is said
+/// of it.
+const MOST_BATCH_BYTES: usize = 96 << 20;
+
+/// Spans of a batch in any case: the log must hold a receipt that refuses each.
+const MOST_BATCH_SPANS: usize = 1_000_000;
+
+/// Bytes of a span in any case: a page of a segment holds a thousand.
+const MOST_SPAN_BYTES: usize = 1 << 20;
+
+impl Limits {
+    /// Bytes of a batch, as set and in any case.
+    pub(crate) fn most_batch_bytes(&self) -> usize {
+        self.batch_bytes.min(MOST_BATCH_BYTES)
+    }
+
+    /// Spans of a batch, as set and in any case.
+    pub(crate) fn most_batch_spans(&self) -> usize {
+        self.batch_spans.min(MOST_BATCH_SPANS)
+    }
+
+    /// Bytes of a span, as set and in any case.
+    pub(crate) fn most_span_bytes(&self) -> usize {
+        self.span_bytes.min(MOST_SPAN_BYTES)
+    }
+
+    /// Bytes of a resource, as set and in any case.
+    pub(crate) fn most_resource_bytes(&self) -> usize {
+        self.resource_bytes.min(SMALL_BYTES)
+    }
+
+    /// Bytes of a scope, as set and in any case.
+    pub(crate) fn most_scope_bytes(&self) -> usize {
+        self.scope_bytes.min(SMALL_BYTES)
+    }
+
+    /// Containers within each other, as set and in any case: what reads the log and
+    /// the segments reads so many.
+    pub(crate) fn most_attribute_depth(&self) -> usize {
+        self.attribute_depth.min(MAX_VALUE_NESTING)
+    }
 }
 
 /// Limits of queries.
@@ -190,7 +260,9 @@ pub struct StoreOptions {
     pub queue_bytes: usize,
     /// Bytes of rows in memory, sealed ones excluded. At half of it a seal
     /// begins; at the limit `append` waits for the seal and `try_append` answers
-    /// [`Error::Busy`](crate::Error::Busy).
+    /// [`Error::Busy`](crate::Error::Busy). Resources and
+    /// scopes of more than 4 KiB count for each row, though they are in memory once:
+    /// so does the seal handle them.
     pub hot_bytes: usize,
     /// Bytes of the log at which a seal begins.
     pub log_bytes: u64,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use spanstore_format::log::record::AppendRecord;
-use spanstore_format::otlp::protobuf;
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{FormatError, TeamId};
 
@@ -23,7 +22,7 @@ use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::view::{Erasures, View};
 use crate::write::admission::Admission;
-use crate::write::prepare::prepare;
+use crate::write::prepare::{Source, prepare};
 use crate::write::receipt::{Receipt, Receipts};
 use crate::write::writer::replayed;
 
@@ -124,8 +123,8 @@ impl Replay<'_> {
         let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
         let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
         let team = TeamId::new(&record.team)?;
-        let request = protobuf::decode(&record.request)?;
-        let prepared = prepare(&team, &request, None, self.seed).map_err(corrupt)?;
+        let source = Source::of_body(record.request)?;
+        let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {
             let (month, identities) = (part.month, part.identities.clone());
             let (admitted, batch) = replayed(part, &record.left_out)?;

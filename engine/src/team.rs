@@ -26,7 +26,7 @@ use crate::spans::Spans;
 use crate::view::Snapshot;
 use crate::write::checks::Window;
 use crate::write::message::{Job, Reply};
-use crate::write::prepare::{Checks, Prepared, prepare, span_count};
+use crate::write::prepare::{Checks, Prepared, prepare};
 use crate::write::queue::Room;
 use crate::write::{Receipt, SpanBatch, Usage};
 
@@ -36,10 +36,6 @@ pub struct Team {
     pub(crate) parts: Arc<Parts>,
     pub(crate) id: TeamId,
 }
-
-/// Bytes of a batch in any case: a record of the log must hold it, and what is
-/// said of it.
-const MOST_BATCH_BYTES: usize = 96 << 20;
 
 /// Rows of a chunk of an export.
 const EXPORT_ROWS: usize = 8_192;
@@ -134,32 +130,14 @@ impl Team {
         let parts = &*self.parts;
         parts.health.check()?;
         let limits = &parts.options.limits;
-        let too_large = |what, limit: usize, found: usize| {
-            let (limit, found) = (limit as u64, found as u64);
-            if found > limit {
-                Err(Error::TooLarge { what, limit, found })
-            } else {
-                Ok(())
-            }
-        };
-        too_large(
-            "spans of a batch",
-            limits.batch_spans,
-            span_count(&batch.request),
-        )?;
+        batch.content.check(limits)?;
         let window = if batch.is_any_time {
             Window::ALL
         } else {
             Window::at(parts.clock.now_nanos(), limits)
         };
         let checks = Some(Checks { limits, window });
-        let prepared = prepare(&self.id, &batch.request, checks, parts.seed)
-            .map_err(|error| Error::corrupt("batch", error))?;
-        too_large(
-            "bytes of a batch",
-            limits.batch_bytes.min(MOST_BATCH_BYTES),
-            prepared.request.len(),
-        )?;
+        let prepared = prepare(&self.id, batch.content.into_source(), checks, parts.seed)?;
         Ok(PreparedBatch {
             prepared,
             idempotency_key: batch.idempotency_key,

@@ -18,6 +18,7 @@ mod format_words;
 mod health;
 mod isolation;
 mod killed;
+mod limits;
 mod log;
 mod months;
 mod query;

@@ -217,6 +217,7 @@ impl From<AnyValue> for AttributeValue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Content;
     use super::*;
 
     #[test]
@@ -237,7 +238,10 @@ mod tests {
             .span(span.clone())
             .span(span.ok())
             .build();
-        let resource = &batch.request.resource_spans[0];
+        let Content::Request(request) = batch.content else {
+            panic!("a request")
+        };
+        let resource = &request.resource_spans[0];
         assert_eq!(
             resource.resource.as_ref().unwrap().attributes[0].key,
             "service.name"

@@ -1,6 +1,10 @@
 //! Which spans may be stored at all, quota aside.
 
-use spanstore_format::otlp::{AnyValue, KeyValue, Span, Value};
+use prost::Message;
+use spanstore_format::otlp::body::{MOST_DECODED_BYTES, SMALL_BYTES};
+use spanstore_format::otlp::{
+    AnyValue, InstrumentationScope, KeyValue, Measured, Resource, Span, Value, is_shallow,
+};
 use spanstore_format::span::columns::Classified;
 
 use super::receipt::RefusalReason;
@@ -45,6 +49,14 @@ pub(crate) fn check_span(
     use RefusalReason as Reason;
     let refuse_if = |condition: bool, reason| if condition { Err(reason) } else { Ok(()) };
     let is_id = |id: &[u8], bytes: usize| id.len() == bytes && id.iter().any(|byte| *byte != 0);
+    // First, since it is all that is known of what cannot be decoded.
+    let is_span_shallow = is_shallow(&span.attributes)
+        && span
+            .events
+            .iter()
+            .all(|event| is_shallow(&event.attributes))
+        && span.links.iter().all(|link| is_shallow(&link.attributes));
+    refuse_if(!is_span_shallow, Reason::AttributeTooDeep)?;
     refuse_if(!is_id(&span.trace_id, 16), Reason::InvalidTraceId)?;
     refuse_if(!is_id(&span.span_id, 8), Reason::InvalidSpanId)?;
     refuse_if(
@@ -63,6 +75,8 @@ pub(crate) fn check_span(
         check_attributes(&event.attributes, limits)?;
     }
     for link in &span.links {
+        let is_valid = matches!(link.trace_id.len(), 0 | 16) && matches!(link.span_id.len(), 0 | 8);
+        refuse_if(!is_valid, Reason::InvalidLinkId)?;
         check_attributes(&link.attributes, limits)?;
     }
     Ok(())
@@ -87,6 +101,79 @@ pub(crate) fn check_meaning(
             return Err(RefusalReason::IdTooLong);
         }
     }
+    if classified.longest_text_bytes() > limits.mapped_text_bytes {
+        return Err(RefusalReason::MappedTextTooLong);
+    }
+    Ok(())
+}
+
+/// Checks the encoding of a span.
+///
+/// # Errors
+/// The reason to refuse it.
+pub(crate) fn check_size(encoded: &[u8], limits: &Limits) -> Result<(), RefusalReason> {
+    // A span that the log's reader would not decode is none.
+    let is_small = encoded.len() <= SMALL_BYTES
+        || Measured::of_span(encoded).is_ok_and(|span| span.decoded_bytes <= MOST_DECODED_BYTES);
+    if encoded.len() > limits.most_span_bytes() || !is_small {
+        return Err(RefusalReason::SpanTooLarge);
+    }
+    Ok(())
+}
+
+/// Checks what the spans of a resource share.
+///
+/// # Errors
+/// The first reason to refuse them.
+pub(crate) fn check_resource(
+    resource: Option<&Resource>,
+    schema_url: &str,
+    limits: &Limits,
+) -> Result<(), RefusalReason> {
+    check_shallow(resource.map(|resource| resource.attributes.as_slice()))?;
+    check_schema_url(schema_url, limits)?;
+    let Some(resource) = resource else {
+        return Ok(());
+    };
+    check_attributes(&resource.attributes, limits)?;
+    if resource.encoded_len() > limits.most_resource_bytes() {
+        return Err(RefusalReason::ResourceTooLarge);
+    }
+    Ok(())
+}
+
+/// Checks what the spans of a scope share.
+///
+/// # Errors
+/// The first reason to refuse them.
+pub(crate) fn check_scope(
+    scope: Option<&InstrumentationScope>,
+    schema_url: &str,
+    limits: &Limits,
+) -> Result<(), RefusalReason> {
+    check_shallow(scope.map(|scope| scope.attributes.as_slice()))?;
+    check_schema_url(schema_url, limits)?;
+    let Some(scope) = scope else {
+        return Ok(());
+    };
+    check_attributes(&scope.attributes, limits)?;
+    if scope.encoded_len() > limits.most_scope_bytes() {
+        return Err(RefusalReason::ScopeTooLarge);
+    }
+    Ok(())
+}
+
+fn check_shallow(attributes: Option<&[KeyValue]>) -> Result<(), RefusalReason> {
+    if attributes.is_some_and(|attributes| !is_shallow(attributes)) {
+        return Err(RefusalReason::AttributeTooDeep);
+    }
+    Ok(())
+}
+
+fn check_schema_url(schema_url: &str, limits: &Limits) -> Result<(), RefusalReason> {
+    if schema_url.len() > limits.schema_url_bytes {
+        return Err(RefusalReason::SchemaUrlTooLong);
+    }
     Ok(())
 }
 
@@ -94,10 +181,7 @@ pub(crate) fn check_meaning(
 ///
 /// # Errors
 /// The first reason to refuse the span.
-pub(crate) fn check_attributes(
-    attributes: &[KeyValue],
-    limits: &Limits,
-) -> Result<(), RefusalReason> {
+fn check_attributes(attributes: &[KeyValue], limits: &Limits) -> Result<(), RefusalReason> {
     if attributes.len() > limits.attributes {
         return Err(RefusalReason::TooManyAttributes);
     }
@@ -106,7 +190,7 @@ pub(crate) fn check_attributes(
             return Err(RefusalReason::AttributeKeyTooLong);
         }
         if let Some(value) = &attribute.value {
-            let bytes = value_bytes(value, limits.attribute_depth)?;
+            let bytes = value_bytes(value, limits.most_attribute_depth())?;
             if bytes > limits.attribute_value_bytes {
                 return Err(RefusalReason::AttributeValueTooLarge);
             }
@@ -114,6 +198,9 @@ pub(crate) fn check_attributes(
     }
     Ok(())
 }
+
+/// Bytes of an element of an array or key-value list beside its content.
+const ELEMENT_BYTES: usize = 2;
 
 /// Bytes of a value, about.
 fn value_bytes(value: &AnyValue, depth: usize) -> Result<usize, RefusalReason> {
@@ -124,7 +211,10 @@ fn value_bytes(value: &AnyValue, depth: usize) -> Result<usize, RefusalReason> {
         Some(Value::BytesValue(bytes)) => bytes.len(),
         Some(Value::ArrayValue(array)) => {
             let depth = deeper()?;
-            let bytes = array.values.iter().map(|value| value_bytes(value, depth));
+            let bytes = array
+                .values
+                .iter()
+                .map(|value| Ok(value_bytes(value, depth)? + ELEMENT_BYTES));
             bytes.sum::<Result<usize, _>>()?
         }
         Some(Value::KvlistValue(list)) => {
@@ -134,7 +224,7 @@ fn value_bytes(value: &AnyValue, depth: usize) -> Result<usize, RefusalReason> {
                     .value
                     .as_ref()
                     .map_or(Ok(0), |value| value_bytes(value, depth));
-                value.map(|bytes| bytes + entry.key.len())
+                value.map(|bytes| bytes + entry.key.len() + ELEMENT_BYTES)
             });
             bytes.sum::<Result<usize, _>>()?
         }

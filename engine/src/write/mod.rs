@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod checks;
+pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod prepare;
 pub(crate) mod queue;

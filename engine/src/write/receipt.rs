@@ -130,6 +130,16 @@ reasons! {
     SpanTooLarge = 16, "span_too_large", "the span is too large";
     /// A custom span from a function in the edge runtime.
     EdgeCustomSpan = 17, "edge_custom_span", "custom spans of the edge runtime are not stored";
+    /// The resource is larger than the limit.
+    ResourceTooLarge = 18, "resource_too_large", "the resource is too large";
+    /// The instrumentation scope is larger than the limit.
+    ScopeTooLarge = 19, "scope_too_large", "the instrumentation scope is too large";
+    /// The schema URL of the resource or of the scope is longer than the limit.
+    SchemaUrlTooLong = 20, "schema_url_too_long", "a schema URL is too long";
+    /// The text of an attribute that becomes a column is longer than the limit.
+    MappedTextTooLong = 21, "mapped_text_too_long", "the text of a column is too long";
+    /// An id of a link is neither empty nor of its length.
+    InvalidLinkId = 22, "invalid_link_id", "an id of a link is not 16 or 8 bytes";
 }
 
 impl Receipt {

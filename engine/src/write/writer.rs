@@ -586,9 +586,10 @@ fn hot_batches(pending: &mut [Pending]) -> Result<Vec<(TeamId, Arc<HotBatch>)>, 
 /// The rows of a part that were let in; takes what they are found by out of it.
 fn hot_batch(part: &mut Part, admitted: &[bool]) -> Result<Arc<HotBatch>, ArrowError> {
     let rows = admitted_rows(&part.rows, admitted)?;
+    let heavy_bytes = part.heavy_bytes / admitted.len().max(1) * rows.num_rows();
     Ok(Arc::new(HotBatch {
         month: part.month,
-        bytes: rows.get_array_memory_size() + BATCH_OVERHEAD,
+        bytes: rows.get_array_memory_size() + heavy_bytes + BATCH_OVERHEAD,
         rows,
         traces: std::mem::take(&mut part.traces),
         sessions: std::mem::take(&mut part.sessions),

@@ -95,13 +95,11 @@ fn read_within(
         .saturating_mul(limits.max_ratio)
         .max(RATIO_FREE_BYTES);
     let allowed = limits.max_bytes.min(by_ratio);
-    let mut body = Vec::new();
     // One byte more than allowed tells a body that fits from one that goes on.
-    decoder
-        .take(allowed as u64 + 1)
-        .read_to_end(&mut body)
+    let mut body = read_up_to(decoder, allowed.saturating_add(1))
         .map_err(|error| damaged(encoding, &error))?;
     if body.len() <= allowed {
+        body.shrink_to_fit();
         Ok(body)
     } else if allowed == limits.max_bytes {
         let (limit, found) = (limits.max_bytes as u64, body.len() as u64);
@@ -120,6 +118,21 @@ fn read_within(
             limit,
             found: found as u64,
         })
+    }
+}
+
+/// Reads up to so many bytes. The buffer doubles, but has no room for more than them.
+fn read_up_to(mut reader: impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut size = READ_BYTES.min(most);
+    loop {
+        body.reserve_exact(size.saturating_sub(body.len()));
+        let room = (size - body.len()) as u64;
+        let read = reader.by_ref().take(room).read_to_end(&mut body)?;
+        if (read as u64) < room || size == most {
+            return Ok(body);
+        }
+        size = size.saturating_mul(2).min(most);
     }
 }
 

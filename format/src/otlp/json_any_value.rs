@@ -1,5 +1,6 @@
 //! Attribute values in JSON.
 
+use std::cell::Cell;
 use std::fmt;
 
 use base64::Engine as _;
@@ -8,8 +9,8 @@ use serde::de::{Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::json_decode::{FromJson, list};
-use super::json_scalar::{Double, bytes, integer};
-use super::{AnyValue, ArrayValue, KeyValue, KeyValueList, Value};
+use super::json_scalar::{Double, beginning, bytes, integer};
+use super::{AnyValue, ArrayValue, KeyValueList, MAX_VALUE_NESTING, Value};
 
 impl FromJson for AnyValue {
     fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -67,18 +68,12 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
                 Key::DoubleValue => map
                     .next_value::<Option<Double>>()?
                     .map(|double| Value::DoubleValue(double.0)),
-                Key::ArrayValue => map.next_value::<Option<Values<AnyValue>>>()?.map(|array| {
-                    Value::ArrayValue(ArrayValue {
-                        values: array.values,
-                    })
-                }),
-                Key::KvlistValue => map
-                    .next_value::<Option<Values<KeyValue>>>()?
-                    .map(|entries| {
-                        Value::KvlistValue(KeyValueList {
-                            values: entries.values,
-                        })
-                    }),
+                Key::ArrayValue => {
+                    values(&mut map)?.map(|values| Value::ArrayValue(ArrayValue { values }))
+                }
+                Key::KvlistValue => {
+                    values(&mut map)?.map(|values| Value::KvlistValue(KeyValueList { values }))
+                }
                 Key::BytesValue => map
                     .next_value::<Option<Bytes>>()?
                     .map(|bytes| Value::BytesValue(bytes.0)),
@@ -98,6 +93,26 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
         }
         Ok(AnyValue { value: found })
     }
+}
+
+thread_local! {
+    /// Arrays and key-value lists that this thread reads at the moment, each in the
+    /// one before.
+    static OPEN_CONTAINERS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The values of an array or list; none of those that nest too deep, so that the
+/// value is one level deeper than it may be and no more.
+fn values<'de, A: MapAccess<'de>, T: FromJson>(map: &mut A) -> Result<Option<Vec<T>>, A::Error> {
+    let open = OPEN_CONTAINERS.get();
+    if open >= MAX_VALUE_NESTING {
+        let skipped = map.next_value::<Option<IgnoredAny>>()?;
+        return Ok(skipped.map(|_| Vec::new()));
+    }
+    OPEN_CONTAINERS.set(open + 1);
+    let values = map.next_value::<Option<Values<T>>>();
+    OPEN_CONTAINERS.set(open);
+    Ok(values?.map(|values| values.values))
 }
 
 /// An integer of the model.
@@ -130,7 +145,7 @@ impl<'de> Deserialize<'de> for Bytes {
             fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
                 bytes(text)
                     .map(Bytes)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(beginning(text)), &self))
             }
         }
 

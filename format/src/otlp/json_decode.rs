@@ -3,17 +3,19 @@
 //! Each shape is a serde remote definition: it builds the type of the model
 //! itself, and nothing is copied in between.
 
+use prost::Message as _;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::json::Document;
-use super::json_scalar::{id, integer, kind, parent_id, status_code, text};
+use super::json_scalar::{id, integer, kind, status_code, text};
+use super::json_stream;
 use super::{
     AnyValue, EntityRef, Event, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Link,
     Resource, ResourceSpans, ScopeSpans, Span, Status,
 };
 
-/// Reads one document.
+/// Reads one document, which is kept or written as it is read.
 pub(super) fn document(text: &[u8]) -> serde_json::Result<Document> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let shape: DocumentShape = serde_json::from_slice(text)?;
@@ -54,6 +56,13 @@ pub(super) trait FromJson: Sized {
     fn from_null() -> Option<Self> {
         None
     }
+
+    /// The field of its elements in the message around them, if they are written as
+    /// they are read.
+    const WRITTEN_FIELD: Option<u32> = None;
+
+    /// Writes what of it is not written yet.
+    fn write(&self, _out: &mut Vec<u8>) {}
 }
 
 /// Gives a message of the model serde's own trait.
@@ -84,10 +93,24 @@ impl<'de, T: FromJson> Deserialize<'de> for List<T> {
                 mut elements: A,
             ) -> Result<Vec<T>, A::Error> {
                 let mut list = Vec::new();
-                while let Some(element) = elements.next_element::<Option<Message<T>>>()? {
-                    list.extend(element.map_or_else(T::from_null, |message| Some(message.0)));
+                loop {
+                    let begun = T::WRITTEN_FIELD.and_then(json_stream::begin);
+                    let next = elements.next_element::<Option<Message<T>>>()?;
+                    let is_end = next.is_none();
+                    let element = next.and_then(|element| {
+                        element.map_or_else(T::from_null, |message| Some(message.0))
+                    });
+                    match (begun, element) {
+                        (Some(at), Some(element)) => {
+                            json_stream::end(at, |out| element.write(out));
+                        }
+                        (Some(at), None) => json_stream::take_back(at),
+                        (None, element) => list.extend(element),
+                    }
+                    if is_end {
+                        return Ok(list);
+                    }
                 }
-                Ok(list)
             }
         }
 
@@ -130,18 +153,46 @@ macro_rules! from_json {
 }
 
 from_json!(
-    ScopeSpans => ScopeSpansShape,
     Resource => ResourceShape,
     EntityRef => EntityRefShape,
     InstrumentationScope => ScopeShape,
-    Span => SpanShape,
     Event => EventShape,
     Link => LinkShape,
     Status => StatusShape,
     KeyValue => KeyValueShape,
 );
 
+impl FromJson for Span {
+    fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SpanShape::deserialize(deserializer)
+    }
+
+    const WRITTEN_FIELD: Option<u32> = Some(2);
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.encode_raw(out);
+    }
+}
+
+impl FromJson for ScopeSpans {
+    fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ScopeSpansShape::deserialize(deserializer)
+    }
+
+    const WRITTEN_FIELD: Option<u32> = Some(2);
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.encode_raw(out);
+    }
+}
+
 impl FromJson for ResourceSpans {
+    const WRITTEN_FIELD: Option<u32> = Some(1);
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.encode_raw(out);
+    }
+
     fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let shape = ResourceSpansShape::deserialize(deserializer)?;
         let mut scope_spans = shape.scope_spans;
@@ -244,7 +295,7 @@ struct SpanShape {
     span_id: Vec<u8>,
     #[serde(default, alias = "traceState", deserialize_with = "text")]
     trace_state: String,
-    #[serde(default, alias = "parentSpanId", deserialize_with = "parent_id")]
+    #[serde(default, alias = "parentSpanId", deserialize_with = "id")]
     parent_span_id: Vec<u8>,
     #[serde(default, deserialize_with = "integer")]
     flags: u32,

@@ -21,20 +21,13 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// An id or `null`; empty when the text is neither hexadecimal nor base64.
+/// An id or `null`. Empty may mean that there is none, so text that is neither
+/// hexadecimal nor base64 becomes one zero byte, which no check of ids lets pass.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    deserializer.deserialize_any(IdVisitor { unreadable: &[] })
+    deserializer.deserialize_any(IdVisitor)
 }
 
-/// The id of a parent or `null`. Empty means that there is no parent, so text
-/// that is no id becomes one zero byte, which no check of ids lets pass.
-pub(super) fn parent_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    deserializer.deserialize_any(IdVisitor { unreadable: &[0] })
-}
-
-struct IdVisitor {
-    unreadable: &'static [u8],
-}
+struct IdVisitor;
 
 impl Visitor<'_> for IdVisitor {
     type Value = Vec<u8>;
@@ -49,8 +42,17 @@ impl Visitor<'_> for IdVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
         let id = from_hex(text).or_else(|| base64_id(text));
-        Ok(id.unwrap_or_else(|| self.unreadable.to_vec()))
+        Ok(id.unwrap_or_else(|| vec![0]))
     }
+}
+
+/// Bytes of a wrong text that an error repeats.
+const REPEATED_BYTES: usize = 80;
+
+/// The beginning of a text, for an error.
+pub(super) fn beginning(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(REPEATED_BYTES))
+        .unwrap_or(text)
 }
 
 /// An id of 16 or 8 bytes in base64. Its padding tells it from hexadecimal.
@@ -71,7 +73,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// An integer of the model.
-pub(super) trait Integer: TryFrom<u64> + TryFrom<i64> + TryFrom<i128> + Default {
+pub(super) trait Integer: TryFrom<i128> + Default {
     /// What is expected where one stands.
     const EXPECTED: &'static str;
 }
@@ -112,34 +114,72 @@ impl<T: Integer> Visitor<'_> for IntegerVisitor<T> {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        T::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        T::try_from(number.into())
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        T::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+        T::try_from(number.into()).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        whole(number).ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+        // Beyond, the digits that were written are not known any more.
+        let is_exact = number.fract() == 0.0 && number.abs() <= EXACT_DOUBLE;
+        let whole = is_exact.then_some(number as i128);
+        whole
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        text.parse::<i128>()
-            .ok()
+        whole(text)
             .and_then(|number| T::try_from(number).ok())
-            .or_else(|| text.parse().ok().and_then(whole))
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(beginning(text)), &self))
     }
 }
 
-/// The integer that a number with a point or an exponent stands for.
-fn whole<T: Integer>(number: f64) -> Option<T> {
-    // Conversion saturates at the ends of i128, far outside of what T takes.
-    if number.fract() == 0.0 {
-        T::try_from(number as i128).ok()
-    } else {
-        None
+/// Up to here, 2^53, doubles tell all integers apart.
+const EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
+
+/// The integer that a decimal number stands for, which may have a point or an
+/// exponent; none when it is not whole, or has more than 38 digits.
+fn whole(text: &str) -> Option<i128> {
+    let (number, exponent) = match text.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let (is_negative, integer) = match integer.strip_prefix('-') {
+        Some(integer) => (true, integer),
+        None => (false, integer.strip_prefix('+').unwrap_or(integer)),
+    };
+    if integer.is_empty() || (fraction.is_empty() && number.contains('.')) {
+        return None;
     }
+    let mut found: i128 = 0;
+    // Zeros at the end that stand for nothing if no other digit follows.
+    let mut zeros: i64 = 0;
+    for digit in integer.bytes().chain(fraction.bytes()) {
+        match digit {
+            b'0' => zeros += 1,
+            b'1'..=b'9' => {
+                if found != 0 {
+                    let power = 10_i128.checked_pow(u32::try_from(zeros).ok()?)?;
+                    found = found.checked_mul(power)?;
+                }
+                zeros = 0;
+                found = found.checked_mul(10)?.checked_add((digit - b'0').into())?;
+            }
+            _ => return None,
+        }
+    }
+    if found == 0 {
+        return Some(0);
+    }
+    let exponent = i64::from(exponent) + zeros - i64::try_from(fraction.len()).ok()?;
+    let power = 10_i128.checked_pow(u32::try_from(exponent).ok()?)?;
+    let found = found.checked_mul(power)?;
+    Some(if is_negative { -found } else { found })
 }
 
 /// A number, a number as text, or the texts of what is not finite.
@@ -176,8 +216,13 @@ impl Visitor<'_> for DoubleVisitor {
         match text.parse::<f64>() {
             // One NaN for all, whatever sign the text gives it.
             Ok(number) if number.is_nan() => Ok(Double(f64::NAN)),
-            Ok(number) => Ok(Double(number)),
-            Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+            // Only a word stands for infinity, not digits beyond what a double holds.
+            Ok(number)
+                if number.is_finite() || !text.contains(|letter: char| letter.is_ascii_digit()) =>
+            {
+                Ok(Double(number))
+            }
+            _ => Err(E::invalid_value(Unexpected::Str(beginning(text)), &self)),
         }
     }
 }
@@ -247,6 +292,6 @@ impl Visitor<'_> for EnumerationVisitor {
             .position(|known| known.eq_ignore_ascii_case(name))
             .map(|place| place as i32)
             .or_else(|| text.parse().ok())
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(beginning(text)), &self))
     }
 }

@@ -3,11 +3,14 @@
 //! The model in memory is that of the crate `opentelemetry-proto`, named here
 //! once for everybody. [`protobuf`] and [`json`] translate between it and bytes,
 //! both ways and without loss; [`compression`] opens bodies and files before
-//! they are decoded; [`documents`] splits a file into JSON documents.
+//! they are decoded; [`Measured`] counts what decoding would allocate; [`mod@body`]
+//! decodes span by span; [`documents`] splits a file into JSON documents.
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub mod body;
 pub mod compression;
+pub(crate) mod delayed_length;
 pub mod documents;
 mod error;
 pub mod json;
@@ -15,14 +18,18 @@ mod json_any_value;
 mod json_decode;
 mod json_encode;
 mod json_scalar;
+mod json_stream;
+mod measure;
 mod nesting;
 pub mod protobuf;
+mod shape;
 #[cfg(test)]
 mod tests;
 
 pub use documents::Documents;
 pub use error::OtlpError;
-pub use nesting::{MAX_VALUE_NESTING, check_nesting};
+pub use measure::Measured;
+pub use nesting::{MAX_VALUE_NESTING, check_nesting, is_shallow};
 pub use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 pub use opentelemetry_proto::tonic::common::v1::any_value::Value;
 pub use opentelemetry_proto::tonic::common::v1::{

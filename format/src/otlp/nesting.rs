@@ -2,14 +2,14 @@
 
 use super::{AnyValue, ExportTraceServiceRequest, KeyValue, OtlpError, Value};
 
-/// Deepest nesting of attribute values, in levels. The value of an attribute is
-/// at level 1, the values in its array or list at level 2.
+/// Most arrays and key-value lists within each other in the value of an attribute.
+/// A value that is neither is in none.
 pub const MAX_VALUE_NESTING: usize = 16;
 
 /// Checks every attribute value of a request.
 ///
-/// The decoders do so themselves. A request that was built by hand needs it
-/// before it is encoded, since encoding calls itself for each level.
+/// A request that was built by hand needs it before it is encoded, since encoding
+/// calls itself for each level.
 ///
 /// # Errors
 /// [`OtlpError::TooDeep`] when values nest deeper than [`MAX_VALUE_NESTING`].
@@ -18,16 +18,19 @@ pub fn check_nesting(request: &ExportTraceServiceRequest) -> Result<(), OtlpErro
         resource_spans
             .resource
             .iter()
-            .all(|resource| fits(&resource.attributes))
+            .all(|resource| is_shallow(&resource.attributes))
             && resource_spans.scope_spans.iter().all(|scope_spans| {
                 scope_spans
                     .scope
                     .iter()
-                    .all(|scope| fits(&scope.attributes))
+                    .all(|scope| is_shallow(&scope.attributes))
                     && scope_spans.spans.iter().all(|span| {
-                        fits(&span.attributes)
-                            && span.events.iter().all(|event| fits(&event.attributes))
-                            && span.links.iter().all(|link| fits(&link.attributes))
+                        is_shallow(&span.attributes)
+                            && span
+                                .events
+                                .iter()
+                                .all(|event| is_shallow(&event.attributes))
+                            && span.links.iter().all(|link| is_shallow(&link.attributes))
                     })
             })
     });
@@ -40,24 +43,26 @@ pub fn check_nesting(request: &ExportTraceServiceRequest) -> Result<(), OtlpErro
     }
 }
 
-fn fits(attributes: &[KeyValue]) -> bool {
+/// Whether no value of these attributes nests deeper than [`MAX_VALUE_NESTING`].
+pub fn is_shallow(attributes: &[KeyValue]) -> bool {
     attributes
         .iter()
         .filter_map(|attribute| attribute.value.as_ref())
-        .all(|value| fits_in(value, 1))
+        .all(|value| fits(value, MAX_VALUE_NESTING))
 }
 
-fn fits_in(value: &AnyValue, level: usize) -> bool {
-    level <= MAX_VALUE_NESTING
-        && match &value.value {
-            Some(Value::ArrayValue(array)) => {
-                array.values.iter().all(|value| fits_in(value, level + 1))
-            }
-            Some(Value::KvlistValue(list)) => list
-                .values
+/// Whether a value lies in at most so many containers.
+fn fits(value: &AnyValue, containers: usize) -> bool {
+    match &value.value {
+        Some(Value::ArrayValue(array)) => containers
+            .checked_sub(1)
+            .is_some_and(|rest| array.values.iter().all(|value| fits(value, rest))),
+        Some(Value::KvlistValue(list)) => containers.checked_sub(1).is_some_and(|rest| {
+            list.values
                 .iter()
                 .filter_map(|entry| entry.value.as_ref())
-                .all(|value| fits_in(value, level + 1)),
-            _ => true,
-        }
+                .all(|value| fits(value, rest))
+        }),
+        _ => true,
+    }
 }

@@ -1,9 +1,11 @@
 //! Tests of OTLP in and out.
 
+mod body;
 mod captures;
 mod compression;
 mod documents;
 mod json;
+mod measure;
 mod nesting;
 mod protobuf;
 

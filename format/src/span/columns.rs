@@ -13,6 +13,7 @@ use prost::Message;
 use super::encoded::EncodedSpan;
 use super::mapping::{self, Mapped, ValueKind};
 use super::origin::{self, Origin};
+use super::request::Shared;
 use super::schema::schema;
 use super::views::{Blobs, Texts};
 use crate::error::FormatError;
@@ -43,6 +44,14 @@ impl<'a> ResourceContext<'a> {
     pub fn encoded(&self) -> Option<&[u8]> {
         self.encoded.as_deref()
     }
+
+    /// The message and the schema URL.
+    pub fn shared(&self) -> Shared<'_> {
+        Shared {
+            encoded: self.encoded(),
+            schema_url: self.schema_url,
+        }
+    }
 }
 
 /// What all spans of one instrumentation scope share.
@@ -66,6 +75,14 @@ impl<'a> ScopeContext<'a> {
     /// The encoded `InstrumentationScope` message, if there was one.
     pub fn encoded(&self) -> Option<&[u8]> {
         self.encoded.as_deref()
+    }
+
+    /// The message and the schema URL.
+    pub fn shared(&self) -> Shared<'_> {
+        Shared {
+            encoded: self.encoded(),
+            schema_url: self.schema_url,
+        }
     }
 
     fn name(&self) -> &'a str {
@@ -105,13 +122,25 @@ impl<'a> Classified<'a> {
     pub fn text(&self, column: &str) -> Option<Cow<'a, str>> {
         self.mapped.text(place(column))
     }
+
+    /// Bytes of the longest attribute value that a column of texts is taken from.
+    pub fn longest_text_bytes(&self) -> usize {
+        self.mapped.longest_text_bytes()
+    }
 }
 
 fn place(column: &str) -> usize {
     mapping::position(column).unwrap_or(usize::MAX)
 }
 
+/// Rows for which room is made before they come.
+pub(super) const RESERVED_ROWS: usize = 1_024;
+
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few, most of them texts"
+)]
 enum MappedBuilder {
     Text(Texts),
     Integer(Int32Builder),
@@ -158,6 +187,8 @@ impl ColumnsBuilder {
     pub fn new(team: &TeamId, rows: usize) -> Self {
         let texts = || Texts::with_capacity(rows);
         let blobs = || Blobs::with_capacity(rows);
+        // Rows may fall into other months than expected; large batches grow.
+        let rows = rows.min(RESERVED_ROWS);
         Self {
             team: team.clone(),
             rows: 0,
@@ -201,8 +232,9 @@ impl ColumnsBuilder {
     /// Adds a span as the next row.
     ///
     /// # Errors
-    /// [`FormatError::Malformed`] when an id has the wrong length or the start
-    /// exceeds 63 bits: the caller did not check the span.
+    /// [`FormatError::Malformed`] when an id has the wrong length, the start
+    /// exceeds 63 bits, or a text has 4 GiB: the caller did not check the span.
+    /// Nothing can be added after an error.
     pub fn append(
         &mut self,
         span: &Span,
@@ -212,38 +244,29 @@ impl ColumnsBuilder {
         scope: &ScopeContext<'_>,
     ) -> Result<(), FormatError> {
         let row = self.rows as u64;
-        let unchecked = |what: &str| FormatError::malformed("span", row, what, "an unchecked span");
-        let trace_id: [u8; 16] = span
-            .trace_id
-            .as_slice()
-            .try_into()
-            .map_err(|_| unchecked("a trace id"))?;
-        let span_id: [u8; 8] = span
-            .span_id
-            .as_slice()
-            .try_into()
-            .map_err(|_| unchecked("a span id"))?;
-        let parent: Option<[u8; 8]> = match span.parent_span_id.as_slice() {
-            [] => None,
-            id => Some(id.try_into().map_err(|_| unchecked("a parent span id"))?),
-        };
-        let start = i64::try_from(span.start_time_unix_nano)
-            .map_err(|_| unchecked("a start below 2^63 ns"))?;
+        self.append_row(span, classified, encoded, resource, scope)
+            .map_err(|error| {
+                FormatError::malformed("span", row, "a checked span", error.to_string())
+            })
+    }
 
+    fn append_row(
+        &mut self,
+        span: &Span,
+        classified: &Classified<'_>,
+        encoded: &EncodedSpan<'_>,
+        resource: &ResourceContext<'_>,
+        scope: &ScopeContext<'_>,
+    ) -> Result<(), ArrowError> {
+        let start = i64::try_from(span.start_time_unix_nano).map_err(|_| {
+            ArrowError::InvalidArgumentError("a start of 2^63 ns or more".to_owned())
+        })?;
         self.rows += 1;
-        let ids = "fixed-size ids have their size";
-        self.trace_id
-            .append_value(trace_id)
-            .map_err(|_| unchecked(ids))?;
-        self.span_id
-            .append_value(span_id)
-            .map_err(|_| unchecked(ids))?;
-        match parent {
-            Some(id) => self
-                .parent_span_id
-                .append_value(id)
-                .map_err(|_| unchecked(ids))?,
-            None => self.parent_span_id.append_null(),
+        self.trace_id.append_value(&span.trace_id)?;
+        self.span_id.append_value(&span.span_id)?;
+        match span.parent_span_id.as_slice() {
+            [] => self.parent_span_id.append_null(),
+            id => self.parent_span_id.append_value(id)?,
         }
         self.start_time.append_value(start);
 
@@ -254,66 +277,73 @@ impl ColumnsBuilder {
         self.end_before_start
             .append_option(reversed.then_some(true));
         let is_end_lost = reversed || end == i64::MAX;
-        self.append_rest(span, is_end_lost);
+        self.append_rest(span, is_end_lost)?;
 
-        self.append_classified(span, classified);
-        self.name.append_value(&span.name);
-        self.kind.append_value(kind_text(span.kind));
+        self.append_classified(span, classified)?;
+        self.name.append_value(&span.name)?;
+        self.kind.append_value(kind_text(span.kind))?;
         match &span.status {
             Some(status) => {
-                self.status.append_value(status_text(status.code));
-                self.status_message.append_value(&status.message);
+                self.status.append_value(status_text(status.code))?;
+                self.status_message.append_value(&status.message)?;
             }
             None => {
-                self.status.append_value("unset");
+                self.status.append_value("unset")?;
                 self.status_message.append_null();
             }
         }
-        self.trace_state.append_option(not_empty(&span.trace_state));
+        self.trace_state
+            .append_option(not_empty(&span.trace_state))?;
         self.flags.append_value(span.flags);
-        self.scope_name.append_option(not_empty(scope.name()));
+        self.scope_name.append_option(not_empty(scope.name()))?;
         let version = scope.scope.map_or("", |scope| scope.version.as_str());
-        self.scope_version.append_option(not_empty(version));
-        self.attributes.append_option(encoded.attributes());
-        self.resource_attributes.append_option(resource.encoded());
-        self.scope.append_option(scope.encoded());
+        self.scope_version.append_option(not_empty(version))?;
+        self.attributes.append_option(encoded.attributes())?;
+        self.resource_attributes.append_option(resource.encoded())?;
+        self.scope.append_option(scope.encoded())?;
         self.resource_schema_url
-            .append_option(not_empty(resource.schema_url));
+            .append_option(not_empty(resource.schema_url))?;
         self.scope_schema_url
-            .append_option(not_empty(scope.schema_url));
-        self.events.append_option(encoded.events());
-        self.links.append_option(encoded.links());
-        Ok(())
+            .append_option(not_empty(scope.schema_url))?;
+        self.events.append_option(encoded.events())?;
+        self.links.append_option(encoded.links())
     }
 
-    fn append_classified(&mut self, span: &Span, classified: &Classified<'_>) {
+    fn append_classified(
+        &mut self,
+        span: &Span,
+        classified: &Classified<'_>,
+    ) -> Result<(), ArrowError> {
         let Classified { mapped, origin } = classified;
-        self.origin.append_value(origin.as_str());
+        self.origin.append_value(origin.as_str())?;
         let is_error = span
             .status
             .as_ref()
             .is_some_and(|status| status.code == STATUS_ERROR);
         let status_code = mapped.integer(place(super::schema::STATUS_CODE));
         self.level
-            .append_value(origin::level(&span.attributes, is_error, status_code));
+            .append_value(origin::level(&span.attributes, is_error, status_code))?;
         let resource_column = place("resource");
         for (position, builder) in self.mapped.iter_mut().enumerate() {
             match builder {
                 MappedBuilder::Integer(builder) => builder.append_option(mapped.integer(position)),
                 MappedBuilder::Boolean(builder) => builder.append_option(mapped.boolean(position)),
-                MappedBuilder::Text(builder) => {
-                    let text = mapped.text(position);
-                    if text.is_none() && position == resource_column && *origin == Origin::Infra {
-                        builder.append_option(origin::resource_of_infra_span(&span.name));
-                    } else {
-                        builder.append_option(text);
+                MappedBuilder::Text(builder) => match mapped.text(position) {
+                    Some(text) if mapped.is_of_resource(position) => {
+                        builder.append_of_resource(text)?;
                     }
-                }
+                    Some(text) => builder.append_value(text)?,
+                    None if position == resource_column && *origin == Origin::Infra => {
+                        builder.append_option(origin::resource_of_infra_span(&span.name))?;
+                    }
+                    None => builder.append_null(),
+                },
             }
         }
+        Ok(())
     }
 
-    fn append_rest(&mut self, span: &Span, is_end_lost: bool) {
+    fn append_rest(&mut self, span: &Span, is_end_lost: bool) -> Result<(), ArrowError> {
         let rest = Span {
             end_time_unix_nano: if is_end_lost {
                 span.end_time_unix_nano
@@ -327,7 +357,7 @@ impl ColumnsBuilder {
         };
         let bytes = rest.encode_to_vec();
         self.rest
-            .append_option(Some(bytes).filter(|bytes| !bytes.is_empty()));
+            .append_option(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     /// The rows so far, in the order they came. `trace_start` is each span's
@@ -343,7 +373,7 @@ impl ColumnsBuilder {
     fn batch(mut self) -> Result<RecordBatch, ArrowError> {
         let mut team = Texts::with_capacity(self.rows);
         for _ in 0..self.rows {
-            team.append_value(self.team.as_str());
+            team.append_value(self.team.as_str())?;
         }
         let start_time = Arc::new(self.start_time.finish().with_timezone("UTC"));
         let mut columns: Vec<ArrayRef> = vec![

@@ -2,7 +2,9 @@
 //!
 //! A column takes the first of its keys that the span carries, else the first
 //! that the resource carries. OpenTelemetry's present name comes first, then
-//! its old names and the vendors'. The attributes themselves stay as they came.
+//! its old names and the vendors'. The attributes themselves stay as they came. Of
+//! an array the first element counts; bytes, and values that hold others, fill no
+//! column.
 //!
 //! | column | attributes, first match wins |
 //! |---|---|
@@ -291,8 +293,17 @@ static BY_KEY: LazyLock<HashMap<&'static str, Vec<(usize, usize)>>> = LazyLock::
 /// The attribute values that fill the mapped columns of one span or resource.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mapped<'a> {
-    /// Rank of the key and the value, by the column's place in [`COLUMNS`].
-    found: [Option<(usize, &'a AnyValue)>; COLUMNS.len()],
+    /// What was found, by the column's place in [`COLUMNS`].
+    found: [Option<Found<'a>>; COLUMNS.len()],
+}
+
+/// The value that fills a column.
+#[derive(Debug, Clone, Copy)]
+struct Found<'a> {
+    value: &'a AnyValue,
+    /// The place of its key among those of the column.
+    rank: usize,
+    is_of_resource: bool,
 }
 
 impl<'a> Mapped<'a> {
@@ -314,8 +325,12 @@ impl<'a> Mapped<'a> {
                 let Some(slot) = mapped.found.get_mut(*position) else {
                     continue;
                 };
-                if slot.is_none_or(|(best, _)| *rank < best) {
-                    *slot = Some((*rank, value));
+                if slot.is_none_or(|best| *rank < best.rank) {
+                    *slot = Some(Found {
+                        value,
+                        rank: *rank,
+                        is_of_resource: false,
+                    });
                 }
             }
         }
@@ -325,22 +340,43 @@ impl<'a> Mapped<'a> {
     /// This span's values, and where it has none, its resource's.
     pub(crate) fn or(mut self, resource: &Self) -> Self {
         for (own, other) in self.found.iter_mut().zip(&resource.found) {
-            *own = own.or(*other);
+            let of_resource = other.map(|found| Found {
+                is_of_resource: true,
+                ..found
+            });
+            *own = own.or(of_resource);
         }
         self
     }
 
+    fn found(&self, position: usize) -> Option<Found<'a>> {
+        self.found.get(position).copied().flatten()
+    }
+
     fn value(&self, position: usize) -> Option<&'a AnyValue> {
-        self.found
-            .get(position)
-            .copied()
-            .flatten()
-            .map(|(_, value)| value)
+        self.found(position).map(|found| found.value)
+    }
+
+    /// Whether the value of a column comes from the resource.
+    pub(crate) fn is_of_resource(&self, position: usize) -> bool {
+        self.found(position)
+            .is_some_and(|found| found.is_of_resource)
+    }
+
+    /// Bytes of the longest value that a column of texts is taken from.
+    pub(crate) fn longest_text_bytes(&self) -> usize {
+        let texts = self
+            .found
+            .iter()
+            .zip(COLUMNS)
+            .filter(|(_, column)| !matches!(column.value, ValueKind::Integer | ValueKind::Boolean))
+            .filter_map(|(found, _)| scalar_text(found.as_ref()?.value));
+        texts.map(|text| text.len()).max().unwrap_or(0)
     }
 
     /// The text of a column that holds text.
     pub(crate) fn text(&self, position: usize) -> Option<Cow<'a, str>> {
-        let text = attribute::text(first_element(self.value(position)?))?;
+        let text = scalar_text(self.value(position)?)?;
         match COLUMNS.get(position)?.value {
             ValueKind::LastPart => Some(match text.rfind("::") {
                 Some(at) => Cow::Owned(text.get(at + 2..)?.to_owned()),
@@ -350,7 +386,7 @@ impl<'a> Mapped<'a> {
                 .0
                 .map(|path| Cow::Owned(path.to_owned())),
             ValueKind::Query => {
-                let is_query_itself = self.found.get(position).copied().flatten()?.0 == 0;
+                let is_query_itself = self.found(position)?.rank == 0;
                 if is_query_itself {
                     return Some(text);
                 }
@@ -385,6 +421,16 @@ impl<'a> Mapped<'a> {
     }
 }
 
+/// The text of a value, or of the first one in an array; none of what holds other
+/// values, or bytes.
+fn scalar_text(value: &AnyValue) -> Option<Cow<'_, str>> {
+    let value = first_element(value);
+    match &value.value {
+        Some(Value::ArrayValue(_) | Value::KvlistValue(_) | Value::BytesValue(_)) => None,
+        _ => attribute::text(value),
+    }
+}
+
 /// Headers come as arrays of texts; the first stands for the rest.
 fn first_element(value: &AnyValue) -> &AnyValue {
     match &value.value {
@@ -396,17 +442,26 @@ fn first_element(value: &AnyValue) -> &AnyValue {
 /// Path and query of `https://host/path?query#fragment` or `/path?query`.
 fn split_target(target: &str) -> (Option<&str>, Option<&str>) {
     let after_host = match target.split_once("://") {
-        Some((_, rest)) => match rest.find(['/', '?', '#']) {
+        Some((scheme, rest)) if is_scheme(scheme) => match rest.find(['/', '?', '#']) {
             Some(at) => rest.get(at..).unwrap_or(""),
             None => "",
         },
-        None => target,
+        // A URL may stand in the query.
+        _ => target,
     };
     let without_fragment = after_host.split('#').next().unwrap_or("");
     match without_fragment.split_once('?') {
         Some((path, query)) => (Some(path).filter(|path| !path.is_empty()), Some(query)),
         None => (Some(without_fragment).filter(|path| !path.is_empty()), None),
     }
+}
+
+/// Whether a text is the scheme of a URL (RFC 3986, section 3.1).
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 #[cfg(test)]
@@ -466,6 +521,24 @@ mod tests {
             ("https://x.test?b", None, Some("b")),
             ("https://x.test", None, None),
             ("/a", Some("/a"), None),
+            (
+                "/login?next=https://x.test/cart",
+                Some("/login"),
+                Some("next=https://x.test/cart"),
+            ),
+            (
+                "/go/https://x.test/a?b",
+                Some("/go/https://x.test/a"),
+                Some("b"),
+            ),
+            ("?u=http://x.test", None, Some("u=http://x.test")),
+            ("svn+ssh://x.test/a", Some("/a"), None),
+            (
+                "https://x.test/a?u=http://y.test/b",
+                Some("/a"),
+                Some("u=http://y.test/b"),
+            ),
+            ("://x.test/a", Some("://x.test/a"), None),
         ] {
             let attributes = [string("http.target", target)];
             assert_eq!(text(&attributes, "path").as_deref(), path, "{target}");

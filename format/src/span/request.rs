@@ -3,82 +3,95 @@
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// Builds an encoded `ExportTraceServiceRequest` from encoded parts.
+use crate::otlp::delayed_length;
+
+/// What the spans of a resource or of a scope share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared<'a> {
+    /// The encoded `Resource` or `InstrumentationScope`, if there is one.
+    pub encoded: Option<&'a [u8]>,
+    /// Its schema URL; empty for none.
+    pub schema_url: &'a str,
+}
+
+/// Builds an encoded `ExportTraceServiceRequest` from encoded parts, in one buffer.
 ///
-/// Spans go to the scope that was begun last, scopes to the resource that was
-/// begun last. A scope without spans and a resource without scopes are left out.
+/// Scopes without spans and resources without scopes are left out.
 #[derive(Debug, Default)]
 pub struct RequestEncoder {
     request: Vec<u8>,
-    resource: Message,
-    scope: Message,
-}
-
-/// `ResourceSpans` and `ScopeSpans` look alike: what the elements share in
-/// field 1, elements in field 2, the schema URL in field 3.
-#[derive(Debug, Default)]
-struct Message {
-    elements: Vec<u8>,
-    shared: Option<Vec<u8>>,
-    schema_url: String,
-}
-
-impl Message {
-    fn begin(&mut self, shared: Option<&[u8]>, schema_url: &str) {
-        self.elements.clear();
-        self.shared = shared.map(<[u8]>::to_vec);
-        schema_url.clone_into(&mut self.schema_url);
-    }
-
-    /// Adds the message to another as field `field`, unless it has no elements.
-    fn put(&mut self, field: u32, out: &mut Vec<u8>) {
-        if self.elements.is_empty() {
-            return;
-        }
-        let mut body = Vec::with_capacity(self.elements.len() + 256);
-        if let Some(shared) = &self.shared {
-            put_bytes(1, shared, &mut body);
-        }
-        body.append(&mut self.elements);
-        if !self.schema_url.is_empty() {
-            put_bytes(3, self.schema_url.as_bytes(), &mut body);
-        }
-        put_bytes(field, &body, out);
-    }
+    /// Where the messages begin that are not finished.
+    resource: Option<usize>,
+    scope: Option<usize>,
 }
 
 impl RequestEncoder {
-    /// Begins a resource.
-    pub fn begin_resource(&mut self, resource: Option<&[u8]>, schema_url: &str) {
-        self.end_resource();
-        self.resource.begin(resource, schema_url);
+    /// Room for a request of this size.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            request: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
     }
 
-    /// Begins a scope of the resource.
-    pub fn begin_scope(&mut self, scope: Option<&[u8]>, schema_url: &str) {
-        self.scope.put(2, &mut self.resource.elements);
-        self.scope.begin(scope, schema_url);
+    /// Bytes that a request takes at most that had so many elsewhere, with so many
+    /// resources and scopes.
+    pub fn room(bytes: usize, groups: usize) -> usize {
+        bytes + groups * delayed_length::HEADER_BYTES
     }
 
-    /// Adds an encoded span to the scope.
-    pub fn put_span(&mut self, span: &[u8]) {
-        put_bytes(2, span, &mut self.scope.elements);
+    /// The next span belongs to another resource.
+    pub fn begin_resource(&mut self) {
+        self.begin_scope();
+        if let Some(at) = self.resource.take() {
+            delayed_length::end(at, &mut self.request);
+        }
     }
 
-    fn end_resource(&mut self) {
-        self.scope.put(2, &mut self.resource.elements);
-        self.resource.put(1, &mut self.request);
+    /// The next span belongs to another scope.
+    pub fn begin_scope(&mut self) {
+        if let Some(at) = self.scope.take() {
+            delayed_length::end(at, &mut self.request);
+        }
+    }
+
+    /// Adds an encoded span. Resource and scope count with the first span since
+    /// they began.
+    pub fn put_span(&mut self, span: &[u8], resource: Shared<'_>, scope: Shared<'_>) {
+        if self.resource.is_none() {
+            self.resource = Some(delayed_length::begin(1, &mut self.request));
+            self.put_shared(resource);
+        }
+        if self.scope.is_none() {
+            self.scope = Some(delayed_length::begin(2, &mut self.request));
+            self.put_shared(scope);
+        }
+        self.put_bytes(2, span);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.request.len()
     }
 
     /// The encoded request.
     pub fn finish(mut self) -> Vec<u8> {
-        self.end_resource();
+        self.begin_resource();
         self.request
     }
-}
 
-fn put_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
+    fn put_shared(&mut self, shared: Shared<'_>) {
+        if let Some(encoded) = shared.encoded {
+            self.put_bytes(1, encoded);
+        }
+        if !shared.schema_url.is_empty() {
+            self.put_bytes(3, shared.schema_url.as_bytes());
+        }
+    }
+
+    fn put_bytes(&mut self, field: u32, bytes: &[u8]) {
+        encode_key(field, WireType::LengthDelimited, &mut self.request);
+        encode_varint(bytes.len() as u64, &mut self.request);
+        self.request.extend_from_slice(bytes);
+    }
 }

@@ -58,20 +58,21 @@ proptest! {
         for resource_spans in &request.resource_spans {
             let resource =
                 ResourceContext::new(resource_spans.resource.as_ref(), &resource_spans.schema_url);
-            encoder.begin_resource(resource.encoded(), &resource_spans.schema_url);
+            encoder.begin_resource();
             for scope_spans in &resource_spans.scope_spans {
                 let scope = ScopeContext::new(scope_spans.scope.as_ref(), &scope_spans.schema_url);
-                encoder.begin_scope(scope.encoded(), &scope_spans.schema_url);
+                encoder.begin_scope();
                 for span in &scope_spans.spans {
                     let classified = Classified::of(span, &resource, &scope);
                     let encoded = EncodedSpan::encode(span, &mut scratch);
                     columns.append(span, &classified, &encoded, &resource, &scope).unwrap();
-                    encoder.put_span(encoded.bytes());
+                    encoder.put_span(encoded.bytes(), resource.shared(), scope.shared());
                 }
             }
         }
         // Encodings are compared, since NaN is unequal to itself.
-        prop_assert_eq!(encoder.finish(), protobuf::encode(&request));
+        let logged = protobuf::decode(&encoder.finish()).unwrap();
+        prop_assert_eq!(protobuf::encode(&logged), protobuf::encode(&request));
         let restored = to_otlp(&columns.finish().unwrap()).unwrap();
         prop_assert_eq!(format!("{:?}", flat(&restored)), format!("{:?}", flat(&request)));
     }

@@ -1,36 +1,35 @@
 //! Texts and bytes on their way to view columns.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayBuilder, ArrayRef, GenericByteBuilder, GenericByteViewArray, UInt32Builder,
-};
+use arrow::array::{Array, ArrayBuilder, ArrayRef, GenericByteViewBuilder, UInt32Builder};
 use arrow::compute::take;
-use arrow::datatypes::{
-    BinaryType, BinaryViewType, ByteArrayType, ByteViewType, StringViewType, Utf8Type,
-};
+use arrow::datatypes::{BinaryViewType, ByteViewType, StringViewType};
 use arrow::error::ArrowError;
 
+use super::columns::RESERVED_ROWS;
+
 /// Texts on their way to a view column.
-pub(super) type Texts = Views<Utf8Type, StringViewType>;
+pub(super) type Texts = Views<StringViewType>;
 /// Bytes on their way to a view column.
-pub(super) type Blobs = Views<BinaryType, BinaryViewType>;
+pub(super) type Blobs = Views<BinaryViewType>;
 
 /// Values on their way to a view column, in which a value that repeats the one
 /// before it, nulls aside, shares its bytes: spans of a request have most of
-/// what they have in common. Building offsets first keeps a small batch small;
-/// the views then share the one buffer.
-pub(super) struct Views<T: ByteArrayType, V> {
-    values: GenericByteBuilder<T>,
-    last_bytes: usize,
+/// what they have in common. So does one that repeats the last value that came
+/// from a resource, whatever came in between. The bytes lie in blocks, which are
+/// small for a small batch and never move.
+pub(super) struct Views<V: ByteViewType> {
+    values: GenericByteViewBuilder<V>,
+    /// Places in `values` of the last value, and of the last one of a resource.
+    last: Option<u32>,
+    last_of_resource: Option<u32>,
     /// Which of the values each row has.
     rows: UInt32Builder,
-    view: PhantomData<V>,
 }
 
-impl<T: ByteArrayType, V> fmt::Debug for Views<T, V> {
+impl<V: ByteViewType> fmt::Debug for Views<V> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.rows.len();
         out.debug_struct("Views")
@@ -39,50 +38,101 @@ impl<T: ByteArrayType, V> fmt::Debug for Views<T, V> {
     }
 }
 
-impl<T, V> Views<T, V>
-where
-    T: ByteArrayType<Offset = i32>,
-    V: ByteViewType<Native = T::Native>,
-{
+/// Bytes of a block for each row that is expected.
+const BLOCK_BYTES_PER_ROW: usize = 16;
+const SMALLEST_BLOCK_BYTES: usize = 256;
+const LARGEST_BLOCK_BYTES: usize = 256 << 10;
+
+impl<V: ByteViewType> Views<V> {
     /// For about this many rows.
     pub(super) fn with_capacity(rows: usize) -> Self {
+        let block = rows
+            .saturating_mul(BLOCK_BYTES_PER_ROW)
+            .clamp(SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES);
         Self {
-            values: GenericByteBuilder::with_capacity(0, 0),
-            last_bytes: 0,
-            rows: UInt32Builder::with_capacity(rows),
-            view: PhantomData,
+            values: GenericByteViewBuilder::with_capacity(0).with_fixed_block_size(block as u32),
+            last: None,
+            last_of_resource: None,
+            rows: UInt32Builder::with_capacity(rows.min(RESERVED_ROWS)),
         }
     }
 
-    pub(super) fn append_value(&mut self, value: impl AsRef<T::Native>) {
-        let value = value.as_ref();
+    /// Adds a value.
+    ///
+    /// # Errors
+    /// When it has 4 GiB or more.
+    pub(super) fn append_value(&mut self, value: impl AsRef<V::Native>) -> Result<(), ArrowError> {
+        let place = match self.last {
+            Some(last) if self.is_at(last, value.as_ref()) => last,
+            _ => self.push(value)?,
+        };
+        self.last = Some(place);
+        self.rows.append_value(place);
+        Ok(())
+    }
+
+    /// Adds a value that came from the resource, which spans that come later may
+    /// have too.
+    ///
+    /// # Errors
+    /// As [`Views::append_value`].
+    pub(super) fn append_of_resource(
+        &mut self,
+        value: impl AsRef<V::Native>,
+    ) -> Result<(), ArrowError> {
+        let known = [self.last, self.last_of_resource].into_iter().flatten();
+        let mut known = known.filter(|place| self.is_at(*place, value.as_ref()));
+        let place = match known.next() {
+            Some(place) => place,
+            None => self.push(value)?,
+        };
+        self.last = Some(place);
+        self.last_of_resource = Some(place);
+        self.rows.append_value(place);
+        Ok(())
+    }
+
+    fn is_at(&self, place: u32, value: &V::Native) -> bool {
         let bytes: &[u8] = value.as_ref();
-        let written = self.values.values_slice();
-        let last = written.len().saturating_sub(self.last_bytes);
-        if self.values.is_empty() || written.get(last..) != Some(bytes) {
-            self.values.append_value(value);
-            self.last_bytes = bytes.len();
-        }
-        self.rows
-            .append_value(self.values.len().saturating_sub(1) as u32);
+        self.values.get_value(place as usize) == bytes
+    }
+
+    fn push(&mut self, value: impl AsRef<V::Native>) -> Result<u32, ArrowError> {
+        let place = self.values.len();
+        self.values.try_append_value(value)?;
+        Ok(place as u32)
     }
 
     pub(super) fn append_null(&mut self) {
         self.rows.append_null();
     }
 
-    pub(super) fn append_option(&mut self, value: Option<impl AsRef<T::Native>>) {
+    /// Adds a value or null.
+    ///
+    /// # Errors
+    /// As [`Views::append_value`].
+    pub(super) fn append_option(
+        &mut self,
+        value: Option<impl AsRef<V::Native>>,
+    ) -> Result<(), ArrowError> {
         match value {
             Some(value) => self.append_value(value),
-            None => self.append_null(),
+            None => {
+                self.append_null();
+                Ok(())
+            }
         }
     }
 
     /// The column.
+    ///
+    /// # Errors
+    /// When the rows do not fit the values, which they do.
     pub(super) fn finish(mut self) -> Result<ArrayRef, ArrowError> {
-        let values = GenericByteViewArray::<V>::from(&self.values.finish());
+        let values = self.values.finish();
         let rows = self.rows.finish();
-        if rows.len() == values.len() && rows.null_count() == 0 {
+        let is_each_once = rows.len() == values.len() && rows.null_count() == 0;
+        if is_each_once && rows.values().iter().copied().eq(0..rows.len() as u32) {
             return Ok(Arc::new(values));
         }
         take(&values, &rows, None)
@@ -100,7 +150,7 @@ mod tests {
     fn column(rows: &[Option<&str>]) -> StringViewArray {
         let mut texts = Texts::with_capacity(rows.len());
         for row in rows {
-            texts.append_option(*row);
+            texts.append_option(*row).unwrap();
         }
         texts.finish().unwrap().as_string_view().clone()
     }
@@ -125,6 +175,46 @@ mod tests {
         assert_eq!(bytes, long.len() + other.len());
     }
 
+    #[test]
+    fn what_a_resource_says_is_kept_once_between_other_values() {
+        let shared = "a text of the resource".repeat(100);
+        let mut texts = Texts::with_capacity(3_000);
+        for row in 0..1_000 {
+            texts.append_of_resource(&shared).unwrap();
+            texts
+                .append_value(format!("a text of span {row:05}"))
+                .unwrap();
+            texts.append_null();
+        }
+        let column = texts.finish().unwrap().as_string_view().clone();
+        for row in 0..1_000 {
+            assert_eq!(column.value(3 * row), shared);
+            assert_eq!(
+                column.value(3 * row + 1),
+                format!("a text of span {row:05}")
+            );
+            assert!(column.is_null(3 * row + 2));
+        }
+        let bytes: usize = column.data_buffers().iter().map(Buffer::len).sum();
+        assert_eq!(bytes, shared.len() + 1_000 * 20);
+    }
+
+    /// More than the 2 GiB that offsets of 32 bits reach, of which memory takes few.
+    #[test]
+    fn repeated_values_have_no_limit_together() {
+        let long = "x".repeat(1 << 20);
+        let mut texts = Texts::with_capacity(4_096);
+        for row in 0..4_096 {
+            texts.append_of_resource(&long).unwrap();
+            texts
+                .append_value(if row % 2 == 0 { "even" } else { "odd" })
+                .unwrap();
+        }
+        let column = texts.finish().unwrap();
+        assert_eq!(column.len(), 8_192);
+        assert!(column.get_array_memory_size() < 2 << 20);
+    }
+
     proptest! {
         #[test]
         fn rows_come_out_as_they_went_in(
@@ -133,6 +223,24 @@ mod tests {
             let rows: Vec<Option<&str>> = rows.iter().map(Option::as_deref).collect();
             let column = column(&rows);
             prop_assert_eq!(column.iter().collect::<Vec<_>>(), rows);
+        }
+
+        #[test]
+        fn it_does_not_matter_where_values_come_from(
+            rows in proptest::collection::vec((any::<bool>(), "a{0,2}|b{12,14}|é{5,8}"), 0..40)
+        ) {
+            let mut texts = Texts::with_capacity(rows.len());
+            for (is_of_resource, text) in &rows {
+                if *is_of_resource {
+                    texts.append_of_resource(text).unwrap();
+                } else {
+                    texts.append_value(text).unwrap();
+                }
+            }
+            let column = texts.finish().unwrap();
+            let found: Vec<_> = column.as_string_view().iter().flatten().collect();
+            let expected: Vec<_> = rows.iter().map(|(_, text)| text.as_str()).collect();
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -6,9 +6,11 @@ use serde_json::json;
 use super::{attribute, nested, request_of, value, with_attribute};
 use crate::otlp::json::{
     Document, any_value_to_plain_json, attributes_to_json, decode, encode, span_to_json,
+    to_protobuf,
 };
 use crate::otlp::{
-    AnyValue, ExportTraceServiceRequest, OtlpError, Span, Status, Value, arbitrary, protobuf,
+    AnyValue, ExportTraceServiceRequest, Measured, OtlpError, Span, Status, Value, arbitrary,
+    protobuf,
 };
 
 fn traces(text: &str) -> ExportTraceServiceRequest {
@@ -51,6 +53,16 @@ proptest! {
     #[test]
     fn requests_stay_equal(request in arbitrary::request()) {
         prop_assert_eq!(&traces(&encode(&request)), &request);
+    }
+
+    #[test]
+    fn into_protobuf_is_the_same_as_decoded_whole(request in arbitrary::request()) {
+        let text = encode(&request);
+        let measured = Measured::of_json(text.as_bytes()).unwrap();
+        let written = to_protobuf(text.as_bytes(), &measured).unwrap().unwrap();
+        let room = measured.most_encoded_bytes(text.len());
+        prop_assert!(written.len() as u64 <= room, "{} {room}", written.len());
+        prop_assert_eq!(protobuf::decode(&written).unwrap(), request);
     }
 
     #[test]
@@ -198,15 +210,14 @@ fn ids_are_hexadecimal_or_base64() {
     assert_eq!(span(r#""spanId":"cHFyc3R1dnc=""#).span_id, id[..8]);
     // Of the wrong length, kept for who checks ids.
     assert_eq!(trace_id(r#""7071""#), [0x70, 0x71]);
-    for none in [
-        "null",
-        r#""""#,
-        r#""no id""#,
-        r#""707""#,
-        r#""\u0000""#,
-        r#""0x707172""#,
-    ] {
+    for none in ["null", r#""""#] {
         assert!(trace_id(none).is_empty(), "{none}");
+    }
+    for unreadable in [r#""no id""#, r#""707""#, r#""\u0000""#, r#""0x707172""#] {
+        assert_eq!(trace_id(unreadable), [0], "no id is not an unreadable one");
+        let link = format!(r#""links":[{{"traceId":{unreadable},"spanId":{unreadable}}}]"#);
+        let link = span(&link).links.remove(0);
+        assert_eq!((link.trace_id, link.span_id), (vec![0], vec![0]));
     }
     let parent_id = |text: &str| span(&format!(r#""parentSpanId":{text}"#)).parent_span_id;
     assert!(parent_id(r#""""#).is_empty() && parent_id("null").is_empty());
@@ -223,8 +234,13 @@ fn integers_are_numbers_or_texts() {
     for (text, expected) in [
         ("18446744073709551615", u64::MAX),
         (r#""18446744073709551615""#, u64::MAX),
-        ("1.5e18", 1_500_000_000_000_000_000),
+        ("9007199254740992.0", 9_007_199_254_740_992),
+        ("1.5e3", 1_500),
         (r#""1e3""#, 1_000),
+        (r#""1.5e18""#, 1_500_000_000_000_000_000),
+        (r#""1793491200000000001.0""#, 1_793_491_200_000_000_001),
+        (r#""1793491200000000001000e-3""#, 1_793_491_200_000_000_001),
+        (r#""0.00e-5""#, 0),
         ("null", 0),
         (r#""0""#, 0),
     ] {
@@ -237,7 +253,17 @@ fn integers_are_numbers_or_texts() {
         "-1",
         r#""-1""#,
         "18446744073709551616",
+        r#""18446744073709551616""#,
+        // The digits are lost when a number has a point or an exponent.
+        "1793491200000000001.0",
+        "1.5e18",
         "1e300",
+        r#""1e300""#,
+        r#""1e-1""#,
+        r#""1.""#,
+        r#""-""#,
+        r#""e3""#,
+        r#""1e99999999999""#,
         "0.5",
         r#""""#,
         r#""x""#,
@@ -265,9 +291,15 @@ fn integers_are_numbers_or_texts() {
         let found = any_value(&format!(r#"{{"intValue":{text}}}"#));
         assert_eq!(found, value(Value::IntValue(expected)));
     }
-    assert!(
-        error(r#""attributes":[{"value":{"intValue":"9223372036854775808"}}]"#).contains("64 bits")
-    );
+    for outside in [
+        "9223372036854775808",
+        r#""9223372036854775808""#,
+        "-9223372036854775809",
+        r#""-9223372036854775809""#,
+    ] {
+        let fields = format!(r#""attributes":[{{"value":{{"intValue":{outside}}}}}]"#);
+        assert!(error(&fields).contains("64 bits"), "{outside}");
+    }
 }
 
 #[test]
@@ -292,7 +324,14 @@ fn doubles_are_numbers_or_texts_and_exact() {
     let text = encode(&with_attribute(nan));
     assert!(text.contains(r#"{"doubleValue":"NaN"}"#), "{text}");
     assert_eq!(encode(&traces(&text)), text);
-    assert!(error(r#""attributes":[{"value":{"doubleValue":"x"}}]"#).contains("Infinity"));
+    for wrong in [r#""x""#, r#""1e999""#, "1e999"] {
+        let fields = format!(r#""attributes":[{{"value":{{"doubleValue":{wrong}}}}}]"#);
+        let message = error(&fields);
+        assert!(
+            message.contains("Infinity") || message.contains("out of range"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
@@ -418,4 +457,34 @@ fn plain_json_is_as_a_person_writes_it() {
         {"key":"f","value":{"boolValue":false}},{"key":"f","value":{"stringValue":"last"}}]}}"#;
     let expected = json!({"a": -1, "b": "AP8=", "c": null, "d": "NaN", "e": 1.0, "f": "last"});
     assert_eq!(any_value_to_plain_json(&any_value(list)), expected);
+}
+
+#[test]
+fn fields_in_any_order_are_written_into_protobuf() {
+    let text = r#"{"other":1,"resourceSpans":[null,{"scopeSpans":[null,
+        {"spans":[{"name":"a"},null,{"name":"b"}],"schemaUrl":"s","scope":{"name":"n"}}],
+        "instrumentationLibrarySpans":[{"spans":[{"name":"c"}]}],
+        "resource":{"droppedAttributesCount":1}},{}]}"#;
+    let measured = Measured::of_json(text.as_bytes()).unwrap();
+    let written = to_protobuf(text.as_bytes(), &measured).unwrap().unwrap();
+    assert_eq!(protobuf::decode(&written).unwrap(), traces(text));
+    // What stops in the middle leaves nothing for the next one.
+    let cut = &text.as_bytes()[..100];
+    assert!(to_protobuf(cut, &measured).is_err());
+    assert_eq!(to_protobuf(b"{}", &measured).unwrap().unwrap(), b"");
+    assert_eq!(to_protobuf(br#"{"resourceLogs":[]}"#, &measured), Ok(None));
+    assert_eq!(decode(text.as_bytes()), Ok(Document::Traces(traces(text))));
+}
+
+#[test]
+fn an_error_does_not_repeat_a_long_text() {
+    let long = "7".repeat(10_000);
+    for fields in [
+        format!(r#""startTimeUnixNano":"{long}""#),
+        format!(r#""kind":"{long}""#),
+        format!(r#""attributes":[{{"value":{{"bytesValue":"{long}!"}}}}]"#),
+        format!(r#""attributes":[{{"value":{{"doubleValue":"x{long}"}}}}]"#),
+    ] {
+        assert!(error(&fields).len() < 300);
+    }
 }

@@ -1,0 +1,144 @@
+//! Whether a batch keeps to its limits, by what was counted before it is decoded.
+//!
+//! What an append takes in memory, from the body to its answer, is bounded by what
+//! the body holds:
+//!
+//! - the body itself once, since a batch keeps it, and once more what of it goes
+//!   into the log; in the writer the log's record instead of the body;
+//! - each text at most twice in columns: among the attributes and as a column of
+//!   its own;
+//! - a fixed amount for each row, whatever is in it;
+//! - one span, resource and scope at a time that is decoded.
+
+use prost::Message;
+use spanstore_format::otlp::body::MOST_DECODED_BYTES;
+use spanstore_format::otlp::{ExportTraceServiceRequest, Measured, is_shallow};
+
+use crate::error::Error;
+use crate::options::Limits;
+
+/// Memory of a row beside its texts: views and fixed columns, and what they take
+/// while they are made.
+const ROW_BYTES: u64 = 900;
+
+/// Copies of what a batch holds: the body or the log's record, its request for the
+/// log, and its texts in columns.
+const COPIES: u64 = 4;
+
+/// How much memory a batch may take, for each of its bytes.
+const MEMORY_FACTOR: u64 = 7;
+
+/// Bytes of a text or number in JSON that may be copied as a whole, and levels of
+/// what is skipped. No span could hold more.
+const MOST_TOKEN_BYTES: u64 = 4 << 20;
+
+/// Checks a protobuf body that was counted.
+///
+/// # Errors
+/// [`Error::TooLarge`], with what was counted.
+pub(crate) fn check_protobuf(
+    measured: &Measured,
+    body_bytes: usize,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let body_bytes = body_bytes as u64;
+    check(
+        "bytes of a batch",
+        limits.most_batch_bytes() as u64,
+        body_bytes,
+    )?;
+    check_counts(
+        measured.spans,
+        measured.resources,
+        measured.scopes,
+        measured.expanded_bytes,
+        limits,
+    )?;
+    check_memory(measured.spans, body_bytes, limits)
+}
+
+/// Checks a JSON body that was counted. What it becomes in protobuf is counted and
+/// checked again.
+///
+/// # Errors
+/// [`Error::TooLarge`], with what was counted.
+pub(crate) fn check_json(measured: &Measured, limits: &Limits) -> Result<(), Error> {
+    check_counts(
+        measured.spans,
+        measured.resources,
+        measured.scopes,
+        0,
+        limits,
+    )?;
+    check(
+        "bytes of a text or number in JSON, or levels of nesting",
+        MOST_TOKEN_BYTES,
+        measured.longest_token_bytes,
+    )?;
+    check(
+        "bytes of memory for one span, resource or scope",
+        MOST_DECODED_BYTES,
+        measured.largest_bytes,
+    )
+}
+
+/// Checks a decoded request, whose memory is the caller's.
+///
+/// # Errors
+/// [`Error::TooLarge`], with what was counted.
+pub(crate) fn check_request(
+    request: &ExportTraceServiceRequest,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let (mut spans, mut scopes, mut expanded) = (0, 0, 0_u64);
+    for resource_spans in &request.resource_spans {
+        scopes += resource_spans.scope_spans.len() as u64;
+        // What is too deep is refused and never encoded.
+        let resource = resource_spans.resource.as_ref();
+        let resource = resource.filter(|resource| is_shallow(&resource.attributes));
+        let resource = resource.map_or(0, Message::encoded_len) + resource_spans.schema_url.len();
+        for scope_spans in &resource_spans.scope_spans {
+            let scope = scope_spans.scope.as_ref();
+            let scope = scope.filter(|scope| is_shallow(&scope.attributes));
+            let scope = scope.map_or(0, Message::encoded_len) + scope_spans.schema_url.len();
+            let count = scope_spans.spans.len() as u64;
+            spans += count;
+            let shared = (resource + scope) as u64;
+            expanded = expanded.saturating_add(count.saturating_mul(shared));
+        }
+    }
+    let resources = request.resource_spans.len() as u64;
+    check_counts(spans, resources, scopes, expanded, limits)
+}
+
+fn check_counts(
+    spans: u64,
+    resources: u64,
+    scopes: u64,
+    expanded: u64,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let most = limits.most_batch_spans() as u64;
+    check("spans of a batch", most, spans)?;
+    check("resources of a batch", most, resources)?;
+    check("scopes of a batch", most, scopes)?;
+    check(
+        "bytes of resources and scopes, summed over the spans of a batch",
+        limits.batch_expanded_bytes as u64,
+        expanded,
+    )
+}
+
+fn check_memory(spans: u64, body_bytes: u64, limits: &Limits) -> Result<(), Error> {
+    let memory = COPIES * body_bytes + ROW_BYTES * spans + MOST_DECODED_BYTES;
+    let limit = (MEMORY_FACTOR * body_bytes).max(limits.batch_memory_bytes as u64);
+    check("bytes of memory for the spans of a batch", limit, memory)
+}
+
+fn check(what: &'static str, limit: u64, found: u64) -> Result<(), Error> {
+    if found > limit {
+        Err(Error::TooLarge { what, limit, found })
+    } else {
+        Ok(())
+    }
+}
