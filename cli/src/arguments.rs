@@ -145,7 +145,7 @@ pub enum Command {
     Inspect(InspectArguments),
     /// Merge the segments of each month and drop what is no longer kept
     Compact(CompactArguments),
-    /// Set how long spans are kept
+    /// Show or set how long spans are kept
     Retain(RetainArguments),
     /// Hide spans for good; `compact --erase` removes them from the files
     Forget(ForgetArguments),
@@ -165,7 +165,7 @@ pub struct IngestArguments {
     /// How the input is encoded; gzip and zstd are recognised by themselves
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub input_format: InputFormat,
-    /// Take spans of any time, also older than 31 days or of the future (for imports)
+    /// Take spans of any time, also older than 31 days or of the future (for imports); not those that retention does not keep
     #[arg(long)]
     pub any_time: bool,
     /// Files to read; `-` is standard input
@@ -311,20 +311,27 @@ pub struct CompactArguments {
 /// Arguments of `retain`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Older spans are not found from now on. They are found again when the time is set longer, until `compact` drops whole months that lie beyond it.
+    after_help = "Older spans are refused and not found from now on. They are found again when the time is set longer, as long as they are in a file. They leave the files when all of their month lies beyond it: with `compact`, or by themselves within about a day.
+
+When the clock has gone on by more than 31 days since the store last kept the time, nothing is removed until --accept-clock says that the clock is right.
 
 Examples:
+  spanstore retain
   spanstore retain 30d --every-team
   spanstore retain 400d --team acme
-  spanstore retain default --team acme"
+  spanstore retain default --team acme
+  spanstore retain --accept-clock"
 )]
 pub struct RetainArguments {
     /// How long from their start: 12h, 30d, 8w; `forever`; or `default` for what holds for every team
     #[arg(value_name = "TIME")]
-    pub kept: Retention,
+    pub kept: Option<Retention>,
     /// For every team that has nothing else set, instead of for --team
     #[arg(long)]
     pub every_team: bool,
+    /// Remove by what the clock shows, although it has leapt
+    #[arg(long)]
+    pub accept_clock: bool,
 }
 
 /// How long spans are kept.
@@ -378,10 +385,26 @@ pub struct ForgetArguments {
 pub enum Forget {
     /// All spans of the team
     Team,
-    /// Those of a trace
-    Trace(TraceArguments),
-    /// Those of a session
-    Session(SessionArguments),
+    /// Those of traces
+    Trace(ForgetTraces),
+    /// Those of sessions
+    Session(ForgetSessions),
+}
+
+/// Arguments of `forget trace`.
+#[derive(Debug, Args)]
+pub struct ForgetTraces {
+    /// The traces' ids, in hexadecimal digits
+    #[arg(required = true, value_name = "TRACE_ID")]
+    pub trace_ids: Vec<TraceId>,
+}
+
+/// Arguments of `forget session`.
+#[derive(Debug, Args)]
+pub struct ForgetSessions {
+    /// The sessions' ids
+    #[arg(required = true, value_name = "SESSION_ID")]
+    pub session_ids: Vec<String>,
 }
 
 /// Arguments of `backup`.

@@ -390,6 +390,10 @@ fn spans_are_kept_forgotten_and_backed_up() {
     assert_eq!(count(store), 0);
     run(store, &["retain", "default"]);
     run(store, &["retain", "8w", "--every-team"]);
+    let shown = json(store, &["retain", "--accept-clock", "--format", "json"]);
+    assert_eq!(shown["kept"], "4838400 s");
+    assert_eq!(shown["set_for"], "every team");
+    assert_eq!(shown["removal"], serde_json::Value::Null, "nothing waits");
     assert_eq!(count(store), 2_000);
     assert_eq!(
         output(store, &["retain", "default", "--every-team"])
@@ -402,7 +406,19 @@ fn spans_are_kept_forgotten_and_backed_up() {
     let sessions = json_lines(&run(store, &["sessions", "--format", "json"]));
     let session = sessions[0]["session_id"].as_str().unwrap().to_owned();
     let of_session = sessions[0]["spans"].as_u64().unwrap() as usize;
-    run(store, &["forget", "session", &session]);
+    let forgotten = [
+        "forget",
+        "session",
+        &session,
+        "elsewhere",
+        "--format",
+        "json",
+    ];
+    let names = json(store, &forgotten)["forgotten"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(names, 2);
     assert_eq!(count(store), 2_000 - of_session);
     let report = json(store, &["compact", "--erase", "--format", "json"]);
     assert_eq!(report["rows_removed"], of_session);

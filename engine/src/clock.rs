@@ -18,6 +18,16 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// The wall clock had leapt when the store was opened, too far to remove
+/// anything by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockLeap {
+    /// The time that the store had kept, ns since 1970.
+    pub kept_nanos: i64,
+    /// What the wall clock shows, ns since 1970.
+    pub clock_nanos: i64,
+}
+
 /// The system's time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -1,6 +1,8 @@
 //! What can go wrong, as far as a caller can do something about it.
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use spanstore_format::{FormatError, InvalidId};
@@ -92,6 +94,13 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// Files that hold what was erased, or what nothing needs any more, could not
+    /// be removed. The store goes on without them, and tries again.
+    #[error("{} files that are to be removed are still there: {}", files.len(), some_of(files))]
+    FilesRemain {
+        /// The files, and why each is still there.
+        files: Vec<RemainingFile>,
+    },
     /// A filter cannot be read, or asks for something that filters may not.
     #[cfg(feature = "query")]
     #[error("filter: {0}")]
@@ -132,6 +141,27 @@ pub enum Error {
     },
 }
 
+/// A file that is to be removed and is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemainingFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it could not be removed.
+    pub cause: String,
+}
+
+impl fmt::Display for RemainingFile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+/// The first files, for a message.
+fn some_of(files: &[RemainingFile]) -> String {
+    let shown: Vec<String> = files.iter().take(3).map(ToString::to_string).collect();
+    shown.join("; ")
+}
+
 impl From<FormatError> for Error {
     /// Rows in memory that do not fit together.
     fn from(error: FormatError) -> Self {
@@ -158,7 +188,7 @@ impl Error {
     }
 
     /// Something that cannot be.
-    pub(crate) fn internal(place: &'static str, cause: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn internal(place: &'static str, cause: &dyn fmt::Display) -> Self {
         Self::Internal {
             place,
             cause: cause.to_string(),

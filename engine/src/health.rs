@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::error::Error;
+use crate::clock::ClockLeap;
+use crate::error::{Error, RemainingFile};
 
 /// Work that a store does by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,13 @@ pub enum Task {
     Merge,
     /// Noting in the catalog how far the log reaches.
     SettleLog,
+    /// Removing what was forgotten from the files. It is not tried again by
+    /// itself: the next [`Store::erase`](crate::Store::erase) does it.
+    Erase,
+    /// Removing files of the log that were sealed.
+    ReleaseLog,
+    /// Keeping the time that retention removes by.
+    KeepTime,
 }
 
 /// Whether a store can do its work.
@@ -27,12 +35,29 @@ pub struct HealthReport {
     pub poisoned: Option<String>,
     /// Work whose last attempt failed. It is tried again by itself.
     pub failures: Vec<TaskFailure>,
+    /// Files of segments that are to be removed and are still there. It is tried
+    /// again by itself.
+    pub remaining_files: Vec<RemainingFile>,
+    /// Why retention removes nothing until
+    /// [`Store::accept_clock`](crate::Store::accept_clock) is called; none while
+    /// it does not wait for that.
+    pub clock_leap: Option<ClockLeap>,
 }
 
 impl HealthReport {
-    /// Whether writes are taken and nothing fails in the background.
+    /// Whether writes are taken, nothing fails in the background, and nothing
+    /// waits for somebody.
     pub fn is_healthy(&self) -> bool {
-        self.poisoned.is_none() && self.failures.is_empty()
+        let Self {
+            poisoned,
+            failures,
+            remaining_files,
+            clock_leap,
+        } = self;
+        poisoned.is_none()
+            && failures.is_empty()
+            && remaining_files.is_empty()
+            && clock_leap.is_none()
     }
 }
 
@@ -126,6 +151,7 @@ impl Health {
         HealthReport {
             poisoned: self.poison.get().cloned(),
             failures: self.failures().values().cloned().collect(),
+            ..HealthReport::default()
         }
     }
 }

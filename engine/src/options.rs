@@ -280,8 +280,10 @@ pub struct StoreOptions {
     /// needed, in about two milliseconds for a segment of a million rows. Such a
     /// segment takes about 11 MiB.
     pub cache_bytes: usize,
-    /// Whether the store does by itself what is due: seals, merges, dropping what
-    /// retention has let go. Without it nothing happens but what is asked for;
+    /// Whether the store does by itself what is due: seals, merges, removing what
+    /// retention has let go. The latter once an hour: segments of which nothing is
+    /// kept, and rows of teams whose month has lain beyond retention for a day, in
+    /// segments of about 8 × `segment_rows` rows together. Without it nothing happens but what is asked for;
     /// [`Store::maintain`](crate::Store::maintain) does all that is due, and
     /// appends at the limit of memory answer [`Error::Busy`](crate::Error::Busy).
     pub background: bool,

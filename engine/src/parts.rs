@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
+use spanstore_format::TeamId;
+use spanstore_format::catalog::Erased;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -15,6 +17,7 @@ use crate::maintenance::seal::{Request, SealReport};
 use crate::maintenance::threads::Threads;
 use crate::options::StoreOptions;
 use crate::quota::Quota;
+use crate::retention::RetentionClock;
 use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::view::View;
@@ -31,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) retention: Arc<RetentionClock>,
     pub(crate) quota: Arc<Quota>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) view: Arc<View>,
@@ -55,6 +59,15 @@ impl Parts {
     /// Seals what is in memory.
     pub(crate) fn seal(&self) -> Result<SealReport, Error> {
         self.ask(&self.sealer, Request::Seal)?
+    }
+
+    /// Hides rows until they are erased: all that were appended so far.
+    pub(crate) fn forget(&self, rows: Vec<(TeamId, Erased)>) -> Result<(), Error> {
+        let mut rows_of = rows.iter();
+        if rows_of.any(|(team, what)| self.view.has_unsealed(team, what)) {
+            self.seal()?;
+        }
+        self.segments.forget(&self.settings, rows)
     }
 
     /// Asks the writer something, and waits for the answer.

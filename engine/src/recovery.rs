@@ -11,12 +11,15 @@ use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{FormatError, TeamId};
 
 use crate::catalog::Catalog;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::Health;
 use crate::io::{Disk, EntryKind};
 use crate::log::{Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
+use crate::removal::Removals;
+use crate::retention::RetentionClock;
 use crate::segment::{self, Segment, SegmentCache};
 use crate::segments::Segments;
 use crate::settings::Settings;
@@ -33,6 +36,7 @@ pub(crate) struct Recovery {
     pub(crate) view: Arc<View>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) retention: Arc<RetentionClock>,
     pub(crate) quota: Arc<Quota>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
@@ -48,6 +52,7 @@ pub(crate) fn recover(
     root: &Path,
     options: &StoreOptions,
     seed: u64,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Recovery, Error> {
     if options.create {
         let segments = segment::directory(root);
@@ -63,14 +68,16 @@ pub(crate) fn recover(
         options.cache_bytes,
         options.read_by,
     ));
+    let removals = Arc::new(Removals::new(disk));
     let sealed: Vec<_> = summaries
         .into_iter()
-        .map(|summary| Arc::new(Segment::new(disk, root, &cache, summary)))
+        .map(|summary| Arc::new(Segment::new(disk, root, &cache, &removals, summary)))
         .collect();
     let view = Arc::new(View::new(sealed, erasures));
     let health = Arc::new(Health::default());
-    let segments = Segments::new(disk, root, cache, &catalog, &view, &health)?;
+    let segments = Segments::new(disk, root, cache, removals, &catalog, &view, &health)?;
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
+    let retention = RetentionClock::open(&catalog, &health, clock)?;
     let quota = Quota::new(&catalog);
     let mut replay = Replay {
         options,
@@ -99,6 +106,7 @@ pub(crate) fn recover(
         view,
         health,
         settings: Arc::new(settings),
+        retention: Arc::new(retention),
         quota: Arc::new(quota),
         segments: Arc::new(segments),
         log,

@@ -16,6 +16,7 @@ use spanstore_format::{FormatError, SegmentId, TeamId};
 use crate::error::Error;
 use crate::io::{Disk, DiskFile, OpenMode};
 use crate::options::ReadBy;
+use crate::removal::Removals;
 
 /// The directory of all segments of a store.
 pub(crate) fn directory(root: &Path) -> PathBuf {
@@ -143,6 +144,7 @@ pub(crate) struct Segment {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     cache: Arc<SegmentCache>,
+    removals: Arc<Removals>,
     is_replaced: AtomicBool,
 }
 
@@ -152,6 +154,7 @@ impl Segment {
         disk: &Arc<dyn Disk>,
         root: &Path,
         cache: &Arc<SegmentCache>,
+        removals: &Arc<Removals>,
         summary: SegmentSummary,
     ) -> Self {
         Self {
@@ -159,6 +162,7 @@ impl Segment {
             summary,
             disk: Arc::clone(disk),
             cache: Arc::clone(cache),
+            removals: Arc::clone(removals),
             is_replaced: AtomicBool::new(false),
         }
     }
@@ -237,10 +241,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.is_replaced.load(Ordering::Acquire) {
             self.cache.forget(self.summary.id);
-            // What stays is a stray that the next open removes.
-            if let Err(error) = self.disk.remove_file(&self.path) {
-                tracing::warn!(%error, file = %self.path.display(), "a replaced segment stays");
-            }
+            self.removals.remove(&self.path);
         }
     }
 }

@@ -11,6 +11,7 @@ use spanstore_format::{FormatError, Month, SegmentId};
 
 use crate::error::Error;
 use crate::io::{Disk, FileWriter, OpenMode};
+use crate::removal::Removals;
 use crate::segment;
 
 /// A segment that is being written. What is dropped before it is finished
@@ -18,6 +19,7 @@ use crate::segment;
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     disk: Arc<dyn Disk>,
+    removals: Arc<Removals>,
     root: PathBuf,
     unfinished: PathBuf,
     /// None once it is finished.
@@ -28,6 +30,7 @@ impl SegmentFile {
     /// Begins a segment.
     pub(crate) fn create(
         disk: &Arc<dyn Disk>,
+        removals: &Arc<Removals>,
         root: &Path,
         id: SegmentId,
         month: Month,
@@ -49,6 +52,7 @@ impl SegmentFile {
             .map_err(|error| Error::io("create", &unfinished, error))?;
         let mut segment = Self {
             disk: Arc::clone(disk),
+            removals: Arc::clone(removals),
             root: root.to_path_buf(),
             unfinished,
             writer: None,
@@ -92,8 +96,7 @@ impl SegmentFile {
         let path = self.unfinished.clone();
         let finished = self.complete(writer);
         if finished.is_err() {
-            // Best effort: what stays is a stray for the next open.
-            drop(self.disk.remove_file(&path));
+            self.removals.remove(&path);
         }
         finished
     }
@@ -128,7 +131,7 @@ impl SegmentFile {
 impl Drop for SegmentFile {
     fn drop(&mut self) {
         if self.writer.is_some() {
-            drop(self.disk.remove_file(&self.unfinished));
+            self.removals.remove(&self.unfinished);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The set of segments: which there are, by the catalog and for readers, and
 //! what of them is to be erased.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,8 @@ use crate::catalog::{Catalog, RewriteCommit, SealCommit};
 use crate::error::Error;
 use crate::health::Health;
 use crate::io::Disk;
-use crate::segment::{Segment, SegmentCache};
+use crate::removal::Removals;
+use crate::segment::{self, Segment, SegmentCache};
 use crate::settings::Settings;
 use crate::view::{Erasures, View};
 
@@ -24,12 +26,13 @@ pub(crate) struct Segments {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) root: PathBuf,
     pub(crate) cache: Arc<SegmentCache>,
+    pub(crate) removals: Arc<Removals>,
     catalog: Arc<Catalog>,
     view: Arc<View>,
     health: Arc<Health>,
-    /// Held while rewritten segments take the place of others, while it is
-    /// named what is to be erased or how long spans are kept, and while a backup
-    /// is made.
+    /// Held while rewritten segments take the place of others, while ids are
+    /// taken for them, while it is named what is to be erased or how long spans
+    /// are kept, and while a backup is made.
     rewrite: Mutex<()>,
     next_id: AtomicU64,
 }
@@ -39,6 +42,7 @@ impl Segments {
         disk: &Arc<dyn Disk>,
         root: &Path,
         cache: Arc<SegmentCache>,
+        removals: Arc<Removals>,
         catalog: &Arc<Catalog>,
         view: &Arc<View>,
         health: &Arc<Health>,
@@ -47,6 +51,7 @@ impl Segments {
             disk: Arc::clone(disk),
             root: root.to_path_buf(),
             cache,
+            removals,
             next_id: AtomicU64::new(catalog.next_segment()?.0),
             catalog: Arc::clone(catalog),
             view: Arc::clone(view),
@@ -68,7 +73,13 @@ impl Segments {
 
     /// The segment of a summary.
     pub(crate) fn open(&self, summary: SegmentSummary) -> Arc<Segment> {
-        Arc::new(Segment::new(&self.disk, &self.root, &self.cache, summary))
+        Arc::new(Segment::new(
+            &self.disk,
+            &self.root,
+            &self.cache,
+            &self.removals,
+            summary,
+        ))
     }
 
     /// Makes the segments of a seal part of the store, in place of the rows in
@@ -98,38 +109,73 @@ impl Segments {
         Ok(())
     }
 
-    /// Hides rows of a team that are sealed by now, until they are erased. With
-    /// a whole team goes what is set for it.
+    /// Takes ids for so many new segments, and answers the first of them and
+    /// what is to be erased by now. What is named later is to be erased in these
+    /// segments too, so they may hold it.
+    pub(crate) fn reserve(&self, count: u64) -> (SegmentId, Arc<Erasures>) {
+        // Nothing is being named meanwhile.
+        let _rewrite = self.rewrite();
+        let first = self.next_id.fetch_add(count, Ordering::Relaxed);
+        (SegmentId(first), self.view.sealed().1)
+    }
+
+    /// Removes the files of segments that nothing names.
+    pub(crate) fn discard(&self, segments: &[SegmentSummary]) {
+        for summary in segments {
+            self.removals.remove(&segment::path(&self.root, summary));
+        }
+    }
+
+    /// Hides rows that are sealed by now, until they are erased: all in one
+    /// transaction. With a whole team goes what is set for it.
     pub(crate) fn forget(
         &self,
         settings: &Settings,
-        team: &TeamId,
-        what: Erased,
+        rows: impl IntoIterator<Item = (TeamId, Erased)>,
     ) -> Result<(), Error> {
         let _rewrite = self.rewrite();
-        let erasure = Erasure {
-            team: team.clone(),
-            what,
-            before: SegmentId(self.next_id.load(Ordering::Relaxed)),
-        };
-        let commit = || self.catalog.add_erasure(&erasure);
-        if erasure.what == Erased::Team {
-            settings.forget_teams(std::slice::from_ref(team), commit)?;
-        } else {
-            commit()?;
+        self.health.check()?;
+        let before = SegmentId(self.next_id.load(Ordering::Relaxed));
+        let named = self.view.sealed().1;
+        let known: HashSet<&Erasure> = named.all().collect();
+        let mut new: Vec<Erasure> = rows
+            .into_iter()
+            .map(|(team, what)| Erasure { team, what, before })
+            .filter(|erasure| !known.contains(erasure))
+            .collect();
+        let mut seen = HashSet::new();
+        new.retain(|erasure| seen.insert(erasure.clone()));
+        if new.is_empty() {
+            return Ok(());
         }
-        let all = self.catalog.erasures()?;
+        let teams = whole_teams(&new);
+        let commit = || self.catalog.add_erasures(&new);
+        if teams.is_empty() {
+            commit()?;
+        } else {
+            settings.forget_teams(&teams, commit)?;
+        }
+        let all = named.all().cloned().chain(new);
         self.view.set_erasures(Erasures::new(all));
         Ok(())
     }
 
-    /// Notes that everything that was to be erased is, and leaves no trace of
-    /// it, nor of these teams, in the catalog. The caller holds
+    /// Notes that all rows of some erasures are gone, and leaves no trace of
+    /// them, nor of teams that were erased, in the catalog. The caller holds
     /// [`Segments::rewrite`].
-    pub(crate) fn finish_erasures(&self, teams: &[TeamId]) -> Result<(), Error> {
-        self.catalog.finish_erasures(teams)?;
-        self.view.set_erasures(Erasures::default());
+    pub(crate) fn finish_erasures(&self, done: &Erasures) -> Result<(), Error> {
+        let done: HashSet<Erasure> = done.all().cloned().collect();
+        self.catalog.finish_erasures(&done, &whole_teams(&done))?;
+        let named = self.view.sealed().1;
+        let left = named.all().filter(|erasure| !done.contains(erasure));
+        self.view.set_erasures(Erasures::new(left.cloned()));
         let unsure = |error: &Error| self.health.poison(&error.to_string());
         self.catalog.rewrite(&self.disk, &self.root, unsure)
     }
+}
+
+/// The teams of which all rows are meant.
+fn whole_teams<'a>(erasures: impl IntoIterator<Item = &'a Erasure>) -> HashSet<TeamId> {
+    let whole = erasures.into_iter().filter(|one| one.what == Erased::Team);
+    whole.map(|one| one.team.clone()).collect()
 }

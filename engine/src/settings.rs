@@ -1,6 +1,6 @@
 //! What is set for the store and for single teams: plans, quotas, retention.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use spanstore_format::TeamId;
@@ -89,7 +89,7 @@ impl Settings {
     /// when it succeeds, nothing is set for them any more.
     pub(crate) fn forget_teams(
         &self,
-        teams: &[TeamId],
+        teams: &HashSet<TeamId>,
         commit: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _change = self.begin_change()?;
@@ -116,10 +116,22 @@ impl Settings {
         Some(now.saturating_sub_unsigned(kept))
     }
 
-    /// Whether spans of some team are not kept for ever.
-    pub(crate) fn has_retention(&self) -> bool {
+    /// The shortest time that spans of some team are kept, ns; none when all
+    /// are kept for ever.
+    pub(crate) fn shortest_retention(&self) -> Option<u64> {
         let current = self.current();
-        let mut teams = current.teams.values();
-        current.retention.is_some() || teams.any(|one| one.retention_nanos.is_some())
+        let teams = current.teams.values();
+        let own = teams.filter_map(|one| one.retention_nanos);
+        own.chain(current.retention).min()
+    }
+
+    /// How long spans are kept, ns; none for ever. Of a team: what it has of
+    /// its own, if anything.
+    pub(crate) fn retention(&self, team: Option<&TeamId>) -> Option<u64> {
+        let current = self.current();
+        match team {
+            Some(team) => current.teams.get(team)?.retention_nanos,
+            None => current.retention,
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
+use spanstore_format::catalog::Erased;
 use spanstore_format::segment::{SegmentLayout, SegmentSummary};
 use spanstore_format::{SegmentId, TeamId};
 
@@ -12,12 +13,12 @@ use crate::backup;
 use crate::check::{self, CheckReport};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::Error;
-use crate::health::HealthReport;
+use crate::health::{HealthReport, Task};
 use crate::io::{Disk, RealDisk};
-use crate::maintenance::MaintenanceReport;
 use crate::maintenance::compact::{self, CompactReport, Compactor};
 use crate::maintenance::seal::{SealReport, Sealer};
 use crate::maintenance::threads::Threads;
+use crate::maintenance::{MaintenanceReport, without_panic};
 use crate::options::StoreOptions;
 use crate::parts::Parts;
 use crate::recovery::{Recovery, recover};
@@ -78,13 +79,14 @@ impl Store {
             view,
             health,
             settings,
+            retention,
             quota,
             segments,
             log,
             admission,
             receipts,
             recovered,
-        } = recover(&disk, &root, &options, seed)?;
+        } = recover(&disk, &root, &options, seed, &clock)?;
         let (queue, jobs) = Queue::new(options.queue_bytes);
         let (writer, control) = unbounded();
         let (sealer, seal_requests) = unbounded();
@@ -105,6 +107,7 @@ impl Store {
             segments: Arc::clone(&segments),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
+            retention: Arc::clone(&retention),
             is_background: options.background,
             writer: writer.clone(),
             compactor: sealed,
@@ -115,6 +118,7 @@ impl Store {
             clock: Arc::clone(&clock),
             health: Arc::clone(&health),
             settings: Arc::clone(&settings),
+            retention: Arc::clone(&retention),
             segments: Arc::clone(&segments),
             view: Arc::clone(&view),
         }));
@@ -145,6 +149,7 @@ impl Store {
                 catalog,
                 health,
                 settings,
+                retention,
                 quota,
                 segments,
                 view,
@@ -179,12 +184,18 @@ impl Store {
 
     /// Whether writes are taken, and what fails in the background.
     pub fn health(&self) -> HealthReport {
-        self.parts.health.report()
+        let parts = &*self.parts;
+        HealthReport {
+            remaining_files: parts.segments.removals.remaining(),
+            clock_leap: parts.retention.leap(),
+            ..parts.health.report()
+        }
     }
 
     /// Does now, on this thread and those of the store, whatever is due: syncs,
-    /// noting how far the log reaches, a seal, merges, dropping what retention has let go. A store does all that
-    /// by itself unless [`StoreOptions::background`] is off.
+    /// noting how far the log reaches, a seal, merges, removing what retention has
+    /// let go. Merges of a month that failed are due again after a while. A store
+    /// does all that by itself unless [`StoreOptions::background`] is off.
     ///
     /// # Errors
     /// As [`Store::seal`] and [`Store::compact`].
@@ -220,31 +231,85 @@ impl Store {
         self.parts.compactor.compact_all()
     }
 
-    /// Erases what was forgotten ([`Team::forget`] and its kin): afterwards no
-    /// file of the store holds it, as soon as readers that began before are
-    /// done. Also seals what is in memory, as the log holds it too.
+    /// Erases what was forgotten ([`Team::forget`] and its kin) when this is
+    /// called: afterwards no file of the store holds it, as soon as readers that
+    /// began before are done. What is forgotten meanwhile waits for the next
+    /// call. Also seals what is in memory, as the log holds it too.
     ///
     /// # Errors
-    /// As [`Store::seal`] and [`Store::compact`]; what could be erased is, and
-    /// the rest is tried again by the next call.
+    /// [`Error::FilesRemain`] names files that could not be removed. Else as
+    /// [`Store::seal`] and [`Store::compact`]. What could be erased is, and the
+    /// rest is tried again by the next call.
     pub fn erase(&self) -> Result<CompactReport, Error> {
-        self.seal()?;
-        // The writer lets go of the sealed log before it answers this.
-        self.flush()?;
-        self.parts.compactor.erase()
+        let parts = &*self.parts;
+        // Named before the seal: all segments that may be meant are committed
+        // after it.
+        let (_, named) = parts.view.sealed();
+        let erased = without_panic("the erasure", || {
+            parts.seal()?;
+            let released = parts.ask_writer(Control::Release)?;
+            let report = parts.compactor.erase(&named)?;
+            released.map(|()| report)
+        });
+        let now = parts.clock.now_nanos();
+        parts.health.note(Task::Erase, now, erased)
+    }
+
+    /// Forgets rows of any number of teams, as [`Team::forget`] and its kin do:
+    /// with at most one seal and one transaction, all or none.
+    ///
+    /// # Errors
+    /// As [`Team::forget`].
+    pub fn forget_many(
+        &self,
+        rows: impl IntoIterator<Item = (TeamId, Erased)>,
+    ) -> Result<(), Error> {
+        self.parts.forget(rows.into_iter().collect())
     }
 
     /// Sets how long spans are kept, counted from their start, in teams that
     /// have nothing else set; none for ever. Durable when it returns. Older
-    /// spans are not found from now on. They are found again when the time is
-    /// set longer, unless a compaction has dropped them: it drops whole months
-    /// that lie beyond.
+    /// spans are refused by appends and not found from now on, by the wall clock.
+    /// They are found again when the time is set longer, as long as they are in
+    /// a file.
+    ///
+    /// They leave the files when all of their month lies beyond retention: with
+    /// the next merge of their segment or the next [`Store::compact`], and by
+    /// itself once their month has lain beyond it for a day (see
+    /// [`StoreOptions::background`]). Removal does not follow leaps of the wall clock: see
+    /// [`Store::accept_clock`].
     ///
     /// # Errors
     /// [`Error::Catalog`] when the catalog cannot be written.
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
         let _rewrite = self.parts.segments.rewrite();
         self.parts.settings.set_retention(kept.map(nanos))
+    }
+
+    /// How long spans are kept in teams that have nothing else set; none for
+    /// ever.
+    pub fn retention(&self) -> Option<Duration> {
+        let kept = self.parts.settings.retention(None);
+        kept.map(Duration::from_nanos)
+    }
+
+    /// Lets retention remove by what the wall clock shows now. Durable when it
+    /// returns.
+    ///
+    /// It removes by a time that is kept in the store. While the store is open
+    /// that time does not follow leaps of the wall clock. When the store is
+    /// opened, it follows if the wall clock has gone on by at most 31 days since
+    /// the time was last kept; it is kept at each seal and once a day. After a
+    /// longer leap nothing is removed until this is called, and
+    /// [`Store::health`] says so.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`] when the catalog cannot be written, [`Error::Poisoned`]
+    /// and [`Error::Closed`].
+    pub fn accept_clock(&self) -> Result<(), Error> {
+        // A rewrite at its end has decided by the time before.
+        let _rewrite = self.parts.segments.rewrite();
+        self.parts.retention.accept()
     }
 
     /// Makes a copy of the store in an empty directory, as it is now, while it

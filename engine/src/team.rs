@@ -131,11 +131,13 @@ impl Team {
         parts.health.check()?;
         let limits = &parts.options.limits;
         batch.content.check(limits)?;
+        let now = parts.clock.now_nanos();
         let window = if batch.is_any_time {
             Window::ALL
         } else {
-            Window::at(parts.clock.now_nanos(), limits)
+            Window::at(now, limits)
         };
+        let window = window.kept_from(parts.settings.horizon(&self.id, now));
         let checks = Some(Checks { limits, window });
         let prepared = prepare(&self.id, batch.content.into_source(), checks, parts.seed)?;
         Ok(PreparedBatch {
@@ -255,7 +257,9 @@ impl Team {
     /// team, its own quota too, is gone at once.
     ///
     /// # Errors
-    /// As [`Store::seal`](crate::Store::seal), since what is in memory is sealed first.
+    /// As [`Store::seal`](crate::Store::seal): when some of the spans are in
+    /// memory, what is there is sealed first. [`Error::Catalog`] when the catalog
+    /// cannot be written.
     pub fn forget(&self) -> Result<(), Error> {
         self.forget_rows(Erased::Team)
     }
@@ -277,10 +281,25 @@ impl Team {
     }
 
     fn forget_rows(&self, what: Erased) -> Result<(), Error> {
-        self.parts.seal()?;
-        self.parts
-            .segments
-            .forget(&self.parts.settings, &self.id, what)
+        self.forget_many([what])
+    }
+
+    /// Forgets any number of traces and sessions of the team, or all of it, as
+    /// [`Team::forget`] does: with at most one seal and one transaction, all or
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Team::forget`].
+    pub fn forget_many(&self, rows: impl IntoIterator<Item = Erased>) -> Result<(), Error> {
+        let rows = rows.into_iter().map(|what| (self.id.clone(), what));
+        self.parts.forget(rows.collect())
+    }
+
+    /// How long spans are kept by what is set for this team; none when nothing
+    /// is and what is set for the store holds.
+    pub fn retention(&self) -> Option<Duration> {
+        let kept = self.parts.settings.retention(Some(&self.id));
+        kept.map(Duration::from_nanos)
     }
 
     /// Sets the team's plan. Durable when it returns.

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use std::collections::HashMap;
 
-use spanstore_format::catalog::Erasure;
+use spanstore_format::catalog::{Erased, Erasure};
 use spanstore_format::segment::Partition;
+use spanstore_format::segment::key_index::key_of;
 use spanstore_format::{Month, TeamId};
 
 use crate::hot::{HotBatch, HotBuffer};
@@ -158,6 +159,21 @@ impl View {
     pub(crate) fn hot_rows(&self) -> u64 {
         let state = self.read();
         state.active.rows() + state.sealing.as_ref().map_or(0, |sealing| sealing.rows())
+    }
+
+    /// Whether rows that are not sealed are among some of a team.
+    pub(crate) fn has_unsealed(&self, team: &TeamId, what: &Erased) -> bool {
+        let state = self.read();
+        let mut buffers = state
+            .sealing
+            .iter()
+            .map(AsRef::as_ref)
+            .chain([&state.active]);
+        buffers.any(|hot| match what {
+            Erased::Team => !hot.batches(team).is_empty(),
+            Erased::Trace(id) => !hot.trace(team, id.0).is_empty(),
+            Erased::Session(id) => !hot.session(team, key_of(id.as_bytes())).is_empty(),
+        })
     }
 
     /// Whether a partition has rows since the last seal began.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
-use spanstore::{Error, Month, Store, StoreOptions, Team, TraceId};
+use spanstore::{Error, ManualClock, Month, Store, StoreOptions, Task, Team, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, open, open_on, open_with, quiet, team};
+use spanstore_test_support::{NOW, open, open_at, open_on, open_with, quiet, team};
 
 fn files(path: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
@@ -418,6 +418,83 @@ fn a_damaged_segment_stops_the_merge_of_its_month_alone() {
             .iter()
             .all(|path| !path.ends_with("unfinished"))
     );
+}
+
+/// What cannot be read now may be read later; until then not everything waits.
+#[test]
+fn a_month_that_fails_is_tried_again_ever_later_and_health_says_so() {
+    let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(NOW)));
+    let open = || open_at(Arc::new(disk.clone()), "/store", quiet(), &clock).unwrap();
+    let store = open();
+    let seal = |store: &Store, first: u64| {
+        let spans = (first..first + 4).flat_map(|n| {
+            let mut before = span(n + 10_000);
+            before.start_time_unix_nano -= 20 * 86_400_000_000_000;
+            before.end_time_unix_nano = before.start_time_unix_nano;
+            [span(n), before]
+        });
+        store.team(&team("acme")).append(request(spans)).unwrap();
+        store.seal().unwrap();
+    };
+    (0..8).for_each(|round| seal(&store, round * 4));
+    let damaged = store.segments().remove(3);
+    drop(store);
+    let paths = disk.paths();
+    let is_damaged =
+        |path: &&std::path::PathBuf| path.to_string_lossy().contains(&damaged.id.to_string());
+    let path = paths.iter().find(is_damaged).unwrap();
+    disk.corrupt(path, |bytes| bytes[100] ^= 1).unwrap();
+    let store = open();
+    let attempts = || {
+        let health = store.health();
+        let [failure] = health.failures.as_slice() else {
+            panic!("{health:?}")
+        };
+        assert_eq!(failure.task, Task::Merge);
+        assert!(matches!(failure.error, Error::Corrupt { .. }));
+        failure.attempts
+    };
+    let runs = |is_damaged: bool| {
+        let of_month = |month| (month == damaged.month) == is_damaged;
+        let all = store.segments();
+        all.iter().filter(|one| of_month(one.month)).count()
+    };
+    assert!(store.maintain().is_err());
+    assert_eq!((runs(true), runs(false), attempts()), (8, 1, 1));
+    let second = std::time::Duration::from_secs(1);
+    let mut failed = 1;
+    // Seconds that pass, and whether it is tried then.
+    for (seconds, is_tried) in [
+        (4, false),
+        (1, true),
+        (9, false),
+        (1, true),
+        (19, false),
+        (1, true),
+    ] {
+        clock.advance(second * seconds);
+        seal(&store, 100 + failed * 4);
+        assert_eq!(store.maintain().is_err(), is_tried, "{failed}");
+        failed += u64::from(is_tried);
+        assert_eq!(attempts(), failed);
+    }
+    // At last every hour.
+    clock.advance(second * 100_000);
+    assert!((0..10).all(|_| {
+        let is_tried = store.maintain().is_err();
+        clock.advance(second * 3_600);
+        is_tried
+    }));
+    // The others are merged meanwhile; whoever asks is told at once.
+    seal(&store, 200);
+    assert!(store.compact().is_err());
+    assert_eq!(runs(false), 1);
+    disk.corrupt(path, |bytes| bytes[100] ^= 1).unwrap();
+    drop(store);
+    let store = open();
+    store.maintain().unwrap();
+    assert!(store.health().is_healthy());
+    assert!(store.segments().len() < 8);
 }
 
 #[test]

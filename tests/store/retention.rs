@@ -1,14 +1,17 @@
-//! Retention hides spans at once and can be widened again; whole months go at
-//! the next compaction.
+//! Retention hides spans at once and can be widened again; rows go with their
+//! month.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use spanstore::io::RealDisk;
 use spanstore::otlp::Span;
-use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
+use spanstore::{
+    CompactReport, ManualClock, Month, RefusalReason, SpanBatch, Store, StoreOptions, Team, TraceId,
+};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, open, open_on, quiet, team};
+use spanstore_test_support::{NOW, open, open_at, open_on, quiet, team};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -132,18 +135,13 @@ fn months_beyond_retention_go_at_the_next_compaction() {
     fill(&acme);
     fill(&keeper);
     store.seal().unwrap();
-    let segments = store.segments().len();
     store.set_retention(Some(35 * DAY)).unwrap();
     keeper.set_retention(Some(365 * DAY)).unwrap();
-    // Nothing to merge, and each month still has rows of the keeper.
-    let report = store.compact().unwrap();
-    assert_eq!((report.rows_removed, report.rows_written), (0, 0));
-    assert_eq!(store.segments().len(), segments);
     assert_eq!((count(&acme), count(&keeper)), (40, 100));
 
     keeper.set_retention(None).unwrap();
     let report = store.compact().unwrap();
-    // August to October 10 begin before; the whole of August, September goes.
+    // What starts before October 11 is hidden; all of August and September goes.
     assert!(report.rows_removed > 0 && report.rows_written == 0);
     let months: Vec<Month> = store.segments().iter().map(|one| one.month).collect();
     assert_eq!(
@@ -166,6 +164,97 @@ fn months_beyond_retention_go_at_the_next_compaction() {
     drop((acme, keeper, store));
     let store = open(directory.path());
     assert_eq!(count(&store.team(&team("acme"))), left);
+}
+
+/// Of one team in the only segment of a month.
+#[test]
+fn rows_of_one_team_go_once_their_month_has_lain_beyond_for_a_day() {
+    for is_asked in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let store = open_at(Arc::new(RealDisk), directory.path(), quiet(), &clock).unwrap();
+        let (acme, keeper) = (store.team(&team("acme")), store.team(&team("keeper")));
+        for team in [&acme, &keeper] {
+            let spans = (0..20).map(|n| days_ago(n, n));
+            team.append(request(spans)).unwrap();
+        }
+        store.seal().unwrap();
+        // Of each team 6 spans of October and 14 of November.
+        let october = store.segments().remove(0);
+        assert_eq!((october.rows, store.segments().len()), (12, 2));
+        acme.set_retention(Some(35 * DAY)).unwrap();
+        // October 31 + 35 days are over with December 5.
+        clock.advance(21 * DAY - Duration::from_nanos(1));
+        assert_eq!(store.compact().unwrap(), CompactReport::default());
+        clock.advance(Duration::from_nanos(1));
+        assert_eq!(count(&acme), 14, "hidden they are at once");
+        if is_asked {
+            assert_eq!(store.compact().unwrap().rows_removed, 6);
+        } else {
+            clock.advance(DAY - Duration::from_nanos(1));
+            let report = store.maintain().unwrap().compacted;
+            assert_eq!(report, CompactReport::default());
+            clock.advance(Duration::from_nanos(1));
+            let report = store.maintain().unwrap().compacted;
+            assert_eq!((report.rows_removed, report.rows_written), (6, 6));
+        }
+        let report = store.maintain().unwrap().compacted;
+        assert_eq!(report, CompactReport::default(), "once is enough");
+        acme.set_retention(None).unwrap();
+        assert_eq!((count(&acme), count(&keeper)), (14, 20));
+        let left = store.segments();
+        assert_eq!(left.len(), 2);
+        // The same run, so that the schedule of merges sees no change.
+        assert!(
+            left.iter()
+                .any(|one| (one.run, one.rows) == (october.run, 6))
+        );
+        assert_eq!(store.check().unwrap().damage, []);
+    }
+}
+
+#[test]
+fn what_nobody_could_find_is_refused_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let append = |spans: &[Span], is_any_time: bool| {
+        let batch = SpanBatch::from_otlp(request(spans.iter().cloned()));
+        let batch = if is_any_time { batch.any_time() } else { batch };
+        acme.append(batch).unwrap()
+    };
+    let mut just_too_old = span(0);
+    just_too_old.start_time_unix_nano = NOW.cast_unsigned() - 10 * 86_400_000_000_000 - 1;
+    let mut just_kept = just_too_old.clone();
+    just_kept.start_time_unix_nano += 1;
+    let spans = [just_too_old, just_kept, days_ago(2, 15), days_ago(3, 40)];
+    acme.set_retention(Some(10 * DAY)).unwrap();
+    for is_any_time in [false, true] {
+        let receipt = append(&spans, is_any_time);
+        let refused: Vec<_> = receipt
+            .refused
+            .iter()
+            .map(|one| (one.index, one.reason))
+            .collect();
+        let beyond = |index| (index, RefusalReason::BeyondRetention);
+        assert_eq!(refused, [beyond(0), beyond(2), beyond(3)], "{is_any_time}");
+    }
+    assert_eq!(RefusalReason::BeyondRetention.code(), "beyond_retention");
+    // Nothing is charged for it, and what is accepted can be found.
+    let used: u64 = (0..3)
+        .map(|months| Month::of(NOW - months * 31 * 86_400_000_000_000))
+        .map(|month| acme.usage(month).unwrap().used)
+        .sum();
+    assert_eq!((used, count(&acme)), (1, 1));
+    // What is set for the store counts too, and the window where nothing is.
+    acme.set_retention(None).unwrap();
+    store.set_retention(Some(20 * DAY)).unwrap();
+    let receipt = append(&spans[2..], true);
+    assert_eq!((receipt.accepted, receipt.refused.len()), (1, 1));
+    store.set_retention(None).unwrap();
+    let receipt = append(&spans[3..], false);
+    assert_eq!(receipt.refused[0].reason, RefusalReason::TooOld);
+    assert_eq!(append(&spans[3..], true).accepted, 1);
 }
 
 #[test]

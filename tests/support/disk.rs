@@ -20,11 +20,13 @@ enum Moment {
     Sync(&'static str),
 }
 
-/// The file system; runs an action once, at a certain moment. Clones share it.
+/// The file system; runs an action once, at a certain moment, and keeps files
+/// from being removed. Clones share it.
 #[derive(Clone, Default)]
 pub struct InterruptedDisk {
     disk: RealDisk,
     planned: Arc<Mutex<Option<(Moment, Action)>>>,
+    kept: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl InterruptedDisk {
@@ -42,6 +44,12 @@ impl InterruptedDisk {
     /// Runs `action` when a file of this name is about to be synced.
     pub fn before_sync(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
         *self.planned() = Some((Moment::Sync(name), Box::new(action)));
+    }
+
+    /// Fails to remove files whose names end like this, from now on; none for
+    /// all can be removed.
+    pub fn keep_files(&self, ending: Option<&'static str>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = ending;
     }
 
     /// Whether an action waits for its moment.
@@ -116,6 +124,10 @@ impl Disk for InterruptedDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let kept = *self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_some_and(|ending| path.to_string_lossy().ends_with(ending)) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.disk.remove_file(path)
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use spanstore::io::{Disk, RealDisk};
-use spanstore::{Error, ManualClock, Store, StoreOptions, TeamId};
+use spanstore::{Clock, Error, ManualClock, Store, StoreOptions, TeamId};
 
 /// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
 pub const NOW: i64 = 1_794_700_800_000_000_000;
@@ -50,7 +50,21 @@ pub fn open_on(
     path: impl AsRef<Path>,
     options: StoreOptions,
 ) -> Result<Store, Error> {
-    Store::open_on(disk, path, options, Arc::new(ManualClock::new(NOW)))
+    open_at(disk, path, options, &Arc::new(ManualClock::new(NOW)))
+}
+
+/// Opens a store on a disk with a clock.
+///
+/// # Errors
+/// As [`Store::open_on`].
+pub fn open_at(
+    disk: Arc<dyn Disk>,
+    path: impl AsRef<Path>,
+    options: StoreOptions,
+    clock: &Arc<ManualClock>,
+) -> Result<Store, Error> {
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+    Store::open_on(disk, path, options, clock)
 }
 
 /// Options of a store that seals only when it is told to.

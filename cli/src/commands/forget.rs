@@ -1,5 +1,7 @@
 //! `forget`: spans that are not to be found again.
 
+use spanstore::Erased;
+
 use super::Context;
 use crate::arguments::{Forget, ForgetArguments};
 use crate::error::Error;
@@ -7,22 +9,25 @@ use crate::output::Report;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &ForgetArguments) -> Result<(), Error> {
     let team = &context.team;
-    let forgotten = match &arguments.what {
-        Forget::Team => {
-            team.forget()?;
-            format!("team {}", team.id())
+    let (rows, names): (Vec<Erased>, Vec<String>) = match &arguments.what {
+        Forget::Team => (vec![Erased::Team], vec![format!("team {}", team.id())]),
+        Forget::Trace(traces) => {
+            let ids = traces.trace_ids.iter();
+            ids.map(|id| (Erased::Trace(*id), format!("trace {id} of {}", team.id())))
+                .unzip()
         }
-        Forget::Trace(trace) => {
-            team.forget_trace(trace.trace_id)?;
-            format!("trace {} of {}", trace.trace_id, team.id())
-        }
-        Forget::Session(session) => {
-            team.forget_session(&session.session_id)?;
-            format!("session {} of {}", session.session_id, team.id())
+        Forget::Session(sessions) => {
+            let ids = sessions.session_ids.iter();
+            ids.map(|id| {
+                let name = format!("session {id} of {}", team.id());
+                (Erased::Session(id.clone()), name)
+            })
+            .unzip()
         }
     };
+    team.forget_many(rows)?;
     Report::new()
-        .with("forgotten", forgotten)
+        .with("forgotten", names)
         .with("in_files_until", "compact --erase")
         .write(context.format, &mut context.out)
 }

@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `version`, `first_unsealed` (sequence), `next_segment` |
+//! | `meta` | name | number: `version`, `first_unsealed` (sequence), `next_segment`, `retention`, `retention_clock`, `log_settled` |
 //! | `segments` | segment id | `format::catalog` segment record |
 //! | `counters` | month, team | spans accepted that are sealed |
 //! | `settings` | team | `format::catalog::TeamSettings` |
@@ -13,7 +13,7 @@
 
 mod backend;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -46,6 +46,7 @@ const VERSION: &str = "version";
 const FIRST_UNSEALED: &str = "first_unsealed";
 const NEXT_SEGMENT: &str = "next_segment";
 const RETENTION: &str = "retention";
+const RETENTION_CLOCK: &str = "retention_clock";
 const LOG_SETTLED: &str = "log_settled";
 
 /// The catalog's file.
@@ -91,6 +92,8 @@ pub(crate) struct SealCommit<'a> {
     pub(crate) rows: &'a HashMap<(Month, TeamId), u64>,
     /// The first sequence that is not sealed.
     pub(crate) first_unsealed: u64,
+    /// The time that retention removes by, ns since 1970; none to leave it.
+    pub(crate) retention_clock: Option<i64>,
 }
 
 impl Catalog {
@@ -287,6 +290,26 @@ impl Catalog {
         Ok(())
     }
 
+    /// The time that retention removes by, ns since 1970, as it was last kept;
+    /// none in a new store.
+    pub(crate) fn retention_clock(&self) -> Result<Option<i64>, Error> {
+        let database = self.database();
+        let meta = database.begin_read()?.open_table(META)?;
+        let time = meta.get(RETENTION_CLOCK)?;
+        Ok(time.map(|time| time.value().cast_signed()))
+    }
+
+    /// Keeps the time that retention removes by, durably.
+    pub(crate) fn set_retention_clock(&self, time: i64) -> Result<(), Error> {
+        let database = self.database();
+        let transaction = database.begin_write()?;
+        transaction
+            .open_table(META)?
+            .insert(RETENTION_CLOCK, time.cast_unsigned())?;
+        transaction.commit()?;
+        Ok(())
+    }
+
     /// What is to be erased.
     pub(crate) fn erasures(&self) -> Result<Vec<Erasure>, Error> {
         let database = self.database();
@@ -300,38 +323,45 @@ impl Catalog {
         Ok(erasures)
     }
 
-    /// Adds something that is to be erased, durably. With a team goes what is
-    /// set for it.
-    pub(crate) fn add_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
+    /// Adds what is to be erased, durably and all at once. With a team goes what
+    /// is set for it.
+    pub(crate) fn add_erasures(&self, new: &[Erasure]) -> Result<(), Error> {
         let database = self.database();
         let transaction = database.begin_write()?;
         {
             let mut erasures = transaction.open_table(ERASURES)?;
-            let last = erasures.last()?.map(|(number, _)| number.value());
-            let number = last.map_or(1, |last| last + 1);
-            erasures.insert(number, erasure.encode().as_slice())?;
-            // Ids below are not given out again, also those that came to nothing:
-            // rows that come later must not be taken for those that are meant.
+            let mut settings = transaction.open_table(SETTINGS)?;
             let mut meta = transaction.open_table(META)?;
-            let next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
-            meta.insert(NEXT_SEGMENT, next.max(erasure.before.0))?;
-            if erasure.what == Erased::Team {
-                transaction
-                    .open_table(SETTINGS)?
-                    .remove(erasure.team.as_str())?;
+            let last = erasures.last()?.map_or(0, |(number, _)| number.value());
+            let mut next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
+            for (erasure, number) in new.iter().zip(last + 1..) {
+                erasures.insert(number, erasure.encode().as_slice())?;
+                // Ids below are not given out again, also those that came to nothing:
+                // rows that come later must not be taken for those that are meant.
+                next = next.max(erasure.before.0);
+                if erasure.what == Erased::Team {
+                    settings.remove(erasure.team.as_str())?;
+                }
             }
+            meta.insert(NEXT_SEGMENT, next)?;
         }
         transaction.commit()?;
         Ok(())
     }
 
-    /// Removes all that was to be erased, and the names of teams of which all
+    /// Removes what was to be erased and is, and the names of teams of which all
     /// was. What they have accepted still counts, under the hash of their names.
-    pub(crate) fn finish_erasures(&self, teams: &[TeamId]) -> Result<(), Error> {
+    pub(crate) fn finish_erasures(
+        &self,
+        done: &HashSet<Erasure>,
+        teams: &HashSet<TeamId>,
+    ) -> Result<(), Error> {
+        let done: HashSet<Vec<u8>> = done.iter().map(Erasure::encode).collect();
         let database = self.database();
         let transaction = database.begin_write()?;
         {
-            transaction.open_table(ERASURES)?.retain(|_, _| false)?;
+            let mut erasures = transaction.open_table(ERASURES)?;
+            erasures.retain(|_, record| !done.contains(record))?;
             let mut counters = transaction.open_table(COUNTERS)?;
             let mut removed = transaction.open_table(REMOVED)?;
             let mut erased = transaction.open_table(ERASED)?;
@@ -440,6 +470,9 @@ impl Catalog {
             }
             raise_next_segment(&mut meta, commit.segments)?;
             meta.insert(FIRST_UNSEALED, commit.first_unsealed)?;
+            if let Some(time) = commit.retention_clock {
+                meta.insert(RETENTION_CLOCK, time.cast_unsigned())?;
+            }
             let mut counters = transaction.open_table(COUNTERS)?;
             for ((month, team), rows) in commit.rows {
                 let key = (month.number(), team.as_str());

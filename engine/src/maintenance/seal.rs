@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::hot::HotBuffer;
-use crate::segment;
+use crate::retention::RetentionClock;
 use crate::segment_file::SegmentFile;
 use crate::segments::Segments;
 use crate::write::message::{Control, SealJob};
@@ -62,6 +62,7 @@ pub(crate) struct Sealer {
     pub(crate) segments: Arc<Segments>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retention: Arc<RetentionClock>,
     /// Whether a seal that failed is tried again without being asked for.
     pub(crate) is_background: bool,
     pub(crate) writer: Sender<Control>,
@@ -136,11 +137,16 @@ impl Sealer {
         self.health.check()?;
         let summaries = write_segments(&self.segments, &job.rows)?;
         let rows = count_rows(&job.rows);
+        let time = self.retention.to_keep();
         self.segments.add_sealed(&SealCommit {
             segments: &summaries,
             rows: &rows,
             first_unsealed: job.first_unsealed,
+            retention_clock: time,
         })?;
+        if let Some(time) = time {
+            self.retention.was_kept(time);
+        }
         // A writer that has ended needs no word.
         drop(self.writer.send(Control::EndSeal(job.first_unsealed)));
         report
@@ -175,15 +181,8 @@ fn write_segments(segments: &Segments, rows: &HotBuffer) -> Result<Vec<SegmentSu
     match write_months(segments, rows, &mut summaries) {
         Ok(()) => Ok(summaries),
         Err(error) => {
-            // The next try writes them again; what stays is a stray for the
-            // next open.
-            for summary in &summaries {
-                drop(
-                    segments
-                        .disk
-                        .remove_file(&segment::path(&segments.root, summary)),
-                );
-            }
+            // The next try writes them again.
+            segments.discard(&summaries);
             Err(error)
         }
     }
@@ -207,9 +206,14 @@ fn write_months(
         for batch in batches() {
             sample.add(batch, rows.div_ceil(SAMPLE_ROWS) as usize);
         }
-        let Segments { disk, root, .. } = segments;
+        let Segments {
+            disk,
+            removals,
+            root,
+            ..
+        } = segments;
         let id = segments.next_id();
-        let mut segment = SegmentFile::create(disk, root, id, *month, sample.choose())?;
+        let mut segment = SegmentFile::create(disk, removals, root, id, *month, sample.choose())?;
         let partitions = partitions.iter().map(|(_, batches)| batches.clone());
         arrange(partitions, |batch| segment.write(batch))?;
         summaries.push(segment.finish()?);

@@ -135,7 +135,8 @@ impl SpanBatch {
         self
     }
 
-    /// Switches the window of accepted starts off, for imports.
+    /// Switches the window of accepted starts off, for imports. What lies beyond
+    /// the team's retention is refused all the same: nobody could find it.
     pub fn any_time(mut self) -> Self {
         self.is_any_time = true;
         self

@@ -15,6 +15,9 @@ use crate::options::Limits;
 pub(crate) struct Window {
     pub(crate) first: i64,
     pub(crate) last: i64,
+    /// Spans that start before are beyond the team's retention; none when all
+    /// are kept.
+    pub(crate) kept_from: Option<i64>,
 }
 
 impl Window {
@@ -22,6 +25,7 @@ impl Window {
     pub(crate) const ALL: Self = Self {
         first: 0,
         last: i64::MAX,
+        kept_from: None,
     };
 
     /// The window that the limits say at a time.
@@ -33,7 +37,19 @@ impl Window {
             .map_or(0, |oldest| now_nanos.saturating_sub(nanos(oldest)));
         let last = limits.furthest_ahead;
         let last = last.map_or(i64::MAX, |ahead| now_nanos.saturating_add(nanos(ahead)));
-        Self { first, last }
+        Self {
+            first,
+            last,
+            kept_from: None,
+        }
+    }
+
+    /// The same window, without what retention does not keep.
+    pub(crate) fn kept_from(self, horizon: Option<i64>) -> Self {
+        Self {
+            kept_from: horizon,
+            ..self
+        }
     }
 }
 
@@ -64,6 +80,9 @@ pub(crate) fn check_span(
         Reason::InvalidParentSpanId,
     )?;
     let start = i64::try_from(span.start_time_unix_nano).map_err(|_| Reason::StartOutOfRange)?;
+    // First: a wider window would not help.
+    let is_kept = window.kept_from.is_none_or(|kept_from| start >= kept_from);
+    refuse_if(!is_kept, Reason::BeyondRetention)?;
     refuse_if(start < window.first, Reason::TooOld)?;
     refuse_if(start > window.last, Reason::TooFarAhead)?;
     refuse_if(span.name.len() > limits.name_bytes, Reason::NameTooLong)?;

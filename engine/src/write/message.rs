@@ -54,6 +54,8 @@ pub(crate) enum Control {
     SealFailed,
     /// Make everything so far durable.
     Flush(Sender<Result<(), Error>>),
+    /// Remove files of the log that are sealed and are still there.
+    Release(Sender<Result<(), Error>>),
     /// Do what is due, and answer whether a seal is.
     Tick(Sender<bool>),
     /// Write what is queued, and end.

@@ -140,6 +140,8 @@ reasons! {
     MappedTextTooLong = 21, "mapped_text_too_long", "the text of a column is too long";
     /// An id of a link is neither empty nor of its length.
     InvalidLinkId = 22, "invalid_link_id", "an id of a link is not 16 or 8 bytes";
+    /// The start lies further back than spans of the team are kept.
+    BeyondRetention = 23, "beyond_retention", "the start lies before what retention keeps";
 }
 
 impl Receipt {

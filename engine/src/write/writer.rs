@@ -71,6 +71,10 @@ pub(crate) struct Writer {
     is_seal_asked: bool,
     /// When a seal could not begin, by the monotonic clock.
     seal_refused: Option<u64>,
+    /// The sequence that the last seal reached up to.
+    sealed: u64,
+    /// When sealed files of the log could not be removed, by the monotonic clock.
+    release_failed: Option<u64>,
     /// When the oldest active row came, by the monotonic clock.
     oldest: Option<u64>,
     /// When something was written that is not synced, by the monotonic clock.
@@ -109,6 +113,8 @@ impl Writer {
             sealing: None,
             is_seal_asked: false,
             seal_refused: None,
+            sealed: 0,
+            release_failed: None,
             unsynced: None,
         }
     }
@@ -134,6 +140,7 @@ impl Writer {
             if self.tools.options.background {
                 self.sync_if_due();
                 self.settle_if_due();
+                self.release_if_due();
                 self.ask_for_seal_if_due();
             }
         }
@@ -258,9 +265,11 @@ impl Writer {
                 self.sync();
                 drop(reply.send(self.tools.health.check()));
             }
+            Control::Release(reply) => drop(reply.send(self.release())),
             Control::Tick(reply) => {
                 self.sync_if_due();
                 self.settle_if_due();
+                self.release_if_due();
                 reply.send(self.is_seal_due()).ok();
             }
             // What waits is looked at after each message.
@@ -563,9 +572,26 @@ impl Writer {
         self.sealing_receipts = Receipts::new();
         let Tools { view, quota, .. } = &self.tools;
         quota.retain(|month, team| view.has_hot_rows(month, team));
-        // A file that stays is removed at the next open.
-        if let Err(error) = self.log.release(first_unsealed) {
-            tracing::warn!(%error, "sealed log files stay until the store is opened again");
+        self.sealed = first_unsealed;
+        // A file that stays is tried again, and removed at the next open at last.
+        drop(self.release());
+    }
+
+    /// Removes the files of the log that are sealed.
+    fn release(&mut self) -> Result<(), Error> {
+        let released = self.log.release(self.sealed);
+        self.release_failed = released.is_err().then(|| self.now());
+        let now = self.tools.clock.now_nanos();
+        self.tools.health.note(Task::ReleaseLog, now, released)
+    }
+
+    /// Tries again what could not be removed.
+    fn release_if_due(&mut self) {
+        if self
+            .release_failed
+            .is_some_and(|time| self.elapsed(time) >= RETRY)
+        {
+            drop(self.release());
         }
     }
 }

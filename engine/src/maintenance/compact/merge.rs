@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -20,12 +19,12 @@ use spanstore_format::{Month, SegmentId, TeamId};
 
 use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, trace_runs};
 use crate::error::Error;
-use crate::io::Disk;
 use crate::read::interrupt::Never;
 use crate::read::scan::ranges;
 use crate::read::visibility::hidden_rows;
-use crate::segment::{self, Segment};
+use crate::segment::Segment;
 use crate::segment_file::SegmentFile;
+use crate::segments::Segments;
 use crate::view::Erasures;
 
 /// Rows of a team from which on it is merged trace by trace.
@@ -35,11 +34,9 @@ const STRETCH_ROWS: u32 = 1_024;
 
 /// What to merge, and how.
 pub(super) struct Merge<'a> {
-    pub(super) disk: &'a Arc<dyn Disk>,
-    pub(super) root: &'a Path,
+    pub(super) segments: &'a Segments,
     pub(super) month: Month,
     pub(super) inputs: &'a [Arc<Segment>],
-    pub(super) erasures: &'a Erasures,
     /// Whether nothing of a team is kept of this month any more.
     pub(super) is_expired: &'a dyn Fn(&TeamId) -> bool,
     /// Rows at which another segment begins, between two teams.
@@ -47,7 +44,6 @@ pub(super) struct Merge<'a> {
     pub(super) level: u32,
     /// The run that the segments belong to; none for one of their own.
     pub(super) run: Option<SegmentId>,
-    pub(super) next_id: &'a dyn Fn() -> SegmentId,
     /// Called every few thousand rows; an error ends the merge.
     pub(super) pause: &'a dyn Fn() -> Result<(), Error>,
 }
@@ -72,10 +68,7 @@ impl Merge<'_> {
         match self.write(&mut merged) {
             Ok(()) => Ok(merged),
             Err(error) => {
-                // Nothing names them; what stays is a stray for the next open.
-                for summary in &merged.segments {
-                    drop(self.disk.remove_file(&segment::path(self.root, summary)));
-                }
+                self.segments.discard(&merged.segments);
                 Err(error)
             }
         }
@@ -89,15 +82,25 @@ impl Merge<'_> {
             .collect::<Result<_, _>>()?;
         let mut cursors: Vec<Cursor<'_>> = self.inputs.iter().map(|one| Cursor::new(one)).collect();
         let mut run = self.run;
-        for teams in self.plan(&readers)? {
+        let plan = self.plan(&readers)?;
+        // What is to be erased is known before there are rows to look at, and the
+        // ids are taken: what is named later is to be erased in the new segments.
+        let (first, erasures) = self.segments.reserve(plan.len() as u64);
+        let Segments {
+            disk,
+            removals,
+            root,
+            ..
+        } = self.segments;
+        for (teams, id) in plan.into_iter().zip((first.0..).map(SegmentId)) {
             let promotion = self.promotion(&readers, &teams)?;
-            let id = (self.next_id)();
-            let mut out = SegmentFile::create(self.disk, self.root, id, self.month, promotion)?;
+            let mut out = SegmentFile::create(disk, removals, root, id, self.month, promotion)?;
             let mut waiting = Waiting::default();
             for places in &teams {
                 self.merge_team(
                     &readers,
                     places,
+                    &erasures,
                     &mut cursors,
                     &mut waiting,
                     &mut out,
@@ -215,6 +218,7 @@ impl Merge<'_> {
         &self,
         readers: &[Arc<SegmentReader>],
         places: &Places,
+        erasures: &Erasures,
         cursors: &mut [Cursor<'_>],
         waiting: &mut Waiting,
         out: &mut SegmentFile,
@@ -235,7 +239,7 @@ impl Merge<'_> {
             let hidden = if is_expired {
                 partition.rows.clone().collect()
             } else {
-                hidden_rows(segment, reader, &partition, None, self.erasures, &Never)?
+                hidden_rows(segment, reader, &partition, None, erasures, &Never)?
             };
             team = Some(partition.team.clone());
             parts.push(Part {

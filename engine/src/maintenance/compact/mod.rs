@@ -1,9 +1,12 @@
-//! Rewrites segments: merges them, drops what retention has let go, erases
+//! Rewrites segments: merges them, removes what retention has let go, erases
 //! what callers want gone. Appends and reads go on meanwhile.
 
+mod erase;
+mod expire;
 mod merge;
 mod policy;
 mod rows;
+mod schedule;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,23 +14,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use spanstore_format::catalog::Erased;
 use spanstore_format::{Month, SegmentId, TeamId};
 
+use self::expire::Expiry;
 use self::merge::{Merge, Merged};
 use self::policy::{Run, due};
+use self::schedule::Schedule;
 use super::without_panic;
 use crate::catalog::RewriteCommit;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::options::StoreOptions;
-use crate::read::interrupt::Never;
-use crate::read::visibility::hidden_rows;
+use crate::retention::RetentionClock;
 use crate::segment::Segment;
 use crate::segments::Segments;
 use crate::settings::Settings;
-use crate::view::{Erasures, View};
+use crate::view::View;
 
 /// What a compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,11 +47,6 @@ pub struct CompactReport {
     pub bytes_written: u64,
 }
 
-/// How often the background thread looks for months that retention has let go.
-const PATROL: Duration = Duration::from_hours(1);
-/// How soon a merge that failed is tried again; each time twice as late.
-const RETRY: Duration = Duration::from_secs(5);
-
 /// What the compactor works with.
 #[derive(Debug)]
 pub(crate) struct Tools {
@@ -56,6 +54,7 @@ pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) retention: Arc<RetentionClock>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) view: Arc<View>,
 }
@@ -66,18 +65,22 @@ pub(crate) struct Compactor {
     tools: Tools,
     /// Held by the compaction at work.
     turn: Mutex<()>,
+    schedule: Mutex<Schedule>,
     stopping: AtomicBool,
     /// Callers that wait for their turn: the background then does not rest.
     waiting: AtomicUsize,
 }
 
-/// Which merges are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    /// Those that the schedule asks for.
-    Due,
-    /// All runs of each month into one.
-    Whole,
+/// What is wanted of a compaction.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// Whether all runs of each month are merged into one; else those that the
+    /// schedule asks for.
+    is_whole: bool,
+    /// What is removed that retention has let go; nothing when none.
+    expiry: Option<Expiry>,
+    /// Share of its time, in percent, that it works.
+    percent: u8,
 }
 
 /// What became of a rewrite.
@@ -85,7 +88,7 @@ enum Extent {
 enum Outcome {
     /// Its segments took the place of the others.
     Committed,
-    /// What is to be erased or kept changed meanwhile; nothing happened.
+    /// A team that was left out is to be kept after all; nothing happened.
     Outdated,
 }
 
@@ -94,36 +97,73 @@ impl Compactor {
         Self {
             tools,
             turn: Mutex::default(),
+            schedule: Mutex::default(),
             stopping: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         }
     }
 
     /// Runs in the background until it is told to stop: after each seal, and
-    /// every now and then; soon again after a failure.
+    /// when the schedule says so.
     pub(crate) fn run(&self, seals: &Receiver<()>) {
-        let mut patience = PATROL;
-        while let Ok(()) | Err(RecvTimeoutError::Timeout) = seals.recv_timeout(patience) {
+        self.keep_time();
+        loop {
+            let patience = self.schedule().patience(self.now());
+            if let Err(RecvTimeoutError::Disconnected) = seals.recv_timeout(patience) {
+                break;
+            }
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            let percent = self.tools.options.compaction_percent;
-            patience = match self.attempt(Extent::Due, percent) {
-                Ok(_) | Err(Error::Closed) => PATROL,
-                Err(_) if patience == PATROL => RETRY,
-                Err(_) => (patience * 2).min(PATROL),
+            self.keep_time();
+            let is_patrol = self.schedule().is_patrol_due(self.now());
+            let extent = Extent {
+                is_whole: false,
+                expiry: is_patrol.then(|| Expiry::patrol(&self.tools.options)),
+                percent: self.tools.options.compaction_percent,
             };
+            // What failed is noted and tried again.
+            drop(self.attempt(extent));
+            if is_patrol {
+                self.schedule().patrolled(self.now());
+            }
         }
     }
 
-    /// Merges what is due, as fast as it goes.
+    /// Does what is due, as fast as it goes.
     pub(crate) fn compact_due(&self) -> Result<CompactReport, Error> {
-        self.attempt(Extent::Due, 100)
+        self.keep_time();
+        self.attempt(Extent {
+            is_whole: false,
+            expiry: Some(Expiry::DUE),
+            percent: 100,
+        })
+    }
+
+    /// Merges all segments of each month, as fast as it goes.
+    pub(crate) fn compact_all(&self) -> Result<CompactReport, Error> {
+        self.attempt(Extent {
+            is_whole: true,
+            expiry: Some(Expiry::ALL),
+            percent: 100,
+        })
+    }
+
+    /// Keeps the time that removal relies on, if that is due.
+    fn keep_time(&self) {
+        let kept = without_panic("keeping the time", || self.tools.retention.keep_if_due());
+        let now = self.tools.clock.now_nanos();
+        // What failed is noted, and tried again when something is due.
+        drop(self.tools.health.note(Task::KeepTime, now, kept));
     }
 
     /// Merges; a failure, a panic too, is noted.
-    fn attempt(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
-        let merged = without_panic("the merge", || self.compact(extent, percent));
+    fn attempt(&self, extent: Extent) -> Result<CompactReport, Error> {
+        let merged = without_panic("the merge", || self.compact(extent));
+        if merged.is_ok() && self.schedule().has_failures() {
+            // A month whose time has not come yet still fails.
+            return merged;
+        }
         let now = self.tools.clock.now_nanos();
         self.tools.health.note(Task::Merge, now, merged)
     }
@@ -133,9 +173,12 @@ impl Compactor {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Merges all segments of each month, as fast as it goes.
-    pub(crate) fn compact_all(&self) -> Result<CompactReport, Error> {
-        self.attempt(Extent::Whole, 100)
+    fn now(&self) -> u64 {
+        self.tools.clock.monotonic_nanos()
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -145,38 +188,56 @@ impl Compactor {
         turn
     }
 
-    fn compact(&self, extent: Extent, percent: u8) -> Result<CompactReport, Error> {
+    fn compact(&self, extent: Extent) -> Result<CompactReport, Error> {
         let _turn = self.turn();
         let mut report = CompactReport::default();
-        // Damage in one month does not keep the others from being merged.
-        let mut failure = None;
-        let (segments, erasures) = self.tools.view.sealed();
-        for segment in segments.iter() {
-            if let Err(error) = self.drop_if_expired(segment, &erasures, &mut report) {
-                failure.get_or_insert(error);
-            }
-        }
         let (segments, _) = self.tools.view.sealed();
         let months: HashSet<Month> = segments.iter().map(|one| one.summary().month).collect();
+        // Readers, and this one too, keep the files that they began with.
+        drop(segments);
         let mut months: Vec<Month> = months.into_iter().collect();
         months.sort_unstable();
+        self.schedule().keep_months(&months);
+        let mut budget = extent.expiry.map_or(0, |expiry| expiry.rows);
+        // Damage in one month does not keep the others from being merged.
+        let mut failure = None;
         for month in months {
-            match self.compact_month(month, extent, percent, &mut report) {
-                Ok(()) => {}
+            if !extent.is_whole && !self.schedule().is_due(month, self.now()) {
+                continue;
+            }
+            match self.tend(month, extent, &mut budget, &mut report) {
+                Ok(()) => self.schedule().succeeded(month),
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => {
+                    self.schedule().failed(month, self.now());
                     failure.get_or_insert(error);
                 }
             }
         }
+        // What cannot be removed is told by the store's health.
+        drop(self.tools.segments.removals.finish());
         failure.map_or(Ok(report), Err)
+    }
+
+    /// Does what is wanted of a month, as far as its segments can be read.
+    fn tend(
+        &self,
+        month: Month,
+        extent: Extent,
+        budget: &mut u64,
+        report: &mut CompactReport,
+    ) -> Result<(), Error> {
+        let dropped = self.expire_month(month, extent, &mut 0, report);
+        // A merge leaves out what retention has let go; the rest is rewritten.
+        let merged = self.compact_month(month, extent, report);
+        let rewritten = self.expire_month(month, extent, budget, report);
+        dropped.and(merged).and(rewritten)
     }
 
     fn compact_month(
         &self,
         month: Month,
         extent: Extent,
-        percent: u8,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
         // A merge may make another one due.
@@ -184,16 +245,16 @@ impl Compactor {
             let (segments, _) = self.tools.view.sealed();
             let of_month = segments.iter().filter(|one| one.summary().month == month);
             let runs = runs(of_month);
-            let count = match extent {
-                Extent::Whole if runs.len() > 1 => runs.len(),
-                Extent::Whole => return Ok(()),
-                Extent::Due => match due(&levels(&runs)) {
-                    Some(count) => count,
-                    None => return Ok(()),
-                },
+            let count = if extent.is_whole {
+                Some(runs.len()).filter(|count| *count > 1)
+            } else {
+                due(&levels(&runs))
             };
-            let chosen = runs.into_iter().rev().take(count).flatten().collect();
-            self.rewrite(month, chosen, percent, report)?;
+            let Some(count) = count else {
+                return Ok(());
+            };
+            let chosen: Vec<_> = runs.into_iter().rev().take(count).flatten().collect();
+            self.rewrite(month, &chosen, extent.percent, report)?;
         }
     }
 
@@ -201,62 +262,50 @@ impl Compactor {
     fn rewrite(
         &self,
         month: Month,
-        inputs: Vec<Arc<Segment>>,
+        inputs: &[Arc<Segment>],
         percent: u8,
         report: &mut CompactReport,
     ) -> Result<Outcome, Error> {
         self.tools.health.check()?;
-        let (_, erasures) = self.tools.view.sealed();
         let levels = inputs.iter().map(|one| one.summary().level);
         let is_merge = runs(inputs.iter()).len() > 1;
         let level = levels.max().unwrap_or(0) + u32::from(is_merge);
-        let now = self.tools.clock.now_nanos();
+        let cutoff = self.tools.retention.cutoff();
         let started = Mutex::new(Instant::now());
         let merge = Merge {
-            disk: &self.tools.segments.disk,
-            root: &self.tools.segments.root,
+            segments: &self.tools.segments,
             month,
-            inputs: &inputs,
-            erasures: &erasures,
-            is_expired: &|team| self.is_expired(month, team, now),
+            inputs,
+            is_expired: &|team| self.is_expired(month, team, cutoff),
             segment_rows: self.tools.options.segment_rows,
             level,
             run: inputs
                 .first()
                 .filter(|_| !is_merge)
                 .map(|one| one.summary().run),
-            next_id: &|| self.tools.segments.next_id(),
             pause: &|| self.pause(&started, percent),
         };
         let merged = merge.run()?;
-        self.commit(month, &inputs, merged, &erasures, report)
+        self.commit(month, inputs, merged, report)
     }
 
-    /// Makes a rewrite true, unless more is to be erased by now, or more is to be
-    /// kept: then the new segments are strays, and the next try does better.
+    /// Makes a rewrite true, unless a team that it left out is to be kept by now:
+    /// then nothing happens, and the next try does better. What was forgotten
+    /// meanwhile is to be erased in the new segments too.
     fn commit(
         &self,
         month: Month,
         inputs: &[Arc<Segment>],
         merged: Merged,
-        erasures: &Arc<Erasures>,
         report: &mut CompactReport,
     ) -> Result<Outcome, Error> {
-        let new: Vec<Arc<Segment>> = merged
-            .segments
-            .iter()
-            .map(|summary| self.tools.segments.open(summary.clone()))
-            .collect();
+        let segments = &self.tools.segments;
         {
-            let _rewrite = self.tools.segments.rewrite();
-            let now = self.tools.clock.now_nanos();
+            let _rewrite = segments.rewrite();
+            let cutoff = self.tools.retention.cutoff();
             let mut expired = merged.expired.iter();
-            if !Arc::ptr_eq(erasures, &self.tools.view.sealed().1)
-                || !expired.all(|team| self.is_expired(month, team, now))
-            {
-                for stray in new {
-                    stray.replaced();
-                }
+            if !expired.all(|team| self.is_expired(month, team, cutoff)) {
+                segments.discard(&merged.segments);
                 return Ok(Outcome::Outdated);
             }
             let removed: HashMap<(Month, TeamId), u64> = merged
@@ -270,7 +319,9 @@ impl Compactor {
                 new: &merged.segments,
                 removed: &removed,
             };
-            self.tools.segments.replace(inputs, new, &commit)?;
+            let new = merged.segments.iter().cloned();
+            let new = new.map(|summary| segments.open(summary)).collect();
+            segments.replace(inputs, new, &commit)?;
         }
         for input in inputs {
             input.replaced();
@@ -283,87 +334,6 @@ impl Compactor {
             report.bytes_written += summary.bytes;
         }
         Ok(Outcome::Committed)
-    }
-
-    /// Whether a month of a team lies beyond its retention.
-    fn is_expired(&self, month: Month, team: &TeamId, now: i64) -> bool {
-        let horizon = self.tools.settings.horizon(team, now);
-        horizon.is_some_and(|horizon| month.end_nanos() <= horizon)
-    }
-
-    /// Drops a segment of which retention keeps nothing.
-    fn drop_if_expired(
-        &self,
-        segment: &Arc<Segment>,
-        erasures: &Arc<Erasures>,
-        report: &mut CompactReport,
-    ) -> Result<(), Error> {
-        let now = self.tools.clock.now_nanos();
-        let month = segment.summary().month;
-        if month.end_nanos() > now || !self.tools.settings.has_retention() {
-            return Ok(());
-        }
-        let reader = segment.reader()?;
-        let mut merged = Merged::default();
-        for partition in reader.directory().partitions() {
-            let partition = partition.map_err(|error| segment.corrupt(error))?;
-            if !self.is_expired(month, &partition.team, now) {
-                return Ok(());
-            }
-            let rows = u64::from(partition.rows.end - partition.rows.start);
-            merged.expired.push(partition.team.clone());
-            merged.removed.insert(partition.team, rows);
-        }
-        self.commit(month, &[Arc::clone(segment)], merged, erasures, report)?;
-        Ok(())
-    }
-
-    /// Rewrites every segment that holds rows to be erased, forgets what was to
-    /// be erased, and writes the catalog anew, so that nothing of it stays in
-    /// any file. The caller has sealed what was in memory.
-    pub(crate) fn erase(&self) -> Result<CompactReport, Error> {
-        let _turn = self.turn();
-        let mut report = CompactReport::default();
-        loop {
-            let (segments, erasures) = self.tools.view.sealed();
-            // A damaged segment stays; what can be erased is.
-            let mut failure = None;
-            let mut is_outdated = false;
-            for segment in segments.iter() {
-                let erased = holds_erased(segment, &erasures).and_then(|holds_erased| {
-                    if !holds_erased {
-                        return Ok(());
-                    }
-                    let inputs = vec![Arc::clone(segment)];
-                    let month = segment.summary().month;
-                    let outcome = self.rewrite(month, inputs, 100, &mut report)?;
-                    is_outdated |= outcome == Outcome::Outdated;
-                    Ok(())
-                });
-                match erased {
-                    Err(Error::Closed) => return Err(Error::Closed),
-                    Err(error) => {
-                        failure.get_or_insert(error);
-                    }
-                    Ok(()) => {}
-                }
-            }
-            if let Some(error) = failure {
-                return Err(error);
-            }
-            let _rewrite = self.tools.segments.rewrite();
-            // More may have been named meanwhile.
-            if !is_outdated && Arc::ptr_eq(&erasures, &self.tools.view.sealed().1) {
-                let teams: HashSet<TeamId> = erasures
-                    .all()
-                    .filter(|one| one.what == Erased::Team)
-                    .map(|one| one.team.clone())
-                    .collect();
-                let teams: Vec<TeamId> = teams.into_iter().collect();
-                self.tools.segments.finish_erasures(&teams)?;
-                return Ok(report);
-            }
-        }
     }
 
     /// Rests for its share of the time; ends the compaction when the store
@@ -387,23 +357,6 @@ impl Compactor {
         *started = Instant::now();
         Ok(())
     }
-}
-
-/// Whether a segment holds rows to be erased.
-fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
-    let teams: HashSet<&TeamId> = erasures.all().map(|one| &one.team).collect();
-    // Damage where none of these teams can be is no reason to stop.
-    for team in teams.into_iter().filter(|team| segment.may_hold(team)) {
-        let reader = segment.reader()?;
-        let partition = reader.directory().find(team);
-        let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
-            continue;
-        };
-        if !hidden_rows(segment, &reader, &partition, None, erasures, &Never)?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Segments by their run, the oldest run first: that of the highest level, and
