@@ -7,6 +7,7 @@ use spanstore_format::TeamId;
 
 use super::{CompactReport, Compactor, Outcome};
 use crate::error::Error;
+use crate::read::interrupt::Never;
 use crate::read::visibility::hidden_rows;
 use crate::segment::Segment;
 use crate::view::Erasures;
