@@ -109,7 +109,14 @@ impl Measured {
             Kind::KeyValue => self.attributes += count,
             _ => self.others += count,
         }
+        let growth_bytes = self.growth_bytes;
         self.add_growing(count, kind.element_bytes());
+        if matches!(kind, Kind::ResourceSpans | Kind::ScopeSpans | Kind::Span) {
+            // Read one by one they are in no list: that one grows is no matter of
+            // the largest of them.
+            self.decoded_bytes += self.growth_bytes - growth_bytes;
+            self.growth_bytes = growth_bytes;
+        }
     }
 
     /// Counts the memory of a list that doubles when it is full, from 4 on.

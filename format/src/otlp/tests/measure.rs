@@ -301,3 +301,16 @@ fn what_spans_share_counts_for_each() {
         expected
     );
 }
+
+#[test]
+fn many_spans_are_no_large_span() {
+    let body = json_spans(&vec![r#"{"name":"a"}"#; 100_000].join(","));
+    let measured = Measured::of_json(body.as_bytes()).unwrap();
+    assert!(measured.largest_bytes < 1_000, "{measured:?}");
+    assert!(measured.decoded_bytes > 100_000 * 264, "{measured:?}");
+    let Ok(Some(encoded)) = json::to_protobuf(body.as_bytes(), &measured) else {
+        panic!("{measured:?}");
+    };
+    let measured = Measured::of_protobuf(&encoded).unwrap();
+    assert!(measured.largest_bytes < 1_000, "{measured:?}");
+}
