@@ -393,7 +393,7 @@ fn spans_are_kept_forgotten_and_backed_up() {
     let shown = json(store, &["retain", "--accept-clock", "--format", "json"]);
     assert_eq!(shown["kept"], "4838400 s");
     assert_eq!(shown["set_for"], "every team");
-    assert_eq!(shown["removal"], serde_json::Value::Null, "nothing waits");
+    assert_eq!(shown["removal"], Value::Null, "nothing waits");
     assert_eq!(count(store), 2_000);
     assert_eq!(
         output(store, &["retain", "default", "--every-team"])

@@ -25,9 +25,9 @@ use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::view::{Erasures, View};
 use crate::write::admission::Admission;
+use crate::write::admitted::replayed;
 use crate::write::prepare::{Source, prepare};
 use crate::write::receipt::{Receipt, Receipts};
-use crate::write::writer::replayed;
 
 /// A store as it was when it was last open.
 #[derive(Debug)]

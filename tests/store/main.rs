@@ -8,6 +8,7 @@
 mod append;
 mod background;
 mod backup;
+mod bodies;
 mod captures;
 mod clock;
 mod compact;

@@ -139,7 +139,7 @@ fn a_full_queue_answers_busy_or_waits() {
     let (release, released) = channel::<()>();
     disk.before_sync("00000000000000000000.log", move || {
         began.send(()).unwrap();
-        drop(released.recv());
+        released.recv().ok();
     });
     std::thread::scope(|scope| {
         let append = |n: u64| acme.append(request([span(n)])).unwrap().accepted;

@@ -2,6 +2,7 @@
 //! publishes and replies.
 
 pub(crate) mod admission;
+pub(crate) mod admitted;
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod checks;

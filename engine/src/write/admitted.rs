@@ -1,0 +1,59 @@
+//! The rows of a batch that were let in.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+
+use super::prepare::Part;
+use crate::error::Error;
+use crate::hot::HotBatch;
+
+/// The rows of a part that were let in; takes what they are found by out of it.
+pub(super) fn hot_batch(part: &mut Part, admitted: &[bool]) -> Result<Arc<HotBatch>, ArrowError> {
+    let rows = admitted_rows(&part.rows, admitted)?;
+    let heavy_bytes = part.heavy_bytes / admitted.len().max(1) * rows.num_rows();
+    Ok(Arc::new(HotBatch {
+        month: part.month,
+        bytes: rows.get_array_memory_size() + heavy_bytes + BATCH_OVERHEAD,
+        rows,
+        traces: std::mem::take(&mut part.traces),
+        sessions: std::mem::take(&mut part.sessions),
+    }))
+}
+
+/// Memory of a batch beside its rows, in bytes, about: arrays and look-up.
+const BATCH_OVERHEAD: usize = 8 << 10;
+
+/// Rows of a batch that were let in, without the texts of the others.
+fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> Result<RecordBatch, ArrowError> {
+    if admitted.iter().all(|admitted| *admitted) {
+        return Ok(rows.clone());
+    }
+    let kept = filter_record_batch(rows, &BooleanArray::from(admitted.to_vec()))?;
+    let compact = |column: &ArrayRef| -> ArrayRef {
+        match column.data_type() {
+            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+            _ => Arc::clone(column),
+        }
+    };
+    RecordBatch::try_new(kept.schema(), kept.columns().iter().map(compact).collect())
+}
+
+/// A record of the log as a hot batch, its decision applied.
+pub(crate) fn replayed(
+    mut part: Part,
+    left_out: &[u32],
+) -> Result<(Vec<bool>, Arc<HotBatch>), Error> {
+    let admitted: Vec<bool> = part
+        .positions
+        .iter()
+        .map(|position| left_out.binary_search(position).is_err())
+        .collect();
+    let batch = hot_batch(&mut part, &admitted)
+        .map_err(|error| Error::internal("replayed rows", &error))?;
+    Ok((admitted, batch))
+}
