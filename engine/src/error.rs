@@ -228,11 +228,11 @@ from_redb!(
 impl From<datafusion::error::DataFusionError> for Error {
     fn from(error: datafusion::error::DataFusionError) -> Self {
         // An error of ours that passed through DataFusion comes out as it was.
-        let all = std::iter::successors(
+        let mut all = std::iter::successors(
             Some(&error as &(dyn std::error::Error + 'static)),
             |error| error.source(),
         );
-        let own = all.filter_map(|error| error.downcast_ref::<Self>()).next();
+        let own = all.find_map(|error| error.downcast_ref::<Self>());
         match own {
             Some(own) => own.clone(),
             None => Self::Query(Arc::new(error)),

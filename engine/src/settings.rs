@@ -73,7 +73,9 @@ impl Settings {
         let mut settings = self.current().teams.get(team).cloned().unwrap_or_default();
         change(&mut settings);
         self.catalog.set_settings(team, &settings)?;
-        self.set(|current| drop(current.teams.insert(team.clone(), settings)));
+        self.set(|current| {
+            current.teams.insert(team.clone(), settings);
+        });
         Ok(())
     }
 

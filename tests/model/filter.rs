@@ -159,9 +159,8 @@ impl Filter {
             }
             Self::IsNull(column) => format!("{column} is null"),
             Self::Trace(trace) => {
-                let id = crate::spans::trace_id(*trace);
-                let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("trace_id = '{id}'")
+                let id = u128::from_be_bytes(crate::spans::trace_id(*trace));
+                format!("trace_id = '{id:032x}'")
             }
         }
     }

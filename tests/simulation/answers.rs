@@ -127,8 +127,7 @@ impl Run {
     fn compare_team(&mut self, name: &str) -> Outcome {
         let now = self.now();
         let handle = self.handle(name);
-        let exported: Result<Vec<Spans>, Error> =
-            handle.export().and_then(|chunks| chunks.collect());
+        let exported: Result<Vec<Spans>, Error> = handle.export().and_then(Iterator::collect);
         let exported = match exported {
             Ok(exported) => exported,
             Err(error) => return self.excuse("export", &error),

@@ -2,6 +2,7 @@
 //! harm. `SPANSTORE_BYTES=all` tries all of it, a number so many samples.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +97,7 @@ fn answers(files: &Files) -> Result<String, Error> {
     options.create = false;
     let store: Store = open_on(Arc::new(disk), ROOT, options)?;
     let mut text = String::new();
-    let mut add = |what: &dyn std::fmt::Debug| text.push_str(&format!("{what:?}\n"));
+    let mut add = |what: &dyn std::fmt::Debug| writeln!(text, "{what:?}").unwrap();
     for name in TEAMS {
         let handle = store.team(&team(name));
         let mut rows = Vec::new();

@@ -10,7 +10,7 @@ use spanstore::io::Sabotage;
 use super::run::{Counts, Run, Story};
 
 /// After so long a seed has failed: something waits for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What came of a seed.
 #[derive(Debug)]

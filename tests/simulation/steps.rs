@@ -29,12 +29,18 @@ impl Run {
             52..57 => self.forget(),
             57..61 => self.set_limits(),
             61..65 => self.set_retention(),
-            65..69 => self.move_clock(),
+            65..69 => {
+                self.move_clock();
+                Ok(())
+            }
             69..71 => self.back_up(),
             71..73 => self.check(),
             73..77 => self.begin_reader(),
             77..82 => self.read_on(),
-            82..85 => self.fill_disk(),
+            82..85 => {
+                self.fill_disk();
+                Ok(())
+            }
             85..88 => self.end(),
             _ => self.ask(),
         }
@@ -351,7 +357,7 @@ impl Run {
         self.changed("retention", change, done)
     }
 
-    fn move_clock(&mut self) -> Outcome {
+    fn move_clock(&mut self) {
         let now = self.now();
         let month = Month::of(now);
         let to = match self.random.random_range(0..6) {
@@ -373,7 +379,6 @@ impl Run {
             Some(passed) => self.clock.advance(Duration::from_nanos(passed)),
             None => self.clock.set(to),
         }
-        Ok(())
     }
 
     fn check(&mut self) -> Outcome {
@@ -382,7 +387,7 @@ impl Run {
     }
 
     /// Faults aside, a full disk is one that has space again later.
-    fn fill_disk(&mut self) -> Outcome {
+    fn fill_disk(&mut self) {
         let space = if self.setting.has_faults && self.random.random_bool(0.6) {
             Some(self.random.random_range(0..40_000))
         } else {
@@ -390,7 +395,6 @@ impl Run {
         };
         self.tell(format!("space: {space:?}"));
         self.disk.set_space(space);
-        Ok(())
     }
 
     fn begin_reader(&mut self) -> Outcome {
@@ -481,7 +485,7 @@ impl Run {
             let handle = copy.team(&spanstore_test_support::team(name));
             let chunks: Vec<Spans> = handle
                 .export()
-                .and_then(|chunks| chunks.collect())
+                .and_then(Iterator::collect)
                 .map_err(|error| format!("backup: {error}"))?;
             self.worlds.keep(|model| {
                 let known: Vec<Facts> = model

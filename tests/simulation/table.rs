@@ -40,7 +40,7 @@ const ACTIVITIES: [(&str, &str); 12] = [
 pub(crate) fn table(met: &Activations) -> (String, Vec<String>) {
     let mut text = String::from("| while |");
     for (_, head) in EFFECTS {
-        text.push_str(&format!(" {head} |"));
+        write!(text, " {head} |").unwrap();
     }
     text.push_str("\n|---|");
     text.push_str(&"---|".repeat(EFFECTS.len()));

@@ -2,13 +2,12 @@
 
 use std::io::Write;
 
-use prost::Message;
-use spanstore::otlp::{AnyValue, ArrayValue, Span, Value};
+use spanstore::otlp::{AnyValue, ArrayValue, Span, Value, json, protobuf};
 use spanstore::{Error, Limits, RefusalReason, SpanBatch};
 use spanstore_test_support::spans::{attribute, request, span, text};
 use spanstore_test_support::{open, open_with, quiet, team};
 
-use crate::limits::{WAYS, batch, exported};
+use crate::limits::{WAYS, batch, exported, within};
 
 /// The field that holds a message of these bytes.
 fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
@@ -54,8 +53,10 @@ fn bodies_are_counted_before_they_are_decoded() {
         assert_eq!(too_large(SpanBatch::from_otlp_protobuf(&packed)), expected);
     }
     // More rows than the bytes of the batch pay for.
-    let mut limits = Limits::default();
-    limits.batch_memory_bytes = 32 << 20;
+    let limits = Limits {
+        batch_memory_bytes: 32 << 20,
+        ..Limits::default()
+    };
     let (limit, found, what) = too_large(SpanBatch::from_otlp_protobuf_within(
         &in_scope(&[0x12, 0].repeat(99_000)),
         &limits,

@@ -11,7 +11,7 @@ use spanstore::otlp::{
     AnyValue, ArrayValue, Event, ExportTraceServiceRequest, InstrumentationScope, KeyValue,
     KeyValueList, Link, Resource, ResourceSpans, ScopeSpans, Span, Status, Value, json, protobuf,
 };
-use spanstore::{Error, Limits, Receipt, RefusalReason, SpanBatch, Store, TeamId};
+use spanstore::{Limits, Receipt, RefusalReason, SpanBatch, Store, TeamId};
 use spanstore_test_support::spans::{attribute, request, span, text};
 use spanstore_test_support::{NOW, open, open_with, quiet, team};
 
@@ -142,7 +142,7 @@ fn some(value: Value) -> AnyValue {
 }
 
 /// A value in so many arrays and key-value lists, by turns.
-fn within(containers: usize, value: AnyValue) -> AnyValue {
+pub(crate) fn within(containers: usize, value: AnyValue) -> AnyValue {
     (0..containers).fold(value, |inner, level| {
         some(if level % 2 == 0 {
             Value::ArrayValue(ArrayValue {
@@ -501,7 +501,7 @@ fn what_spans_share_has_limits_of_its_own() {
             change(&|one| {
                 one.scope_spans[0].spans[0]
                     .attributes
-                    .push(text("service.name", &url(16_384)))
+                    .push(text("service.name", &url(16_384)));
             }),
             None,
         ),
@@ -509,13 +509,14 @@ fn what_spans_share_has_limits_of_its_own() {
             change(&|one| {
                 one.scope_spans[0].spans[0]
                     .attributes
-                    .push(text("service.name", &url(16_385)))
+                    .push(text("service.name", &url(16_385)));
             }),
             Some(Reason::MappedTextTooLong),
         ),
         (
             change(&|one| {
-                one.resource.as_mut().unwrap().attributes = vec![text("service.name", &url(16_385))]
+                one.resource.as_mut().unwrap().attributes =
+                    vec![text("service.name", &url(16_385))];
             }),
             Some(Reason::MappedTextTooLong),
         ),
@@ -533,7 +534,7 @@ fn what_spans_share_has_limits_of_its_own() {
                 one.scope_spans[0].spans[0].links = vec![Link {
                     trace_id: vec![0],
                     ..Link::default()
-                }]
+                }];
             }),
             Some(Reason::InvalidLinkId),
         ),
@@ -542,7 +543,7 @@ fn what_spans_share_has_limits_of_its_own() {
                 one.scope_spans[0].spans[0].links = vec![Link {
                     span_id: vec![1; 16],
                     ..Link::default()
-                }]
+                }];
             }),
             Some(Reason::InvalidLinkId),
         ),

@@ -1,7 +1,7 @@
 //! Damage to the log of a store that was closed or idle is found, in every bit
 //! and at every length. What a power cut leaves of a busy one is no damage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Place {
             .collect()
     }
 
-    fn write(&self, path: &PathBuf, content: &[u8]) {
+    fn write(&self, path: &Path, content: &[u8]) {
         let written = self.disk.corrupt(path, |bytes| *bytes = content.to_vec());
         written.unwrap();
     }

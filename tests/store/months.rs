@@ -36,10 +36,10 @@ impl World {
 
     /// Span number `n`, which began a second ago.
     fn recent(&self, n: u64) -> Span {
-        self.started(n, self.clock.now_nanos() - 1_000_000_000)
+        Self::started(n, self.clock.now_nanos() - 1_000_000_000)
     }
 
-    fn started(&self, n: u64, start: i64) -> Span {
+    fn started(n: u64, start: i64) -> Span {
         Span {
             start_time_unix_nano: start.cast_unsigned(),
             end_time_unix_nano: start.cast_unsigned() + 5,
@@ -69,7 +69,7 @@ fn a_new_month_has_a_new_quota() {
     world
         .clock
         .advance(Duration::from_nanos((resets_at - NOW).cast_unsigned() - 1));
-    let last = world.started(20, world.clock.now_nanos());
+    let last = World::started(20, world.clock.now_nanos());
     let receipt = acme.append(request([last])).unwrap();
     assert_eq!(receipt.refused[0].reason, RefusalReason::OverQuota);
 
@@ -77,7 +77,7 @@ fn a_new_month_has_a_new_quota() {
     world.clock.advance(2 * HOUR);
     let december = Month::of(world.clock.now_nanos());
     assert_eq!(december, Month::of(resets_at));
-    let late = world.started(21, resets_at - 1);
+    let late = World::started(21, resets_at - 1);
     let spans = [late].into_iter().chain((30..42).map(|n| world.recent(n)));
     let receipt = acme.append(request(spans)).unwrap();
     let refused: Vec<u32> = receipt.refused.iter().map(|one| one.index).collect();
@@ -114,7 +114,7 @@ fn the_window_moves_with_the_clock() {
     let limits = &world.options.limits;
     let oldest = limits.oldest.unwrap();
     let reason_of = |start: i64| {
-        let receipt = acme.append(request([world.started(1, start)])).unwrap();
+        let receipt = acme.append(request([World::started(1, start)])).unwrap();
         receipt.refused.first().map(|one| one.reason)
     };
     for _ in 0..3 {

@@ -184,14 +184,14 @@ fn rows_of_one_team_go_once_their_month_has_lain_beyond_for_a_day() {
         assert_eq!((october.rows, store.segments().len()), (12, 2));
         acme.set_retention(Some(35 * DAY)).unwrap();
         // October 31 + 35 days are over with December 5.
-        clock.advance(21 * DAY - Duration::from_nanos(1));
+        clock.advance((21 * DAY).saturating_sub(Duration::from_nanos(1)));
         assert_eq!(store.compact().unwrap(), CompactReport::default());
         clock.advance(Duration::from_nanos(1));
         assert_eq!(count(&acme), 14, "hidden they are at once");
         if is_asked {
             assert_eq!(store.compact().unwrap().rows_removed, 6);
         } else {
-            clock.advance(DAY - Duration::from_nanos(1));
+            clock.advance(DAY.saturating_sub(Duration::from_nanos(1)));
             let report = store.maintain().unwrap().compacted;
             assert_eq!(report, CompactReport::default());
             clock.advance(Duration::from_nanos(1));

@@ -1,6 +1,10 @@
 //! What the tests share: spans made from a few words, and stores in places of
 //! their own.
-#![expect(clippy::expect_used, reason = "a test that panics has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that panics has failed"
+)]
 
 pub mod disk;
 #[path = "../model/mod.rs"]

@@ -71,7 +71,7 @@ impl QueryPool {
 
     /// Operators know what to do with this form of error.
     fn refused(&self, reservation: &MemoryReservation, bytes: usize, by: &Budget) -> Refusal {
-        let is_shared = std::ptr::eq(by, &*self.shared);
+        let is_shared = std::ptr::eq(by, Arc::as_ptr(&self.shared));
         self.was_shared.store(is_shared, Ordering::Relaxed);
         let who = reservation.consumer().name();
         Refusal::ResourcesExhausted(format!("{}: {who} needs {bytes} bytes more", by.option))

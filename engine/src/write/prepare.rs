@@ -236,13 +236,13 @@ impl<'a> Preparer<'a> {
             let resource_body = resource_body?;
             let url = resource_body.schema_url()?;
             let message = resource_body.resource()?;
-            let resource = message_or(&message, RefusalReason::ResourceTooLarge)
+            let resource = message_or(message.as_ref(), RefusalReason::ResourceTooLarge)
                 .and_then(|message| self.resource(message, url));
             for scope_body in resource_body.scopes() {
                 let scope_body = scope_body?;
                 let url = scope_body.schema_url()?;
                 let message = scope_body.scope()?;
-                let context = message_or(&message, RefusalReason::ScopeTooLarge)
+                let context = message_or(message.as_ref(), RefusalReason::ScopeTooLarge)
                     .and_then(|message| self.context(&resource, message, url));
                 for span in scope_body.spans() {
                     let span = span?;
@@ -393,7 +393,7 @@ fn shared_bytes(shared: Shared<'_>) -> usize {
 
 /// The message that was decoded, if there was one, or why its spans are refused.
 fn message_or<T>(
-    decoded: &Option<Decoded<T>>,
+    decoded: Option<&Decoded<T>>,
     too_large: RefusalReason,
 ) -> Result<Option<&T>, RefusalReason> {
     match decoded {

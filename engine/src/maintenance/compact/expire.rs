@@ -154,7 +154,7 @@ mod tests {
                     SpanBuilder::new(TraceId([n as u8; 16]), SpanId([n as u8; 8]), "span")
                         .times(start, start + 1)
                 });
-                let batch = spans.fold(SpanBatchBuilder::new(), |batch, span| batch.span(span));
+                let batch = spans.fold(SpanBatchBuilder::new(), SpanBatchBuilder::span);
                 team.append(batch.build().any_time()).unwrap();
             }
             store.seal().unwrap();

@@ -214,6 +214,7 @@ impl Merge<'_> {
         Ok(sample.choose())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they change from team to team")]
     fn merge_team(
         &self,
         readers: &[Arc<SegmentReader>],

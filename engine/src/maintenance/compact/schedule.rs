@@ -87,7 +87,7 @@ mod tests {
         assert!(schedule.is_patrol_due(0));
         assert_eq!(schedule.patience(7), PATROL);
         schedule.patrolled(0);
-        assert_eq!(schedule.patience(second), PATROL - Duration::from_secs(1));
+        assert_eq!(schedule.patience(second), Duration::from_secs(3_599));
         assert!(!schedule.is_patrol_due(nanos(PATROL) - 1));
         assert!(schedule.is_patrol_due(nanos(PATROL)));
         let (one, other) = (Month::of(0), Month::of(i64::MAX));
