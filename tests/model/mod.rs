@@ -247,6 +247,10 @@ impl Model {
             return (known.0.clone(), Vec::new());
         }
         let limit = self.limit(team);
+        let own = state.and_then(|state| state.retention);
+        let kept_from = own
+            .or(self.retention)
+            .map_or(i64::MIN, |kept| now.saturating_sub(nanos(kept)));
         let mut unsealed: Vec<&Facts> = state
             .into_iter()
             .flat_map(|state| &state.rows)
@@ -257,6 +261,10 @@ impl Model {
         let mut rows = Vec::new();
         for (index, facts) in batch.spans.iter().enumerate() {
             let mut refuse = |reason| answer.refused.push((index as u32, reason));
+            if facts.start < kept_from {
+                refuse(RefusalReason::BeyondRetention);
+                continue;
+            }
             if !batch.is_any_time {
                 let limits = &self.rules.limits;
                 let first = limits.oldest.map_or(0, |oldest| now - nanos(oldest));

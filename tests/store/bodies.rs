@@ -209,6 +209,8 @@ fn a_large_resource_of_many_spans_is_refused() {
         let appended = match way {
             "protobuf" => SpanBatch::from_otlp_protobuf(&protobuf::encode(&large))
                 .and_then(|batch| store.team(&team("acme")).append(batch)),
+            "json" => SpanBatch::from_otlp_json(json::encode(&large).as_bytes())
+                .and_then(|batch| store.team(&team("acme")).append(batch)),
             _ => store.team(&team("acme")).append(batch(way, &large)),
         };
         let Err(Error::TooLarge { what, limit, found }) = appended else {

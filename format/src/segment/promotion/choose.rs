@@ -186,33 +186,36 @@ impl Sample {
         Promotion { keys }
     }
 
-    /// The keys that get columns, of keys by rank: first those within the share
-    /// of their team, then others while there is room.
+    /// The keys that get columns, of keys by rank: first a few of each team, then
+    /// those within the share of their team, then others while there is room.
     fn deal<'a>(
         &self,
         ranked: impl Iterator<Item = (&'a str, &'a Candidate)>,
         most: usize,
     ) -> HashSet<&'a str> {
         let mut of_team: HashMap<u64, usize> = HashMap::new();
-        let mut chosen = HashSet::new();
-        let mut left = Vec::new();
+        let mut first = Vec::new();
+        let mut within = Vec::new();
+        let mut others = Vec::new();
         for (key, seen) in ranked {
-            let is_within = seen.team().is_none_or(|team| {
-                let rows = self.teams.get(&team).map_or(0, |team| team.rows);
-                let share = (most as u64 * rows).div_ceil(self.rows.max(1)) as usize;
-                let taken = of_team.entry(team).or_default();
-                *taken += 1;
-                *taken <= share.max(LEAST_COLUMNS_OF_TEAM)
-            });
-            if is_within && chosen.len() < most {
-                chosen.insert(key);
+            let Some(team) = seen.team() else {
+                within.push(key);
+                continue;
+            };
+            let rows = self.teams.get(&team).map_or(0, |team| team.rows);
+            let share = (most as u64 * rows).div_ceil(self.rows.max(1)) as usize;
+            let taken = of_team.entry(team).or_default();
+            *taken += 1;
+            if *taken <= LEAST_COLUMNS_OF_TEAM {
+                first.push(key);
+            } else if *taken <= share {
+                within.push(key);
             } else {
-                left.push(key);
+                others.push(key);
             }
         }
-        let room = most - chosen.len();
-        chosen.extend(left.into_iter().take(room));
-        chosen
+        let keys = first.into_iter().chain(within).chain(others);
+        keys.take(most).collect()
     }
 
     /// The type that a key is promoted with, if it is worth it.
