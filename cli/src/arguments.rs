@@ -139,8 +139,10 @@ pub enum Command {
     Quota(QuotaArguments),
     /// Write what is in the log into segments now
     Seal,
-    /// Read the whole store and verify every checksum and count
+    /// Read the whole store (segments, log and catalog) and verify every checksum and count
     Check,
+    /// Build a store anew from what can be read of a damaged one
+    Repair(RepairArguments),
     /// List the segments, or show what one is made of
     Inspect(InspectArguments),
     /// Merge the segments of each month and drop what is no longer kept
@@ -415,6 +417,23 @@ pub struct BackupArguments {
     pub directory: PathBuf,
 }
 
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The damaged store is not changed. What is lost is reported by team and month; segments of which \
+nothing or only a part can be read lie in quarantine/ of the new store afterwards.
+
+Example:
+  spanstore repair ./spanstore-data --out ./spanstore-repaired")]
+pub struct RepairArguments {
+    /// The damaged store
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// An empty directory, or one to be made, for the new store
+    #[arg(long, value_name = "NEW")]
+    pub out: PathBuf,
+}
+
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
@@ -471,6 +490,7 @@ impl Command {
             | Self::Quota(_)
             | Self::Seal
             | Self::Check
+            | Self::Repair(_)
             | Self::Compact(_)
             | Self::Retain(_)
             | Self::Forget(_)

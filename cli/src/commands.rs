@@ -11,6 +11,7 @@ mod ingest;
 mod inspect;
 mod query;
 mod quota;
+mod repair;
 mod retain;
 mod rows;
 mod seal;
@@ -69,6 +70,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     match &arguments.command {
         Command::Generate(generate) => generate::run(generate, out)?,
         Command::Demo => demo::run(&arguments.options, out)?,
+        Command::Repair(repair) => repair::run(repair, format, out)?,
         Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
         Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
         Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,

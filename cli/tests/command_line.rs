@@ -270,6 +270,31 @@ fn damage_is_found_and_told_by_the_exit_code() {
 }
 
 #[test]
+fn a_store_that_lost_its_catalog_is_refused_and_repaired() {
+    let directory = sample(1_000);
+    let store = directory.path();
+    run(store, &["seal"]);
+    let spans = run(store, &["query", "--format", "csv"]);
+    std::fs::remove_file(store.join("catalog.redb")).unwrap();
+    let refused = output(store, &["ingest", "-"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("spanstore repair"), "{errors}");
+    let other = tempfile::tempdir().unwrap();
+    let new = other.path().join("new");
+    let (old, out) = (store.to_str().unwrap(), new.to_str().unwrap());
+    let report = json(store, &["repair", old, "--out", out, "--format", "json"]);
+    assert_eq!(report["spans"], 1_000);
+    assert_eq!(report["lost"], serde_json::json!([]));
+    assert_eq!(report["lost_tables"].as_array().unwrap().len(), 5);
+    assert_eq!(run(&new, &["query", "--format", "csv"]), spans);
+    let checked = json(&new, &["check", "--format", "json"]);
+    assert_eq!(checked["ok"], true);
+    assert!(checked["catalog_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(checked["log_files"], 1);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = spanstore(directory.path())

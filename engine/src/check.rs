@@ -12,6 +12,7 @@ use spanstore_format::{FormatError, Month, TraceId};
 
 use crate::catalog::{Catalog, Count};
 use crate::error::Error;
+use crate::log::{LogBounds, survey};
 use crate::segments::Segments;
 use crate::view::View;
 
@@ -26,6 +27,14 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Rows in memory, which the log holds.
     pub hot_rows: u64,
+    /// Files of the log read.
+    pub log_files: u64,
+    /// Records read in them.
+    pub log_records: u64,
+    /// Bytes of these files.
+    pub log_bytes: u64,
+    /// Bytes of the catalog.
+    pub catalog_bytes: u64,
     /// What is wrong; empty when nothing is.
     pub damage: Vec<Damage>,
 }
@@ -42,8 +51,11 @@ pub struct Damage {
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// Checks all segments against their checksums, their indexes, and the
-/// catalog's counters.
+/// The catalog's file, in reports.
+const CATALOG: &str = "catalog.redb";
+
+/// Checks the catalog and the log against their checksums, and all segments
+/// against theirs, their indexes, and the catalog's counters.
 pub(crate) fn check(
     segments: &Segments,
     catalog: &Catalog,
@@ -53,11 +65,20 @@ pub(crate) fn check(
         hot_rows: view.hot_rows(),
         ..CheckReport::default()
     };
+    check_catalog(catalog, &mut report)?;
+    check_log(segments, catalog, &mut report)?;
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
     // Held to the end: files that a merge replaces meanwhile stay until then.
-    let (_segments, (summaries, counts)) = {
+    let (sealed, summaries, counts) = {
         let _rewrite = segments.rewrite();
-        (view.sealed(), catalog.segments_and_counts()?)
+        let (sealed, _) = view.sealed();
+        match or_damage(catalog.segments_and_counts(), &mut report)? {
+            Some((summaries, counts)) => (sealed, summaries, Some(counts)),
+            None => {
+                let summaries = sealed.iter().map(|one| one.summary().clone()).collect();
+                (sealed, summaries, None)
+            }
+        }
     };
     for summary in summaries {
         report.segments += 1;
@@ -84,6 +105,10 @@ pub(crate) fn check(
             }
         }
     }
+    drop(sealed);
+    let Some(counts) = counts else {
+        return Ok(report);
+    };
     for Count {
         month,
         team,
@@ -92,9 +117,9 @@ pub(crate) fn check(
     } in counts
     {
         let found = counted.remove(&(month, team.clone())).unwrap_or(0);
-        if found + removed != rows {
+        if found.checked_add(removed) != Some(rows) {
             report.damage.push(Damage {
-                file: "catalog.redb".into(),
+                file: CATALOG.into(),
                 detail: format!(
                     "counter of {team} in {month}: {rows}, rows found: {found}, removed: {removed}"
                 ),
@@ -103,11 +128,84 @@ pub(crate) fn check(
     }
     for ((month, team), found) in counted {
         report.damage.push(Damage {
-            file: "catalog.redb".into(),
+            file: CATALOG.into(),
             detail: format!("no counter of {team} in {month}, rows found: {found}"),
         });
     }
     Ok(report)
+}
+
+/// What was read; none when the catalog is damaged, which is noted once.
+fn or_damage<T>(read: Result<T, Error>, report: &mut CheckReport) -> Result<Option<T>, Error> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Error::CatalogDamaged { cause, .. }) => {
+            let damage = Damage {
+                file: CATALOG.into(),
+                detail: cause,
+            };
+            if !report.damage.contains(&damage) {
+                report.damage.push(damage);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads every block of the catalog, and every value.
+fn check_catalog(catalog: &Catalog, report: &mut CheckReport) -> Result<(), Error> {
+    if let Some((bytes, damage)) = or_damage(catalog.verify(), report)? {
+        report.catalog_bytes = bytes;
+        report.damage.extend(damage.map(|error| Damage {
+            file: CATALOG.into(),
+            detail: error.to_string(),
+        }));
+    }
+    or_damage(catalog.settings(), report)?;
+    or_damage(catalog.erasures(), report)?;
+    or_damage(catalog.erased(), report)?;
+    or_damage(catalog.replaced(), report)?;
+    or_damage(catalog.meta(), report)?;
+    Ok(())
+}
+
+/// Reads every frame of the log.
+fn check_log(
+    segments: &Segments,
+    catalog: &Catalog,
+    report: &mut CheckReport,
+) -> Result<(), Error> {
+    let bounds = || {
+        Ok(LogBounds {
+            first_unsealed: catalog.first_unsealed()?,
+            settled: catalog.log_settled()?,
+        })
+    };
+    let directory = segments.root.join("log");
+    loop {
+        let Some(before) = or_damage(bounds(), report)? else {
+            return Ok(());
+        };
+        let survey = survey(&*segments.disk, &directory, before, &mut |_, _| Ok(()))?;
+        let Some(after) = or_damage(bounds(), report)? else {
+            return Ok(());
+        };
+        // A seal let go of files meanwhile.
+        if before.first_unsealed != after.first_unsealed {
+            continue;
+        }
+        for file in &survey.files {
+            report.log_files += 1;
+            report.log_records += file.frames;
+            report.log_bytes += file.bytes;
+        }
+        report.damage.extend(survey.damage.iter().map(|one| Damage {
+            file: one.path.display().to_string(),
+            detail: one.source.to_string(),
+        }));
+        return Ok(());
+    }
 }
 
 /// Reads all rows of a segment: each belongs to the team that the directory

@@ -81,9 +81,57 @@ pub enum Error {
         /// The part, what was expected and what was found.
         source: FormatError,
     },
-    /// The catalog failed.
-    #[error("catalog: {0}")]
-    Catalog(Arc<redb::Error>),
+    /// The catalog is not there although other parts of a store are. Nothing
+    /// was touched.
+    #[error(
+        "{path} is missing, but there are {segments} segments, {logs} log files and {quarantined} \
+         quarantined files beside it: restore it from a backup, or run `spanstore repair`"
+    )]
+    CatalogMissing {
+        /// Where the catalog should be.
+        path: String,
+        /// Files of segments.
+        segments: u64,
+        /// Files of the log.
+        logs: u64,
+        /// Files in quarantine.
+        quarantined: u64,
+    },
+    /// The catalog is damaged: nothing is read from it or written to it any
+    /// more. Segments stay readable while the store is open.
+    #[error(
+        "{path} is damaged ({cause}): restore the store from a backup, or run `spanstore repair`"
+    )]
+    CatalogDamaged {
+        /// The catalog's file.
+        path: String,
+        /// What was expected and what was found.
+        cause: String,
+    },
+    /// There is a segment that the catalog does not know and whose rows are not
+    /// known to be elsewhere: the catalog is not the newest. Nothing was touched.
+    #[error(
+        "the catalog does not know {file} ({found}): restore the newest catalog, or run \
+         `spanstore repair`"
+    )]
+    UnknownSegment {
+        /// The segment's file.
+        file: String,
+        /// Where its rows come from, as far as it tells.
+        found: String,
+    },
+    /// The catalog is from an earlier time than the rest of the store. Nothing
+    /// was touched.
+    #[error(
+        "{path} is older than the rest of the store ({found}): restore the newest, or run \
+         `spanstore repair`"
+    )]
+    CatalogOlder {
+        /// The catalog's file.
+        path: String,
+        /// What tells.
+        found: String,
+    },
     /// An operation on a file failed.
     #[error("{operation} {path}: {source}")]
     Io {
@@ -204,25 +252,6 @@ impl Error {
         }
     }
 }
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Self::Catalog(Arc::new(error.into()))
-            }
-        })*
-    };
-}
-
-from_redb!(
-    redb::Error,
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError
-);
 
 #[cfg(feature = "query")]
 impl From<datafusion::error::DataFusionError> for Error {

@@ -95,6 +95,16 @@ impl Health {
         }
     }
 
+    /// Refuses writes from now on when a commit of the catalog failed so that
+    /// it is not known what is on disk, and hands the result on.
+    pub(crate) fn committed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if matches!(error, Error::Poisoned { .. } | Error::CatalogDamaged { .. }) {
+                self.poison(&error.to_string());
+            }
+        })
+    }
+
     /// Answers the error of a store that takes no writes: it is poisoned or
     /// closed.
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -105,6 +115,11 @@ impl Health {
             None if self.is_closed.load(Ordering::Acquire) => Err(Error::Closed),
             None => Ok(()),
         }
+    }
+
+    /// Whether writes are refused until the store is opened again.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
     }
 
     /// Refuses writes as the store is closed.

@@ -1,20 +1,20 @@
 //! What opening a store does, in order: lock and catalog, strays, replay of
 //! the unsealed log.
 
-use std::collections::HashSet;
+mod strays;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use spanstore_format::log::record::AppendRecord;
-use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{FormatError, TeamId};
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::Health;
-use crate::io::{Disk, EntryKind};
+use crate::io::Disk;
 use crate::log::{Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
@@ -54,14 +54,17 @@ pub(crate) fn recover(
     seed: u64,
     clock: &Arc<dyn Clock>,
 ) -> Result<Recovery, Error> {
+    let create = |path: &Path| {
+        disk.create_dir_all(path)
+            .map_err(|error| Error::io("create", path, error))
+    };
     if options.create {
-        let segments = segment::directory(root);
-        disk.create_dir_all(&segments)
-            .map_err(|error| Error::io("create", &segments, error))?;
+        create(root)?;
     }
     let catalog = Arc::new(Catalog::open(disk, root, options.create)?);
+    create(&segment::directory(root))?;
     let summaries = catalog.segments()?;
-    remove_strays(disk, root, &summaries)?;
+    let strays = strays::find(&**disk, root, &catalog, &summaries)?;
     let erasures = Erasures::new(catalog.erasures()?);
     let cache = Arc::new(SegmentCache::new(
         options.open_files,
@@ -101,6 +104,7 @@ pub(crate) fn recover(
         receipts,
         ..
     } = replay;
+    strays.remove(disk, root, &catalog, log.next_sequence())?;
     Ok(Recovery {
         catalog,
         view,
@@ -154,51 +158,4 @@ impl Replay<'_> {
         }
         Ok(())
     }
-}
-
-/// Removes files among the segments that the catalog does not know: what a
-/// crash left of a seal.
-fn remove_strays(
-    disk: &Arc<dyn Disk>,
-    root: &Path,
-    segments: &[SegmentSummary],
-) -> Result<(), Error> {
-    let known: HashSet<_> = segments
-        .iter()
-        .map(|one| segment::path(root, one))
-        .collect();
-    // A copy of the catalog that was not finished.
-    match disk.remove_file(&root.join("catalog.redb.unfinished")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", root, error));
-        }
-        _ => {}
-    }
-    let directory = segment::directory(root);
-    let list = |path: &Path| {
-        disk.list(path)
-            .map_err(|error| Error::io("list", path, error))
-    };
-    for month in list(&directory)? {
-        if month.kind != EntryKind::Directory {
-            continue;
-        }
-        let month = directory.join(&month.name);
-        let mut is_changed = false;
-        for file in list(&month)? {
-            let path = month.join(&file.name);
-            let is_ours = file.name.ends_with(".parquet") || file.name.ends_with(".unfinished");
-            if file.kind == EntryKind::File && is_ours && !known.contains(&path) {
-                tracing::info!(file = %path.display(), "removing what a crash left of a seal");
-                disk.remove_file(&path)
-                    .map_err(|error| Error::io("remove", &path, error))?;
-                is_changed = true;
-            }
-        }
-        if is_changed {
-            disk.sync_dir(&month)
-                .map_err(|error| Error::io("sync", &month, error))?;
-        }
-    }
-    Ok(())
 }

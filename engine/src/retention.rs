@@ -112,7 +112,8 @@ impl RetentionClock {
         let kept = self.state().kept.unwrap_or(time);
         if time.saturating_sub(kept) >= nanos(KEEP_EVERY).cast_signed() {
             self.health.check()?;
-            self.catalog.set_retention_clock(time)?;
+            self.health
+                .committed(self.catalog.set_retention_clock(time))?;
             self.was_kept(time);
         }
         Ok(())
@@ -123,7 +124,8 @@ impl RetentionClock {
         self.health.check()?;
         let mut state = self.state();
         let (time, at) = (self.clock.now_nanos(), self.clock.monotonic_nanos());
-        self.catalog.set_retention_clock(time)?;
+        self.health
+            .committed(self.catalog.set_retention_clock(time))?;
         *state = State {
             time,
             at,

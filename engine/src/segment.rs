@@ -11,7 +11,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
 use spanstore_format::segment::checksum::BLOCK_BYTES;
 use spanstore_format::segment::{ReadFile, RowReader, SegmentReader, SegmentSummary, Source};
-use spanstore_format::{FormatError, SegmentId, TeamId};
+use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 
 use crate::error::Error;
 use crate::io::{Disk, DiskFile, OpenMode};
@@ -23,11 +23,21 @@ pub(crate) fn directory(root: &Path) -> PathBuf {
     root.join("segments")
 }
 
+/// The directory of files that a repair found damaged.
+pub(crate) fn quarantine(root: &Path) -> PathBuf {
+    root.join("quarantine")
+}
+
 /// Where the file of a segment lies.
 pub(crate) fn path(root: &Path, summary: &SegmentSummary) -> PathBuf {
+    path_of(root, summary.month, summary.id)
+}
+
+/// Where the file of a segment of a month lies.
+pub(crate) fn path_of(root: &Path, month: Month, id: SegmentId) -> PathBuf {
     directory(root)
-        .join(summary.month.to_string())
-        .join(format!("{}.parquet", summary.id))
+        .join(month.to_string())
+        .join(format!("{id}.parquet"))
 }
 
 /// What is kept of segments between reads, within budgets. What does not fit

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use spanstore_format::segment::writer::SegmentWriteError;
-use spanstore_format::segment::{Promotion, SegmentSummary, SegmentWriter};
+use spanstore_format::segment::{Origin, Promotion, SegmentSummary, SegmentWriter};
 use spanstore_format::{FormatError, Month, SegmentId};
 
 use crate::error::Error;
@@ -34,6 +34,7 @@ impl SegmentFile {
         root: &Path,
         id: SegmentId,
         month: Month,
+        origin: Origin,
         promotion: Promotion,
     ) -> Result<Self, Error> {
         let directory = segment::directory(root).join(month.to_string());
@@ -57,7 +58,7 @@ impl SegmentFile {
             unfinished,
             writer: None,
         };
-        let writer = SegmentWriter::new(FileWriter::new(file), id, month, promotion);
+        let writer = SegmentWriter::new(FileWriter::new(file), id, month, origin, promotion);
         segment.writer = Some(writer.map_err(|error| segment.failed(error))?);
         Ok(segment)
     }

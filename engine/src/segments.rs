@@ -1,14 +1,15 @@
 //! The set of segments: which there are, by the catalog and for readers, and
 //! what of them is to be erased.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spanstore_format::catalog::{Erased, Erasure};
 use spanstore_format::segment::SegmentSummary;
-use spanstore_format::{SegmentId, TeamId};
+use spanstore_format::{Month, SegmentId, TeamId};
 
 use crate::catalog::{Catalog, RewriteCommit, SealCommit};
 use crate::error::Error;
@@ -35,6 +36,8 @@ pub(crate) struct Segments {
     /// are kept, and while a backup is made.
     rewrite: Mutex<()>,
     next_id: AtomicU64,
+    /// Segments that came to nothing and that the catalog has not noted as such.
+    abandoned: Mutex<BTreeSet<SegmentId>>,
 }
 
 impl Segments {
@@ -57,6 +60,7 @@ impl Segments {
             view: Arc::clone(view),
             health: Arc::clone(health),
             rewrite: Mutex::default(),
+            abandoned: Mutex::default(),
         })
     }
 
@@ -69,6 +73,11 @@ impl Segments {
     /// An id that no segment has.
     pub(crate) fn next_id(&self) -> SegmentId {
         SegmentId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The first sequence of the log that is not sealed.
+    pub(crate) fn first_unsealed(&self) -> Result<u64, Error> {
+        self.catalog.first_unsealed()
     }
 
     /// The segment of a summary.
@@ -85,12 +94,41 @@ impl Segments {
     /// Makes the segments of a seal part of the store, in place of the rows in
     /// memory that they hold.
     pub(crate) fn add_sealed(&self, commit: &SealCommit<'_>) -> Result<(), Error> {
-        // Whether a transaction that failed is on disk is not known; opening tells.
-        self.catalog
-            .commit_seal(commit)
-            .inspect_err(|error| self.health.poison(&error.to_string()))?;
+        self.commit(|abandoned| self.catalog.commit_seal(commit, abandoned))?;
         let opened = commit.segments.iter().map(|one| self.open(one.clone()));
         self.view.end_seal(opened.collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Removes the files of segments that came to nothing, as far as they were
+    /// written. A file that comes back with a power cut is known as a stray after
+    /// the next commit.
+    pub(crate) fn abandon(&self, month: Month, ids: &[SegmentId]) {
+        // The catalog may name them, or not: opening tells.
+        if self.health.is_poisoned() {
+            return;
+        }
+        for id in ids {
+            self.removals
+                .remove(&segment::path_of(&self.root, month, *id));
+        }
+        self.abandoned().extend(ids);
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, BTreeSet<SegmentId>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a commit that notes the segments that came to nothing.
+    fn commit(
+        &self,
+        commit: impl FnOnce(&BTreeSet<SegmentId>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let abandoned = self.abandoned().clone();
+        self.health.committed(commit(&abandoned))?;
+        self.abandoned().retain(|id| !abandoned.contains(id));
         Ok(())
     }
 
@@ -102,9 +140,7 @@ impl Segments {
         new: Vec<Arc<Segment>>,
         commit: &RewriteCommit<'_>,
     ) -> Result<(), Error> {
-        self.catalog
-            .commit_rewrite(commit)
-            .inspect_err(|error| self.health.poison(&error.to_string()))?;
+        self.commit(|abandoned| self.catalog.commit_rewrite(commit, abandoned))?;
         self.view.replace(old, new);
         Ok(())
     }
@@ -117,13 +153,6 @@ impl Segments {
         let _rewrite = self.rewrite();
         let first = self.next_id.fetch_add(count, Ordering::Relaxed);
         (SegmentId(first), self.view.sealed().1)
-    }
-
-    /// Removes the files of segments that nothing names.
-    pub(crate) fn discard(&self, segments: &[SegmentSummary]) {
-        for summary in segments {
-            self.removals.remove(&segment::path(&self.root, summary));
-        }
     }
 
     /// Hides rows that are sealed by now, until they are erased: all in one
@@ -149,7 +178,7 @@ impl Segments {
             return Ok(());
         }
         let teams = whole_teams(&new);
-        let commit = || self.catalog.add_erasures(&new);
+        let commit = || self.health.committed(self.catalog.add_erasures(&new));
         if teams.is_empty() {
             commit()?;
         } else {
@@ -165,12 +194,35 @@ impl Segments {
     /// [`Segments::rewrite`].
     pub(crate) fn finish_erasures(&self, done: &Erasures) -> Result<(), Error> {
         let done: HashSet<Erasure> = done.all().cloned().collect();
-        self.catalog.finish_erasures(&done, &whole_teams(&done))?;
+        if !done.is_empty() {
+            self.empty_quarantine()?;
+        }
+        let finished = self.catalog.finish_erasures(&done, &whole_teams(&done));
+        self.health.committed(finished)?;
         let named = self.view.sealed().1;
         let left = named.all().filter(|erasure| !done.contains(erasure));
         self.view.set_erasures(Erasures::new(left.cloned()));
         let unsure = |error: &Error| self.health.poison(&error.to_string());
-        self.catalog.rewrite(&self.disk, &self.root, unsure)
+        let rewritten = self.catalog.rewrite(&self.disk, &self.root, unsure);
+        self.health.committed(rewritten)
+    }
+
+    /// Removes what a repair could not read: it may hold what is to be erased.
+    fn empty_quarantine(&self) -> Result<(), Error> {
+        let directory = segment::quarantine(&self.root);
+        let entries = match self.disk.list(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed.map_err(|error| Error::io("list", &directory, error))?,
+        };
+        for entry in entries {
+            let path = directory.join(entry.name);
+            self.disk
+                .remove_file(&path)
+                .map_err(|error| Error::io("remove", &path, error))?;
+        }
+        self.disk
+            .sync_dir(&directory)
+            .map_err(|error| Error::io("sync", &directory, error))
     }
 }
 

@@ -72,7 +72,8 @@ impl Settings {
         let _change = self.begin_change()?;
         let mut settings = self.current().teams.get(team).cloned().unwrap_or_default();
         change(&mut settings);
-        self.catalog.set_settings(team, &settings)?;
+        self.health
+            .committed(self.catalog.set_settings(team, &settings))?;
         self.set(|current| {
             current.teams.insert(team.clone(), settings);
         });
@@ -82,7 +83,7 @@ impl Settings {
     /// Sets how long spans are kept where a team has nothing set, durably.
     pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
         let _change = self.begin_change()?;
-        self.catalog.set_retention(nanos)?;
+        self.health.committed(self.catalog.set_retention(nanos))?;
         self.set(|current| current.retention = nanos);
         Ok(())
     }

@@ -280,7 +280,7 @@ impl Store {
     /// [`Store::accept_clock`].
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be written.
+    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`], [`Error::Poisoned`].
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
         let _rewrite = self.parts.segments.rewrite();
         self.parts.settings.set_retention(kept.map(nanos))
@@ -304,8 +304,8 @@ impl Store {
     /// [`Store::health`] says so.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be written, [`Error::Poisoned`]
-    /// and [`Error::Closed`].
+    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`],
+    /// [`Error::Poisoned`] and [`Error::Closed`].
     pub fn accept_clock(&self) -> Result<(), Error> {
         // A rewrite at its end has decided by the time before.
         let _rewrite = self.parts.segments.rewrite();
@@ -358,7 +358,7 @@ impl Store {
     /// names what is wrong.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be read.
+    /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read.
     pub fn check(&self) -> Result<CheckReport, Error> {
         let Parts {
             segments,

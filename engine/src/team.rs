@@ -219,7 +219,7 @@ impl Team {
     /// The team's quota of a month.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be read.
+    /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read.
     pub fn usage(&self, month: Month) -> Result<Usage, Error> {
         let used = self.parts.quota.used(month, &self.id)?;
         let limit = self.parts.settings.limit(&self.id);
@@ -231,7 +231,7 @@ impl Team {
     /// are there stay, also when they are more.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be written.
+    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`], [`Error::Poisoned`].
     pub fn set_quota(&self, limit: Option<u64>) -> Result<(), Error> {
         self.parts
             .settings
@@ -243,7 +243,7 @@ impl Team {
     /// none for the store's again. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be written.
+    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`], [`Error::Poisoned`].
     pub fn set_retention(&self, kept: Option<Duration>) -> Result<(), Error> {
         let _rewrite = self.parts.segments.rewrite();
         self.parts.settings.change_team(&self.id, |settings| {
@@ -258,8 +258,8 @@ impl Team {
     ///
     /// # Errors
     /// As [`Store::seal`](crate::Store::seal): when some of the spans are in
-    /// memory, what is there is sealed first. [`Error::Catalog`] when the catalog
-    /// cannot be written.
+    /// memory, what is there is sealed first. [`Error::NoSpace`]: nothing is
+    /// forgotten. [`Error::CatalogDamaged`].
     pub fn forget(&self) -> Result<(), Error> {
         self.forget_rows(Erased::Team)
     }
@@ -305,7 +305,7 @@ impl Team {
     /// Sets the team's plan. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::Catalog`] when the catalog cannot be written.
+    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`], [`Error::Poisoned`].
     pub fn set_plan(&self, plan: Plan) -> Result<(), Error> {
         self.parts
             .settings

@@ -12,10 +12,15 @@ pub const LOG_VERSION: u16 = 2;
 /// First bytes of the index that a segment embeds.
 pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
 /// Version of a segment: its columns, row order and embedded index.
-pub const SEGMENT_VERSION: u16 = 2;
+pub const SEGMENT_VERSION: u16 = 3;
 
 /// Version of the tables in the catalog.
-pub const CATALOG_VERSION: u16 = 2;
+pub const CATALOG_VERSION: u16 = 3;
+
+/// First bytes of the checksums of the catalog.
+pub const SUMS_MAGIC: [u8; 8] = *b"SPANSUM\0";
+/// Version of the checksums of the catalog.
+pub const SUMS_VERSION: u16 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -25,5 +30,6 @@ mod tests {
     fn magic_numbers_never_change() {
         assert_eq!(&LOG_MAGIC, b"SPANLOG\0");
         assert_eq!(&INDEX_MAGIC, b"SPANIDX\0");
+        assert_eq!(&SUMS_MAGIC, b"SPANSUM\0");
     }
 }

@@ -36,6 +36,7 @@ const REQUESTS: usize = 3;
 const PROMOTION: usize = 4;
 const FACETS: usize = 5;
 const POSTINGS: usize = 6;
+const ORIGIN: usize = 7;
 
 fn read(file: &[u8]) -> Parts {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(file)).unwrap();
@@ -49,29 +50,37 @@ fn read(file: &[u8]) -> Parts {
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
     let rows = concat_batches(&schema, &batches).unwrap();
 
-    let header = &file[index..index + 216];
+    let header = &file[index..index + 240];
     assert_eq!(&header[..8], b"SPANIDX\0");
-    assert_eq!(u16::from_le_bytes([header[8], header[9]]), 2);
+    assert_eq!(u16::from_le_bytes([header[8], header[9]]), 3);
     assert_eq!(u32_at(header, 12) as usize, rows.num_rows());
     assert_eq!(u32_at(header, 24), 16_384);
-    assert_eq!(u32_at(header, 32), 7);
-    assert_eq!(u32_at(header, 208), crc32c::crc32c(&header[..208]));
+    assert_eq!(u32_at(header, 32), 8);
+    assert_eq!(u32_at(header, 232), crc32c::crc32c(&header[..232]));
+    // The tail is covered by itself too: from behind the checksums to four bytes
+    // before the end of the footer.
+    let tail = index + 240 + index.div_ceil(16_384) * 4;
+    let own = file.len() - 12;
+    assert_eq!(u32_at(file, own), crc32c::crc32c(&file[tail..own]));
     // Every byte before the header is covered.
-    let checksums = &file[index + 216..][..index.div_ceil(16_384) * 4];
+    let checksums = &file[index + 240..][..index.div_ceil(16_384) * 4];
     assert_eq!(u32_at(header, 28), crc32c::crc32c(checksums));
     for (number, block) in file[..index].chunks(16_384).enumerate() {
         assert_eq!(u32_at(checksums, number * 4), crc32c::crc32c(block));
     }
-    let parts = (0..7).map(|number| {
+    let parts = (0..8).map(|number| {
         let part = &header[40 + number * 24..][..24];
         assert_eq!(u16::from_le_bytes([part[0], part[1]]) as usize, number + 1);
         assert_eq!(u16::from_le_bytes([part[2], part[3]]), 1);
         file[u64_at(part, 8) as usize..u64_at(part, 16) as usize].to_vec()
     });
-    Parts {
-        parts: parts.collect(),
-        rows,
-    }
+    let parts: Vec<_> = parts.collect();
+    // Sealed from some sequences; part 0 .. 1 of 1; in the place of none.
+    let origin = &parts[ORIGIN];
+    assert!(0 < u64_at(origin, 0) && u64_at(origin, 0) < u64_at(origin, 8));
+    let words = [16, 20, 24, 28].map(|at| u32_at(origin, at));
+    assert_eq!((words, origin.len()), ([0, 1, 1, 0], 32));
+    Parts { parts, rows }
 }
 
 impl Parts {

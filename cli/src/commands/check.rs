@@ -24,6 +24,10 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<Outcome, Error> {
         .with("rows", checked.rows)
         .with("bytes", checked.bytes)
         .with("hot_rows", checked.hot_rows)
+        .with("log_files", checked.log_files)
+        .with("log_records", checked.log_records)
+        .with("log_bytes", checked.log_bytes)
+        .with("catalog_bytes", checked.catalog_bytes)
         .with("damage", damage)
         .write(context.format, &mut context.out)?;
     Ok(outcome)

@@ -3,46 +3,55 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `version`, `first_unsealed` (sequence), `next_segment`, `retention`, `retention_clock`, `log_settled` |
+//! | `meta` | name | number: `version`, `commits`, `first_unsealed` and `log_settled` (sequences), `next_segment`, `retention`, `retention_clock` |
 //! | `segments` | segment id | `format::catalog` segment record |
 //! | `counters` | month, team | spans accepted that are sealed |
 //! | `settings` | team | `format::catalog::TeamSettings` |
 //! | `erasures` | number | `format::catalog::Erasure` |
 //! | `removed` | month, team | spans of `counters` that are gone from the segments |
 //! | `erased` | month, hash of a team | `counters` of a team that was erased |
+//! | `replaced` | segment id | nothing: its file may still be there |
+//!
+//! [`guard`] calls redb, [`backend`] compares each block with its checksum,
+//! [`published`] keeps the checksums beside, [`create`] makes files, [`changes`]
+//! holds what is committed. What is decoded here is not trusted either.
 
 mod backend;
+mod changes;
+mod create;
+mod guard;
+mod published;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::path::Path;
+use std::sync::Arc;
 
-use prost::Message;
-use redb::{
-    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, Value,
-    WriteTransaction,
-};
-use spanstore_format::catalog::{Erased, Erasure, TeamSettings, decode_segment, encode_segment};
+use redb::{ReadTransaction, ReadableTable, TableDefinition};
+use spanstore_format::catalog::{Erasure, TeamSettings, decode_segment};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::version::CATALOG_VERSION;
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 use twox_hash::XxHash3_128;
 
+use self::create::Remains;
+use self::guard::{CallError, Guard};
 use crate::error::Error;
-use crate::io::{Disk, DiskFile, OpenMode};
+use crate::io::{Disk, OpenMode};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
 const COUNTERS: TableDefinition<'_, (u16, &str), u64> = TableDefinition::new("counters");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
-
 const ERASURES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("erasures");
-
 const REMOVED: TableDefinition<'_, (u16, &str), u64> = TableDefinition::new("removed");
 const ERASED: TableDefinition<'_, (u16, u128), u64> = TableDefinition::new("erased");
+const REPLACED: TableDefinition<'_, u64, ()> = TableDefinition::new("replaced");
 
 const VERSION: &str = "version";
+const COMMITS: &str = "commits";
 const FIRST_UNSEALED: &str = "first_unsealed";
 const NEXT_SEGMENT: &str = "next_segment";
 const RETENTION: &str = "retention";
@@ -51,15 +60,11 @@ const LOG_SETTLED: &str = "log_settled";
 
 /// The catalog's file.
 const NAME: &str = "catalog.redb";
-/// Pages of the catalog that redb keeps in memory, in bytes.
-const CACHE_BYTES: usize = 8 << 20;
 
 /// The open catalog.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    /// Written while the file is replaced by another.
-    database: RwLock<Database>,
-    path: PathBuf,
+    guard: Guard,
 }
 
 /// Sealed spans of a partition.
@@ -96,411 +101,68 @@ pub(crate) struct SealCommit<'a> {
     pub(crate) retention_clock: Option<i64>,
 }
 
-impl Catalog {
-    /// Opens the catalog of the store at `root`, or makes it.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
-        let path = root.join(NAME);
-        let file = match disk.open(&path, OpenMode::Existing) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-                make(disk, root)?;
-                disk.open(&path, OpenMode::Existing)
-            }
-            opened => opened,
-        };
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::NotFound {
-                path: root.display().to_string(),
-            },
-            _ => Error::io("open", &path, error),
-        })?;
-        lock(&*file, &path, root)?;
-        let catalog = Self {
-            database: RwLock::new(database(file)?),
-            path,
-        };
-        catalog.check_version()?;
-        Ok(catalog)
-    }
+/// All that a catalog says, for a new one.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// Numbers of the whole store, but for those below.
+    pub(crate) meta: BTreeMap<String, u64>,
+    pub(crate) first_unsealed: u64,
+    pub(crate) next_segment: SegmentId,
+    pub(crate) segments: Vec<SegmentSummary>,
+    pub(crate) counters: Vec<Count>,
+    pub(crate) erased: BTreeMap<(u16, u128), u64>,
+    pub(crate) settings: HashMap<TeamId, TeamSettings>,
+    pub(crate) erasures: Vec<Erasure>,
+}
 
-    fn check_version(&self) -> Result<(), Error> {
-        let version = self.meta(VERSION)?;
-        if version > u64::from(CATALOG_VERSION) {
-            return Err(self.corrupt(FormatError::NewerVersion {
-                part: "catalog",
-                found: u16::try_from(version).unwrap_or(u16::MAX),
-                supported: CATALOG_VERSION,
-            }));
+impl Content {
+    /// That of a store that has nothing.
+    fn empty() -> Self {
+        Self {
+            meta: BTreeMap::new(),
+            first_unsealed: 1,
+            next_segment: SegmentId(1),
+            segments: Vec::new(),
+            counters: Vec::new(),
+            erased: BTreeMap::new(),
+            settings: HashMap::new(),
+            erasures: Vec::new(),
         }
-        if version < u64::from(CATALOG_VERSION) {
-            let expected = format!("a catalog of version {CATALOG_VERSION}");
-            let found = format!("version {version}, from before the first release");
-            return Err(self.corrupt(FormatError::malformed("catalog", 0, expected, found)));
-        }
-        Ok(())
-    }
-
-    fn corrupt(&self, source: FormatError) -> Error {
-        Error::corrupt(self.path.display().to_string(), source)
-    }
-
-    /// To be held until a transaction ends: what is committed to a file that is
-    /// being replaced is lost.
-    fn database(&self) -> RwLockReadGuard<'_, Database> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn meta(&self, name: &str) -> Result<u64, Error> {
-        let database = self.database();
-        let meta = database.begin_read()?.open_table(META)?;
-        let value = meta.get(name)?.map(|value| value.value());
-        value.ok_or_else(|| self.corrupt(FormatError::malformed("catalog", 0, name, "nothing")))
-    }
-
-    /// The first sequence of the log that is not sealed.
-    pub(crate) fn first_unsealed(&self) -> Result<u64, Error> {
-        self.meta(FIRST_UNSEALED)
-    }
-
-    /// The log reached at least this sequence, durably: a log that ends below it
-    /// has lost records.
-    pub(crate) fn log_settled(&self) -> Result<u64, Error> {
-        let database = self.database();
-        let meta = database.begin_read()?.open_table(META)?;
-        let settled = meta.get(LOG_SETTLED)?.map_or(0, |value| value.value());
-        Ok(settled.max(self.first_unsealed()?))
-    }
-
-    /// Notes durably that the log reached a sequence. Never lowers the note.
-    pub(crate) fn settle_log(&self, sequence: u64) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            let before = meta.get(LOG_SETTLED)?.map_or(0, |value| value.value());
-            meta.insert(LOG_SETTLED, before.max(sequence))?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// The id that the next segment gets. Ids of segments that were begun and
-    /// not committed are given out again.
-    pub(crate) fn next_segment(&self) -> Result<SegmentId, Error> {
-        self.meta(NEXT_SEGMENT).map(SegmentId)
-    }
-
-    /// All segments, by id.
-    pub(crate) fn segments(&self) -> Result<Vec<SegmentSummary>, Error> {
-        self.segments_in(&self.database().begin_read()?)
-    }
-
-    fn segments_in(&self, read: &ReadTransaction) -> Result<Vec<SegmentSummary>, Error> {
-        let mut segments = Vec::new();
-        for entry in read.open_table(SEGMENTS)?.iter()? {
-            let (id, record) = entry?;
-            let summary = decode_segment(SegmentId(id.value()), record.value());
-            segments.push(summary.map_err(|error| self.corrupt(error))?);
-        }
-        Ok(segments)
-    }
-
-    /// All segments and all counters, as they are at one time.
-    pub(crate) fn segments_and_counts(&self) -> Result<(Vec<SegmentSummary>, Vec<Count>), Error> {
-        let database = self.database();
-        let read = database.begin_read()?;
-        let mut counts = Vec::new();
-        let removed = read.open_table(REMOVED)?;
-        for entry in read.open_table(COUNTERS)?.iter()? {
-            let (key, count) = entry?;
-            let (month, team) = key.value();
-            let month = Month::from_number(month).ok_or_else(|| {
-                let found = month.to_string();
-                self.corrupt(FormatError::malformed("catalog", 0, "a month", found))
-            })?;
-            let gone = removed.get((month.number(), team))?;
-            counts.push(Count {
-                month,
-                team: team.to_owned(),
-                rows: count.value(),
-                removed: gone.map_or(0, |gone| gone.value()),
-            });
-        }
-        Ok((self.segments_in(&read)?, counts))
-    }
-
-    /// Sealed spans that count towards a partition's quota.
-    pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
-        let database = self.database();
-        let read = database.begin_read()?;
-        let counters = read.open_table(COUNTERS)?;
-        let count = counters.get((month.number(), team.as_str()))?;
-        let count = count.map_or(0, |count| count.value());
-        // Rows that were erased with their team still count.
-        let erased = read.open_table(ERASED)?;
-        let erased = erased.get((month.number(), team_hash(team)))?;
-        Ok(count + erased.map_or(0, |count| count.value()))
-    }
-
-    /// What is set for each team that has something set.
-    pub(crate) fn settings(&self) -> Result<HashMap<TeamId, TeamSettings>, Error> {
-        let database = self.database();
-        let table = database.begin_read()?.open_table(SETTINGS)?;
-        let mut settings = HashMap::new();
-        for entry in table.iter()? {
-            let (team, record) = entry?;
-            let record = TeamSettings::read(team.value(), record.value());
-            settings.insert(
-                TeamId::new(team.value())?,
-                record.map_err(|error| self.corrupt(error))?,
-            );
-        }
-        Ok(settings)
-    }
-
-    /// Sets what is set for a team, durably.
-    pub(crate) fn set_settings(&self, team: &TeamId, settings: &TeamSettings) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        transaction
-            .open_table(SETTINGS)?
-            .insert(team.as_str(), settings.encode_to_vec().as_slice())?;
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// How long spans are kept where a team has nothing set, ns.
-    pub(crate) fn retention(&self) -> Result<Option<u64>, Error> {
-        let database = self.database();
-        let meta = database.begin_read()?.open_table(META)?;
-        Ok(meta.get(RETENTION)?.map(|value| value.value()))
-    }
-
-    /// Sets how long spans are kept where a team has nothing set, durably.
-    pub(crate) fn set_retention(&self, nanos: Option<u64>) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            match nanos {
-                Some(nanos) => drop(meta.insert(RETENTION, nanos)?),
-                None => drop(meta.remove(RETENTION)?),
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// The time that retention removes by, ns since 1970, as it was last kept;
-    /// none in a new store.
-    pub(crate) fn retention_clock(&self) -> Result<Option<i64>, Error> {
-        let database = self.database();
-        let meta = database.begin_read()?.open_table(META)?;
-        let time = meta.get(RETENTION_CLOCK)?;
-        Ok(time.map(|time| time.value().cast_signed()))
-    }
-
-    /// Keeps the time that retention removes by, durably.
-    pub(crate) fn set_retention_clock(&self, time: i64) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        transaction
-            .open_table(META)?
-            .insert(RETENTION_CLOCK, time.cast_unsigned())?;
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// What is to be erased.
-    pub(crate) fn erasures(&self) -> Result<Vec<Erasure>, Error> {
-        let database = self.database();
-        let table = database.begin_read()?.open_table(ERASURES)?;
-        let mut erasures = Vec::new();
-        for entry in table.iter()? {
-            let (number, record) = entry?;
-            let erasure = Erasure::decode(number.value(), record.value());
-            erasures.push(erasure.map_err(|error| self.corrupt(error))?);
-        }
-        Ok(erasures)
-    }
-
-    /// Adds what is to be erased, durably and all at once. With a team goes what
-    /// is set for it.
-    pub(crate) fn add_erasures(&self, new: &[Erasure]) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut erasures = transaction.open_table(ERASURES)?;
-            let mut settings = transaction.open_table(SETTINGS)?;
-            let mut meta = transaction.open_table(META)?;
-            let last = erasures.last()?.map_or(0, |(number, _)| number.value());
-            let mut next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
-            for (erasure, number) in new.iter().zip(last + 1..) {
-                erasures.insert(number, erasure.encode().as_slice())?;
-                // Ids below are not given out again, also those that came to nothing:
-                // rows that come later must not be taken for those that are meant.
-                next = next.max(erasure.before.0);
-                if erasure.what == Erased::Team {
-                    settings.remove(erasure.team.as_str())?;
-                }
-            }
-            meta.insert(NEXT_SEGMENT, next)?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Removes what was to be erased and is, and the names of teams of which all
-    /// was. What they have accepted still counts, under the hash of their names.
-    pub(crate) fn finish_erasures(
-        &self,
-        done: &HashSet<Erasure>,
-        teams: &HashSet<TeamId>,
-    ) -> Result<(), Error> {
-        let done: HashSet<Vec<u8>> = done.iter().map(Erasure::encode).collect();
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut erasures = transaction.open_table(ERASURES)?;
-            erasures.retain(|_, record| !done.contains(record))?;
-            let mut counters = transaction.open_table(COUNTERS)?;
-            let mut removed = transaction.open_table(REMOVED)?;
-            let mut erased = transaction.open_table(ERASED)?;
-            for team in teams {
-                let months: Vec<(u16, u64)> = counters
-                    .iter()?
-                    .filter_map(|entry| {
-                        let (key, count) = entry.ok()?;
-                        let (month, found) = key.value();
-                        (found == team.as_str()).then(|| (month, count.value()))
-                    })
-                    .collect();
-                for (month, count) in months {
-                    let gone = removed.get((month, team.as_str()))?;
-                    let gone = gone.map_or(0, |gone| gone.value());
-                    // Rows that came after the team was forgotten keep theirs.
-                    let key = (month, team_hash(team));
-                    let before = erased.get(key)?.map_or(0, |count| count.value());
-                    erased.insert(key, before + gone)?;
-                    removed.remove((month, team.as_str()))?;
-                    if gone < count {
-                        counters.insert((month, team.as_str()), count - gone)?;
-                    } else {
-                        counters.remove((month, team.as_str()))?;
-                    }
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Makes a rewrite true: segments change places, all or none.
-    pub(crate) fn commit_rewrite(&self, commit: &RewriteCommit<'_>) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut segments = transaction.open_table(SEGMENTS)?;
-            let mut meta = transaction.open_table(META)?;
-            let mut removed = transaction.open_table(REMOVED)?;
-            for id in commit.old {
-                segments.remove(id.0)?;
-            }
-            for summary in commit.new {
-                segments.insert(summary.id.0, encode_segment(summary).as_slice())?;
-            }
-            raise_next_segment(&mut meta, commit.new)?;
-            for ((month, team), rows) in commit.removed {
-                let key = (month.number(), team.as_str());
-                let before = removed.get(key)?.map_or(0, |count| count.value());
-                removed.insert(key, before + rows)?;
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Writes the catalog anew: bytes of what it no longer says, which redb
-    /// leaves in free pages, are gone from the file. Calls `unsure` when it is
-    /// not known which file a power cut leaves.
-    pub(crate) fn rewrite(
-        &self,
-        disk: &Arc<dyn Disk>,
-        root: &Path,
-        unsure: impl FnOnce(&Error),
-    ) -> Result<(), Error> {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let copy = copy(&database, disk, root)?;
-        rename(disk, root)?;
-        *database = copy;
-        sync(disk, root).inspect_err(unsure)
-    }
-
-    /// Writes a copy of the catalog, as it is now, into another directory; calls
-    /// `before` with the segments that it names before the copy gets its name.
-    pub(crate) fn copy_to(
-        &self,
-        disk: &Arc<dyn Disk>,
-        root: &Path,
-        before: impl FnOnce(&[SegmentSummary]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let copy = copy(&self.database(), disk, root)?;
-        before(&self.segments_in(&copy.begin_read()?)?)?;
-        // The copy begins a log of its own.
-        let transaction = copy.begin_write()?;
-        transaction.open_table(META)?.remove(LOG_SETTLED)?;
-        transaction.commit()?;
-        drop(copy);
-        rename(disk, root)?;
-        sync(disk, root)
-    }
-
-    /// Makes a seal true: segments, counters and the place in the log change
-    /// together or not at all.
-    pub(crate) fn commit_seal(&self, commit: &SealCommit<'_>) -> Result<(), Error> {
-        let database = self.database();
-        let transaction = database.begin_write()?;
-        {
-            let mut segments = transaction.open_table(SEGMENTS)?;
-            let mut meta = transaction.open_table(META)?;
-            for summary in commit.segments {
-                segments.insert(summary.id.0, encode_segment(summary).as_slice())?;
-            }
-            raise_next_segment(&mut meta, commit.segments)?;
-            meta.insert(FIRST_UNSEALED, commit.first_unsealed)?;
-            if let Some(time) = commit.retention_clock {
-                meta.insert(RETENTION_CLOCK, time.cast_unsigned())?;
-            }
-            let mut counters = transaction.open_table(COUNTERS)?;
-            for ((month, team), rows) in commit.rows {
-                let key = (month.number(), team.as_str());
-                let before = counters.get(key)?.map_or(0, |count| count.value());
-                counters.insert(key, before + rows)?;
-            }
-        }
-        transaction.commit()?;
-        Ok(())
     }
 }
 
-fn database(file: Box<dyn DiskFile>) -> Result<Database, Error> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    Ok(builder.create_with_backend(backend::Backend::new(file))?)
+/// A value of the catalog that makes no sense.
+fn malformed(expected: impl Into<String>, found: impl Into<String>) -> CallError {
+    corrupt(FormatError::malformed("catalog", 0, expected, found))
 }
 
-/// Takes a store's file for this process alone. One that lost its name since it
-/// was opened is another process's past: what is at its name now is not locked.
-fn lock(file: &dyn DiskFile, path: &Path, root: &Path) -> Result<(), Error> {
-    let failed = |error| Error::io("lock", path, error);
-    if file.try_lock().map_err(failed)? && file.is_at(path).map_err(failed)? {
-        return Ok(());
-    }
-    Err(Error::Locked {
-        path: root.display().to_string(),
-    })
+fn corrupt(error: FormatError) -> CallError {
+    CallError::Own(Error::corrupt(NAME, error))
+}
+
+fn month(number: u16) -> Result<Month, CallError> {
+    Month::from_number(number).ok_or_else(|| malformed("a month", number.to_string()))
+}
+
+fn team(name: &str) -> Result<TeamId, CallError> {
+    TeamId::new(name).map_err(|error| malformed("a team", error.to_string()))
+}
+
+/// Adds up counts of spans.
+fn sum(one: u64, other: u64) -> Result<u64, CallError> {
+    let sum = one.checked_add(other);
+    sum.ok_or_else(|| malformed("counts below 2^64", format!("{one} and {other}")))
+}
+
+/// A number of table `meta`.
+fn meta(read: &ReadTransaction, name: &str) -> Result<Option<u64>, CallError> {
+    let meta = read.open_table(META)?;
+    Ok(meta.get(name)?.map(|value| value.value()))
+}
+
+/// A number that stands in every catalog.
+fn required(read: &ReadTransaction, name: &str) -> Result<u64, CallError> {
+    meta(read, name)?.ok_or_else(|| malformed(name, "nothing"))
 }
 
 /// A team's name where the name itself is not to be kept.
@@ -508,103 +170,231 @@ fn team_hash(team: &TeamId) -> u128 {
     XxHash3_128::oneshot(team.as_str().as_bytes())
 }
 
-/// The next segment's id lies above all that were given out and are kept.
-fn raise_next_segment(
-    meta: &mut Table<'_, &'static str, u64>,
-    segments: &[SegmentSummary],
-) -> Result<(), Error> {
-    let next = meta.get(NEXT_SEGMENT)?.map_or(1, |next| next.value());
-    if let Some(last) = segments.iter().map(|summary| summary.id.0).max()
-        && last >= next
-    {
-        meta.insert(NEXT_SEGMENT, last + 1)?;
+fn segments_in(read: &ReadTransaction) -> Result<Vec<SegmentSummary>, CallError> {
+    let next = required(read, NEXT_SEGMENT)?;
+    let mut segments = Vec::new();
+    for entry in read.open_table(SEGMENTS)?.iter()? {
+        let (id, record) = entry?;
+        let id = id.value();
+        if id >= next {
+            return Err(malformed(format!("segments below {next}"), id.to_string()));
+        }
+        segments.push(decode_segment(SegmentId(id), record.value()).map_err(corrupt)?);
     }
-    Ok(())
+    Ok(segments)
 }
 
-/// A new, locked file that is to become a catalog.
-fn create(disk: &Arc<dyn Disk>, root: &Path) -> Result<Database, Error> {
-    let path = unfinished(root);
-    let failed = |error| Error::io("create", &path, error);
-    let file = disk
-        .open(&path, OpenMode::CreateOrExisting)
-        .map_err(failed)?;
-    lock(&*file, &path, root)?;
-    file.set_len(0).map_err(failed)?;
-    database(file)
-}
-
-fn unfinished(root: &Path) -> PathBuf {
-    root.join("catalog.redb.unfinished")
-}
-
-/// Gives a complete catalog its name.
-fn rename(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
-    let path = root.join(NAME);
-    disk.rename(&unfinished(root), &path)
-        .map_err(|error| Error::io("rename", &path, error))
-}
-
-/// Makes the name durable.
-fn sync(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
-    disk.sync_dir(root)
-        .map_err(|error| Error::io("sync", root, error))
-}
-
-/// Copies all tables into a new file beside.
-fn copy(from: &Database, disk: &Arc<dyn Disk>, root: &Path) -> Result<Database, Error> {
-    let to = create(disk, root)?;
-    let read = from.begin_read()?;
-    let write = to.begin_write()?;
-    copy_table(&read, &write, META)?;
-    copy_table(&read, &write, SEGMENTS)?;
-    copy_table(&read, &write, COUNTERS)?;
-    copy_table(&read, &write, SETTINGS)?;
-    copy_table(&read, &write, ERASURES)?;
-    copy_table(&read, &write, REMOVED)?;
-    copy_table(&read, &write, ERASED)?;
-    write.commit()?;
-    Ok(to)
-}
-
-fn copy_table<K: Key + 'static, V: Value + 'static>(
-    read: &ReadTransaction,
-    write: &WriteTransaction,
-    table: TableDefinition<'_, K, V>,
-) -> Result<(), Error> {
-    let mut to = write.open_table(table)?;
-    for entry in read.open_table(table)?.iter()? {
-        let (key, value) = entry?;
-        to.insert(key.value(), value.value())?;
+impl Catalog {
+    /// Opens the catalog of the store at `root`. Makes it where it may, in a
+    /// directory that holds no part of a store.
+    ///
+    /// # Errors
+    /// [`Error::CatalogMissing`], [`Error::CatalogDamaged`] and
+    /// [`Error::CatalogOlder`]; [`Error::NotFound`] when there is no store and
+    /// none may be made; [`Error::Locked`], [`Error::Io`].
+    pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, create: bool) -> Result<Self, Error> {
+        let path = root.join(NAME);
+        let file = match disk.open(&path, OpenMode::Existing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let remains = create::remains(&**disk, root)?;
+                if remains != Remains::default() {
+                    return Err(Error::CatalogMissing {
+                        path: path.display().to_string(),
+                        segments: remains.segments,
+                        logs: remains.logs,
+                        quarantined: remains.quarantined,
+                    });
+                }
+                if !create {
+                    return Err(Error::NotFound {
+                        path: root.display().to_string(),
+                    });
+                }
+                create::make(disk, root, &Content::empty())?;
+                disk.open(&path, OpenMode::Existing)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(|error| Error::io("open", &path, error))?;
+        create::lock(&*file, &path, root)?;
+        let catalog = Self {
+            guard: Guard::open(disk, root, path, file)?,
+        };
+        catalog.check_version()?;
+        Ok(catalog)
     }
-    Ok(())
-}
 
-/// Makes an empty catalog. It gets its name when it is complete, as redb does
-/// not open what a crash left of a file that it was making.
-fn make(disk: &Arc<dyn Disk>, root: &Path) -> Result<(), Error> {
-    let database = create(disk, root)?;
-    // Another process may have made it before this one had its turn.
-    let entries = disk
-        .list(root)
-        .map_err(|error| Error::io("list", root, error))?;
-    if entries.iter().any(|entry| entry.name == NAME) {
-        return Ok(());
+    /// Makes the catalog of a store at `root` that was written without one.
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        content: &Content,
+    ) -> Result<(), Error> {
+        create::make(disk, root, content)
     }
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(VERSION, u64::from(CATALOG_VERSION))?;
-        meta.insert(FIRST_UNSEALED, 1)?;
-        meta.insert(NEXT_SEGMENT, 1)?;
-        transaction.open_table(SEGMENTS)?;
-        transaction.open_table(COUNTERS)?;
-        transaction.open_table(SETTINGS)?;
-        transaction.open_table(ERASURES)?;
-        transaction.open_table(REMOVED)?;
-        transaction.open_table(ERASED)?;
+
+    fn check_version(&self) -> Result<(), Error> {
+        let version = self.guard.read(|read| required(read, VERSION))?;
+        if version == u64::from(CATALOG_VERSION) {
+            return Ok(());
+        }
+        let error = if version > u64::from(CATALOG_VERSION) {
+            FormatError::NewerVersion {
+                part: "catalog",
+                found: u16::try_from(version).unwrap_or(u16::MAX),
+                supported: CATALOG_VERSION,
+            }
+        } else {
+            let expected = format!("a catalog of version {CATALOG_VERSION}");
+            let found = format!("version {version}, from before the first release");
+            FormatError::malformed("catalog", 0, expected, found)
+        };
+        Err(Error::corrupt(self.guard.path(), error))
     }
-    transaction.commit()?;
-    rename(disk, root)?;
-    sync(disk, root)
+
+    /// The catalog's file, for messages.
+    pub(crate) fn path(&self) -> String {
+        self.guard.path()
+    }
+
+    /// The first sequence of the log that is not sealed.
+    pub(crate) fn first_unsealed(&self) -> Result<u64, Error> {
+        self.guard.read(|read| required(read, FIRST_UNSEALED))
+    }
+
+    /// The log reached at least this sequence, durably: a log that ends below it
+    /// has lost records.
+    pub(crate) fn log_settled(&self) -> Result<u64, Error> {
+        self.guard.read(|read| {
+            let settled = meta(read, LOG_SETTLED)?.unwrap_or(0);
+            Ok(settled.max(required(read, FIRST_UNSEALED)?))
+        })
+    }
+
+    /// The id that the next segment gets. Ids of segments that were begun and
+    /// not committed are given out again.
+    pub(crate) fn next_segment(&self) -> Result<SegmentId, Error> {
+        self.guard
+            .read(|read| required(read, NEXT_SEGMENT))
+            .map(SegmentId)
+    }
+
+    /// All segments, by id.
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentSummary>, Error> {
+        self.guard.read(segments_in)
+    }
+
+    /// Segments that were replaced or dropped and whose files may still be there.
+    pub(crate) fn replaced(&self) -> Result<BTreeSet<SegmentId>, Error> {
+        self.guard.read(|read| {
+            let mut replaced = BTreeSet::new();
+            for entry in read.open_table(REPLACED)?.iter()? {
+                replaced.insert(SegmentId(entry?.0.value()));
+            }
+            Ok(replaced)
+        })
+    }
+
+    /// All segments and all counters, as they are at one time.
+    pub(crate) fn segments_and_counts(&self) -> Result<(Vec<SegmentSummary>, Vec<Count>), Error> {
+        self.guard.read(|read| {
+            let mut counts = Vec::new();
+            let removed = read.open_table(REMOVED)?;
+            for entry in read.open_table(COUNTERS)?.iter()? {
+                let (key, count) = entry?;
+                let (number, name) = key.value();
+                let gone = removed.get((number, name))?;
+                counts.push(Count {
+                    month: month(number)?,
+                    team: team(name)?.as_str().to_owned(),
+                    rows: count.value(),
+                    removed: gone.map_or(0, |gone| gone.value()),
+                });
+            }
+            Ok((segments_in(read)?, counts))
+        })
+    }
+
+    /// Sealed spans that count towards a partition's quota.
+    pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
+        self.guard.read(|read| {
+            let counters = read.open_table(COUNTERS)?;
+            let count = counters.get((month.number(), team.as_str()))?;
+            // Rows that were erased with their team still count.
+            let erased = read.open_table(ERASED)?;
+            let erased = erased.get((month.number(), team_hash(team)))?;
+            sum(
+                count.map_or(0, |count| count.value()),
+                erased.map_or(0, |count| count.value()),
+            )
+        })
+    }
+
+    /// The numbers of the whole store, for a catalog that is made of them.
+    pub(crate) fn meta(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.guard.read(|read| {
+            let mut numbers = BTreeMap::new();
+            for entry in read.open_table(META)?.iter()? {
+                let (name, value) = entry?;
+                numbers.insert(name.value().to_owned(), value.value());
+            }
+            Ok(numbers)
+        })
+    }
+
+    /// Spans of teams whose names were erased, by month and hash.
+    pub(crate) fn erased(&self) -> Result<BTreeMap<(u16, u128), u64>, Error> {
+        self.guard.read(|read| {
+            let mut erased = BTreeMap::new();
+            for entry in read.open_table(ERASED)?.iter()? {
+                let (key, count) = entry?;
+                erased.insert(key.value(), count.value());
+            }
+            Ok(erased)
+        })
+    }
+
+    /// What is set for each team that has something set.
+    pub(crate) fn settings(&self) -> Result<HashMap<TeamId, TeamSettings>, Error> {
+        self.guard.read(|read| {
+            let mut settings = HashMap::new();
+            for entry in read.open_table(SETTINGS)?.iter()? {
+                let (name, record) = entry?;
+                let record = TeamSettings::read(name.value(), record.value());
+                settings.insert(team(name.value())?, record.map_err(corrupt)?);
+            }
+            Ok(settings)
+        })
+    }
+
+    /// How long spans are kept where a team has nothing set, ns.
+    pub(crate) fn retention(&self) -> Result<Option<u64>, Error> {
+        self.guard.read(|read| meta(read, RETENTION))
+    }
+
+    /// The time that retention removes by, ns since 1970, as it was last kept;
+    /// none in a new store.
+    pub(crate) fn retention_clock(&self) -> Result<Option<i64>, Error> {
+        let time = self.guard.read(|read| meta(read, RETENTION_CLOCK))?;
+        Ok(time.map(u64::cast_signed))
+    }
+
+    /// What is to be erased.
+    pub(crate) fn erasures(&self) -> Result<Vec<Erasure>, Error> {
+        self.guard.read(|read| {
+            let mut erasures = Vec::new();
+            for entry in read.open_table(ERASURES)?.iter()? {
+                let (number, record) = entry?;
+                let erasure = Erasure::decode(number.value(), record.value());
+                erasures.push(erasure.map_err(corrupt)?);
+            }
+            Ok(erasures)
+        })
+    }
+
+    /// Reads every block of the file against its checksum. Answers its bytes
+    /// and the first damage.
+    pub(crate) fn verify(&self) -> Result<(u64, Option<FormatError>), Error> {
+        self.guard.verify()
+    }
 }

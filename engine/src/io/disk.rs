@@ -156,6 +156,14 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
+/// Whether an operation failed for lack of space.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 

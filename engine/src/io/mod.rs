@@ -14,4 +14,4 @@ pub use simulated::{
     SimulatedDisk,
 };
 
-pub(crate) use disk::FileWriter;
+pub(crate) use disk::{FileWriter, is_no_space};

@@ -8,10 +8,6 @@
 
 mod files;
 mod open;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "check and repair are to call it")
-)]
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -25,10 +21,9 @@ use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileSummary, encode_frame}
 
 use self::files::{create, discard, file_path};
 pub(crate) use self::open::LogBounds;
-#[allow(unused_imports, reason = "check and repair are to call it")]
-pub(crate) use self::survey::{LogDamage, LogSurvey, SurveyedFile, survey};
+pub(crate) use self::survey::{LogSurvey, survey};
 use crate::error::Error;
-use crate::io::{Disk, DiskFile};
+use crate::io::{Disk, DiskFile, is_no_space};
 
 /// What replaying found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,7 +63,6 @@ pub(crate) struct Log {
 
 impl Log {
     /// The sequence that the next record gets.
-    #[cfg(test)]
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next
     }
@@ -251,11 +245,4 @@ impl Log {
         self.poison = Some(cause.clone());
         Error::Poisoned { cause }
     }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

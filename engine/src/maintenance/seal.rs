@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
-use spanstore_format::segment::SegmentSummary;
 use spanstore_format::segment::order::arrange;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
+use spanstore_format::segment::{Origin, SegmentSummary};
 use spanstore_format::{Month, SegmentId, TeamId};
 
 use super::without_panic;
@@ -135,14 +135,26 @@ impl Sealer {
         };
         // Nothing can be committed any more: what is written would only pile up.
         self.health.check()?;
-        let summaries = write_segments(&self.segments, &job.rows)?;
+        // Everything below is sealed.
+        let log = self.segments.first_unsealed()?..job.first_unsealed;
+        let mut given = Vec::new();
         let rows = count_rows(&job.rows);
         let time = self.retention.to_keep();
-        self.segments.add_sealed(&SealCommit {
-            segments: &summaries,
-            rows: &rows,
-            first_unsealed: job.first_unsealed,
-            retention_clock: time,
+        let sealed = write_months(&self.segments, &job.rows, &Origin::sealed(log), &mut given)
+            .and_then(|summaries| {
+                self.segments.add_sealed(&SealCommit {
+                    segments: &summaries,
+                    rows: &rows,
+                    first_unsealed: job.first_unsealed,
+                    retention_clock: time,
+                })?;
+                Ok(summaries)
+            });
+        let summaries = sealed.inspect_err(|_| {
+            // The next try writes them again.
+            for (month, id) in &given {
+                self.segments.abandon(*month, &[*id]);
+            }
         })?;
         if let Some(time) = time {
             self.retention.was_kept(time);
@@ -175,24 +187,14 @@ fn count_rows(rows: &HotBuffer) -> HashMap<(Month, TeamId), u64> {
         .collect()
 }
 
-/// Writes one segment a month, all or none.
-fn write_segments(segments: &Segments, rows: &HotBuffer) -> Result<Vec<SegmentSummary>, Error> {
-    let mut summaries = Vec::new();
-    match write_months(segments, rows, &mut summaries) {
-        Ok(()) => Ok(summaries),
-        Err(error) => {
-            // The next try writes them again.
-            segments.discard(&summaries);
-            Err(error)
-        }
-    }
-}
-
+/// Writes one segment a month; `given` are the ids of those that were begun.
 fn write_months(
     segments: &Segments,
     rows: &HotBuffer,
-    summaries: &mut Vec<SegmentSummary>,
-) -> Result<(), Error> {
+    origin: &Origin,
+    given: &mut Vec<(Month, SegmentId)>,
+) -> Result<Vec<SegmentSummary>, Error> {
+    let mut summaries = Vec::new();
     for partitions in rows
         .partitions()
         .chunk_by(|((one, _), _), ((next, _), _)| one == next)
@@ -213,10 +215,12 @@ fn write_months(
             ..
         } = segments;
         let id = segments.next_id();
-        let mut segment = SegmentFile::create(disk, removals, root, id, *month, sample.choose())?;
+        given.push((*month, id));
+        let (origin, promotion) = (origin.clone(), sample.choose());
+        let mut segment = SegmentFile::create(disk, removals, root, id, *month, origin, promotion)?;
         let partitions = partitions.iter().map(|(_, batches)| batches.clone());
         arrange(partitions, |batch| segment.write(batch))?;
         summaries.push(segment.finish()?);
     }
-    Ok(())
+    Ok(summaries)
 }

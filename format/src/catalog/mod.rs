@@ -4,12 +4,16 @@
 //! (<https://protobuf.dev/programming-guides/encoding/>), so that fields can be
 //! added.
 
+mod sums;
+
 use prost::Message;
 
 use crate::error::FormatError;
 use crate::id::{SegmentId, TeamId, TraceId};
 use crate::month::Month;
 use crate::segment::SegmentSummary;
+
+pub use sums::{CatalogSums, SUM_BLOCK_BYTES};
 
 /// A segment, as table `segments` keeps it.
 #[derive(Clone, PartialEq, Message)]

@@ -25,6 +25,54 @@ pub(super) struct ChecksummingWriter<W> {
     block: u32,
     /// Checksum of everything since [`ChecksummingWriter::start_tail`].
     tail: Option<u32>,
+    /// The last bytes of the tail: the end of a Parquet file, as far as anyone
+    /// knows.
+    held: Vec<u8>,
+}
+
+/// Bytes at the end of a Parquet file: the footer's length, and `PAR1`.
+const END_BYTES: usize = 8;
+/// Bytes of the checksum that stands before the end, as the last of the footer.
+const CRC_BYTES: usize = 4;
+
+/// Verifies the checksum that a segment's tail has within itself: that of all
+/// its bytes before. It serves where no catalog has the tail's checksum.
+///
+/// # Errors
+/// [`FormatError::Checksum`] and [`FormatError::Malformed`] for damage.
+pub(super) fn verify_tail(tail: &[u8], offset: u64) -> Result<(), FormatError> {
+    let part = "segment tail";
+    let covered = tail.len().checked_sub(CRC_BYTES + END_BYTES);
+    let Some((covered, mut rest)) = covered.and_then(|covered| tail.split_at_checked(covered))
+    else {
+        let found = format!("{} bytes", tail.len());
+        return Err(FormatError::malformed(
+            part,
+            offset,
+            "at least 12 bytes",
+            found,
+        ));
+    };
+    let (expected, found) = (rest.get_u32_le(), crc32c::crc32c(covered));
+    if expected == found {
+        return Ok(());
+    }
+    Err(FormatError::Checksum {
+        part,
+        offset,
+        expected,
+        found,
+    })
+}
+
+/// Makes the checksum that a tail has within itself hold.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn reseal_tail(tail: &mut [u8]) {
+    let covered = tail.len().saturating_sub(CRC_BYTES + END_BYTES);
+    let (covered, rest) = tail.split_at_mut(covered);
+    if let Some(own) = rest.get_mut(..CRC_BYTES) {
+        own.copy_from_slice(&crc32c::crc32c(covered).to_le_bytes());
+    }
 }
 
 impl<W: Write> ChecksummingWriter<W> {
@@ -35,6 +83,7 @@ impl<W: Write> ChecksummingWriter<W> {
             blocks: Vec::new(),
             block: 0,
             tail: None,
+            held: Vec::new(),
         }
     }
 
@@ -52,19 +101,32 @@ impl<W: Write> ChecksummingWriter<W> {
         self.tail = Some(0);
     }
 
-    /// The writer within, the bytes written and the checksum of the tail.
-    pub(super) fn finish(self) -> (W, u64, u32) {
-        (self.inner, self.written, self.tail.unwrap_or(0))
-    }
-}
-
-impl<W: Write> Write for ChecksummingWriter<W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(data)?;
-        let mut rest = data.get(..written).unwrap_or(data);
-        if let Some(tail) = &mut self.tail {
-            *tail = crc32c::crc32c_append(*tail, rest);
+    /// Ends the tail with its own checksum, as the last bytes of the Parquet
+    /// footer: readers of Thrift stop before them. Answers the writer within, the
+    /// bytes written and the checksum of the tail.
+    pub(super) fn finish(mut self) -> io::Result<(W, u64, u32)> {
+        let held = std::mem::take(&mut self.held);
+        let Some((mut length, magic)) = held.split_at_checked(END_BYTES / 2) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        if length.len() < END_BYTES / 2 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let length = length.get_u32_le() + CRC_BYTES as u32;
+        let own = self.tail.unwrap_or(0);
+        self.pass(&own.to_le_bytes())?;
+        self.pass(&length.to_le_bytes())?;
+        self.pass(magic)?;
+        Ok((self.inner, self.written, self.tail.unwrap_or(0)))
+    }
+
+    /// Passes bytes on.
+    fn pass(&mut self, data: &[u8]) -> io::Result<()> {
+        self.inner.write_all(data)?;
+        if let Some(tail) = &mut self.tail {
+            *tail = crc32c::crc32c_append(*tail, data);
+        }
+        let mut rest = data;
         while !rest.is_empty() {
             let space = (BLOCK_BYTES - self.written % BLOCK_BYTES) as usize;
             let (now, later) = rest.split_at(space.min(rest.len()));
@@ -75,7 +137,22 @@ impl<W: Write> Write for ChecksummingWriter<W> {
             }
             rest = later;
         }
-        Ok(written)
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for ChecksummingWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.tail.is_none() {
+            self.pass(data)?;
+            return Ok(data.len());
+        }
+        let mut tail = std::mem::take(&mut self.held);
+        tail.extend_from_slice(data);
+        let passed = tail.len().saturating_sub(END_BYTES);
+        self.held = tail.split_off(passed);
+        self.pass(&tail)?;
+        Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -44,11 +44,13 @@ pub enum Part {
     Facets,
     /// Bitmaps of rows that the other parts point to.
     Postings,
+    /// Where the rows come from.
+    Origin,
 }
 
 impl Part {
     /// All parts in the order in which they lie in the file.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Directory,
         Self::Traces,
         Self::Sessions,
@@ -56,6 +58,7 @@ impl Part {
         Self::Promotion,
         Self::Facets,
         Self::Postings,
+        Self::Origin,
     ];
 
     /// The number of the kind in the header.
@@ -77,11 +80,12 @@ impl Part {
             Self::Promotion => "promoted keys",
             Self::Facets => "facets",
             Self::Postings => "postings",
+            Self::Origin => "origin",
         }
     }
 }
 
-/// Version of every part's own layout; all began with the segment's version 2.
+/// Version of every part's own layout; all began with the segment's version 3.
 const PART_VERSION: u16 = 1;
 
 /// The index header. It stands right before the block checksums, and the
@@ -255,7 +259,16 @@ mod tests {
             month: "2026-11".parse().unwrap(),
             rows: 123,
             blocks_crc: 99,
-            parts: [10..20, 20..40, 40..50, 50..50, 50..51, 51..60, 60..70],
+            parts: [
+                10..20,
+                20..40,
+                40..50,
+                50..50,
+                50..51,
+                51..60,
+                60..65,
+                65..70,
+            ],
         }
     }
 
@@ -310,6 +323,6 @@ mod tests {
         let mut bytes = header().encode();
         bytes[8] = SEGMENT_VERSION as u8 - 1;
         let error = IndexHeader::decode(&bytes, 70).unwrap_err();
-        assert!(error.to_string().contains("version 2"), "{error}");
+        assert!(error.to_string().contains("version 3"), "{error}");
     }
 }

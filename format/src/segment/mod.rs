@@ -11,6 +11,7 @@
 //! │ promoted keys                │ attributes with columns of their own
 //! │ facets                       │ values of columns with few, and their counts
 //! │ postings                     │ roaring bitmaps of scattered rows
+//! │ origin                       │ where the rows come from
 //! ├──────────────────────────────┤ index offset
 //! │ index header                 │ where the parts above lie
 //! │ block checksums              │ of every byte above the header
@@ -32,6 +33,7 @@ pub mod inspect;
 pub mod key_index;
 pub mod layout;
 pub mod order;
+pub mod origin;
 mod page_header;
 mod pages;
 mod partition;
@@ -49,6 +51,7 @@ mod tests;
 
 pub use directory::Partition;
 pub use inspect::SegmentLayout;
+pub use origin::Origin;
 pub use promotion::Promotion;
 pub use reader::{Id, SegmentReader};
 pub use rows::{Column, RowReader};

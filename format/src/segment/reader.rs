@@ -6,12 +6,13 @@ use bytes::Bytes;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 
-use super::checksum::{BLOCK_BYTES, VerifiedBytes};
+use super::checksum::{BLOCK_BYTES, VerifiedBytes, verify_tail};
 use super::directory::{Directory, Partition};
 use super::facets::Facets;
 use super::header::{FOOTER_KEY, HEADER_BYTES, IndexHeader, Part};
 use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
+use super::origin::Origin;
 use super::promotion::Promotion;
 use super::rows::{RowReader, parquet_error, without_panic};
 use super::source::Source;
@@ -184,6 +185,15 @@ impl SegmentReader {
         Promotion::decode(&self.bytes.slice(part.clone())?, part.start)
     }
 
+    /// Where the rows come from.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the part is damaged.
+    pub fn origin(&self) -> Result<Origin, FormatError> {
+        let part = self.header.part(Part::Origin);
+        Origin::decode(&self.bytes.slice(part.clone())?, part.start)
+    }
+
     /// The index header.
     pub fn header(&self) -> &IndexHeader {
         &self.header
@@ -223,6 +233,7 @@ impl SegmentReader {
             Err(error) => damage.push(error),
             Ok(rows) => damage.extend(self.verify_footer(rows.metadata())),
         }
+        damage.extend(self.origin().err());
         let mut next_row = 0;
         for partition in self.directory.partitions() {
             match partition {
@@ -268,7 +279,8 @@ impl SegmentReader {
 
 /// Finds what the catalog would keep of a segment in the file alone, through
 /// the footer's key-value pairs: for repair and for readers without a catalog.
-/// The footer is parsed before any checksum of it is known.
+/// The footer is parsed first, to find the header; then the tail is verified by
+/// the checksum that it has within itself.
 ///
 /// # Errors
 /// [`FormatError`] when the file is not a segment.
@@ -276,6 +288,8 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
     let index_offset = find_index(file)?;
     let (header, checksums) = read_header(&file.clone().into(), index_offset)?;
     let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
+    let tail = file.get(tail_offset as usize..).unwrap_or_default();
+    verify_tail(tail, tail_offset)?;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
     let place = header.part(Part::Directory);
     let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows)?;
@@ -287,7 +301,7 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
         bytes: file.len() as u64,
         index_offset,
         tail_offset,
-        tail_crc: crc32c::crc32c(file.get(tail_offset as usize..).unwrap_or_default()),
+        tail_crc: crc32c::crc32c(tail),
         first_start: i64::MAX,
         last_start: i64::MIN,
         first_team: String::new(),

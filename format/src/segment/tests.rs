@@ -29,6 +29,20 @@ fn all_columns() -> Vec<Column> {
         .collect()
 }
 
+/// Where no catalog has the tail's checksum.
+#[test]
+fn a_damaged_tail_is_found_by_the_file_alone() {
+    let (file, summary) = segment(&[("a", 300), ("b", 10)]);
+    let reader = SegmentReader::open(file.clone(), summary.clone()).unwrap();
+    assert_eq!(reader.origin(), Ok(Origin::sealed(1..9)));
+    assert_eq!(summarize(&file), Ok(summary.clone()));
+    for at in (summary.tail_offset as usize..file.len()).rev().step_by(3) {
+        let mut damaged = file.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(summarize(&Bytes::from(damaged)).is_err(), "byte {at}");
+    }
+}
+
 #[test]
 fn each_team_finds_its_traces_and_sessions_and_no_other() {
     let partitions = [("a", 70_000), ("b", 10), ("c", 3_000)];
@@ -172,7 +186,14 @@ fn every_flipped_byte_is_found_and_none_is_served() {
 fn teams_out_of_order_are_refused() {
     let month = crate::month::Month::of(START as i64);
     let promotion = Promotion::default();
-    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(1), month, promotion).unwrap();
+    let mut writer = SegmentWriter::new(
+        Vec::new(),
+        SegmentId(1),
+        month,
+        Origin::sealed(1..9),
+        promotion,
+    )
+    .unwrap();
     writer.write(&batch("b", 10)).unwrap();
     writer.write(&batch("c", 10)).unwrap();
     assert!(writer.write(&batch("a", 10)).is_err());

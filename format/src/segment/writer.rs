@@ -14,6 +14,7 @@ use super::directory;
 use super::facets;
 use super::header::{FOOTER_KEY, IndexHeader};
 use super::layout;
+use super::origin::Origin;
 use super::partition::{Indexes, OpenPartition};
 use super::promotion::Promotion;
 use super::promotion::split::Splitter;
@@ -79,6 +80,7 @@ pub struct SegmentWriter<W: Write + Send> {
     parquet: ArrowWriter<ChecksummingWriter<W>>,
     id: SegmentId,
     month: Month,
+    origin: Origin,
     rows: u32,
     splitter: Splitter,
     facet_columns: Vec<usize>,
@@ -87,7 +89,8 @@ pub struct SegmentWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> SegmentWriter<W> {
-    /// Begins a segment that goes to `out` and promotes these keys.
+    /// Begins a segment whose rows come from `origin`, that goes to `out` and
+    /// promotes these keys.
     ///
     /// # Errors
     /// When `out` fails.
@@ -95,6 +98,7 @@ impl<W: Write + Send> SegmentWriter<W> {
         out: W,
         id: SegmentId,
         month: Month,
+        origin: Origin,
         promotion: Promotion,
     ) -> Result<Self, SegmentWriteError> {
         let options = ArrowWriterOptions::new()
@@ -106,6 +110,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             parquet: ArrowWriter::try_new_with_options(out, promotion.file_schema(), options)?,
             id,
             month,
+            origin,
             rows: 0,
             facet_columns: facets::columns(&promotion),
             splitter: Splitter::new(promotion),
@@ -230,6 +235,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             part(&self.splitter.promotion().encode(), &mut self.parquet)?,
             part(&indexes.facets, &mut self.parquet)?,
             part(&indexes.postings, &mut self.parquet)?,
+            part(&self.origin.encode(), &mut self.parquet)?,
         ];
         self.parquet.sync()?;
         let blocks: Vec<u8> = self
@@ -253,7 +259,7 @@ impl<W: Write + Send> SegmentWriter<W> {
         self.parquet
             .append_key_value_metadata(KeyValue::new(FOOTER_KEY.into(), index_offset.to_string()));
         let partitions = std::mem::take(&mut self.indexes.partitions);
-        let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish();
+        let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish()?;
         let team = |partition: Option<&directory::Partition>| {
             partition.map_or(String::new(), |one| one.team.as_str().to_owned())
         };

@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::order::CHUNK_ROWS;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
-use spanstore_format::segment::{Partition, Promotion, SegmentReader, SegmentSummary};
+use spanstore_format::segment::{Origin, Partition, Promotion, SegmentReader, SegmentSummary};
 use spanstore_format::{Month, SegmentId, TeamId};
 
 use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, trace_runs};
@@ -52,6 +52,8 @@ pub(super) struct Merge<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     pub(super) segments: Vec<SegmentSummary>,
+    /// The ids that were taken for them, also those that came to nothing.
+    pub(super) given: Vec<SegmentId>,
     /// Rows of each team that are gone: erased, expired, or there twice.
     pub(super) removed: HashMap<TeamId, u64>,
     /// Teams of which nothing is kept any more.
@@ -68,7 +70,7 @@ impl Merge<'_> {
         match self.write(&mut merged) {
             Ok(()) => Ok(merged),
             Err(error) => {
-                self.segments.discard(&merged.segments);
+                self.segments.abandon(self.month, &merged.given);
                 Err(error)
             }
         }
@@ -82,19 +84,32 @@ impl Merge<'_> {
             .collect::<Result<_, _>>()?;
         let mut cursors: Vec<Cursor<'_>> = self.inputs.iter().map(|one| Cursor::new(one)).collect();
         let mut run = self.run;
+        let mut origin = self.origin(&readers)?;
         let plan = self.plan(&readers)?;
+        origin.all_parts = plan.len() as u32;
         // What is to be erased is known before there are rows to look at, and the
         // ids are taken: what is named later is to be erased in the new segments.
         let (first, erasures) = self.segments.reserve(plan.len() as u64);
+        let ids = (first.0..).map(SegmentId);
+        merged.given = ids.take(plan.len()).collect();
         let Segments {
             disk,
             removals,
             root,
             ..
         } = self.segments;
-        for (teams, id) in plan.into_iter().zip((first.0..).map(SegmentId)) {
+        for ((teams, id), part) in plan.into_iter().zip(merged.given.clone()).zip(1..) {
             let promotion = self.promotion(&readers, &teams)?;
-            let mut out = SegmentFile::create(disk, removals, root, id, self.month, promotion)?;
+            origin.parts.end = part;
+            let mut out = SegmentFile::create(
+                disk,
+                removals,
+                root,
+                id,
+                self.month,
+                origin.clone(),
+                promotion,
+            )?;
             let mut waiting = Waiting::default();
             for places in &teams {
                 self.merge_team(
@@ -109,14 +124,31 @@ impl Merge<'_> {
             }
             waiting.flush(&mut out)?;
             if out.rows() == 0 {
+                // The next part stands for this one too.
                 continue;
             }
+            origin.parts.start = part;
             let mut summary = out.finish()?;
             summary.level = self.level;
             summary.run = *run.get_or_insert(id);
             merged.segments.push(summary);
         }
         Ok(())
+    }
+
+    /// What the segments to be written replace, and the log that it came from.
+    fn origin(&self, readers: &[Arc<SegmentReader>]) -> Result<Origin, Error> {
+        let mut log = u64::MAX..0;
+        for (reader, input) in readers.iter().zip(self.inputs) {
+            let origin = reader.origin().map_err(|error| input.corrupt(error))?;
+            log = log.start.min(origin.log.start)..log.end.max(origin.log.end);
+        }
+        Ok(Origin {
+            log,
+            replaced: self.inputs.iter().map(|one| one.summary().id).collect(),
+            parts: 0..0,
+            all_parts: 0,
+        })
     }
 
     /// The teams of each segment to be written.

@@ -305,7 +305,7 @@ impl Compactor {
             let cutoff = self.tools.retention.cutoff();
             let mut expired = merged.expired.iter();
             if !expired.all(|team| self.is_expired(month, team, cutoff)) {
-                segments.discard(&merged.segments);
+                segments.abandon(month, &merged.given);
                 return Ok(Outcome::Outdated);
             }
             let removed: HashMap<(Month, TeamId), u64> = merged
@@ -321,7 +321,8 @@ impl Compactor {
             };
             let new = merged.segments.iter().cloned();
             let new = new.map(|summary| segments.open(summary)).collect();
-            segments.replace(inputs, new, &commit)?;
+            let replaced = segments.replace(inputs, new, &commit);
+            replaced.inspect_err(|_| segments.abandon(month, &merged.given))?;
         }
         for input in inputs {
             input.replaced();

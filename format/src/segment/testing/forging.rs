@@ -5,7 +5,7 @@ use bytes::Bytes;
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::samples::varied_segment;
-use crate::segment::checksum::BLOCK_BYTES;
+use crate::segment::checksum::{self, BLOCK_BYTES};
 use crate::segment::header::{self, HEADER_BYTES, Part};
 use crate::segment::reader::{self, summarize};
 use crate::segment::{SegmentReader, SegmentSummary};
@@ -127,6 +127,7 @@ impl Default for Forgery {
 /// index header and of its tail. None when the file is too short for them.
 pub fn reseal(file: &mut [u8], summary: &mut SegmentSummary) -> Option<()> {
     reseal_index(file, summary.index_offset)?;
+    checksum::reseal_tail(file.get_mut(summary.tail_offset as usize..)?);
     summary.tail_crc = crc32c::crc32c(file.get(summary.tail_offset as usize..)?);
     Some(())
 }
@@ -136,18 +137,20 @@ pub fn reseal(file: &mut [u8], summary: &mut SegmentSummary) -> Option<()> {
 pub fn resealed(file: &[u8]) -> Option<(Bytes, SegmentSummary)> {
     let mut file = file.to_vec();
     let index = reader::find_index(&Bytes::copy_from_slice(&file)).ok()?;
-    reseal_index(&mut file, index)?;
+    let tail = reseal_index(&mut file, index)?;
+    checksum::reseal_tail(file.get_mut(tail..)?);
     let file = Bytes::from(file);
     let summary = summarize(&file).ok()?;
     Some((file, summary))
 }
 
-fn reseal_index(file: &mut [u8], index: u64) -> Option<()> {
+/// Answers where the tail begins.
+fn reseal_index(file: &mut [u8], index: u64) -> Option<usize> {
     let (content, rest) = file.split_at_mut_checked(usize::try_from(index).ok()?)?;
     let blocks = content.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c);
     let blocks: Vec<u8> = blocks.flat_map(u32::to_le_bytes).collect();
     let (header, rest) = rest.split_at_mut_checked(HEADER_BYTES)?;
     rest.get_mut(..blocks.len())?.copy_from_slice(&blocks);
     header::reseal(header, crc32c::crc32c(&blocks));
-    Some(())
+    Some(content.len() + HEADER_BYTES + blocks.len())
 }

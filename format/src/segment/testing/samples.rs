@@ -8,7 +8,7 @@ use crate::month::Month;
 use crate::otlp::{AnyValue, KeyValue, Span, Value};
 use crate::segment::order::arrange;
 use crate::segment::promotion::choose::Sample;
-use crate::segment::{SegmentSummary, SegmentWriter};
+use crate::segment::{Origin, SegmentSummary, SegmentWriter};
 use crate::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
 use crate::span::encoded::EncodedSpan;
 
@@ -80,7 +80,14 @@ pub fn segment_of(teams: impl IntoIterator<Item = RecordBatch>) -> (Bytes, Segme
     for batch in halves.iter().flatten() {
         sample.add(batch, 3);
     }
-    let mut writer = SegmentWriter::new(Vec::new(), SegmentId(9), month, sample.choose()).unwrap();
+    let mut writer = SegmentWriter::new(
+        Vec::new(),
+        SegmentId(9),
+        month,
+        Origin::sealed(1..9),
+        sample.choose(),
+    )
+    .unwrap();
     arrange(halves, |batch| writer.write(batch)).unwrap();
     let (file, summary) = writer.finish().unwrap();
     (Bytes::from(file), summary)
