@@ -439,7 +439,7 @@ mod tests {
             writer.write_all(piece).unwrap();
         }
         let blocks = writer.blocks();
-        (writer.finish().0, blocks)
+        (writer.inner, blocks)
     }
 
     fn verified(data: Vec<u8>, blocks: &[u32]) -> VerifiedBytes {
