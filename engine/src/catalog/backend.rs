@@ -202,21 +202,20 @@ impl CatalogFile {
         }
     }
 
-    /// Reads whole blocks, so that each can be compared.
+    /// Reads whole blocks, so that each can be compared. What a read got wrong is
+    /// read once more.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset + out.len() as u64;
+        // The header stands in the first block, which is not compared.
         let is_whole =
             offset.is_multiple_of(SUM_BLOCK_BYTES) && end.is_multiple_of(SUM_BLOCK_BYTES);
-        // The header stands in the first block, which is not compared.
         if is_whole || end <= SUM_BLOCK_BYTES {
-            self.file.read_at(offset, out)?;
-            return self.check_all(offset, out);
+            return self.read_blocks(offset, out);
         }
         let start = offset - offset % SUM_BLOCK_BYTES;
         let stop = end.next_multiple_of(SUM_BLOCK_BYTES).min(self.file.len()?);
         let mut blocks = vec![0; (stop.max(end) - start) as usize];
-        self.file.read_at(start, &mut blocks)?;
-        self.check_all(start, &blocks)?;
+        self.read_blocks(start, &mut blocks)?;
         let skipped = (offset - start) as usize;
         if let Some(found) = blocks.get(skipped..skipped + out.len()) {
             out.copy_from_slice(found);
@@ -224,14 +223,23 @@ impl CatalogFile {
         Ok(())
     }
 
-    fn check_all(&self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+    fn read_blocks(&self, offset: u64, blocks: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, blocks)?;
+        if self.check_all(offset, blocks).is_ok() {
+            return Ok(());
+        }
+        self.file.read_at(offset, blocks)?;
+        self.check_all(offset, blocks).map_err(|error| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            self.fail(Failure::Damage, "read", &error);
+            error
+        })
+    }
+
+    fn check_all(&self, offset: u64, blocks: &[u8]) -> Result<(), FormatError> {
         let blocks = blocks.chunks(SUM_BLOCK_BYTES as usize);
         for (block, offset) in blocks.zip((offset..).step_by(SUM_BLOCK_BYTES as usize)) {
-            self.check(offset, block).map_err(|error| {
-                let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                self.fail(Failure::Damage, "read", &error);
-                error
-            })?;
+            self.check(offset, block)?;
         }
         Ok(())
     }

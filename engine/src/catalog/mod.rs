@@ -197,25 +197,30 @@ impl Catalog {
         let file = match disk.open(&path, OpenMode::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let remains = create::remains(&**disk, root)?;
-                if remains != Remains::default() {
-                    return Err(Error::CatalogMissing {
-                        path: path.display().to_string(),
-                        segments: remains.segments,
-                        logs: remains.logs,
-                        quarantined: remains.quarantined,
-                    });
-                }
-                if !create {
+                let is_empty = remains == Remains::default();
+                if is_empty && !create {
                     return Err(Error::NotFound {
                         path: root.display().to_string(),
                     });
                 }
-                create::make(disk, root, &Content::empty())?;
+                if is_empty {
+                    create::make(disk, root, &Content::empty())?;
+                }
+                // Another process may have made the store meanwhile: its catalog
+                // is there before any other part.
                 disk.open(&path, OpenMode::Existing)
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::NotFound => Error::CatalogMissing {
+                            path: path.display().to_string(),
+                            segments: remains.segments,
+                            logs: remains.logs,
+                            quarantined: remains.quarantined,
+                        },
+                        _ => Error::io("open", &path, error),
+                    })?
             }
-            opened => opened,
+            opened => opened.map_err(|error| Error::io("open", &path, error))?,
         };
-        let file = file.map_err(|error| Error::io("open", &path, error))?;
         create::lock(&*file, &path, root)?;
         let catalog = Self {
             guard: Guard::open(disk, root, path, file)?,
