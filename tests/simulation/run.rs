@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use spanstore::io::{Activations, Effect, Fault, FileKind, PlannedFault, PowerCut, SimulatedDisk};
+use spanstore::io::{Activations, Effect, Fault, PlannedFault, PowerCut, SimulatedDisk};
 use spanstore::{Clock, Error, ManualClock, Month, Spans, Store, StoreOptions, Team};
 use spanstore_test_support::model::facts::Facts;
 use spanstore_test_support::model::{Change, Model, Rules};
@@ -18,9 +18,6 @@ use super::worlds::Worlds;
 pub(crate) const ROOT: &str = "/store";
 /// Names of the teams.
 pub(crate) const TEAMS: [&str; 4] = ["acme", "beta", "zebra", "acme corp/ü"];
-/// Files that failed syncs do not lose pages of: a catalog that lost some and is
-/// read from the system's memory afterwards is not mended yet.
-const SPARED: [FileKind; 1] = [FileKind::Catalog];
 /// Changes of unknown outcome at which the store is opened again.
 const MOST_UNKNOWN: usize = 4;
 
@@ -109,9 +106,6 @@ impl Run {
             random,
         };
         run.tell(format!("{:?}", run.setting));
-        for kind in SPARED {
-            run.disk.spare(kind);
-        }
         run
     }
 

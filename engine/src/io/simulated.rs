@@ -43,8 +43,6 @@ struct State {
     numbered: Option<(u64, Fault)>,
     planned: Vec<PlannedFault>,
     is_paused: bool,
-    /// Kinds of file whose pages stay dirty when their sync fails.
-    spared: Vec<FileKind>,
     sabotage: Vec<Sabotage>,
     is_crashed: bool,
     /// Restarts so far; handles of an earlier run are dead.
@@ -143,12 +141,6 @@ impl SimulatedDisk {
     /// Lets something be left undone from now on.
     pub fn sabotage(&self, what: Sabotage) {
         self.state().sabotage.push(what);
-    }
-
-    /// From now on, a sync of files of a kind that fails loses nothing: a later
-    /// one may make durable what it should have.
-    pub fn spare(&self, kind: FileKind) {
-        self.state().spared.push(kind);
     }
 
     /// Says what the store does now, for [`SimulatedDisk::activations`].

@@ -132,10 +132,8 @@ impl DiskFile for Handle {
         let (mut state, fault) = self.begin(Operation::Sync)?;
         let is_skipped =
             state.has(Sabotage::LieAboutSyncs) || state.has(Sabotage::SkipSync(self.kind()));
-        let is_spared = state.spared.contains(&self.kind());
         let file = state.file(self.file)?;
         match fault {
-            Some(fault) if is_spared => return Err(fault.error()),
             // The medium may have got all of it before the power went.
             Some(Fault::Crash) => return Err(power_cut()),
             Some(Fault::DroppedPages) => file.drop_unsynced(),
