@@ -103,19 +103,21 @@ fn an_older_catalog_is_refused_and_nothing_is_touched() {
 fn a_segment_of_another_store_is_not_taken_for_a_stray() {
     let other = SimulatedDisk::new();
     let store = open(&other).unwrap();
-    for n in 0..3 {
+    for n in 0..4 {
         append(&store, n * 10..n * 10 + 10);
         store.seal().unwrap();
     }
     store.close().unwrap();
     let disk = SimulatedDisk::new();
     let store = open(&disk).unwrap();
-    append(&store, 0..50);
+    append(&store, 0..25);
+    append(&store, 25..50);
     store.seal().unwrap();
     append(&store, 50..60);
     store.close().unwrap();
-    // One whose log range ends above this store's log, and one that it has sealed.
-    for foreign in segments(&other).iter().skip(1) {
+    // One of a sequence that this store has sealed, and one of a sequence that its
+    // log has not reached.
+    for foreign in segments(&other).iter().skip(1).step_by(2) {
         let copied = bytes(&other, foreign);
         write(&disk, foreign, &copied);
         let error = open(&disk).unwrap_err();
@@ -288,7 +290,7 @@ fn a_damaged_catalog_is_named_while_segments_stay_readable() {
         report.damage.iter().any(|one| one.file == "catalog.redb"),
         "{report:?}"
     );
-    assert!(report.catalog_bytes > 4_096 && report.segments == 1);
+    assert_eq!(report.segments, 1);
     assert_eq!(count(&store), 50);
 }
 

@@ -89,21 +89,9 @@ impl CatalogFile {
         })
     }
 
-    /// Reads every block and answers the file's bytes and the first damage.
-    pub(super) fn verify(&self) -> io::Result<(u64, Option<FormatError>)> {
-        let bytes = self.file.len()?;
-        let mut block = vec![0; SUM_BLOCK_BYTES as usize];
-        for offset in (0..bytes).step_by(SUM_BLOCK_BYTES as usize) {
-            let length = SUM_BLOCK_BYTES.min(bytes - offset) as usize;
-            let Some(block) = block.get_mut(..length) else {
-                continue;
-            };
-            self.file.read_at(offset, block)?;
-            if let Err(error) = self.check(offset, block) {
-                return Ok((bytes, Some(error)));
-            }
-        }
-        Ok((bytes, None))
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.file.len()
     }
 
     /// Writes again what reading shows, and syncs it. After a sync that failed the

@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
-use spanstore_format::FormatError;
-
 use super::backend::{Backend, CatalogFile, Failure};
 use super::{COMMITS, META, published};
 use crate::error::Error;
 use crate::io::{Disk, DiskFile};
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 /// Pages of the catalog that redb keeps in memory, in bytes. Tests keep few, so
 /// that reads reach the file.
@@ -329,19 +327,24 @@ impl Guard {
             return Err(Error::Closed);
         };
         let found = caught(|| read(&database.begin_read()?));
-        found.map_err(|error| match (state.file.failure(), error) {
+        found.map_err(|error| self.read_failed(&state.file, error))
+    }
+
+    /// What a read that failed means.
+    fn read_failed(&self, file: &CatalogFile, error: CallError) -> Error {
+        match (file.failure(), error) {
             // Nothing has changed: the next call opens the file again.
             (Some((Failure::Read | Failure::NoSpace, cause)), _) => {
                 Error::io("read", &self.path, io::Error::other(cause))
             }
             (Some((Failure::Write, cause)), _) => self.refuse(Error::Poisoned { cause }),
-            (Some((Failure::Damage, _)), error) => self.refuse(self.damaged(&state.file, error)),
+            (Some((Failure::Damage, _)), error) => self.refuse(self.damaged(file, error)),
             (None, CallError::Own(error @ Error::Corrupt { .. })) => {
-                self.refuse(self.damaged(&state.file, CallError::Own(error)))
+                self.refuse(self.damaged(file, CallError::Own(error)))
             }
             (None, CallError::Own(error)) => error,
-            (None, error) => self.refuse(self.damaged(&state.file, error)),
-        })
+            (None, error) => self.refuse(self.damaged(file, error)),
+        }
     }
 
     /// Changes something, durably, all or nothing.
@@ -445,14 +448,31 @@ impl Guard {
         Ok(())
     }
 
-    /// Reads every block of the file. Answers its bytes and the first damage.
-    pub(super) fn verify(&self) -> Result<(u64, Option<FormatError>), Error> {
+    /// Reads all that the file says, from the medium, and compares every checksum:
+    /// ours of each block and redb's of each page. Answers the bytes of the file.
+    pub(super) fn verify(&self) -> Result<u64, Error> {
         let turn = self.turn();
         drop(self.ready(&turn)?);
         // Nobody reads or writes meanwhile.
-        let state = self.write_state();
-        let verified = state.file.verify();
-        verified.map_err(|error| Error::io("read", &self.path, error))
+        let mut state = self.write_state();
+        let file = Arc::clone(&state.file);
+        let Some(mut database) = state.database.take() else {
+            return Err(Error::Closed);
+        };
+        let verified = caught(move || {
+            database.check_integrity()?;
+            Ok(database)
+        });
+        match verified {
+            Ok(database) => state.database = Some(database),
+            Err(error) => return Err(self.read_failed(&file, error)),
+        }
+        let bytes = file.len();
+        let bytes = bytes.map_err(|error| Error::io("read", &self.path, error))?;
+        // It may have counted pages anew that a crash had left.
+        let number = self.commits.load(Ordering::Relaxed);
+        published::publish(&*self.disk, &self.root, &file, number, false);
+        Ok(bytes)
     }
 }
 

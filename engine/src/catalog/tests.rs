@@ -438,6 +438,37 @@ fn damage_while_it_is_open_ends_its_use_and_is_named() {
     assert!(matches!(error, Error::CatalogDamaged { .. }), "{error}");
 }
 
+/// What a crash left of a commit that was begun is no damage.
+#[test]
+fn pages_that_nothing_needs_may_differ() {
+    with_fault(Fault::Crash, |disk, catalog, _, operation| {
+        disk.restart(PowerCut::Some(operation));
+        drop(catalog);
+        let catalog = open(disk).unwrap();
+        assert!(catalog.verify().unwrap() > 4_096, "operation {operation}");
+        content(&catalog).unwrap();
+    });
+}
+
+#[test]
+fn a_verification_reads_what_is_kept_in_memory_too() {
+    let disk = closed(20);
+    let catalog = open(&disk).unwrap();
+    let expected = content(&catalog).unwrap();
+    assert!(catalog.verify().is_ok());
+    assert_eq!(content(&catalog).unwrap(), expected);
+    disk.corrupt(&path(NAME), |bytes| {
+        for block in bytes.chunks_mut(4_096).skip(1) {
+            if let Some(byte) = block.get_mut(40) {
+                *byte ^= 1;
+            }
+        }
+    })
+    .unwrap();
+    let error = catalog.verify().unwrap_err();
+    assert!(matches!(error, Error::CatalogDamaged { .. }), "{error}");
+}
+
 #[test]
 fn a_panic_is_an_error_and_the_last_call() {
     let disk = closed(2);
