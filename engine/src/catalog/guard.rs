@@ -338,12 +338,8 @@ impl Guard {
                 Error::io("read", &self.path, io::Error::other(cause))
             }
             (Some((Failure::Write, cause)), _) => self.refuse(Error::Poisoned { cause }),
-            (Some((Failure::Damage, _)), error) => self.refuse(self.damaged(file, error)),
-            (None, CallError::Own(error @ Error::Corrupt { .. })) => {
-                self.refuse(self.damaged(file, CallError::Own(error)))
-            }
-            (None, CallError::Own(error)) => error,
-            (None, error) => self.refuse(self.damaged(file, error)),
+            (None, CallError::Own(error)) if !matches!(error, Error::Corrupt { .. }) => error,
+            (_, error) => self.refuse(self.damaged(file, error)),
         }
     }
 
@@ -387,10 +383,9 @@ impl Guard {
     /// the same.
     fn settle(&self, file: &CatalogFile, number: u64, error: CallError) -> Result<(), Error> {
         let (failure, cause) = match (file.failure(), error) {
-            (None, CallError::Own(error @ Error::Corrupt { .. })) => {
-                return Err(self.refuse(self.damaged(file, CallError::Own(error))));
+            (None, CallError::Own(error)) if !matches!(error, Error::Corrupt { .. }) => {
+                return Err(error);
             }
-            (None, CallError::Own(error)) => return Err(error),
             (None | Some((Failure::Damage, _)), error) => {
                 return Err(self.refuse(self.damaged(file, error)));
             }
