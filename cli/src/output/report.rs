@@ -27,7 +27,7 @@ impl Report {
     ///
     /// # Errors
     /// [`Error::Io`] when the output cannot be written.
-    pub fn write(&self, format: Format, out: &mut impl Write) -> Result<(), Error> {
+    pub fn write(&self, format: Format, out: &mut (impl Write + ?Sized)) -> Result<(), Error> {
         if format == Format::Json {
             serde_json::to_writer(&mut *out, &self.0).map_err(std::io::Error::from)?;
             writeln!(out)?;

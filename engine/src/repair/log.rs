@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::hot::HotBatch;
 use crate::io::Disk;
 use crate::log::{LogBounds, LogSurvey, survey};
+use crate::write::admitted::replayed;
 use crate::write::prepare::{Source, prepare};
-use crate::write::writer::replayed;
 
 /// Rows for one segment, and the sequences that brought them.
 #[derive(Debug)]

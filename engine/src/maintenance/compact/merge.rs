@@ -138,13 +138,14 @@ impl Merge<'_> {
 
     /// What the segments to be written replace, and the log that it came from.
     fn origin(&self, readers: &[Arc<SegmentReader>]) -> Result<Origin, Error> {
-        let mut log = u64::MAX..0;
+        let (mut first, mut end) = (u64::MAX, 0);
         for (reader, input) in readers.iter().zip(self.inputs) {
             let origin = reader.origin().map_err(|error| input.corrupt(error))?;
-            log = log.start.min(origin.log.start)..log.end.max(origin.log.end);
+            first = first.min(origin.log.start);
+            end = end.max(origin.log.end);
         }
         Ok(Origin {
-            log,
+            log: first..end,
             replaced: self.inputs.iter().map(|one| one.summary().id).collect(),
             parts: 0..0,
             all_parts: 0,
