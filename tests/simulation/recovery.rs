@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use spanstore::io::{Fault, FileKind, PowerCut, SimulatedDisk};
+use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::{Error, ManualClock, Store};
 use spanstore_test_support::model::Model;
 
 use super::run::{Outcome, ROOT, Run};
-
-/// Files whose damage is not always found yet.
-const UNGUARDED: [FileKind; 1] = [FileKind::Catalog];
 
 impl Run {
     fn open_on(&self, disk: &SimulatedDisk) -> Result<Store, Error> {
@@ -71,9 +68,7 @@ impl Run {
         disk.kill();
         let mut files = disk.paths();
         files.retain(|path| {
-            path.starts_with(ROOT)
-                && !UNGUARDED.contains(&FileKind::of(path))
-                && disk.bytes_of(path).is_some_and(|bytes| !bytes.is_empty())
+            path.starts_with(ROOT) && disk.bytes_of(path).is_some_and(|bytes| !bytes.is_empty())
         });
         let Some(path) = files.choose(&mut self.random) else {
             return Ok(());

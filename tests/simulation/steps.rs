@@ -171,20 +171,6 @@ impl Run {
         }
     }
 
-    /// After a call that seals what is in memory first.
-    fn after_seal<T>(&mut self, done: &Result<T, Error>) -> Outcome {
-        if self.disk.is_crashed() {
-            return Ok(());
-        }
-        if done.is_ok() {
-            self.worlds.each(Model::sealed);
-            return Ok(());
-        }
-        self.see_hot_rows()?;
-        self.worlds.each(Model::seal_failed);
-        Ok(())
-    }
-
     /// Nobody told whether something was sealed: the store says what is in
     /// memory.
     fn see_hot_rows(&mut self) -> Outcome {
@@ -201,20 +187,27 @@ impl Run {
         }
     }
 
-    /// Seals, and waits until the log is let go.
-    fn seal_now(&mut self) -> Result<(), Error> {
-        self.store().seal()?;
-        self.store().flush()
-    }
-
     fn seal(&mut self) -> Outcome {
         self.tell("seal");
         self.disk.set_activity("seal");
-        let sealed = self.seal_now();
-        if let Err(error) = &sealed {
-            self.excuse("seal", error)?;
+        self.seal_now().map(drop)
+    }
+
+    /// Seals, and waits until the log is let go. Answers whether it did.
+    fn seal_now(&mut self) -> Result<bool, String> {
+        let sealed = self.store().seal().map(drop);
+        let sealed = sealed.and_then(|()| self.store().flush());
+        let Err(error) = sealed else {
+            self.worlds.each(Model::sealed);
+            return Ok(true);
+        };
+        self.excuse("seal", &error)?;
+        let opens = self.counts.opens;
+        self.see_hot_rows()?;
+        if !self.disk.is_crashed() && self.counts.opens == opens {
+            self.worlds.each(Model::seal_failed);
         }
-        self.after_seal(&sealed)
+        Ok(false)
     }
 
     /// What is due happens: a seal, merges, and what the log has to note.
@@ -255,10 +248,8 @@ impl Run {
     fn erase(&mut self) -> Outcome {
         self.tell("erase");
         self.disk.set_activity("erase");
-        let sealed = self.seal_now();
-        self.after_seal(&sealed)?;
-        if let Err(error) = &sealed {
-            return self.excuse("seal", error);
+        if !self.seal_now()? {
+            return Ok(());
         }
         let now = self.now();
         let erased = self.store().erase();
@@ -279,10 +270,8 @@ impl Run {
             _ => Forgotten::Session(format!("session-{}", self.random.random_range(0..4))),
         };
         self.tell(format!("{name}: forget {what:?}"));
-        let sealed = self.seal_now();
-        self.after_seal(&sealed)?;
-        if let Err(error) = &sealed {
-            return self.excuse("seal", error);
+        if !self.seal_now()? {
+            return Ok(());
         }
         let handle = self.handle(&name);
         let forgotten = match &what {
@@ -460,10 +449,8 @@ impl Run {
         self.backups += 1;
         let path = format!("/backup-{}", self.backups);
         self.tell(format!("back up to {path}"));
-        let sealed = self.seal_now();
-        self.after_seal(&sealed)?;
-        if let Err(error) = &sealed {
-            return self.excuse("seal", error);
+        if !self.seal_now()? {
+            return Ok(());
         }
         match self.store().backup(&path) {
             Ok(()) => self.quietly(|run| run.compare_backup(&path)),

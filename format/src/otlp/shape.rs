@@ -52,7 +52,7 @@ pub(super) enum Holds {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     /// Its number on the wire; 0 for a name that only JSON knows.
-    number: u32,
+    pub(super) number: u32,
     /// Its name in JSON.
     pub(super) name: &'static str,
     pub(super) holds: Holds,

@@ -7,7 +7,7 @@ use super::Measured;
 use crate::otlp::shape::{Field, Holds, Kind};
 use crate::otlp::{MAX_VALUE_NESTING, OtlpError};
 
-/// Lists of messages that one message has at most, of different kinds.
+/// Lists that one message has at most.
 const LISTS: usize = 3;
 
 pub(super) fn measure(bytes: &[u8]) -> Result<Measured, OtlpError> {
@@ -48,8 +48,7 @@ impl Walk {
             self.measured.is_too_deep = true;
             return Ok(());
         }
-        let mut lists: [Option<(Kind, u64)>; LISTS] = [None; LISTS];
-        let mut texts = 0;
+        let mut lists: [Option<(&Field, u64)>; LISTS] = [None; LISTS];
         let (mut shared, mut shared_decoded, mut spans) = (0, 0, 0);
         while !bytes.is_empty() {
             let (number, wire_type) =
@@ -81,6 +80,9 @@ impl Walk {
                 return Err(cut_off(kind, field, length, bytes.len()));
             };
             bytes = rest;
+            if matches!(field.holds, Holds::Messages(_) | Holds::Texts) {
+                count(&mut lists, field);
+            }
             match field.holds {
                 Holds::Text | Holds::Texts => {
                     if std::str::from_utf8(part).is_err() {
@@ -89,13 +91,9 @@ impl Walk {
                         });
                     }
                     self.measured.add_text(part.len());
-                    texts += u64::from(field.holds == Holds::Texts);
                 }
                 Holds::Bytes => self.measured.add_text(part.len()),
                 Holds::Message(inner) | Holds::Messages(inner) => {
-                    if let Holds::Messages(_) = field.holds {
-                        count(&mut lists, inner);
-                    }
                     let before = self.measured;
                     self.message(inner, part, containers)?;
                     spans += self.measured.spans - before.spans;
@@ -116,14 +114,17 @@ impl Walk {
                 shared += part.len() as u64;
             }
         }
-        for (inner, count) in lists.into_iter().flatten() {
-            self.measured.add_list(inner, kind, count);
-            if kind == Kind::ScopeSpans && inner == Kind::Span {
-                spans += count;
+        for (field, count) in lists.into_iter().flatten() {
+            if let Holds::Messages(inner) = field.holds {
+                self.measured.add_list(inner, kind, count);
+                if kind == Kind::ScopeSpans && inner == Kind::Span {
+                    spans += count;
+                }
+            } else {
+                self.measured.others += count;
+                self.measured.add_growing(count, size_of::<String>());
             }
         }
-        self.measured.add_growing(texts, size_of::<String>());
-        self.measured.others += texts;
         if matches!(kind, Kind::ResourceSpans | Kind::ScopeSpans) {
             self.measured.expanded_bytes += shared.saturating_mul(spans);
             self.note_largest(shared_decoded);
@@ -136,12 +137,12 @@ impl Walk {
     }
 }
 
-fn count(lists: &mut [Option<(Kind, u64)>; LISTS], kind: Kind) {
+fn count<'a>(lists: &mut [Option<(&'a Field, u64)>; LISTS], field: &'a Field) {
     let slot = lists
         .iter_mut()
-        .find(|slot| slot.is_none_or(|(known, _)| known == kind));
+        .find(|slot| slot.is_none_or(|(known, _)| known.number == field.number));
     if let Some(slot) = slot {
-        *slot = Some((kind, slot.map_or(0, |(_, count)| count) + 1));
+        *slot = Some((field, slot.map_or(0, |(_, count)| count) + 1));
     }
 }
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::{nested, with_attribute};
 use crate::otlp::{
-    AnyValue, ExportTraceServiceRequest, KeyValue, Measured, OtlpError, Value, arbitrary, json,
-    protobuf,
+    AnyValue, EntityRef, ExportTraceServiceRequest, KeyValue, Measured, OtlpError, Resource,
+    ResourceSpans, Value, arbitrary, json, protobuf,
 };
 
 /// Bytes that the lists and texts of a request hold.
@@ -177,6 +177,27 @@ proptest! {
     fn any_text_is_counted(text in "[\\[\\]{}\",:a0 \\\\]{0,40}|\\PC{0,40}") {
         let _ = Measured::of_json(text.as_bytes());
     }
+}
+
+#[test]
+fn each_list_of_texts_is_counted_as_one() {
+    let entity = EntityRef {
+        id_keys: vec![String::new()],
+        description_keys: vec![String::new()],
+        ..EntityRef::default()
+    };
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                entity_refs: vec![entity],
+                ..Resource::default()
+            }),
+            ..ResourceSpans::default()
+        }],
+    };
+    let bytes = protobuf::encode(&request);
+    let measured = Measured::of_protobuf(&bytes).unwrap();
+    assert_covers(measured, &protobuf::decode(&bytes).unwrap());
 }
 
 fn json_spans(elements: &str) -> String {
