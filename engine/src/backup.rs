@@ -5,12 +5,18 @@ use std::path::Path;
 
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::recent::RecentFiles;
 use crate::segment;
 use crate::segments::Segments;
 
 /// Copies the sealed part of a store. The catalog gets its name last: before,
 /// what is there is no store.
-pub(crate) fn backup(segments: &Segments, catalog: &Catalog, to: &Path) -> Result<(), Error> {
+pub(crate) fn backup(
+    segments: &Segments,
+    catalog: &Catalog,
+    recent: &RecentFiles,
+    to: &Path,
+) -> Result<(), Error> {
     // One backup at a time, and no segment that the copy names is removed meanwhile.
     let _rewrite = segments.rewrite();
     let Segments { disk, root, .. } = segments;
@@ -29,7 +35,14 @@ pub(crate) fn backup(segments: &Segments, catalog: &Catalog, to: &Path) -> Resul
             .map_err(|error| Error::io("create", path, error))
     };
     create(&segment::directory(to))?;
-    catalog.copy_to(disk, to, |segments| {
+    // The file of recent appends must be that of the copy: a later one would know
+    // appends whose rows are not in it.
+    let kept = recent.keep();
+    catalog.copy_to(disk, to, |segments, recent_file| {
+        if let Some(file) = recent_file {
+            recent.copy(file, to)?;
+        }
+        drop(kept);
         let mut directories = BTreeSet::new();
         for summary in segments {
             let target = segment::path(to, summary);

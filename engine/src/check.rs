@@ -13,6 +13,7 @@ use spanstore_format::{FormatError, Month, TraceId};
 use crate::catalog::{Catalog, Count};
 use crate::error::Error;
 use crate::log::{LogBounds, survey};
+use crate::recent::RecentFiles;
 use crate::segments::Segments;
 use crate::view::View;
 
@@ -59,6 +60,7 @@ const CATALOG: &str = "catalog.redb";
 pub(crate) fn check(
     segments: &Segments,
     catalog: &Catalog,
+    recent: &RecentFiles,
     view: &View,
 ) -> Result<CheckReport, Error> {
     let mut report = CheckReport {
@@ -67,6 +69,7 @@ pub(crate) fn check(
     };
     check_catalog(catalog, &mut report)?;
     check_log(segments, catalog, &mut report)?;
+    check_recent(catalog, recent, &mut report)?;
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();
     // Held to the end: files that a merge replaces meanwhile stay until then.
     let (sealed, summaries, counts) = {
@@ -200,6 +203,27 @@ fn check_log(
         }));
         return Ok(());
     }
+}
+
+/// The file of recent appends is there, and whole.
+fn check_recent(
+    catalog: &Catalog,
+    recent: &RecentFiles,
+    report: &mut CheckReport,
+) -> Result<(), Error> {
+    let _kept = recent.keep();
+    let Some(Some(file)) = or_damage(catalog.recent_file(), report)? else {
+        return Ok(());
+    };
+    if let Err(error) = recent.verify(file, &mut |_| ()) {
+        let file = recent.path(file).display().to_string();
+        let detail = match error {
+            Error::Corrupt { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        report.damage.push(Damage { file, detail });
+    }
+    Ok(())
 }
 
 /// Reads all rows of a segment: each belongs to the team that the directory

@@ -67,6 +67,15 @@ pub enum Error {
         /// What was given.
         found: u64,
     },
+    /// An idempotency key came before with other content. Nothing was written:
+    /// what the key stands for was stored then.
+    #[error("an idempotency key of team {team} was used {age_seconds} s ago with other content")]
+    IdempotencyKeyReused {
+        /// The team.
+        team: String,
+        /// How long ago the key was used, in seconds.
+        age_seconds: u64,
+    },
     /// An id is not one.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),

@@ -29,6 +29,7 @@ mod parts;
 pub mod query;
 mod quota;
 mod read;
+mod recent;
 mod recovery;
 mod removal;
 mod repair;
@@ -50,7 +51,9 @@ pub use health::{HealthReport, Task, TaskFailure};
 pub use maintenance::MaintenanceReport;
 pub use maintenance::compact::CompactReport;
 pub use maintenance::seal::{SealReport, SealedSegment};
-pub use options::{Durability, Limits, Plan, PlanLimits, QueryLimits, ReadBy, StoreOptions};
+pub use options::{
+    Durability, Limits, Plan, PlanLimits, QueryLimits, ReadBy, Remembered, StoreOptions,
+};
 pub use read::sessions::SessionSummary;
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
 pub use spans::{SpanRow, Spans};

@@ -210,6 +210,17 @@ impl Limits {
     }
 }
 
+/// How much is remembered of appends, so that one that is sent again is known.
+/// Nothing is remembered when one of both is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// How long an append is remembered.
+    pub time: Duration,
+    /// Bytes of memory for all teams; one team gets at most a sixteenth. At the
+    /// limit the oldest is forgotten. An append takes about 400 bytes.
+    pub bytes: usize,
+}
+
 /// Limits of queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryLimits {
@@ -253,6 +264,12 @@ pub struct StoreOptions {
     pub limits: Limits,
     /// Limits of a query.
     pub query_limits: QueryLimits,
+    /// How much is remembered of accepted bodies. A body that comes again is not
+    /// stored and not charged again; see [`Receipt::repeated`](crate::Receipt::repeated).
+    pub repeats: Remembered,
+    /// How much is remembered of idempotency keys; see
+    /// [`SpanBatch::with_idempotency_key`](crate::SpanBatch::with_idempotency_key).
+    pub idempotency: Remembered,
     /// Bytes of batches on their way, from when they are checked and encoded to
     /// when they are answered. At the limit `append` waits and `try_append`
     /// answers [`Error::Busy`](crate::Error::Busy). A batch that is larger goes
@@ -302,6 +319,14 @@ impl Default for StoreOptions {
             plan_limits: PlanLimits::default(),
             limits: Limits::default(),
             query_limits: QueryLimits::default(),
+            repeats: Remembered {
+                time: Duration::from_mins(10),
+                bytes: 64 << 20,
+            },
+            idempotency: Remembered {
+                time: Duration::from_hours(24),
+                bytes: 64 << 20,
+            },
             queue_bytes: 128 << 20,
             hot_bytes: 512 << 20,
             log_bytes: 256 << 20,

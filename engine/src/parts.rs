@@ -17,6 +17,7 @@ use crate::maintenance::seal::{Request, SealReport};
 use crate::maintenance::threads::Threads;
 use crate::options::StoreOptions;
 use crate::quota::Quota;
+use crate::recent::RecentFiles;
 use crate::retention::RetentionClock;
 use crate::segments::Segments;
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) root: PathBuf,
     /// Seed of the hashes that tell equal spans.
     pub(crate) seed: u64,
+    /// Seed of the hashes that tell equal batches; the catalog keeps it.
+    pub(crate) content_seed: u64,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,
@@ -38,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) quota: Arc<Quota>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) view: Arc<View>,
+    pub(crate) recent_files: Arc<RecentFiles>,
     pub(crate) queue: Queue,
     pub(crate) writer: Sender<Control>,
     pub(crate) sealer: Sender<Request>,
@@ -67,6 +71,12 @@ impl Parts {
         if rows_of.any(|(team, what)| self.view.has_unsealed(team, what)) {
             self.seal()?;
         }
+        let mut teams: Vec<TeamId> = rows.iter().map(|(team, _)| team.clone()).collect();
+        teams.sort_unstable();
+        teams.dedup();
+        // Before anything is hidden: a body that is sent again must not be taken
+        // for one whose spans are there.
+        self.ask_writer(|reply| Control::Forget(teams, reply))??;
         self.segments.forget(&self.settings, rows)
     }
 

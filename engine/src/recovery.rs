@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use spanstore_format::log::record::AppendRecord;
+use spanstore_format::recent::content_of;
 use spanstore_format::{FormatError, TeamId};
 
 use crate::catalog::Catalog;
@@ -18,6 +19,7 @@ use crate::io::Disk;
 use crate::log::{Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
+use crate::recent::{Recent, RecentFiles, Remember};
 use crate::removal::Removals;
 use crate::retention::RetentionClock;
 use crate::segment::{self, Segment, SegmentCache};
@@ -27,7 +29,7 @@ use crate::view::{Erasures, View};
 use crate::write::admission::Admission;
 use crate::write::admitted::replayed;
 use crate::write::prepare::{Source, prepare};
-use crate::write::receipt::{Receipt, Receipts};
+use crate::write::receipt::is_body_remembered;
 
 /// A store as it was when it was last open.
 #[derive(Debug)]
@@ -41,8 +43,11 @@ pub(crate) struct Recovery {
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
     pub(crate) admission: Admission,
-    pub(crate) receipts: Receipts,
+    pub(crate) recent: Arc<Recent>,
+    pub(crate) recent_files: Arc<RecentFiles>,
     pub(crate) recovered: Recovered,
+    /// Whether what was remembered of sealed appends is lost.
+    pub(crate) has_forgotten_appends: bool,
 }
 
 /// Recovers the store at `root`. A crash in here leaves what the next try
@@ -72,6 +77,8 @@ pub(crate) fn recover(
         options.read_by,
     ));
     let removals = Arc::new(Removals::new(disk));
+    let recent = Arc::new(Recent::new(options, clock));
+    let recent_files = Arc::new(RecentFiles::new(disk, root, &removals));
     let sealed: Vec<_> = summaries
         .into_iter()
         .map(|summary| Arc::new(Segment::new(disk, root, &cache, &removals, summary)))
@@ -82,13 +89,14 @@ pub(crate) fn recover(
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
     let retention = RetentionClock::open(&catalog, &health, clock)?;
     let quota = Quota::new(&catalog);
+    let recent_file = catalog.recent_file()?;
+    let has_forgotten_appends = !load_recent(&recent_files, &recent, recent_file)?;
     let mut replay = Replay {
-        options,
         seed,
         quota: &quota,
         view: &view,
+        recent: &recent,
         admission: Admission::default(),
-        receipts: Receipts::new(),
     };
     let (log, recovered) = Log::open(
         Arc::clone(disk),
@@ -99,11 +107,9 @@ pub(crate) fn recover(
         },
         &mut |sequence, payload| replay.record(sequence, Bytes::copy_from_slice(payload)),
     )?;
-    let Replay {
-        admission,
-        receipts,
-        ..
-    } = replay;
+    let admission = replay.admission;
+    recent.expire();
+    recent_files.remove_others(recent_file)?;
     strays.remove(disk, root, &catalog, log.next_sequence())?;
     Ok(Recovery {
         catalog,
@@ -115,19 +121,37 @@ pub(crate) fn recover(
         segments: Arc::new(segments),
         log,
         admission,
-        receipts,
+        recent,
+        recent_files,
         recovered,
+        has_forgotten_appends,
     })
+}
+
+/// Remembers what the file of recent appends says. Answers whether it could be
+/// read. Without it no span is lost; but one that is sent again may be stored again.
+fn load_recent(files: &RecentFiles, recent: &Recent, file: Option<u64>) -> Result<bool, Error> {
+    let Some(file) = file else {
+        return Ok(true);
+    };
+    match files.load(recent, file) {
+        Err(Error::Corrupt { file, source })
+            if !matches!(source, FormatError::NewerVersion { .. }) =>
+        {
+            tracing::error!(file, error = %source, "recent appends are forgotten");
+            Ok(false)
+        }
+        loaded => loaded.map(|()| true),
+    }
 }
 
 /// What the unsealed log is replayed into.
 struct Replay<'a> {
-    options: &'a StoreOptions,
     seed: u64,
     quota: &'a Quota,
     view: &'a View,
+    recent: &'a Recent,
     admission: Admission,
-    receipts: Receipts,
 }
 
 impl Replay<'_> {
@@ -135,6 +159,9 @@ impl Replay<'_> {
         let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
         let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
         let team = TeamId::new(&record.team)?;
+        if record.forgets {
+            self.recent.forget(&team);
+        }
         let source = Source::of_body(record.request)?;
         let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {
@@ -152,9 +179,25 @@ impl Replay<'_> {
                 self.view.publish([(team.clone(), batch)]);
             }
         }
-        if let (Some(key), Some(receipt)) = (record.idempotency_key, &record.receipt) {
-            let receipt = Receipt::from_record(receipt, self.options.durability);
-            self.receipts.insert((team, key), receipt);
+        if let (Some(content), Some(receipt)) = (record.content, record.receipt) {
+            let content = content_of(&content).ok_or_else(|| {
+                let found = format!("{} bytes", content.len());
+                let expected = "a hash of 16 bytes";
+                corrupt(FormatError::malformed(
+                    "log record",
+                    sequence,
+                    expected,
+                    found,
+                ))
+            })?;
+            let append = Remember {
+                at: record.noted_at,
+                content,
+                is_body: is_body_remembered(&receipt),
+                key: record.idempotency_key,
+                receipt,
+            };
+            self.recent.remember(&team, append);
         }
         Ok(())
     }

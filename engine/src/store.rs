@@ -43,6 +43,10 @@ pub struct RecoveryReport {
     pub log_bytes: u64,
     /// Bytes of an append that a crash cut off before it was acknowledged.
     pub torn_bytes: u64,
+    /// Whether the file of recent appends was damaged. No span is lost by that;
+    /// but of the appends before the last seal, one that is sent again is stored
+    /// again, also with the same idempotency key.
+    pub has_forgotten_appends: bool,
 }
 
 impl Store {
@@ -84,8 +88,10 @@ impl Store {
             segments,
             log,
             admission,
-            receipts,
+            recent,
+            recent_files,
             recovered,
+            has_forgotten_appends,
         } = recover(&disk, &root, &options, seed, &clock)?;
         let (queue, jobs) = Queue::new(options.queue_bytes);
         let (writer, control) = unbounded();
@@ -100,11 +106,14 @@ impl Store {
             settings: Arc::clone(&settings),
             quota: Arc::clone(&quota),
             view: Arc::clone(&view),
+            recent: Arc::clone(&recent),
             seals,
         };
-        let writing = Writer::new(tools, log, admission, receipts);
+        let writing = Writer::new(tools, log, admission);
         let sealing = Sealer {
             segments: Arc::clone(&segments),
+            recent,
+            recent_files: Arc::clone(&recent_files),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
             retention: Arc::clone(&retention),
@@ -146,6 +155,7 @@ impl Store {
                 clock,
                 root,
                 seed,
+                content_seed: catalog.content_seed()?,
                 catalog,
                 health,
                 settings,
@@ -153,6 +163,7 @@ impl Store {
                 quota,
                 segments,
                 view,
+                recent_files,
                 queue,
                 writer,
                 sealer,
@@ -165,6 +176,7 @@ impl Store {
                 log_records: recovered.records,
                 log_bytes: recovered.bytes,
                 torn_bytes: recovered.torn_bytes,
+                has_forgotten_appends,
             },
         })
     }
@@ -321,7 +333,13 @@ impl Store {
     /// [`Store::seal`].
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.seal()?;
-        backup::backup(&self.parts.segments, &self.parts.catalog, path.as_ref())
+        let Parts {
+            segments,
+            catalog,
+            recent_files,
+            ..
+        } = &*self.parts;
+        backup::backup(segments, catalog, recent_files, path.as_ref())
     }
 
     /// The segments of the store, by month.
@@ -363,10 +381,11 @@ impl Store {
         let Parts {
             segments,
             catalog,
+            recent_files,
             view,
             ..
         } = &*self.parts;
-        check::check(segments, catalog, view)
+        check::check(segments, catalog, recent_files, view)
     }
 
     /// Closes the store: what is queued is written and synced first. Other

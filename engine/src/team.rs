@@ -25,6 +25,7 @@ use crate::read::{lookup, sessions};
 use crate::spans::Spans;
 use crate::view::Snapshot;
 use crate::write::checks::Window;
+use crate::write::content::ContentHash;
 use crate::write::message::{Job, Reply};
 use crate::write::prepare::{Checks, Prepared, prepare};
 use crate::write::queue::Room;
@@ -37,12 +38,17 @@ pub struct Team {
     pub(crate) id: TeamId,
 }
 
+/// Bytes of an idempotency key.
+const MOST_KEY_BYTES: usize = 256;
+
 /// Rows of a chunk of an export.
 const EXPORT_ROWS: usize = 8_192;
 
 /// A batch that is checked and encoded.
 struct PreparedBatch {
     prepared: Prepared,
+    /// Hash of its content.
+    content: u128,
     idempotency_key: Option<Bytes>,
 }
 
@@ -63,8 +69,8 @@ impl Team {
     /// for room.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Poisoned`] and
-    /// [`Error::Closed`]; nothing of the batch is stored then. After
+    /// [`Error::TooLarge`], [`Error::IdempotencyKeyReused`], [`Error::NoSpace`],
+    /// [`Error::Poisoned`] and [`Error::Closed`]; nothing of the batch is stored then. After
     /// [`Error::Poisoned`] the batch may be found whole when the store is opened
     /// again.
     pub fn append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
@@ -119,6 +125,7 @@ impl Team {
         self.parts.queue.send(Job {
             team: self.id.clone(),
             prepared: batch.prepared,
+            content: batch.content,
             idempotency_key: batch.idempotency_key,
             reply,
             is_patient,
@@ -131,6 +138,16 @@ impl Team {
         parts.health.check()?;
         let limits = &parts.options.limits;
         batch.content.check(limits)?;
+        let key_bytes = batch.idempotency_key.as_ref().map_or(0, Bytes::len);
+        if key_bytes > MOST_KEY_BYTES {
+            return Err(Error::TooLarge {
+                what: "bytes of an idempotency key",
+                limit: MOST_KEY_BYTES as u64,
+                found: key_bytes as u64,
+            });
+        }
+        let hash = ContentHash::new(parts.content_seed, batch.is_any_time);
+        let content = hash.of_body(&batch.content);
         let now = parts.clock.now_nanos();
         let window = if batch.is_any_time {
             Window::ALL
@@ -141,6 +158,7 @@ impl Team {
         let checks = Some(Checks { limits, window });
         let prepared = prepare(&self.id, batch.content.into_source(), checks, parts.seed)?;
         Ok(PreparedBatch {
+            content: content.unwrap_or_else(|| hash.of_prepared(&prepared)),
             prepared,
             idempotency_key: batch.idempotency_key,
         })

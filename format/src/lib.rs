@@ -13,6 +13,7 @@ pub mod id;
 pub mod log;
 pub mod month;
 pub mod otlp;
+pub mod recent;
 pub mod segment;
 pub mod span;
 pub mod version;

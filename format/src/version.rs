@@ -9,6 +9,11 @@ pub const LOG_MAGIC: [u8; 8] = *b"SPANLOG\0";
 /// Version of log files, frames and records.
 pub const LOG_VERSION: u16 = 2;
 
+/// First bytes of a file of recent appends.
+pub const RECENT_MAGIC: [u8; 8] = *b"SPANRCT\0";
+/// Version of files of recent appends.
+pub const RECENT_VERSION: u16 = 1;
+
 /// First bytes of the index that a segment embeds.
 pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
 /// Version of a segment: its columns, row order and embedded index.
@@ -29,6 +34,7 @@ mod tests {
     #[test]
     fn magic_numbers_never_change() {
         assert_eq!(&LOG_MAGIC, b"SPANLOG\0");
+        assert_eq!(&RECENT_MAGIC, b"SPANRCT\0");
         assert_eq!(&INDEX_MAGIC, b"SPANIDX\0");
         assert_eq!(&SUMS_MAGIC, b"SPANSUM\0");
     }

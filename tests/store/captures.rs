@@ -62,8 +62,12 @@ fn ingest(acme: &Team, file: &Path) -> (Ingested, u128) {
                 let receipt = acme
                     .append(SpanBatch::from_otlp(request).any_time())
                     .unwrap();
-                ingested.accepted += receipt.accepted;
-                ingested.duplicates += receipt.duplicates;
+                if receipt.repeated {
+                    ingested.duplicates += receipt.accepted + receipt.duplicates;
+                } else {
+                    ingested.accepted += receipt.accepted;
+                    ingested.duplicates += receipt.duplicates;
+                }
                 ingested.refused += receipt.refused.len();
             }
         }

@@ -31,6 +31,7 @@ mod query_limits;
 mod quota;
 mod receipts;
 mod repair;
+mod repeats;
 mod retention;
 mod seal;
 mod settings;

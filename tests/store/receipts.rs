@@ -1,5 +1,5 @@
-//! What a receipt says of spans that are refused, and of appends that are
-//! repeated.
+//! What a receipt says of spans that are refused, and batches that are refused
+//! whole.
 
 use spanstore::otlp::{Event, Link, Span};
 use spanstore::{Error, RefusalReason, SpanBatch};
@@ -156,32 +156,6 @@ fn an_import_takes_any_time_and_an_end_before_the_start() {
         assert_eq!(durations, [0, 0]);
         store.seal().unwrap();
     }
-}
-
-#[test]
-fn a_repeated_key_gets_the_first_receipt_as_long_as_the_log_lives() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut options = quiet();
-    options.plan_limits.hobby = 8;
-    let store = open_with(directory.path(), options.clone());
-    let batch = || SpanBatch::from_otlp(request((0..10).map(span))).with_idempotency_key("once");
-    let first = store.team(&team("acme")).append(batch()).unwrap();
-    assert_eq!((first.accepted, first.refused.len()), (8, 2));
-    assert_eq!(store.team(&team("acme")).append(batch()).unwrap(), first);
-    // The key is the team's own.
-    let other = store.team(&team("other")).append(batch()).unwrap();
-    assert_eq!(other.accepted, 8);
-    drop(store);
-
-    let store = open_with(directory.path(), options);
-    assert_eq!(store.team(&team("acme")).append(batch()).unwrap(), first);
-    store.seal().unwrap();
-    // The log is gone, so the batch is a new one, all of it over the quota.
-    let after = store.team(&team("acme")).append(batch()).unwrap();
-    assert_eq!(
-        (after.accepted, after.duplicates, after.refused.len()),
-        (0, 0, 10)
-    );
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn a_full_queue_answers_busy_or_waits() {
     let acme = store.team(&team("acme"));
     let (began, begins) = channel();
     let (release, released) = channel::<()>();
-    disk.before_sync("00000000000000000001.log", move || {
+    disk.before_sync("00000000000000000001.log.unfinished", move || {
         began.send(()).unwrap();
         released.recv().ok();
     });

@@ -25,8 +25,13 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, receipt: &Receipt) {
-        self.accepted += receipt.accepted;
-        self.duplicates += receipt.duplicates;
+        if receipt.repeated {
+            // They are there already, whatever the first receipt called them.
+            self.duplicates += receipt.accepted + receipt.duplicates;
+        } else {
+            self.accepted += receipt.accepted;
+            self.duplicates += receipt.duplicates;
+        }
         for refusal in &receipt.refused {
             *self.refused.entry(refusal.reason.code()).or_default() += 1;
         }

@@ -12,9 +12,9 @@ use spanstore_format::{SegmentId, TeamId};
 
 use super::guard::CallError;
 use super::{
-    COUNTERS, Catalog, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META, NEXT_SEGMENT, REMOVED,
-    REPLACED, RETENTION, RETENTION_CLOCK, RewriteCommit, SEGMENTS, SETTINGS, SealCommit, create,
-    segments_in, sum, team_hash,
+    COUNTERS, Catalog, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META, NEXT_SEGMENT,
+    RECENT_FILE, REMOVED, REPLACED, RETENTION, RETENTION_CLOCK, RewriteCommit, SEGMENTS, SETTINGS,
+    SealCommit, create, meta, segments_in, sum, team_hash,
 };
 use crate::error::Error;
 use crate::io::Disk;
@@ -189,18 +189,19 @@ impl Catalog {
     }
 
     /// Writes a copy of the catalog, as it is now, into another directory; calls
-    /// `before` with the segments that it names before the copy gets its name.
+    /// `before` with the segments and the file of recent appends that it names,
+    /// before the copy gets its name.
     pub(crate) fn copy_to(
         &self,
         disk: &Arc<dyn Disk>,
         root: &Path,
-        before: impl FnOnce(&[SegmentSummary]) -> Result<(), Error>,
+        before: impl FnOnce(&[SegmentSummary], Option<u64>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let segments = self.guard.read(|read| {
+        let (segments, recent_file) = self.guard.read(|read| {
             create::copy_closed(read, disk, root)?;
-            segments_in(read)
+            Ok((segments_in(read)?, meta(read, RECENT_FILE)?))
         })?;
-        before(&segments)?;
+        before(&segments, recent_file)?;
         create::rename(&**disk, root)?;
         create::sync(&**disk, root)
     }
@@ -226,6 +227,10 @@ impl Catalog {
             meta.insert(FIRST_UNSEALED, commit.first_unsealed)?;
             if let Some(time) = commit.retention_clock {
                 meta.insert(RETENTION_CLOCK, time.cast_unsigned())?;
+            }
+            match commit.recent_file {
+                Some(file) => drop(meta.insert(RECENT_FILE, file)?),
+                None => drop(meta.remove(RECENT_FILE)?),
             }
             let mut counters = transaction.open_table(COUNTERS)?;
             for ((month, team), rows) in commit.rows {

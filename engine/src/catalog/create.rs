@@ -16,8 +16,8 @@ use spanstore_format::version::CATALOG_VERSION;
 use super::backend::{CatalogFile, Failure};
 use super::guard::{CallError, close, commit, open_database};
 use super::{
-    COMMITS, COUNTERS, Content, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META, NAME,
-    NEXT_SEGMENT, REMOVED, REPLACED, SEGMENTS, SETTINGS, VERSION, published,
+    COMMITS, CONTENT_SEED, COUNTERS, Content, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META,
+    NAME, NEXT_SEGMENT, RECENT_FILE, REMOVED, REPLACED, SEGMENTS, SETTINGS, VERSION, published,
 };
 use crate::error::Error;
 use crate::io::{Disk, DiskFile, EntryKind, OpenMode};
@@ -46,20 +46,29 @@ pub(super) fn make(disk: &Arc<dyn Disk>, root: &Path, content: &Content) -> Resu
         return Ok(());
     }
     published::remove(&**disk, root)?;
-    let made = commit(&database, |transaction| write(transaction, content));
+    let made = commit(&database, |transaction| {
+        write(transaction, content, disk.random_number())
+    });
     close(Some(database));
     made.map_err(|error| failed(&file, root, error))?;
     rename(&**disk, root)?;
     sync(&**disk, root)
 }
 
-/// Writes all tables.
-fn write(transaction: &WriteTransaction, content: &Content) -> Result<(), CallError> {
+/// Writes all tables. What was remembered of recent appends is not known to the new
+/// store: it may not have their rows.
+fn write(
+    transaction: &WriteTransaction,
+    content: &Content,
+    content_seed: u64,
+) -> Result<(), CallError> {
     let mut meta = transaction.open_table(META)?;
     for (name, value) in &content.meta {
         meta.insert(name.as_str(), value)?;
     }
     meta.remove(LOG_SETTLED)?;
+    meta.remove(RECENT_FILE)?;
+    meta.insert(CONTENT_SEED, content_seed)?;
     meta.insert(VERSION, u64::from(CATALOG_VERSION))?;
     meta.insert(COMMITS, 1)?;
     meta.insert(FIRST_UNSEALED, content.first_unsealed)?;

@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `version`, `commits`, `first_unsealed` and `log_settled` (sequences), `next_segment`, `retention`, `retention_clock` |
+//! | `meta` | name | number: `version`, `commits`, `first_unsealed` and `log_settled` (sequences), `next_segment`, `retention`, `retention_clock`, `recent_file`, `content_seed` |
 //! | `segments` | segment id | `format::catalog` segment record |
 //! | `counters` | month, team | spans accepted that are sealed |
 //! | `settings` | team | `format::catalog::TeamSettings` |
@@ -57,6 +57,8 @@ const NEXT_SEGMENT: &str = "next_segment";
 const RETENTION: &str = "retention";
 const RETENTION_CLOCK: &str = "retention_clock";
 const LOG_SETTLED: &str = "log_settled";
+const RECENT_FILE: &str = "recent_file";
+const CONTENT_SEED: &str = "content_seed";
 
 /// The catalog's file.
 const NAME: &str = "catalog.redb";
@@ -99,6 +101,8 @@ pub(crate) struct SealCommit<'a> {
     pub(crate) first_unsealed: u64,
     /// The time that retention removes by, ns since 1970; none to leave it.
     pub(crate) retention_clock: Option<i64>,
+    /// The file of recent appends; none when nothing is remembered.
+    pub(crate) recent_file: Option<u64>,
 }
 
 /// All that a catalog says, for a new one.
@@ -274,6 +278,16 @@ impl Catalog {
             let settled = meta(read, LOG_SETTLED)?.unwrap_or(0);
             Ok(settled.max(required(read, FIRST_UNSEALED)?))
         })
+    }
+
+    /// The sequence that names the file of recent appends; none when there is none.
+    pub(crate) fn recent_file(&self) -> Result<Option<u64>, Error> {
+        self.guard.read(|read| meta(read, RECENT_FILE))
+    }
+
+    /// Seed of the hashes that tell equal batches.
+    pub(crate) fn content_seed(&self) -> Result<u64, Error> {
+        self.guard.read(|read| required(read, CONTENT_SEED))
     }
 
     /// The id that the next segment gets. Ids of segments that were begun and

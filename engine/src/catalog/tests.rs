@@ -46,6 +46,7 @@ fn seal(catalog: &Catalog, teams: u64, first_unsealed: u64) -> Result<(), Error>
         rows: &rows.collect(),
         first_unsealed,
         retention_clock: None,
+        recent_file: None,
     };
     catalog.commit_seal(&commit, &BTreeSet::new())
 }

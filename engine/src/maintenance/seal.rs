@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::hot::HotBuffer;
+use crate::recent::{Recent, RecentFiles};
 use crate::retention::RetentionClock;
 use crate::segment_file::SegmentFile;
 use crate::segments::Segments;
@@ -60,6 +61,8 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) segments: Arc<Segments>,
+    pub(crate) recent: Arc<Recent>,
+    pub(crate) recent_files: Arc<RecentFiles>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Arc<RetentionClock>,
@@ -140,6 +143,9 @@ impl Sealer {
         let mut given = Vec::new();
         let rows = count_rows(&job.rows);
         let time = self.retention.to_keep();
+        let files = &self.recent_files;
+        let has_recent = files.write(&self.recent, job.first_unsealed, job.recent_before)?;
+        let recent_file = has_recent.then_some(job.first_unsealed);
         let sealed = write_months(&self.segments, &job.rows, &Origin::sealed(log), &mut given)
             .and_then(|summaries| {
                 self.segments.add_sealed(&SealCommit {
@@ -147,6 +153,7 @@ impl Sealer {
                     rows: &rows,
                     first_unsealed: job.first_unsealed,
                     retention_clock: time,
+                    recent_file,
                 })?;
                 Ok(summaries)
             });
@@ -158,6 +165,10 @@ impl Sealer {
         })?;
         if let Some(time) = time {
             self.retention.was_kept(time);
+        }
+        // What stays goes with the next seal, or when the store is opened.
+        if let Err(error) = files.remove_others(recent_file) {
+            tracing::warn!(%error, "old files of recent appends stay");
         }
         // A writer that has ended needs no word.
         drop(self.writer.send(Control::EndSeal(job.first_unsealed)));

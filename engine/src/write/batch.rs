@@ -128,8 +128,10 @@ impl SpanBatch {
         Ok(Self::from_measured(encoded, measured))
     }
 
-    /// Names the append. An append with a key that is still in the log answers
-    /// with the receipt of the first and stores nothing. Keys are a team's own.
+    /// Names the append, with at most 256 bytes. An append with a key that is
+    /// remembered ([`StoreOptions::idempotency`](crate::StoreOptions::idempotency))
+    /// answers with the receipt of the first and stores nothing; with other content
+    /// it is an error. Keys are a team's own.
     pub fn with_idempotency_key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.idempotency_key = Some(Bytes::from(key.into()));
         self

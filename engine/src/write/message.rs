@@ -35,6 +35,8 @@ impl Reply {
 pub(crate) struct Job {
     pub(crate) team: TeamId,
     pub(crate) prepared: Prepared,
+    /// Hash of its content.
+    pub(crate) content: u128,
     pub(crate) idempotency_key: Option<Bytes>,
     pub(crate) reply: Reply,
     /// Whether the caller waits while memory is full.
@@ -56,6 +58,8 @@ pub(crate) enum Control {
     Flush(Sender<Result<(), Error>>),
     /// Remove files of the log that are sealed and are still there.
     Release(Sender<Result<(), Error>>),
+    /// Forget what is remembered of the appends of these teams, durably.
+    Forget(Vec<TeamId>, Sender<Result<(), Error>>),
     /// Do what is due, and answer whether a seal is.
     Tick(Sender<bool>),
     /// Write what is queued, and end.
@@ -68,4 +72,7 @@ pub(crate) struct SealJob {
     pub(crate) rows: Arc<HotBuffer>,
     /// The first sequence of the log after these rows.
     pub(crate) first_unsealed: u64,
+    /// Appends that are remembered have numbers below this one, if they came with
+    /// these rows or before.
+    pub(crate) recent_before: u64,
 }

@@ -6,6 +6,7 @@ pub(crate) mod admitted;
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod checks;
+pub(crate) mod content;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod prepare;

@@ -1,11 +1,9 @@
 //! What a caller learns of an append.
 
-use std::collections::HashMap;
 use std::fmt;
 
-use bytes::Bytes;
+use spanstore_format::Month;
 use spanstore_format::log::record::{MonthRecord, ReceiptRecord, RefusalRecord};
-use spanstore_format::{Month, TeamId};
 
 use crate::options::Durability;
 
@@ -23,6 +21,10 @@ pub struct Receipt {
     pub months: Vec<Usage>,
     /// Whether the batch was synced when the receipt was made.
     pub durability: Durability,
+    /// Whether the batch was accepted before: with the same body, or with the same
+    /// idempotency key. All else is what the first receipt said. Nothing was stored
+    /// or charged again.
+    pub repeated: bool,
 }
 
 /// A span that was refused.
@@ -78,7 +80,7 @@ macro_rules! reasons {
             }
 
             /// The number that stands for the reason on disk.
-            fn number(self) -> u32 {
+            pub(super) fn number(self) -> u32 {
                 match self { $(Self::$name => $number,)* }
             }
 
@@ -167,11 +169,12 @@ impl Receipt {
                     limit: usage.limit,
                 })
                 .collect(),
+            repeated: self.repeated,
         }
     }
 
-    /// The receipt of a record.
-    pub(crate) fn from_record(record: &ReceiptRecord, durability: Durability) -> Self {
+    /// The receipt of a record, for an append that came again.
+    pub(crate) fn repeated_of(record: &ReceiptRecord, durability: Durability) -> Self {
         Self {
             accepted: record.accepted,
             duplicates: record.duplicates,
@@ -199,9 +202,17 @@ impl Receipt {
                 })
                 .collect(),
             durability,
+            repeated: true,
         }
     }
 }
 
-/// Receipts of appends that named themselves, by team and key.
-pub(crate) type Receipts = HashMap<(TeamId, Bytes), Receipt>;
+/// Whether the same body is a repeat from now on. One of which something was
+/// refused for quota is not: it may be accepted when there is room.
+pub(crate) fn is_body_remembered(receipt: &ReceiptRecord) -> bool {
+    let over_quota = RefusalReason::OverQuota.number();
+    let mut refused = receipt.refused.iter();
+    receipt.accepted + receipt.duplicates > 0
+        && !receipt.repeated
+        && !refused.any(|refusal| refusal.reason == over_quota)
+}

@@ -11,13 +11,14 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use prost::Message;
 use spanstore_format::TeamId;
 use spanstore_format::log::record::AppendRecord;
+use spanstore_format::recent::content_bytes;
 
 use super::admission::{Admission, Verdict};
 use super::admitted::hot_batch;
 use super::message::{Control, Job, Reply, SealJob};
 use super::prepare::Part;
 use super::queue::Room;
-use super::receipt::{Receipt, Receipts, Usage};
+use super::receipt::{Receipt, Usage, is_body_remembered};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, elapsed};
 use crate::error::Error;
@@ -26,6 +27,7 @@ use crate::hot::HotBatch;
 use crate::log::Log;
 use crate::options::{Durability, StoreOptions};
 use crate::quota::Quota;
+use crate::recent::{Known, Recent, Remember};
 use crate::settings::Settings;
 use crate::view::View;
 
@@ -50,6 +52,7 @@ pub(crate) struct Tools {
     pub(crate) settings: Arc<Settings>,
     pub(crate) quota: Arc<Quota>,
     pub(crate) view: Arc<View>,
+    pub(crate) recent: Arc<Recent>,
     /// Asks for a seal.
     pub(crate) seals: Sender<()>,
 }
@@ -60,8 +63,6 @@ pub(crate) struct Writer {
     tools: Tools,
     log: Log,
     admission: Admission,
-    receipts: Receipts,
-    sealing_receipts: Receipts,
     /// Batches whose callers wait until memory is free.
     held: VecDeque<Job>,
     /// The sequence that the seal under way reaches up to.
@@ -86,7 +87,10 @@ pub(crate) struct Writer {
 struct Pending {
     team: TeamId,
     parts: Vec<(Part, Verdict)>,
+    content: u128,
     idempotency_key: Option<Bytes>,
+    /// What is to be remembered of it, if anything is.
+    remember: Option<Remember>,
     receipt: Receipt,
     reply: Reply,
     room: Room,
@@ -95,7 +99,7 @@ struct Pending {
 }
 
 impl Writer {
-    pub(crate) fn new(tools: Tools, log: Log, admission: Admission, receipts: Receipts) -> Self {
+    pub(crate) fn new(tools: Tools, log: Log, admission: Admission) -> Self {
         let has_rows = tools.view.active_size().0 > 0;
         let now = tools.clock.monotonic_nanos();
         Self {
@@ -105,8 +109,6 @@ impl Writer {
             tools,
             log,
             admission,
-            receipts,
-            sealing_receipts: Receipts::new(),
             held: VecDeque::new(),
             sealing: None,
             is_seal_asked: false,
@@ -139,6 +141,7 @@ impl Writer {
                 self.sync_if_due();
                 self.settle_if_due();
                 self.release_if_due();
+                self.tools.recent.expire();
                 self.ask_for_seal_if_due();
             }
         }
@@ -264,7 +267,9 @@ impl Writer {
                 drop(reply.send(self.tools.health.check()));
             }
             Control::Release(reply) => drop(reply.send(self.release())),
+            Control::Forget(teams, reply) => drop(reply.send(self.forget(&teams))),
             Control::Tick(reply) => {
+                self.tools.recent.expire();
                 self.sync_if_due();
                 self.settle_if_due();
                 self.release_if_due();
@@ -279,22 +284,34 @@ impl Writer {
     fn commit(&mut self, group: Vec<Job>) {
         let mut pending: Vec<Pending> = Vec::with_capacity(group.len());
         for job in group {
-            if let Some(key) = &job.idempotency_key {
-                let name = (job.team.clone(), key.clone());
-                // The same key twice in a group: the first must be durable
-                // before its receipt is given again.
-                let is_pending = pending.iter().any(|other| {
-                    other.team == job.team && other.idempotency_key.as_ref() == Some(key)
-                });
-                if is_pending {
-                    self.write(std::mem::take(&mut pending));
+            // The same twice in a group: the first must be durable before its
+            // receipt is given again.
+            let is_same = |other: &Pending| {
+                let has_key = job.idempotency_key.is_some();
+                let is_same_key = has_key && other.idempotency_key == job.idempotency_key;
+                (other.content == job.content || is_same_key) && other.team == job.team
+            };
+            if pending.iter().any(is_same) {
+                self.write(std::mem::take(&mut pending));
+            }
+            let key = job.idempotency_key.as_ref();
+            match self.tools.recent.find(&job.team, job.content, key) {
+                Ok(Known::New) => {}
+                Ok(Known::Repeated {
+                    receipt,
+                    is_key_new,
+                }) => {
+                    let durability = self.tools.options.durability;
+                    let receipt = Receipt::repeated_of(&receipt, durability);
+                    if is_key_new {
+                        pending.push(self.repeated(job, receipt));
+                    } else {
+                        job.reply.send(Ok(receipt));
+                    }
+                    continue;
                 }
-                let known = self
-                    .receipts
-                    .get(&name)
-                    .or_else(|| self.sealing_receipts.get(&name));
-                if let Some(receipt) = known {
-                    job.reply.send(Ok(receipt.clone()));
+                Err(error) => {
+                    job.reply.send(Err(error));
                     continue;
                 }
             }
@@ -311,6 +328,7 @@ impl Writer {
         let Job {
             team,
             prepared,
+            content,
             idempotency_key,
             reply,
             room,
@@ -326,6 +344,7 @@ impl Writer {
             refused: prepared.refused,
             months: Vec::with_capacity(prepared.parts.len()),
             durability: self.tools.options.durability,
+            repeated: false,
         };
         // All counts are looked up before anything changes.
         let mut counts = Vec::with_capacity(prepared.parts.len());
@@ -358,32 +377,54 @@ impl Writer {
         receipt
             .refused
             .sort_unstable_by_key(|refusal| refusal.index);
-        let record = (receipt.accepted > 0 || idempotency_key.is_some()).then(|| AppendRecord {
-            team: team.as_str().to_owned(),
-            request: if receipt.accepted > 0 {
-                prepared.request
-            } else {
-                Bytes::new()
-            },
-            left_out: if receipt.accepted > 0 {
-                left_out
-            } else {
-                Vec::new()
-            },
-            receipt: idempotency_key.is_some().then(|| receipt.to_record()),
-            idempotency_key: idempotency_key.clone(),
-        });
-        let record = record
-            .map(|record| record.encode_to_vec())
-            .unwrap_or_default();
+        let remember = self.remember(content, idempotency_key.as_ref(), &receipt);
+        let (request, left_out) = if receipt.accepted > 0 {
+            (prepared.request, left_out)
+        } else {
+            (Bytes::new(), Vec::new())
+        };
         Ok(Pending {
+            record: record(&team, request, left_out, remember.as_ref()),
             team,
             parts,
+            content,
             idempotency_key,
+            remember,
             receipt,
             reply,
             room,
-            record,
+        })
+    }
+
+    /// A job whose content is known and whose key is not.
+    fn repeated(&self, job: Job, receipt: Receipt) -> Pending {
+        let remember = self.remember(job.content, job.idempotency_key.as_ref(), &receipt);
+        Pending {
+            record: record(&job.team, Bytes::new(), Vec::new(), remember.as_ref()),
+            team: job.team,
+            parts: Vec::new(),
+            content: job.content,
+            idempotency_key: job.idempotency_key,
+            remember,
+            receipt,
+            reply: job.reply,
+            room: job.room,
+        }
+    }
+
+    /// What is to be remembered of an append, if anything is.
+    fn remember(&self, content: u128, key: Option<&Bytes>, receipt: &Receipt) -> Option<Remember> {
+        let recent = &self.tools.recent;
+        let (keeps_bodies, keeps_keys) = recent.keeps();
+        let receipt = receipt.to_record();
+        let is_body = keeps_bodies && is_body_remembered(&receipt);
+        let key = key.filter(|_| keeps_keys);
+        (is_body || key.is_some()).then(|| Remember {
+            at: recent.now(),
+            content,
+            is_body,
+            key: key.cloned(),
+            receipt,
         })
     }
 
@@ -411,8 +452,8 @@ impl Writer {
         }
         self.tools.view.publish(batches);
         for job in pending {
-            if let Some(key) = job.idempotency_key {
-                self.receipts.insert((job.team, key), job.receipt.clone());
+            if let Some(remember) = job.remember {
+                self.tools.recent.remember(&job.team, remember);
             }
             // What was queued is in memory now, and counted there.
             drop(job.room);
@@ -426,11 +467,15 @@ impl Writer {
             .map(|job| job.record.as_slice())
             .filter(|record| !record.is_empty())
             .collect();
+        self.append_records(&records)
+    }
+
+    fn append_records(&mut self, records: &[&[u8]]) -> Result<(), Error> {
         if records.is_empty() {
             return Ok(());
         }
         let now = self.now();
-        let written = self.log.append(&records).and_then(|_| {
+        let written = self.log.append(records).and_then(|_| {
             if self.tools.options.durability == Durability::Sync {
                 self.log.sync()?;
             } else {
@@ -440,6 +485,28 @@ impl Writer {
             Ok(())
         });
         written.map_err(|error| self.failed(error))
+    }
+
+    /// Forgets what is remembered of the appends of some teams.
+    fn forget(&mut self, teams: &[TeamId]) -> Result<(), Error> {
+        self.tools.health.check()?;
+        let forgets = |team: &TeamId| {
+            let record = AppendRecord {
+                team: team.as_str().to_owned(),
+                forgets: true,
+                ..AppendRecord::default()
+            };
+            record.encode_to_vec()
+        };
+        let records: Vec<Vec<u8>> = teams.iter().map(forgets).collect();
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        self.append_records(&records)?;
+        // Whatever the mode: what is forgotten must not be known after a crash.
+        self.log.sync().map_err(|error| self.failed(error))?;
+        for team in teams {
+            self.tools.recent.forget(team);
+        }
+        Ok(())
     }
 
     /// Notes a failure of the log that forbids further writes.
@@ -542,7 +609,7 @@ impl Writer {
     fn begin_seal(&mut self) -> Result<Option<SealJob>, Error> {
         self.is_seal_asked = false;
         self.tools.health.check()?;
-        // A log without rows may hold receipts, which end with it.
+        // A log without rows may say what is to be remembered or forgotten.
         if !self.log.has_records() {
             return Ok(None);
         }
@@ -557,17 +624,16 @@ impl Writer {
         self.oldest = None;
         self.sealing = Some(first_unsealed);
         self.admission.begin_seal();
-        self.sealing_receipts = std::mem::take(&mut self.receipts);
         Ok(Some(SealJob {
             rows: self.tools.view.begin_seal(),
             first_unsealed,
+            recent_before: self.tools.recent.bound(),
         }))
     }
 
     fn end_seal(&mut self, first_unsealed: u64) {
         self.sealing = None;
         self.admission.end_seal();
-        self.sealing_receipts = Receipts::new();
         let Tools { view, quota, .. } = &self.tools;
         quota.retain(|month, team| view.has_hot_rows(month, team));
         self.sealed = first_unsealed;
@@ -592,6 +658,29 @@ impl Writer {
             drop(self.release());
         }
     }
+}
+
+/// The record of an append; empty when there is nothing to write.
+fn record(
+    team: &TeamId,
+    request: Bytes,
+    left_out: Vec<u32>,
+    remember: Option<&Remember>,
+) -> Vec<u8> {
+    if request.is_empty() && remember.is_none() {
+        return Vec::new();
+    }
+    let record = AppendRecord {
+        team: team.as_str().to_owned(),
+        request,
+        left_out,
+        idempotency_key: remember.and_then(|remember| remember.key.clone()),
+        receipt: remember.map(|remember| remember.receipt.clone()),
+        content: remember.map(|remember| content_bytes(remember.content)),
+        noted_at: remember.map_or(0, |remember| remember.at),
+        forgets: false,
+    };
+    record.encode_to_vec()
 }
 
 /// The rows of each job that were let in.

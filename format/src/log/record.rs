@@ -25,9 +25,19 @@ pub struct AppendRecord {
     /// The caller's idempotency key.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub idempotency_key: Option<Bytes>,
-    /// What the caller was told; kept when there is a key.
+    /// What the caller was told; there when the append is to be remembered.
     #[prost(message, optional, tag = "5")]
     pub receipt: Option<ReceiptRecord>,
+    /// Hash of the content; there when the append is to be remembered.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub content: Option<Bytes>,
+    /// When the append was accepted, ns since 1970; 0 when it is not remembered.
+    #[prost(sfixed64, tag = "7")]
+    pub noted_at: i64,
+    /// Whether the record is no append: all that was remembered of the team's
+    /// appends is forgotten.
+    #[prost(bool, tag = "8")]
+    pub forgets: bool,
 }
 
 /// A receipt, for the caller who appends the same batch again.
@@ -45,6 +55,9 @@ pub struct ReceiptRecord {
     /// The partitions touched.
     #[prost(message, repeated, tag = "4")]
     pub months: Vec<MonthRecord>,
+    /// Whether it is that of an append before, with the same content.
+    #[prost(bool, tag = "5")]
+    pub repeated: bool,
 }
 
 /// A refused span.
@@ -112,7 +125,11 @@ mod tests {
                     used: 10,
                     limit: 20,
                 }],
+                repeated: true,
             }),
+            content: Some(Bytes::from_static(&[7; 16])),
+            noted_at: -5,
+            forgets: true,
         };
         let bytes = Bytes::from(record.encode_to_vec());
         assert_eq!(AppendRecord::read(1, bytes.clone()), Ok(record));
