@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
-use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TraceId};
+use spanstore::{Month, ReadBy, SpanBatch, Store, StoreOptions, Team, TraceId};
 use spanstore_benches::{NOW, bodies, milliseconds, open, report, team};
 use spanstore_format::segment::reader::summarize;
 use spanstore_format::segment::{Column, SegmentReader};
@@ -167,6 +167,15 @@ fn one_segment(path: &Path, bodies: &[Vec<u8>]) {
         bytes as f64 / SPANS as f64
     );
     look_ups(&store, "one segment");
+    drop(store);
+    for (cache_bytes, state) in [(256 << 20, "read"), (1, "read, nothing kept")] {
+        let options = StoreOptions {
+            read_by: ReadBy::Pread,
+            cache_bytes,
+            ..StoreOptions::default()
+        };
+        look_ups(&open(path, options), state);
+    }
     fifty_rows(&path.join("segments"));
 }
 

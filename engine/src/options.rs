@@ -230,7 +230,9 @@ pub struct QueryLimits {
     /// Bytes that one query may take: rows that it found, values of facets that
     /// it counts, batches that it scans, and what it sorts, groups and joins.
     /// Not counted are batches on their way from one operator to the next, of
-    /// 8,192 rows at most, and up to two batches that wait for the reader.
+    /// 8,192 rows at most, and up to two batches that wait for the reader. A scan
+    /// reads batches of about 16 MiB at most, and gives the rows that a filter
+    /// found in batches of about 32 MiB.
     pub memory_bytes: usize,
     /// Bytes that all queries of the store may take together, counted likewise.
     pub total_memory_bytes: usize,

@@ -141,13 +141,18 @@ fn a_full_queue_answers_busy_or_waits() {
         began.send(()).unwrap();
         released.recv().ok();
     });
-    std::thread::scope(|scope| {
-        let append = |n: u64| acme.append(request([span(n)])).unwrap().accepted;
+    let acme = &acme;
+    // A failure drops `release`, so that nobody waits for ever.
+    std::thread::scope(move |scope| {
+        let append = move |n: u64| acme.append(request([span(n)])).unwrap().accepted;
         let first = scope.spawn(move || append(0));
         begins.recv_timeout(Duration::from_mins(1)).unwrap();
         let waiting = scope.spawn(move || append(1));
+        let (answer, answers) = channel();
         for _ in 0..3 {
-            let refused = acme.try_append(request([span(2)]));
+            let answer = answer.clone();
+            scope.spawn(move || drop(answer.send(acme.try_append(request([span(2)])))));
+            let refused = answers.recv_timeout(Duration::from_mins(1)).unwrap();
             assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
         }
         assert!(!first.is_finished() && !waiting.is_finished());

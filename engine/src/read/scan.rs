@@ -277,6 +277,9 @@ fn start_range(rows: &RecordBatch) -> (i64, i64) {
     range.unwrap_or((i64::MIN, i64::MAX))
 }
 
+/// Bytes that a batch of a part takes, at most, where its rows are about alike.
+const BATCH_BYTES: u64 = 16 << 20;
+
 /// The batches of a part, read one by one.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
 
@@ -297,7 +300,8 @@ impl ScanPart {
         }
     }
 
-    /// Reads columns in batches of at most `batch_rows` rows.
+    /// Reads columns in batches of at most `batch_rows` rows, of fewer where
+    /// these would take much memory.
     pub(crate) fn read(&self, columns: &[Column], batch_rows: usize) -> Result<Batches, Error> {
         match &self.source {
             Source::Hot(rows) => {
@@ -305,6 +309,9 @@ impl ScanPart {
                 Ok(Box::new(std::iter::once(projected)))
             }
             Source::RowGroup { segment, rows } => {
+                let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
+                let reader = segment.row_reader()?;
+                let batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
                 self.read_rows(segment, rows, columns, batch_rows)
             }
         }

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
@@ -167,6 +167,8 @@ pub struct VerifiedBytes {
     /// What lies behind the covered bytes, as far as its checksum was seen to
     /// hold, and where it begins.
     tail: Option<(u64, Bytes)>,
+    /// The first error of [`VerifiedBytes::slice`], where it is remembered.
+    first_error: Option<Arc<OnceLock<FormatError>>>,
 }
 
 #[derive(Debug)]
@@ -216,6 +218,7 @@ impl VerifiedBytes {
                 verified,
             }),
             tail: None,
+            first_error: None,
         })
     }
 
@@ -225,15 +228,23 @@ impl VerifiedBytes {
         Self {
             inner: Arc::clone(&self.inner),
             tail: Some((offset, tail)),
+            first_error: None,
         }
     }
 
-    /// The same bytes, without a tail.
-    pub(super) fn without_tail(&self) -> Self {
+    /// The same bytes without a tail. They remember the first error of
+    /// [`VerifiedBytes::slice`]: decoders hand on its text alone.
+    pub(super) fn remembering(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             tail: None,
+            first_error: Some(Arc::default()),
         }
+    }
+
+    /// The error that is remembered.
+    pub(super) fn first_error(&self) -> Option<FormatError> {
+        self.first_error.as_ref()?.get().cloned()
     }
 
     /// A range of the bytes, borrowed where that can be: for searches, which
@@ -260,6 +271,14 @@ impl VerifiedBytes {
     /// [`FormatError::Malformed`] when it is not all within the covered bytes or
     /// the tail.
     pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
+        let slice = self.verified_slice(range);
+        if let (Err(error), Some(first)) = (&slice, &self.first_error) {
+            first.get_or_init(|| error.clone());
+        }
+        slice
+    }
+
+    fn verified_slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
         let inner = &*self.inner;
         if let Some((offset, tail)) = &self.tail
             && *offset <= range.start
@@ -430,6 +449,9 @@ impl Read for VerifiedReader {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
     use super::*;
 
     fn written(bytes: u64) -> (Vec<u8>, Vec<u32>) {
@@ -481,5 +503,73 @@ mod tests {
         bytes.get_read(5).unwrap().read_to_end(&mut out).unwrap();
         assert_eq!(out, data[5..]);
         assert!(bytes.slice(0..data.len() as u64 + 1).is_err());
+    }
+
+    /// A file that is read, and keeps what it is told to.
+    #[derive(Debug)]
+    struct Medium {
+        bytes: Mutex<Vec<u8>>,
+        kept: Mutex<HashMap<u64, Bytes>>,
+        reads: AtomicU64,
+    }
+
+    impl ReadFile for Medium {
+        fn bytes(&self) -> u64 {
+            self.bytes.lock().unwrap().len() as u64
+        }
+
+        fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let bytes = self.bytes.lock().unwrap();
+            out.copy_from_slice(&bytes[offset as usize..][..out.len()]);
+            Ok(())
+        }
+
+        fn kept(&self, block: u64) -> Option<Bytes> {
+            self.kept.lock().unwrap().get(&block).cloned()
+        }
+
+        fn keep(&self, block: u64, bytes: Bytes) {
+            self.kept.lock().unwrap().insert(block, bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_verified_each_time_unless_it_was_kept() {
+        let (data, blocks) = written(BLOCK_BYTES * 2 + 100);
+        let medium = Arc::new(Medium {
+            bytes: Mutex::new(data.clone()),
+            kept: Mutex::default(),
+            reads: AtomicU64::new(0),
+        });
+        let table = blocks.iter().flat_map(|block| block.to_le_bytes());
+        let source = Source::File(Arc::clone(&medium) as Arc<dyn ReadFile>);
+        let covered = data.len() as u64;
+        let bytes = VerifiedBytes::new(source, covered, table.collect()).unwrap();
+        for range in [
+            0..0,
+            3..BLOCK_BYTES,
+            BLOCK_BYTES - 1..BLOCK_BYTES + 1,
+            BLOCK_BYTES..BLOCK_BYTES * 2,
+            5..covered,
+        ] {
+            let expected = &data[range.start as usize..range.end as usize];
+            assert_eq!(bytes.slice(range.clone()).unwrap(), expected);
+            assert_eq!(&*bytes.get(range).unwrap(), expected);
+        }
+        assert!(bytes.slice(5..covered + 1).is_err());
+        assert_eq!(medium.reads.load(Ordering::Relaxed), 3);
+        // What was kept was verified; what was let go is verified again.
+        medium.bytes.lock().unwrap()[7] ^= 1;
+        assert!(bytes.slice(0..10).is_ok());
+        assert_eq!(bytes.damaged_blocks().len(), 1);
+        medium.kept.lock().unwrap().clear();
+        let remembering = bytes.remembering();
+        for _ in 0..2 {
+            let error = remembering.slice(0..10).unwrap_err();
+            assert!(matches!(error, FormatError::Checksum { offset: 0, .. }));
+        }
+        assert!(remembering.slice(BLOCK_BYTES..BLOCK_BYTES + 10).is_ok());
+        assert!(remembering.first_error().is_some() && bytes.first_error().is_none());
     }
 }

@@ -216,8 +216,8 @@ impl SegmentReader {
                 found,
             });
         }
-        let bytes = self.bytes.with_tail(offset, tail);
-        RowReader::new(bytes, self.summary.rows, self.promotion()?)
+        let bytes = self.bytes.clone();
+        RowReader::new(bytes, (offset, tail), self.summary.rows, self.promotion()?)
     }
 
     /// Row groups of the segment.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch, StringViewArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::ConvertedType;
@@ -96,14 +97,16 @@ const MOST_LEVELS: usize = 64;
 impl RowReader {
     pub(super) fn new(
         bytes: VerifiedBytes,
+        (tail_offset, tail): (u64, Bytes),
         rows: u32,
         promotion: Promotion,
     ) -> Result<Self, FormatError> {
+        let with_tail = bytes.with_tail(tail_offset, tail);
         let metadata = ParquetMetaDataReader::new()
             .with_column_index_policy(PageIndexPolicy::Optional)
             // Without it a selection would decode whole column chunks.
             .with_offset_index_policy(PageIndexPolicy::Required);
-        let metadata = without_panic(|| metadata.parse_and_finish(&bytes))
+        let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
         let schema = promotion.file_schema();
         let found = metadata.file_metadata().schema_descr().num_columns();
@@ -128,8 +131,7 @@ impl RowReader {
             }
         }
         Ok(Self {
-            // All that is read from now on are pages.
-            bytes: bytes.without_tail(),
+            bytes,
             rows,
             promotion: Arc::new(promotion),
             schema,
@@ -168,20 +170,8 @@ impl RowReader {
         row_group.columns().get(column)?.statistics()
     }
 
-    /// Reads rows: `rows` are row numbers in rising, disjoint ranges; batches
-    /// hold at most `batch_rows` rows, in the order of the row numbers, with
-    /// the columns in the order given.
-    ///
-    /// # Errors
-    /// [`FormatError`] when the metadata is damaged. Damage in the rows is an
-    /// error of the batch.
-    pub fn read(
-        &self,
-        rows: &[Range<u32>],
-        columns: &[Column],
-        batch_rows: usize,
-    ) -> Result<RowBatches, FormatError> {
-        let (row_groups, first_row, selection) = select(rows, self.rows);
+    /// The columns of the file that columns are read from, in rising order.
+    fn file_columns(&self, columns: &[Column]) -> Vec<usize> {
         let mut wanted: Vec<usize> = Vec::with_capacity(columns.len() + 64);
         let attributes = schema().index_of(ATTRIBUTES).unwrap_or(usize::MAX);
         for column in columns {
@@ -204,6 +194,40 @@ impl RowReader {
         }
         wanted.sort_unstable();
         wanted.dedup();
+        wanted
+    }
+
+    /// How many rows of a row group take so many bytes of some columns, about,
+    /// before they are compressed; at least one.
+    pub fn rows_within(&self, bytes: u64, row_group: u32, columns: &[Column]) -> usize {
+        let Some(row_group) = self.pages.metadata.row_groups().get(row_group as usize) else {
+            return 1;
+        };
+        let stored = self.file_columns(columns).into_iter().map(|column| {
+            let chunk = row_group.columns().get(column);
+            chunk.map_or(0, |chunk| chunk.uncompressed_size().max(0).cast_unsigned())
+        });
+        let stored = stored.fold(0, u64::saturating_add).max(1);
+        let rows = u128::from(row_group.num_rows().max(0).cast_unsigned());
+        let within = (u128::from(bytes) * rows / u128::from(stored)).max(1);
+        usize::try_from(within).unwrap_or(usize::MAX)
+    }
+
+    /// Reads rows: `rows` are row numbers in rising, disjoint ranges; batches
+    /// hold at most `batch_rows` rows, in the order of the row numbers, with
+    /// the columns in the order given.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the metadata is damaged. Damage in the rows is an
+    /// error of the batch.
+    pub fn read(
+        &self,
+        rows: &[Range<u32>],
+        columns: &[Column],
+        batch_rows: usize,
+    ) -> Result<RowBatches, FormatError> {
+        let (row_groups, first_row, selection) = select(rows, self.rows);
+        let wanted = self.file_columns(columns);
         let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
         let mut leaves = Vec::with_capacity(wanted.len());
         let few = self.few(rows, &row_groups, batch_rows);
@@ -225,8 +249,9 @@ impl RowReader {
             leaves.push(0);
         }
         let levels = self.levels(leaves)?;
+        let bytes = self.bytes.remembering();
         let row_groups = WantedPages {
-            bytes: &self.bytes,
+            bytes: &bytes,
             pages: &self.pages,
             row_groups: &row_groups,
             first_row,
@@ -239,8 +264,13 @@ impl RowReader {
                 Some(selection),
             )
         });
+        let reader = reader.map_err(|error| {
+            let first = bytes.first_error();
+            first.unwrap_or_else(|| parquet_error("segment", 0, &error))
+        })?;
         Ok(RowBatches {
-            reader: reader.map_err(|error| parquet_error("segment", 0, &error))?,
+            bytes,
+            reader,
             promotion: Arc::clone(&self.promotion),
             file_schema: Arc::clone(&self.schema),
             sources,
@@ -353,6 +383,7 @@ enum Constant {
 /// The batches of a read, one by one; an error is the last.
 #[derive(Debug)]
 pub struct RowBatches {
+    bytes: VerifiedBytes,
     reader: ParquetRecordBatchReader,
     promotion: Arc<Promotion>,
     file_schema: SchemaRef,
@@ -418,7 +449,10 @@ impl Iterator for RowBatches {
         let batch = batch.transpose()?;
         let batch = batch.and_then(|batch| self.columns_of(&batch));
         self.has_failed = batch.is_err();
-        Some(batch)
+        Some(batch.map_err(|error| match self.bytes.first_error() {
+            Some(first) => ArrowError::ExternalError(Box::new(first)),
+            None => error,
+        }))
     }
 }
 

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::order::OrderColumns;
 use super::reader::summarize;
-use super::testing::{START, batch, segment_of, team};
+use super::testing::{START, attribute, batch, batch_with, segment_of, team};
 use super::*;
 use crate::id::{SegmentId, TraceId};
+use crate::otlp::Value;
 use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
 
 fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
@@ -197,4 +198,26 @@ fn teams_out_of_order_are_refused() {
     writer.write(&batch("b", 10)).unwrap();
     writer.write(&batch("c", 10)).unwrap();
     assert!(writer.write(&batch("a", 10)).is_err());
+}
+
+#[test]
+fn wide_rows_make_small_batches() {
+    let wide = batch_with("a", 2_000, |n| {
+        let text = format!("{n}-{}", "x".repeat(10_000));
+        vec![attribute("wide", Value::StringValue(text))]
+    });
+    let (file, summary) = segment_of([wide]);
+    let rows = SegmentReader::open(file, summary)
+        .unwrap()
+        .row_reader()
+        .unwrap();
+    let columns = all_columns();
+    let start = [Column::Span(
+        crate::span::schema().index_of(START_TIME).unwrap(),
+    )];
+    let mebibyte = rows.rows_within(1 << 20, 0, &columns);
+    assert!((80..=110).contains(&mebibyte), "{mebibyte}");
+    assert!(rows.rows_within(1 << 20, 0, &start) > 50_000);
+    assert_eq!(rows.rows_within(0, 0, &columns), 1);
+    assert_eq!(rows.rows_within(1 << 20, 7, &columns), 1);
 }
