@@ -161,6 +161,23 @@ fn a_replaced_segment_that_stayed_is_removed() {
     assert!(matches!(error, Error::UnknownSegment { .. }), "{error}");
 }
 
+#[test]
+fn a_replaced_segment_that_comes_back_after_the_next_open_is_known() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    append(&store, 0..30);
+    store.seal().unwrap();
+    append(&store, 30..60);
+    store.seal().unwrap();
+    store.compact().unwrap();
+    store.close().unwrap();
+    drop(open(&disk).unwrap());
+    // What was removed and not synced is there again.
+    disk.restart(PowerCut::DropAll);
+    assert_eq!(count(&open(&disk).unwrap()), 60);
+    assert_eq!(segments(&disk).len(), 1);
+}
+
 /// Runs a change on a store whose n-th operation finds the disk full, for every
 /// n: it answers `NoSpace` or an I/O error and has changed nothing, or it is done.
 fn without_space(change: impl Fn(&Store) -> Result<(), Error>, is_done: impl Fn(&Store) -> bool) {

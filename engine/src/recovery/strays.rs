@@ -20,6 +20,8 @@ use crate::segment;
 #[derive(Debug, Default)]
 pub(super) struct Strays {
     files: Vec<Stray>,
+    /// The directories of the months.
+    months: Vec<PathBuf>,
     /// Segments that were replaced and have no file, or none when the strays are
     /// removed.
     gone: BTreeSet<SegmentId>,
@@ -63,9 +65,10 @@ pub(super) fn find(
     let replaced = catalog.replaced()?;
     let mut strays = Strays {
         files: Vec::new(),
+        months: months(disk, root)?,
         gone: replaced.clone(),
     };
-    for path in files(disk, root)? {
+    for path in files(disk, &strays.months)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if paths.contains(&path) {
             continue;
@@ -116,16 +119,18 @@ impl Strays {
                 _ => {}
             }
         }
-        let mut changed = BTreeSet::new();
         for Stray { path, .. } in &self.files {
             tracing::info!(file = %path.display(), "removing what a crash left");
             disk.remove_file(path)
                 .map_err(|error| Error::io("remove", path, error))?;
-            changed.extend(path.parent());
         }
-        for directory in changed {
-            disk.sync_dir(directory)
-                .map_err(|error| Error::io("sync", directory, error))?;
+        if self.files.is_empty() && self.gone.is_empty() {
+            return Ok(());
+        }
+        // Also files that were gone before may come back with a power cut.
+        for month in &self.months {
+            disk.sync_dir(month)
+                .map_err(|error| Error::io("sync", month, error))?;
         }
         if self.gone.is_empty() {
             return Ok(());
@@ -163,26 +168,24 @@ pub(super) fn origin(disk: &dyn Disk, path: &Path) -> Result<Origin, String> {
     read().map_err(|error| format!("it cannot be read ({error})"))
 }
 
+/// The directories of the months.
+fn months(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>, Error> {
+    entries(disk, &segment::directory(root), EntryKind::Directory)
+}
+
 /// The files in the directories of the months.
-fn files(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let directory = segment::directory(root);
-    let list = |path: &Path| {
-        disk.list(path)
-            .map_err(|error| Error::io("list", path, error))
-    };
-    let mut files = Vec::new();
-    for month in list(&directory)? {
-        if month.kind != EntryKind::Directory {
-            continue;
-        }
-        let month = directory.join(&month.name);
-        for file in list(&month)? {
-            if file.kind == EntryKind::File {
-                files.push(month.join(&file.name));
-            }
-        }
-    }
-    Ok(files)
+fn files(disk: &dyn Disk, months: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let files = months
+        .iter()
+        .map(|month| entries(disk, month, EntryKind::File));
+    Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn entries(disk: &dyn Disk, directory: &Path, kind: EntryKind) -> Result<Vec<PathBuf>, Error> {
+    let listed = disk.list(directory);
+    let listed = listed.map_err(|error| Error::io("list", directory, error))?;
+    let wanted = listed.into_iter().filter(|entry| entry.kind == kind);
+    Ok(wanted.map(|entry| directory.join(entry.name)).collect())
 }
 
 /// The sequence at which the log begins; none when there is no log.
