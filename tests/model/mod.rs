@@ -7,6 +7,7 @@
 
 pub mod facts;
 pub mod filter;
+pub mod recent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use spanstore::{Limits, Month, Plan, PlanLimits, Receipt, RefusalReason, Usage};
 
 use self::facts::Facts;
 use self::filter::Filter;
+use self::recent::{Content, Form, Known, Recent, Remembered};
 
 /// What the store was opened with, as far as answers depend on it.
 #[derive(Debug, Clone)]
@@ -51,9 +53,8 @@ pub struct Team {
     pub plan: Plan,
     /// How long its spans are kept.
     pub retention: Option<Duration>,
-    /// What was answered to appends with a key, and the number of the next row
-    /// then.
-    pub receipts: BTreeMap<Vec<u8>, (Answer, u64)>,
+    /// What is remembered of its appends.
+    pub recent: Recent,
 }
 
 /// A batch to append.
@@ -61,6 +62,8 @@ pub struct Team {
 pub struct Batch {
     /// Its spans.
     pub spans: Vec<Facts>,
+    /// In what form it comes.
+    pub form: Form,
     /// Whether the window of accepted starts is off.
     pub is_any_time: bool,
     /// Its idempotency key.
@@ -78,6 +81,29 @@ pub struct Answer {
     pub refused: Vec<(u32, RefusalReason)>,
     /// Month, spans used, limit.
     pub months: Vec<(Month, u64, u64)>,
+    /// Whether all this was answered before.
+    pub repeated: bool,
+}
+
+/// The times at which an append comes, ns since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// What the wall clock shows.
+    pub wall: i64,
+    /// What the wall clock showed when the store was opened, and the time that
+    /// passed since.
+    pub open: i64,
+}
+
+/// What an append answers and does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer; none when the key came with other content.
+    pub answer: Option<Answer>,
+    /// The rows that are added.
+    pub rows: Vec<Facts>,
+    /// What is remembered from then on.
+    pub remembered: Vec<Remembered>,
 }
 
 impl From<&Receipt> for Answer {
@@ -92,6 +118,7 @@ impl From<&Receipt> for Answer {
                 .map(|one| (one.index, one.reason))
                 .collect(),
             months: receipt.months.iter().map(month).collect(),
+            repeated: receipt.repeated,
         }
     }
 }
@@ -120,14 +147,14 @@ impl Forgotten {
 /// A change that a call asked for whose outcome nobody told.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Rows of an append, and the answer to its key.
+    /// Rows of an append, and what is remembered of it.
     Append {
         /// The team.
         team: String,
         /// The rows.
         rows: Vec<Facts>,
-        /// The key and its answer.
-        key: Option<(Vec<u8>, Answer)>,
+        /// What is remembered.
+        remembered: Vec<Remembered>,
     },
     /// A team's own limit.
     Limit(String, Option<u64>),
@@ -232,25 +259,101 @@ impl Model {
             .unwrap_or(0)
     }
 
-    /// What an append would answer, and the rows that it would add.
-    pub fn decide(&self, team: &str, batch: &Batch, now: i64) -> (Answer, Vec<Facts>) {
+    /// Why a span fails the checks, if it does.
+    fn refusal(
+        &self,
+        team: &str,
+        facts: &Facts,
+        is_any_time: bool,
+        now: i64,
+    ) -> Option<RefusalReason> {
+        let own = self.teams.get(team).and_then(|team| team.retention);
+        let kept = own.or(self.retention);
+        if kept.is_some_and(|kept| facts.start < now.saturating_sub(nanos(kept))) {
+            return Some(RefusalReason::BeyondRetention);
+        }
+        if is_any_time {
+            return None;
+        }
+        let limits = &self.rules.limits;
+        let first = limits.oldest.map_or(0, |oldest| now - nanos(oldest));
+        let ahead = limits.furthest_ahead;
+        let last = ahead.map_or(i64::MAX, |ahead| now + nanos(ahead));
+        if facts.start < first {
+            return Some(RefusalReason::TooOld);
+        }
+        (facts.start > last).then_some(RefusalReason::TooFarAhead)
+    }
+
+    /// What an append would answer and do. What may be known or not is taken
+    /// for known if `trusts` says so.
+    pub fn decide(&self, team: &str, batch: &Batch, now: Times, trusts: bool) -> Decision {
+        let refusal = |facts: &Facts| self.refusal(team, facts, batch.is_any_time, now.wall);
+        let refused: Vec<(u32, RefusalReason)> = (0..)
+            .zip(&batch.spans)
+            .filter_map(|(index, facts)| Some((index, refusal(facts)?)))
+            .collect();
+        let content = Content::new(batch, &refused);
+        let key = batch.key.as_ref();
+        let recent = self.teams.get(team).map(|team| &team.recent);
+        let known = recent.map_or(Known::New, |recent| {
+            recent.find(&content, key, now.open, trusts)
+        });
+        match known {
+            Known::New => {
+                let (answer, rows) = self.admit(team, batch, refused);
+                let is_full = answer
+                    .refused
+                    .iter()
+                    .any(|(_, reason)| *reason == RefusalReason::OverQuota);
+                let is_body = answer.accepted + answer.duplicates > 0 && !is_full;
+                let names = [is_body.then_some(None), key.map(Some)];
+                let remember = |name| Remembered::new(&content, name, &answer, now.open);
+                Decision {
+                    rows,
+                    remembered: names.into_iter().flatten().map(remember).collect(),
+                    answer: Some(answer),
+                }
+            }
+            Known::Repeated { answer, is_key_new } => {
+                let answer = Answer {
+                    repeated: true,
+                    ..answer
+                };
+                let remembered = key
+                    .filter(|_| is_key_new)
+                    .map(|key| Remembered::new(&content, Some(key), &answer, now.open));
+                Decision {
+                    rows: Vec::new(),
+                    remembered: remembered.into_iter().collect(),
+                    answer: Some(answer),
+                }
+            }
+            Known::KeyReused => Decision {
+                answer: None,
+                rows: Vec::new(),
+                remembered: Vec::new(),
+            },
+        }
+    }
+
+    /// What becomes of a batch that is not known, of which some spans fail the
+    /// checks.
+    fn admit(
+        &self,
+        team: &str,
+        batch: &Batch,
+        refused: Vec<(u32, RefusalReason)>,
+    ) -> (Answer, Vec<Facts>) {
         let mut answer = Answer {
             accepted: 0,
             duplicates: 0,
-            refused: Vec::new(),
+            refused,
             months: Vec::new(),
+            repeated: false,
         };
         let state = self.teams.get(team);
-        if let Some(key) = &batch.key
-            && let Some(known) = state.and_then(|state| state.receipts.get(key))
-        {
-            return (known.0.clone(), Vec::new());
-        }
         let limit = self.limit(team);
-        let own = state.and_then(|state| state.retention);
-        let kept_from = own
-            .or(self.retention)
-            .map_or(i64::MIN, |kept| now.saturating_sub(nanos(kept)));
         let mut unsealed: Vec<&Facts> = state
             .into_iter()
             .flat_map(|state| &state.rows)
@@ -259,25 +362,9 @@ impl Model {
             .collect();
         let mut months: BTreeMap<Month, u64> = BTreeMap::new();
         let mut rows = Vec::new();
-        for (index, facts) in batch.spans.iter().enumerate() {
-            let mut refuse = |reason| answer.refused.push((index as u32, reason));
-            if facts.start < kept_from {
-                refuse(RefusalReason::BeyondRetention);
+        for (index, facts) in (0..).zip(&batch.spans) {
+            if answer.refused.iter().any(|(refused, _)| *refused == index) {
                 continue;
-            }
-            if !batch.is_any_time {
-                let limits = &self.rules.limits;
-                let first = limits.oldest.map_or(0, |oldest| now - nanos(oldest));
-                let ahead = limits.furthest_ahead;
-                let last = ahead.map_or(i64::MAX, |ahead| now + nanos(ahead));
-                if facts.start < first {
-                    refuse(RefusalReason::TooOld);
-                    continue;
-                }
-                if facts.start > last {
-                    refuse(RefusalReason::TooFarAhead);
-                    continue;
-                }
             }
             let month = Month::of(facts.start);
             let used = months
@@ -291,9 +378,10 @@ impl Model {
                 unsealed.push(facts);
                 rows.push(facts.clone());
             } else {
-                refuse(RefusalReason::OverQuota);
+                answer.refused.push((index, RefusalReason::OverQuota));
             }
         }
+        answer.refused.sort_unstable_by_key(|(index, _)| *index);
         answer.months = months
             .into_iter()
             .map(|(month, used)| (month, used, limit))
@@ -304,7 +392,11 @@ impl Model {
     /// Makes a change true.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Append { team, rows, key } => {
+            Change::Append {
+                team,
+                rows,
+                remembered,
+            } => {
                 for facts in rows {
                     let number = self.next_number;
                     self.next_number += 1;
@@ -317,11 +409,8 @@ impl Model {
                         may_be_gone: false,
                     });
                 }
-                if let Some((key, answer)) = key {
-                    let number = self.next_number;
-                    let receipts = &mut self.team_mut(team).receipts;
-                    receipts.insert(key.clone(), (answer.clone(), number));
-                }
+                let recent = &mut self.team_mut(team).recent;
+                remembered.iter().for_each(|one| recent.remember(one));
             }
             Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
             Change::Plan(team, plan) => self.team_mut(team).plan = *plan,
@@ -329,6 +418,8 @@ impl Model {
             Change::StoreRetention(kept) => self.retention = *kept,
             Change::Forget { team, what, before } => {
                 let team = self.team_mut(team);
+                // A body that comes again is not there any more.
+                team.recent.forget();
                 team.rows
                     .retain(|row| row.number >= *before || !what.holds(&row.facts));
                 if *what == Forgotten::Team {
@@ -380,8 +471,6 @@ impl Model {
             for row in &mut team.rows {
                 row.is_sealed |= row.number < end;
             }
-            // A key is known as long as its record is in the log.
-            team.receipts.retain(|_, (_, number)| *number >= end);
         }
         self.set_apart.retain(|other| *other > end);
     }
@@ -391,9 +480,26 @@ impl Model {
         self.set_apart.push(self.next_number);
     }
 
-    /// The store was opened: all that is in the log is in memory.
-    pub fn reopened(&mut self) {
+    /// The store was opened at some time, and was last open at another.
+    pub fn reopened(&mut self, before: i64, now: i64) {
+        for team in self.teams.values_mut() {
+            team.recent.reopened(before, now);
+        }
+    }
+
+    /// What was found at an open is what there is: all that is in the log is in
+    /// memory, none of it apart.
+    pub fn settled(&mut self) {
         self.set_apart.clear();
+    }
+
+    /// What the store remembers of appends may be lost: of a team, or of all.
+    pub fn doubt_recent(&mut self, team: Option<&str>) {
+        for (name, state) in &mut self.teams {
+            if team.is_none_or(|team| team == name) {
+                state.recent.doubt();
+            }
+        }
     }
 
     fn horizon(&self, team: &Team, now: i64) -> i64 {

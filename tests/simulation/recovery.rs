@@ -7,7 +7,6 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::{Error, ManualClock, Store};
-use spanstore_test_support::model::Model;
 
 use super::run::{Outcome, ROOT, Run};
 
@@ -34,7 +33,8 @@ impl Run {
         ));
         let mut models = self.worlds.clone();
         models.branch(&self.unknown);
-        models.each(Model::reopened);
+        let (before, now) = (self.times().open, self.now());
+        models.each(|model| model.reopened(before, now));
         for operation in 0..operations {
             let disk = self.disk.fork();
             disk.fail_at(operation, Fault::Crash);

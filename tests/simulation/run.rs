@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use spanstore::io::{Activations, Effect, Fault, PlannedFault, PowerCut, SimulatedDisk};
 use spanstore::{Clock, Error, ManualClock, Month, Spans, Store, StoreOptions, Team};
 use spanstore_test_support::model::facts::Facts;
-use spanstore_test_support::model::{Change, Model, Rules};
+use spanstore_test_support::model::{Batch, Change, Model, Rules, Times};
 use spanstore_test_support::{NOW, team};
 
 use super::options::Setting;
@@ -59,6 +59,10 @@ pub(crate) struct Run {
     pub(crate) readers: Vec<Reader>,
     pub(crate) spans: u64,
     pub(crate) keys: u64,
+    /// What was sent last.
+    pub(crate) sent: Vec<Batch>,
+    /// The wall clock and the monotonic clock when the store was opened.
+    opened: (i64, u64),
     pub(crate) backups: u64,
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) counts: Counts,
@@ -92,6 +96,8 @@ impl Run {
             readers: Vec::new(),
             spans: 0,
             keys: 0,
+            sent: Vec::new(),
+            opened: (NOW, 0),
             backups: 0,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -149,6 +155,16 @@ impl Run {
 
     pub(crate) fn now(&self) -> i64 {
         self.clock.now_nanos()
+    }
+
+    /// The times that an append depends on.
+    pub(crate) fn times(&self) -> Times {
+        let (wall, monotonic) = self.opened;
+        let passed = self.clock.monotonic_nanos() - monotonic;
+        Times {
+            wall: self.now(),
+            open: wall.saturating_add_unsigned(passed),
+        }
     }
 
     /// A team's name.
@@ -343,7 +359,16 @@ impl Run {
         let unknown = std::mem::take(&mut self.unknown);
         self.worlds.each(|model| model.rules = rules.clone());
         self.worlds.branch(&unknown);
-        self.worlds.each(Model::reopened);
+        let before = self.times().open;
+        self.opened = (self.now(), self.clock.monotonic_nanos());
+        let now = self.now();
+        self.worlds.each(|model| model.reopened(before, now));
+        if self.store().recovered().has_forgotten_appends {
+            if !self.has_fault() {
+                return Err("recent appends are forgotten without a cause".to_owned());
+            }
+            self.worlds.each(|model| model.doubt_recent(None));
+        }
         self.tell(format!(
             "open, {} changes unknown, {:?}",
             unknown.len(),
@@ -352,7 +377,9 @@ impl Run {
         if self.disk.is_crashed() {
             return self.crash();
         }
-        self.quietly(|run| run.compare_all(true))
+        self.quietly(|run| run.compare_all(true))?;
+        self.worlds.each(Model::settled);
+        Ok(())
     }
 
     fn flips(&self) -> u64 {
@@ -360,7 +387,13 @@ impl Run {
     }
 
     fn plan_recovery_fault(&mut self) {
-        let faults = [Fault::Crash, Fault::Crash, Fault::Error, Fault::NoSpace];
+        let faults = [
+            Fault::Crash,
+            Fault::Crash,
+            Fault::Error,
+            Fault::NoSpace,
+            Fault::ShortWrite,
+        ];
         let fault = PlannedFault {
             fault: faults[self.random.random_range(0..faults.len())],
             file: None,

@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use spanstore::io::Disk;
 use spanstore::{Clock, Error, Month, Plan, SpanBatch, Spans, Store};
 use spanstore_test_support::model::facts::{self, Facts, Range};
+use spanstore_test_support::model::recent::{Form, Remembered};
 use spanstore_test_support::model::{Answer, Batch, Change, Forgotten, Model};
 
 use super::answers::recognize;
@@ -16,6 +17,8 @@ use super::run::{Outcome, ROOT, Reader, Run, TEAMS};
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
+/// Batches that may be sent again.
+const MOST_SENT: usize = 6;
 
 impl Run {
     /// Does one random thing.
@@ -107,23 +110,46 @@ impl Run {
             )
             .into_bytes()
         });
+        let forms = [Form::Typed, Form::Protobuf, Form::Json];
         Batch {
             spans,
+            form: forms[self.random.random_range(0..forms.len())],
             is_any_time: self.random.random_bool(0.5),
             key,
         }
     }
 
+    /// A batch, perhaps one that was sent before, as collectors do.
+    fn any_batch(&mut self, name: &str) -> Batch {
+        let mut batch = self.random_batch(name);
+        if self.random.random_bool(0.25)
+            && let Some(sent) = self.sent.choose(&mut self.random)
+        {
+            let key = match self.random.random_range(0..3) {
+                0 => batch.key,
+                _ => sent.key.clone(),
+            };
+            batch = Batch {
+                key,
+                ..sent.clone()
+            };
+        }
+        self.sent.push(batch.clone());
+        if self.sent.len() > MOST_SENT {
+            self.sent.remove(0);
+        }
+        batch
+    }
+
     fn append(&mut self) -> Outcome {
         self.disk.set_activity("append");
         let name = self.any_team();
-        let batch = self.random_batch(&name);
+        let batch = self.any_batch(&name);
         let request = facts::request(&batch.spans);
-        let form = self.random.random_range(0..3);
-        let body = match form {
-            0 => Ok(SpanBatch::from_otlp(request)),
-            1 => SpanBatch::from_otlp_protobuf(&request.encode_to_vec()),
-            _ => {
+        let body = match batch.form {
+            Form::Typed => Ok(SpanBatch::from_otlp(request)),
+            Form::Protobuf => SpanBatch::from_otlp_protobuf(&request.encode_to_vec()),
+            Form::Json => {
                 let text = spanstore::otlp::json::encode(&request).into_bytes();
                 SpanBatch::from_otlp_json(&text)
             }
@@ -137,34 +163,69 @@ impl Run {
         }
         let key = batch.key.as_ref().map(|key| String::from_utf8_lossy(key));
         self.tell(format!(
-            "{name}: append {} spans, form {form}, key {key:?}",
-            batch.spans.len()
+            "{name}: append {} spans, {:?}, key {key:?}",
+            batch.spans.len(),
+            batch.form
         ));
-        let now = self.now();
-        let (expected, rows) = self.worlds.any().decide(&name, &batch, now);
-        let change = |rows, answer| Change::Append {
+        let now = self.times();
+        let decide =
+            |model: &Model| [true, false].map(|trusts| model.decide(&name, &batch, now, trusts));
+        let change = |rows, remembered| Change::Append {
             team: name.clone(),
             rows,
-            key: batch.key.clone().map(|key| (key, answer)),
+            remembered,
         };
         match self.handle(&name).append(body) {
             Ok(receipt) => {
                 let found = Answer::from(&receipt);
-                self.tell(format!("  {} of {}", found.accepted, batch.spans.len()));
+                let again = if found.repeated { ", again" } else { "" };
+                self.tell(format!(
+                    "  {} of {}{again}",
+                    found.accepted,
+                    batch.spans.len()
+                ));
                 self.worlds.keep(|model| {
-                    let (expected, rows) = model.decide(&name, &batch, now);
-                    if found != expected {
-                        return Err(format!("receipt {found:?}, expected {expected:?}"));
-                    }
-                    model.apply(&change(rows, found.clone()));
+                    let decided = decide(model);
+                    let fits = decided
+                        .iter()
+                        .find(|one| one.answer.as_ref() == Some(&found));
+                    let Some(decision) = fits.cloned() else {
+                        return Err(format!(
+                            "receipt {found:?}, expected {:?}",
+                            decided[0].answer
+                        ));
+                    };
+                    model.apply(&change(decision.rows, decision.remembered));
                     Ok(())
+                })
+            }
+            Err(Error::IdempotencyKeyReused { .. }) => {
+                self.tell("  its key came with other content");
+                self.worlds.keep(|model| {
+                    let fits = decide(model).iter().any(|one| one.answer.is_none());
+                    fits.then_some(())
+                        .ok_or_else(|| "the key is not known".to_owned())
                 })
             }
             Err(error) => {
                 self.excuse("append", &error)?;
                 // Promised: then nothing of it is stored.
-                if !matches!(error, Error::NoSpace { .. }) {
-                    self.unknown.push(change(rows, expected));
+                if matches!(error, Error::NoSpace { .. }) {
+                    return Ok(());
+                }
+                let mut decided = decide(self.worlds.any()).to_vec();
+                decided.dedup();
+                for decision in decided {
+                    if decision.rows.is_empty() {
+                        // Nothing is to be seen of it: no world is ruled out by it.
+                        let remembered = decision.remembered.into_iter();
+                        let remembered = remembered.map(Remembered::doubtful).collect();
+                        let change = change(Vec::new(), remembered);
+                        self.worlds.each(|model| model.apply(&change));
+                    } else {
+                        self.unknown
+                            .push(change(decision.rows, decision.remembered));
+                    }
                 }
                 Ok(())
             }
@@ -289,6 +350,9 @@ impl Run {
             what,
             before,
         };
+        if let (Err(_), Change::Forget { team, .. }) = (&forgotten, &change) {
+            self.worlds.each(|model| model.doubt_recent(Some(team)));
+        }
         self.changed("forget", change, forgotten)
     }
 

@@ -293,6 +293,7 @@ fn a_key_is_known_for_a_day_with_its_content() {
         );
         let text = error.to_string();
         assert!(text.contains("acme") && text.contains("s ago"), "{text}");
+        drop(acme);
         if stage % 2 == 0 {
             store.seal().unwrap();
         } else {
@@ -680,7 +681,6 @@ fn a_random_story_is_the_models() {
                     ];
                     let (name, handle) = &teams[random.random_range(0..2)];
                     handle.forget_session("nobody").unwrap();
-                    model.seal(now);
                     model.appends.retain(|one| one.0 != *name);
                 }
                 _ => {
