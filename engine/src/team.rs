@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::hot::{HotBatch, HotBuffer};
 use crate::options::Plan;
 use crate::parts::Parts;
+#[cfg(feature = "query")]
+use crate::query;
 use crate::read::condition::Condition;
 use crate::read::interrupt::Never;
 use crate::read::scan::plan;
@@ -213,6 +215,30 @@ impl Team {
         sessions::sessions(&self.snapshot_of_all(), &self.id, limit)
     }
 
+    /// Begins a query over the team's spans.
+    #[cfg(feature = "query")]
+    pub fn query(&self) -> query::Query {
+        query::Query::new(Arc::new(self.clone()))
+    }
+
+    /// Runs an SQL query over the team's spans, the table `spans`.
+    ///
+    /// `attributes['key']` and `resource['key']` are the texts of attributes.
+    /// The text is for the service to write, not for strangers: see the filter
+    /// of [`Team::query`] for those.
+    ///
+    /// It works on threads of the store, so any async runtime will do.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when the text is not one SQL query over `spans`;
+    /// [`Error::TooLarge`] for a text of more than 16 KiB; and, also as the last
+    /// item of the stream, [`Error::TimedOut`], [`Error::QueryMemory`], and
+    /// [`Error::Query`] when it fails.
+    #[cfg(feature = "query")]
+    pub async fn sql(&self, text: &str) -> Result<query::SendableRecordBatchStream, Error> {
+        query::sql(self, text).await
+    }
+
     /// Every span of the team, chunk by chunk, out of one snapshot: appends
     /// and seals meanwhile neither add nor remove any.
     ///
@@ -328,5 +354,20 @@ impl Team {
         self.parts
             .settings
             .change_team(&self.id, |settings| settings.plan = plan.number())
+    }
+}
+
+#[cfg(feature = "query")]
+impl query::Source for Team {
+    fn engine(&self) -> &query::Engine {
+        &self.parts.queries
+    }
+
+    fn team(&self) -> &TeamId {
+        &self.id
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot_of_all()
     }
 }

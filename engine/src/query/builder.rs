@@ -1,15 +1,28 @@
-//! What a query asks for.
+//! What a query asks for, and of whom.
+
+use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
+use spanstore_format::TeamId;
 use spanstore_format::span::schema::{INTERNAL, schema};
 
+use super::engine::Engine;
 use super::filter::{Filter, FilterLimits};
 use super::table::visible_columns;
 use crate::error::Error;
 use crate::spans::Spans;
-use crate::team::Team;
+use crate::view::Snapshot;
+
+/// The spans of a team, and what works on a query over them.
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    fn engine(&self) -> &Engine;
+    fn team(&self) -> &TeamId;
+    /// What readers see now.
+    fn snapshot(&self) -> Snapshot;
+}
 
 /// The order of the spans of a query: by start, then by trace id and span id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +39,7 @@ pub enum Order {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Query {
-    pub(super) team: Team,
+    pub(super) source: Arc<dyn Source>,
     pub(super) question: Question,
 }
 
@@ -41,11 +54,11 @@ pub(super) struct Question {
     pub(super) limit: Option<usize>,
 }
 
-impl Team {
-    /// Begins a query over the team's spans.
-    pub fn query(&self) -> Query {
-        Query {
-            team: self.clone(),
+impl Query {
+    /// A query for all spans.
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
+        Self {
+            source,
             question: Question {
                 filter: None,
                 since: None,
@@ -56,9 +69,7 @@ impl Team {
             },
         }
     }
-}
 
-impl Query {
     /// Keeps the spans that a condition holds for, such as
     /// `level = 'error' and path like '/api/%' and attributes['db.system'] = 'postgresql'`.
     /// The text may be a stranger's: it is an expression over the team's own

@@ -34,14 +34,14 @@ impl Query {
     /// Begins the query: its time runs from now on, and it sees what is there
     /// now.
     pub(super) fn begin(self) -> Result<(Execution, Job), Error> {
-        let engine = &self.team.parts.queries;
+        let engine = self.source.engine();
         let execution = engine.begin()?;
         let job = Job {
             state: Arc::clone(engine.state()),
             watch: Arc::clone(&execution.watch),
             memory: Arc::clone(&execution.memory),
-            snapshot: self.team.snapshot_of_all(),
-            team: self.team.id.clone(),
+            snapshot: self.source.snapshot(),
+            team: self.source.team().clone(),
             question: self.question,
         };
         Ok((execution, job))

@@ -34,4 +34,6 @@ pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterError, FilterLimits};
 
+pub(crate) use builder::Source;
 pub(crate) use engine::Engine;
+pub(crate) use sql::sql;

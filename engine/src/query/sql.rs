@@ -2,8 +2,9 @@
 //!
 //! For the service's own texts. They cannot change anything, nor reach another
 //! table, another team or a file; memory and time are limited. But DataFusion's
-//! parser needs exponential time for some short inputs, so do not pass on what
-//! strangers wrote: give them [`Team::query`](crate::Team::query).
+//! parser needs exponential time for some short inputs, and nothing ends it: the
+//! caller has its error in time, but a thread of the store stays busy. So do not
+//! pass on what strangers wrote: give them [`Team::query`](crate::Team::query).
 
 use std::sync::Arc;
 
@@ -16,55 +17,44 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
+use super::builder::Source;
 use super::engine::context;
 use super::table::SpanTable;
 use super::watch::Watch;
 use super::watched::watched;
 use super::watched_window::watched_windows;
 use crate::error::Error;
-use crate::team::Team;
 
 /// Longest SQL text, in bytes.
 const MAX_BYTES: usize = 16 << 10;
 
-impl Team {
-    /// Runs an SQL query over the team's spans, the table `spans`.
-    ///
-    /// `attributes['key']` and `resource['key']` are the texts of attributes.
-    /// The text is for the service to write, not for strangers: see the filter
-    /// of [`Team::query`] for those.
-    ///
-    /// It works on threads of the store, so any async runtime will do.
-    ///
-    /// # Errors
-    /// [`Error::Query`] when the text is not one SQL query over `spans`;
-    /// [`Error::TooLarge`] for a text of more than 16 KiB; and, also as the last
-    /// item of the stream, [`Error::TimedOut`], [`Error::QueryMemory`], and
-    /// [`Error::Query`] when it fails.
-    pub async fn sql(&self, text: &str) -> Result<SendableRecordBatchStream, Error> {
-        let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
-        if found > limit {
-            return Err(Error::TooLarge {
-                what: "bytes of SQL",
-                limit,
-                found,
-            });
-        }
-        let engine = &self.parts.queries;
-        let execution = engine.begin()?;
-        let state = Arc::clone(engine.state());
-        let (watch, memory) = (Arc::clone(&execution.watch), Arc::clone(&execution.memory));
-        let table = SpanTable::new(self.snapshot_of_all(), self.id.clone(), &watch)?;
-        let text = text.to_owned();
-        let stream = execution.run(async move {
-            let pool: Arc<dyn MemoryPool> = Arc::clone(&memory) as _;
-            let context = context(&state, pool)?;
-            let stream = run(&context, table, &text, &watch).await;
-            stream.map_err(|error| memory.explain(error).into())
+/// Runs an SQL query, as [`Team::sql`](crate::Team::sql) says.
+pub(crate) async fn sql(
+    source: &dyn Source,
+    text: &str,
+) -> Result<SendableRecordBatchStream, Error> {
+    let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
+    if found > limit {
+        return Err(Error::TooLarge {
+            what: "bytes of SQL",
+            limit,
+            found,
         });
-        let stream = stream.await?;
-        execution.stream(stream)
     }
+    let engine = source.engine();
+    let execution = engine.begin()?;
+    let state = Arc::clone(engine.state());
+    let (watch, memory) = (Arc::clone(&execution.watch), Arc::clone(&execution.memory));
+    let table = SpanTable::new(source.snapshot(), source.team().clone(), &watch)?;
+    let text = text.to_owned();
+    let stream = execution.run(async move {
+        let pool: Arc<dyn MemoryPool> = Arc::clone(&memory) as _;
+        let context = context(&state, pool)?;
+        let stream = run(&context, table, &text, &watch).await;
+        stream.map_err(|error| memory.explain(error).into())
+    });
+    let stream = stream.await?;
+    execution.stream(stream)
 }
 
 /// Plans an SQL text and starts it.
