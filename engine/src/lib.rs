@@ -10,6 +10,20 @@
 //! attributes that they are taken from at [`spanstore_format::span::mapping`].
 #![deny(unsafe_code)]
 
+/// Whether a test has planted a bug: never without the feature.
+#[cfg(feature = "planted-bugs")]
+macro_rules! is_planted {
+    ($bug:ident) => {
+        spanstore_format::planted::is_planted(spanstore_format::planted::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! is_planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod io;
 
 mod backup;
@@ -58,6 +72,9 @@ pub use read::sessions::SessionSummary;
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
 pub use spans::{SpanRow, Spans};
 pub use spanstore_format::catalog::Erased;
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use spanstore_format::planted;
 pub use spanstore_format::segment::{SegmentLayout, SegmentSummary};
 pub use spanstore_format::{InvalidId, Month, SegmentId, SpanId, TeamId, TraceId, otlp};
 pub use store::{RecoveryReport, Store};

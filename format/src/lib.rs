@@ -7,12 +7,29 @@
 //! `FORMAT.md` at the top of the repository specifies every byte.
 #![forbid(unsafe_code)]
 
+/// Whether a test has planted a bug: never without the feature.
+#[cfg(feature = "planted-bugs")]
+macro_rules! is_planted {
+    ($bug:ident) => {
+        crate::planted::is_planted(crate::planted::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! is_planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod catalog;
 pub mod error;
 pub mod id;
 pub mod log;
 pub mod month;
 pub mod otlp;
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub mod planted;
 pub mod recent;
 pub mod segment;
 pub mod span;

@@ -109,6 +109,9 @@ impl Sealer {
         }
         let sealed = health.note(Task::Seal, self.clock.now_nanos(), sealed);
         if sealed.is_err() {
+            if is_planted!(DropUnfinishedSeal) {
+                self.unfinished = None;
+            }
             // A writer that has ended needs no word.
             drop(self.writer.send(Control::SealFailed));
         }
@@ -148,6 +151,9 @@ impl Sealer {
         let recent_file = has_recent.then_some(job.first_unsealed);
         let sealed = write_months(&self.segments, &job.rows, &Origin::sealed(log), &mut given)
             .and_then(|summaries| {
+                if is_planted!(ReleaseLogEarly) {
+                    drop(self.writer.send(Control::EndSeal(job.first_unsealed)));
+                }
                 self.segments.add_sealed(&SealCommit {
                     segments: &summaries,
                     rows: &rows,

@@ -43,7 +43,9 @@ impl Admission {
         verdict.admitted.reserve(part.identities.len());
         for (identity, index) in part.identities.iter().zip(&part.indices) {
             let is_new = !self.active.contains(identity) && !self.sealing.contains(identity);
-            let is_admitted = is_new && verdict.accepted < remaining;
+            let is_within = verdict.accepted < remaining
+                || is_planted!(AdmitOneMore) && verdict.accepted == remaining;
+            let is_admitted = is_new && is_within;
             if is_admitted {
                 self.active.insert(*identity);
                 verdict.accepted += 1;

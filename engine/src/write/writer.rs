@@ -360,6 +360,9 @@ impl Writer {
             let remaining = limit.saturating_sub(used);
             let verdict = self.admission.admit(&part, remaining, &mut receipt.refused);
             self.tools.quota.add(part.month, &team, verdict.accepted);
+            if is_planted!(CountDuplicate) {
+                self.tools.quota.add(part.month, &team, verdict.duplicates);
+            }
             let used = used + verdict.accepted;
             receipt.accepted += verdict.accepted;
             receipt.duplicates += verdict.duplicates;
@@ -435,7 +438,12 @@ impl Writer {
         }
         let written = hot_batches(&mut pending)
             .map_err(|error| Error::internal("admitted rows", &error))
-            .and_then(|batches| self.append_to_log(&pending).map(|()| batches));
+            .and_then(|batches| {
+                if is_planted!(PublishBeforeSync) {
+                    self.tools.view.publish(batches.clone());
+                }
+                self.append_to_log(&pending).map(|()| batches)
+            });
         let batches = match written {
             Ok(batches) => batches,
             Err(error) => {
@@ -450,7 +458,9 @@ impl Writer {
             let now = self.now();
             self.oldest.get_or_insert(now);
         }
-        self.tools.view.publish(batches);
+        if !is_planted!(PublishBeforeSync) {
+            self.tools.view.publish(batches);
+        }
         for job in pending {
             if let Some(remember) = job.remember {
                 self.tools.recent.remember(&job.team, remember);
@@ -518,6 +528,9 @@ impl Writer {
     }
 
     fn take_back(&mut self, pending: &[Pending]) {
+        if is_planted!(KeepRefusedCount) {
+            return;
+        }
         for job in pending {
             for (part, verdict) in &job.parts {
                 self.admission.take_back(part, verdict);

@@ -418,7 +418,9 @@ fn frame_at(bytes: &[u8], at: usize, mark: u64) -> Option<(Frame<'_>, usize)> {
         .filter(|&len| len <= MAX_PAYLOAD_BYTES)?;
     let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..payload_bytes)?;
     let (sequence, settled) = (u64_at(rest, 16)?, u64_at(rest, 24)?);
-    if settled > sequence || frame_checksum(length, fields, payload) != checksum {
+    let is_whole =
+        frame_checksum(length, fields, payload) == checksum || is_planted!(SkipFrameChecksum);
+    if settled > sequence || !is_whole {
         return None;
     }
     let frame = Frame {
