@@ -166,10 +166,8 @@ pub enum Change {
     StoreRetention(Option<Duration>),
     /// Forget the rows numbered below `before`.
     Forget {
-        /// The team.
-        team: String,
-        /// Which of its rows.
-        what: Forgotten,
+        /// Teams, and which of their rows.
+        rows: Vec<(String, Forgotten)>,
         /// The first number that is not meant.
         before: u64,
     },
@@ -198,6 +196,10 @@ pub struct Model {
     /// How long spans of teams are kept that have nothing set.
     pub retention: Option<Duration>,
     next_number: u64,
+    /// The latest time that rows may have been removed by: it advances with time
+    /// that passes, and follows the wall clock at an open if that is at most
+    /// [`MOST_LEAP`] ahead.
+    removal: i64,
     /// Numbers of the next rows when seals failed that may have set rows apart.
     set_apart: Vec<u64>,
 }
@@ -213,18 +215,22 @@ pub struct Session {
     pub starts: (i64, i64),
 }
 
+/// How far the wall clock may be ahead at an open, ns.
+const MOST_LEAP: i64 = 31 * 86_400_000_000_000;
+
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Model {
-    /// An empty store.
-    pub fn new(rules: Rules) -> Self {
+    /// An empty store, made at a time.
+    pub fn new(rules: Rules, now: i64) -> Self {
         Self {
             rules,
             teams: BTreeMap::new(),
             retention: None,
             next_number: 0,
+            removal: now,
             set_apart: Vec::new(),
         }
     }
@@ -416,16 +422,18 @@ impl Model {
             Change::Plan(team, plan) => self.team_mut(team).plan = *plan,
             Change::Retention(team, kept) => self.team_mut(team).retention = *kept,
             Change::StoreRetention(kept) => self.retention = *kept,
-            Change::Forget { team, what, before } => {
-                let team = self.team_mut(team);
-                // A body that comes again is not there any more.
-                team.recent.forget();
-                team.rows
-                    .retain(|row| row.number >= *before || !what.holds(&row.facts));
-                if *what == Forgotten::Team {
-                    team.limit = None;
-                    team.plan = Plan::default();
-                    team.retention = None;
+            Change::Forget { rows, before } => {
+                for (team, what) in rows {
+                    let team = self.team_mut(team);
+                    // A body that comes again is not there any more.
+                    team.recent.forget();
+                    team.rows
+                        .retain(|row| row.number >= *before || !what.holds(&row.facts));
+                    if *what == Forgotten::Team {
+                        team.limit = None;
+                        team.plan = Plan::default();
+                        team.retention = None;
+                    }
                 }
             }
         }
@@ -485,12 +493,28 @@ impl Model {
         for team in self.teams.values_mut() {
             team.recent.reopened(before, now);
         }
+        // A store keeps the time from its first seal on.
+        let mut rows = self.teams.values().flat_map(|team| &team.rows);
+        let is_kept = rows.any(|row| row.is_sealed);
+        if !is_kept || now - self.removal <= MOST_LEAP {
+            self.removal = self.removal.max(now);
+        }
     }
 
     /// What was found at an open is what there is: all that is in the log is in
     /// memory, none of it apart.
     pub fn settled(&mut self) {
         self.set_apart.clear();
+    }
+
+    /// Time passes.
+    pub fn passes(&mut self, time: Duration) {
+        self.removal = self.removal.saturating_add(nanos(time));
+    }
+
+    /// A caller may have said that the wall clock is right.
+    pub fn accept_clock(&mut self, now: i64) {
+        self.removal = self.removal.max(now);
     }
 
     /// What the store remembers of appends may be lost: of a team, or of all.
@@ -508,8 +532,10 @@ impl Model {
     }
 
     /// A merge may have run: of rows that are there twice one stays, and of
-    /// months that retention has let go none has to.
+    /// months that retention has let go none has to. No leap of the clock while
+    /// the store is open lets any go.
     pub fn merges(&mut self, now: i64) {
+        let now = now.min(self.removal);
         let horizons: Vec<i64> = self
             .teams
             .values()

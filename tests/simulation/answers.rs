@@ -143,7 +143,18 @@ impl Run {
         for month in self.months() {
             self.compare_usage(&handle, month)?;
         }
+        self.compare_retention(&handle)?;
         self.compare_sessions(&handle)
+    }
+
+    fn compare_retention(&mut self, handle: &Team) -> Outcome {
+        let name = handle.id().as_str();
+        let found = (handle.retention(), self.store().retention());
+        self.worlds.keep(|model| {
+            let team = model.teams.get(name);
+            let expected = (team.and_then(|team| team.retention), model.retention);
+            expect("retention", &found, &expected)
+        })
     }
 
     fn compare_usage(&mut self, handle: &Team, month: Month) -> Outcome {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
-use spanstore::StoreOptions;
+use spanstore::{ReadBy, StoreOptions};
 use spanstore_test_support::quiet;
 
 /// How a run goes.
@@ -52,6 +52,11 @@ impl Setting {
             .random_bool(0.5)
             .then(|| Duration::from_secs(random.random_range(1..100_000)));
         options.compaction_percent = 100;
+        options.read_by = if random.random_bool(0.5) {
+            ReadBy::Map
+        } else {
+            ReadBy::Pread
+        };
         options
     }
 }

@@ -91,7 +91,7 @@ impl Run {
             disk: SimulatedDisk::seeded(random.random()),
             clock: Arc::new(ManualClock::new(NOW)),
             store: None,
-            worlds: Worlds::new(Model::new(rules)),
+            worlds: Worlds::new(Model::new(rules, NOW)),
             unknown: Vec::new(),
             readers: Vec::new(),
             spans: 0,
@@ -325,6 +325,7 @@ impl Run {
             tries += 1;
             if tries > 3 {
                 self.disk.clear_plans();
+                self.disk.set_space(None);
             }
             self.excuses_end();
             self.options = self.setting.options(&mut self.random);

@@ -12,6 +12,9 @@ use super::run::{Counts, Run, Story};
 /// After so long a seed has failed: something waits for ever.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Failures after which no further seed is run.
+const MOST_FAILURES: usize = 5;
+
 /// What came of a seed.
 #[derive(Debug)]
 pub(crate) struct Verdict {
@@ -162,13 +165,15 @@ impl Summary {
     }
 }
 
-/// Runs seeds until there are so many failures, or the time is over.
+/// Runs seeds until there are so many failures, or the time is over. With bugs
+/// planted, failures are what is wanted: they are not told.
 pub(crate) fn run_all(
     seeds: impl Iterator<Item = u64> + Send,
     sabotage: Option<Sabotage>,
-    most_failures: usize,
+    wanted: Option<usize>,
     time: Option<Duration>,
 ) -> Summary {
+    let most = wanted.unwrap_or(MOST_FAILURES);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let seeds = Mutex::new(seeds);
     let summary = Mutex::new(Summary::default());
@@ -179,7 +184,7 @@ pub(crate) fn run_all(
             scope.spawn(|| {
                 loop {
                     let is_over = time.is_some_and(|time| started.elapsed() >= time)
-                        || failed.load(Ordering::Relaxed) >= most_failures as u64;
+                        || failed.load(Ordering::Relaxed) >= most as u64;
                     let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some(seed) = (!is_over).then(next).flatten() else {
                         break;
@@ -188,7 +193,7 @@ pub(crate) fn run_all(
                     let verdict = script.run();
                     if let Some(failure) = &verdict.failure {
                         failed.fetch_add(1, Ordering::Relaxed);
-                        if sabotage.is_none() {
+                        if wanted.is_none() {
                             let shrunk = script.shrunk();
                             eprintln!("{}\n", shrunk.as_ref().unwrap_or(failure));
                         }

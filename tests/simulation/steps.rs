@@ -7,7 +7,7 @@ use prost::Message;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use spanstore::io::Disk;
-use spanstore::{Clock, Error, Month, Plan, SpanBatch, Spans, Store};
+use spanstore::{Clock, Erased, Error, Month, Plan, SpanBatch, Spans, Store};
 use spanstore_test_support::model::facts::{self, Facts, Range};
 use spanstore_test_support::model::recent::{Form, Remembered};
 use spanstore_test_support::model::{Answer, Batch, Change, Forgotten, Model};
@@ -31,7 +31,8 @@ impl Run {
             48..52 => self.erase(),
             52..57 => self.forget(),
             57..61 => self.set_limits(),
-            61..65 => self.set_retention(),
+            61..64 => self.set_retention(),
+            64 => self.accept_clock(),
             65..69 => {
                 self.move_clock();
                 Ok(())
@@ -324,12 +325,11 @@ impl Run {
 
     fn forget(&mut self) -> Outcome {
         self.disk.set_activity("forget");
+        if self.one_in(4) {
+            return self.forget_many();
+        }
         let name = self.any_team();
-        let what = match self.random.random_range(0..5) {
-            0 => Forgotten::Team,
-            1 | 2 => Forgotten::Trace(self.random.random_range(0..self.setting.traces)),
-            _ => Forgotten::Session(format!("session-{}", self.random.random_range(0..4))),
-        };
+        let what = self.random_rows();
         self.tell(format!("{name}: forget {what:?}"));
         if !self.seal_now()? {
             return Ok(());
@@ -344,16 +344,57 @@ impl Run {
             Forgotten::Session(session) => handle.forget_session(session),
         };
         drop(handle);
-        let before = self.worlds.any().next_number();
         let change = Change::Forget {
-            team: name,
-            what,
-            before,
+            rows: vec![(name, what)],
+            before: self.worlds.any().next_number(),
         };
-        if let (Err(_), Change::Forget { team, .. }) = (&forgotten, &change) {
-            self.worlds.each(|model| model.doubt_recent(Some(team)));
+        self.forgotten(change, forgotten)
+    }
+
+    fn random_rows(&mut self) -> Forgotten {
+        match self.random.random_range(0..5) {
+            0 => Forgotten::Team,
+            1 | 2 => Forgotten::Trace(self.random.random_range(0..self.setting.traces)),
+            _ => Forgotten::Session(format!("session-{}", self.random.random_range(0..4))),
         }
-        self.changed("forget", change, forgotten)
+    }
+
+    /// Forgets rows of some teams: all or none.
+    fn forget_many(&mut self) -> Outcome {
+        let rows: Vec<(String, Forgotten)> = (0..self.random.random_range(0..4))
+            .map(|_| (self.any_team(), self.random_rows()))
+            .collect();
+        self.tell(format!("forget {rows:?}"));
+        if !self.seal_now()? {
+            return Ok(());
+        }
+        let erased = rows.iter().map(|(name, what)| {
+            let erased = match what {
+                Forgotten::Team => Erased::Team,
+                Forgotten::Trace(trace) => {
+                    let id = spanstore_test_support::spans::trace_id(*trace);
+                    Erased::Trace(spanstore::TraceId(id))
+                }
+                Forgotten::Session(session) => Erased::Session(session.clone()),
+            };
+            (spanstore_test_support::team(name), erased)
+        });
+        let forgotten = self.store().forget_many(erased);
+        let change = Change::Forget {
+            rows,
+            before: self.worlds.any().next_number(),
+        };
+        self.forgotten(change, forgotten)
+    }
+
+    fn forgotten(&mut self, change: Change, done: Result<(), Error>) -> Outcome {
+        if let (Err(_), Change::Forget { rows, .. }) = (&done, &change) {
+            // Appends of the teams are forgotten first.
+            for (team, _) in rows {
+                self.worlds.each(|model| model.doubt_recent(Some(team)));
+            }
+        }
+        self.changed("forget", change, done)
     }
 
     /// A change that has no other answer than that it is done.
@@ -410,6 +451,19 @@ impl Run {
         self.changed("retention", change, done)
     }
 
+    fn accept_clock(&mut self) -> Outcome {
+        self.tell("accept the clock");
+        self.disk.set_activity("retention");
+        let now = self.now();
+        let accepted = self.store().accept_clock();
+        // One that failed may be in the catalog all the same.
+        self.worlds.each(|model| model.accept_clock(now));
+        match accepted {
+            Ok(()) => Ok(()),
+            Err(error) => self.excuse("accept_clock", &error),
+        }
+    }
+
     fn move_clock(&mut self) {
         let now = self.now();
         let month = Month::of(now);
@@ -429,7 +483,11 @@ impl Run {
             (to - now) / SECOND
         ));
         match passed {
-            Some(passed) => self.clock.advance(Duration::from_nanos(passed)),
+            Some(passed) => {
+                let passed = Duration::from_nanos(passed);
+                self.clock.advance(passed);
+                self.worlds.each(|model| model.passes(passed));
+            }
             None => self.clock.set(to),
         }
     }
