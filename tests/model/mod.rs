@@ -196,6 +196,8 @@ pub struct Model {
     /// How long spans of teams are kept that have nothing set.
     pub retention: Option<Duration>,
     next_number: u64,
+    /// The numbers of appends since all was known to be synced.
+    unsynced: Vec<u64>,
     /// The latest time that rows may have been removed by: it advances with time
     /// that passes, and follows the wall clock at an open if that is at most
     /// [`MOST_LEAP`] ahead.
@@ -230,6 +232,7 @@ impl Model {
             teams: BTreeMap::new(),
             retention: None,
             next_number: 0,
+            unsynced: Vec::new(),
             removal: now,
             set_apart: Vec::new(),
         }
@@ -403,6 +406,9 @@ impl Model {
                 rows,
                 remembered,
             } => {
+                let append = self.next_number;
+                self.unsynced.push(append);
+                self.next_number += 1;
                 for facts in rows {
                     let number = self.next_number;
                     self.next_number += 1;
@@ -416,7 +422,9 @@ impl Model {
                     });
                 }
                 let recent = &mut self.team_mut(team).recent;
-                remembered.iter().for_each(|one| recent.remember(one));
+                remembered
+                    .iter()
+                    .for_each(|one| recent.remember(append, one));
             }
             Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
             Change::Plan(team, plan) => self.team_mut(team).plan = *plan,
@@ -437,6 +445,32 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// All that was appended is on disk.
+    pub fn synced(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// What a power cut may have left of appends that were acknowledged before
+    /// they were synced: none, or the first of them in their order.
+    pub fn after_power_cut(&self) -> Vec<Self> {
+        let lost_from = |number: u64| {
+            let mut model = self.clone();
+            for team in model.teams.values_mut() {
+                let used = &mut team.used;
+                team.rows.retain(|row| {
+                    let is_lost = !row.is_sealed && row.number > number;
+                    if is_lost && let Some(used) = used.get_mut(&Month::of(row.facts.start)) {
+                        *used -= 1;
+                    }
+                    !is_lost
+                });
+                team.recent.lose_from(number);
+            }
+            model
+        };
+        self.unsynced.iter().map(|one| lost_from(*one)).collect()
     }
 
     /// Rows that are not in segments.

@@ -75,9 +75,9 @@ pub(super) enum Known {
     KeyReused,
 }
 
-/// What a store remembers of a team's appends.
+/// What a store remembers of a team's appends, with their numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Recent(Vec<Remembered>);
+pub struct Recent(Vec<(u64, Remembered)>);
 
 impl Recent {
     /// What is known of an append; `trusts` says what to make of doubtful ones.
@@ -88,7 +88,8 @@ impl Recent {
         now: i64,
         trusts: bool,
     ) -> Known {
-        let mut known = self.0.iter().rev().filter(|one| one.is_known(now, trusts));
+        let all = self.0.iter().rev().map(|(_, one)| one);
+        let mut known = all.filter(|one| one.is_known(now, trusts));
         let of_key = key.and_then(|key| known.clone().find(|one| one.key.as_ref() == Some(key)));
         if let Some(one) = of_key {
             if one.content != *content {
@@ -108,14 +109,19 @@ impl Recent {
         }
     }
 
-    /// Remembers an append.
-    pub(super) fn remember(&mut self, append: &Remembered) {
-        self.0.push(append.clone());
+    /// Remembers the append of a number.
+    pub(super) fn remember(&mut self, number: u64, append: &Remembered) {
+        self.0.push((number, append.clone()));
+    }
+
+    /// Appends were lost, from a number on.
+    pub(super) fn lose_from(&mut self, number: u64) {
+        self.0.retain(|(own, _)| *own < number);
     }
 
     /// Whether each is known is not known any more.
     pub fn doubt(&mut self) {
-        for one in &mut self.0 {
+        for (_, one) in &mut self.0 {
             one.is_doubtful = true;
         }
     }
@@ -127,7 +133,7 @@ impl Recent {
 
     /// The store was opened at some time, and was last open at another.
     pub(super) fn reopened(&mut self, before: i64, now: i64) {
-        for one in &mut self.0 {
+        for (_, one) in &mut self.0 {
             // It may be gone, also where the clock makes it young again.
             one.is_doubtful |= one.is_over(one.earliest, before);
             one.earliest = one.earliest.min(now);

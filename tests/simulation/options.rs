@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
-use spanstore::{ReadBy, StoreOptions};
+use spanstore::{Durability, ReadBy, StoreOptions};
 use spanstore_test_support::quiet;
 
 /// How a run goes.
@@ -19,6 +19,8 @@ pub(crate) struct Setting {
     pub(crate) teams: usize,
     /// Traces of a team.
     pub(crate) traces: u64,
+    /// When batches are acknowledged.
+    pub(crate) durability: Durability,
     /// Spans that teams may write, about.
     pub(crate) quota: u64,
 }
@@ -32,6 +34,11 @@ impl Setting {
             has_faults: random.random_bool(0.85),
             teams: random.random_range(1..=4),
             traces: random.random_range(3..12),
+            durability: match random.random_range(0..8) {
+                0 => Durability::None,
+                1 => Durability::Interval(Duration::from_secs(random.random_range(1..100_000))),
+                _ => Durability::Sync,
+            },
             quota: random.random_range(10..120),
         }
     }
@@ -39,6 +46,7 @@ impl Setting {
     /// Draws the options of an open.
     pub(crate) fn options(&self, random: &mut impl Rng) -> StoreOptions {
         let mut options = quiet();
+        options.durability = self.durability;
         options.plan_limits.hobby = self.quota;
         options.plan_limits.pro = self.quota * 2;
         options.plan_limits.enterprise = self.quota / 2;

@@ -33,6 +33,7 @@ impl Run {
         ));
         let mut models = self.worlds.clone();
         models.branch(&self.unknown);
+        models.lose_unsynced();
         let (before, now) = (self.times().open, self.now());
         models.each(|model| model.reopened(before, now));
         for operation in 0..operations {

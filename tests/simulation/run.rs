@@ -66,6 +66,8 @@ pub(crate) struct Run {
     pub(crate) backups: u64,
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) counts: Counts,
+    /// Whether the power went since the store was open.
+    pub(crate) was_cut: bool,
     /// Whether a file was damaged on purpose.
     pub(crate) is_damaged: bool,
     story: Story,
@@ -104,6 +106,7 @@ impl Run {
                 .build()
                 .expect("a runtime"),
             counts: Counts::default(),
+            was_cut: false,
             is_damaged: false,
             story,
             faults_at_open: 0,
@@ -283,6 +286,7 @@ impl Run {
         self.disk.cut_power();
         self.let_go();
         self.disk.restart(cut);
+        self.was_cut = true;
         if self.one_in(10) {
             self.crash_everywhere_in_recovery()?;
         }
@@ -346,6 +350,7 @@ impl Run {
                         let cut = PowerCut::Some(self.random.random());
                         self.tell(format!("power cut in recovery: {cut:?}"));
                         self.disk.restart(cut);
+                        self.was_cut = true;
                     } else {
                         self.disk.kill();
                     }
@@ -360,6 +365,10 @@ impl Run {
         let unknown = std::mem::take(&mut self.unknown);
         self.worlds.each(|model| model.rules = rules.clone());
         self.worlds.branch(&unknown);
+        if std::mem::take(&mut self.was_cut) {
+            self.worlds.lose_unsynced();
+        }
+        self.worlds.each(Model::synced);
         let before = self.times().open;
         self.opened = (self.now(), self.clock.monotonic_nanos());
         let now = self.now();

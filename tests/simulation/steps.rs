@@ -7,7 +7,7 @@ use prost::Message;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use spanstore::io::Disk;
-use spanstore::{Clock, Erased, Error, Month, Plan, SpanBatch, Spans, Store};
+use spanstore::{Clock, Durability, Erased, Error, Month, Plan, SpanBatch, Spans, Store};
 use spanstore_test_support::model::facts::{self, Facts, Range};
 use spanstore_test_support::model::recent::{Form, Remembered};
 use spanstore_test_support::model::{Answer, Batch, Change, Forgotten, Model};
@@ -38,7 +38,8 @@ impl Run {
                 Ok(())
             }
             69..71 => self.back_up(),
-            71..73 => self.check(),
+            71 => self.flush(),
+            72 => self.check(),
             73..77 => self.begin_reader(),
             77..82 => self.read_on(),
             82..85 => {
@@ -179,6 +180,7 @@ impl Run {
         match self.handle(&name).append(body) {
             Ok(receipt) => {
                 let found = Answer::from(&receipt);
+                let is_synced = receipt.durability == Durability::Sync;
                 let again = if found.repeated { ", again" } else { "" };
                 self.tell(format!(
                     "  {} of {}{again}",
@@ -197,6 +199,9 @@ impl Run {
                         ));
                     };
                     model.apply(&change(decision.rows, decision.remembered));
+                    if is_synced {
+                        model.synced();
+                    }
                     Ok(())
                 })
             }
@@ -260,7 +265,10 @@ impl Run {
         let sealed = self.store().seal().map(drop);
         let sealed = sealed.and_then(|()| self.store().flush());
         let Err(error) = sealed else {
-            self.worlds.each(Model::sealed);
+            self.worlds.each(|model| {
+                model.sealed();
+                model.synced();
+            });
             return Ok(true);
         };
         self.excuse("seal", &error)?;
@@ -490,6 +498,16 @@ impl Run {
             }
             None => self.clock.set(to),
         }
+    }
+
+    fn flush(&mut self) -> Outcome {
+        self.tell("flush");
+        self.disk.set_activity("append");
+        match self.store().flush() {
+            Ok(()) => self.worlds.each(Model::synced),
+            Err(error) => self.excuse("flush", &error)?,
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Outcome {

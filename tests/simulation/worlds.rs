@@ -48,6 +48,12 @@ impl Worlds {
         }
     }
 
+    /// The power went: appends that were not synced are lost, from one on.
+    pub(crate) fn lose_unsynced(&mut self) {
+        let lost: Vec<Model> = self.0.iter().flat_map(Model::after_power_cut).collect();
+        self.0.extend(lost);
+    }
+
     /// Each change has happened or not.
     pub(crate) fn branch(&mut self, changes: &[Change]) {
         for change in changes {
