@@ -44,6 +44,8 @@ bugs! {
     KeepRefusedCount,
     /// A seal does not raise the counters of the catalog.
     LoseCounters,
+    /// A seal does not name the file of recent appends.
+    LoseRecent,
     /// What is replayed at open is not written and synced again.
     TrustTail,
 }

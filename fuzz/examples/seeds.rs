@@ -283,6 +283,7 @@ fn log_records(seeds: &Seeds, body: Vec<u8>) -> io::Result<()> {
                 used: 10,
                 limit: 20,
             }],
+            repeated: false,
         }),
         ..plain.clone()
     };
@@ -365,7 +366,12 @@ fn any_bytes(seeds: &Seeds) -> io::Result<()> {
         })
         .take(length)
         .collect();
-        for target in ["key_index", "log_frames", "segment_forged"] {
+        for target in [
+            "key_index",
+            "log_frames",
+            "recent_appends",
+            "segment_forged",
+        ] {
             seeds.add(target, &[], &bytes)?;
         }
     }

@@ -57,6 +57,25 @@ pub struct Team {
     pub recent: Recent,
 }
 
+impl Team {
+    /// Whether another says the same, but for numbers and what is remembered.
+    fn is_like(&self, other: &Self) -> bool {
+        let rows = |team: &Self| {
+            let rows = team.rows.iter();
+            rows.map(|row| (row.facts.clone(), row.is_sealed, row.may_be_gone))
+                .collect::<Vec<_>>()
+        };
+        let used = |team: &Self| {
+            let mut used = team.used.clone();
+            used.retain(|_, used| *used > 0);
+            used
+        };
+        rows(self) == rows(other)
+            && used(self) == used(other)
+            && (self.limit, self.plan, self.retention) == (other.limit, other.plan, other.retention)
+    }
+}
+
 /// A batch to append.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -549,6 +568,33 @@ impl Model {
     /// A caller may have said that the wall clock is right.
     pub fn accept_clock(&mut self, now: i64) {
         self.removal = self.removal.max(now);
+    }
+
+    /// The next row gets this number.
+    pub fn number_from(&mut self, next: u64) {
+        self.next_number = next;
+    }
+
+    /// Whether another model says the same, but for the numbers of rows and what
+    /// is remembered of appends.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let empty = Team::default();
+        let mut names = self.teams.keys().chain(other.teams.keys());
+        self.retention == other.retention
+            && names.all(|name| {
+                let own = self.teams.get(name).unwrap_or(&empty);
+                own.is_like(other.teams.get(name).unwrap_or(&empty))
+            })
+    }
+
+    /// Takes in a model like this one: what one of both does not remember is in
+    /// doubt.
+    pub fn merge(&mut self, other: &Self) {
+        self.removal = self.removal.max(other.removal);
+        self.next_number = self.next_number.max(other.next_number);
+        for (name, team) in &other.teams {
+            self.team_mut(name).recent.merge(&team.recent);
+        }
     }
 
     /// What the store remembers of appends may be lost: of a team, or of all.

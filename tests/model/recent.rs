@@ -114,6 +114,21 @@ impl Recent {
         self.0.push((number, append.clone()));
     }
 
+    /// Takes in what another may know instead.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let is_in = |all: &Self, wanted: &Remembered| {
+            let mut sure = all.0.iter().filter(|(_, one)| !one.is_doubtful);
+            sure.any(|(_, one)| one == wanted)
+        };
+        let own = self.clone();
+        for (_, one) in &mut self.0 {
+            one.is_doubtful |= !is_in(other, one);
+        }
+        let others = other.0.iter().filter(|(_, one)| !is_in(&own, one));
+        let doubtful = others.map(|(number, one)| (*number, one.clone().doubtful()));
+        self.0.extend(doubtful);
+    }
+
     /// Appends were lost, from a number on.
     pub(super) fn lose_from(&mut self, number: u64) {
         self.0.retain(|(own, _)| *own < number);

@@ -74,6 +74,7 @@ pub(crate) struct Run {
     /// Faults so far when the store was opened.
     faults_at_open: u64,
     flips_at_open: u64,
+    dropped_at_open: u64,
 }
 
 /// What went against a promise.
@@ -111,6 +112,7 @@ impl Run {
             story,
             faults_at_open: 0,
             flips_at_open: 0,
+            dropped_at_open: 0,
             options,
             random,
         };
@@ -365,7 +367,10 @@ impl Run {
         let unknown = std::mem::take(&mut self.unknown);
         self.worlds.each(|model| model.rules = rules.clone());
         self.worlds.branch(&unknown);
-        if std::mem::take(&mut self.was_cut) {
+        // A sync that drops its pages loses what a power cut does.
+        let dropped = self.faults(|fault| fault == Fault::DroppedPages);
+        let was_dropped = dropped > std::mem::replace(&mut self.dropped_at_open, dropped);
+        if std::mem::take(&mut self.was_cut) || was_dropped {
             self.worlds.lose_unsynced();
         }
         self.worlds.each(Model::synced);
@@ -389,6 +394,7 @@ impl Run {
         }
         self.quietly(|run| run.compare_all(true))?;
         self.worlds.each(Model::settled);
+        self.worlds.merge();
         Ok(())
     }
 

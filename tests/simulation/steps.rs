@@ -10,7 +10,7 @@ use spanstore::io::Disk;
 use spanstore::{Clock, Durability, Erased, Error, Month, Plan, SpanBatch, Spans, Store};
 use spanstore_test_support::model::facts::{self, Facts, Range};
 use spanstore_test_support::model::recent::{Form, Remembered};
-use spanstore_test_support::model::{Answer, Batch, Change, Forgotten, Model};
+use spanstore_test_support::model::{Answer, Batch, Change, Decision, Forgotten, Model};
 
 use super::answers::recognize;
 use super::run::{Outcome, ROOT, Reader, Run, TEAMS};
@@ -219,9 +219,20 @@ impl Run {
                 if matches!(error, Error::NoSpace { .. }) {
                     return Ok(());
                 }
-                let mut decided = decide(self.worlds.any()).to_vec();
-                decided.dedup();
+                let mut decided: Vec<Decision> = Vec::new();
+                self.worlds.each(|model| {
+                    for decision in decide(model) {
+                        if !decided.contains(&decision) {
+                            decided.push(decision);
+                        }
+                    }
+                });
                 for decision in decided {
+                    self.tell(format!(
+                        "  perhaps {} rows: {:?}",
+                        decision.rows.len(),
+                        decision.answer
+                    ));
                     if decision.rows.is_empty() {
                         // Nothing is to be seen of it: no world is ruled out by it.
                         let remembered = decision.remembered.into_iter();
@@ -354,7 +365,7 @@ impl Run {
         drop(handle);
         let change = Change::Forget {
             rows: vec![(name, what)],
-            before: self.worlds.any().next_number(),
+            before: self.worlds.next_number(),
         };
         self.forgotten(change, forgotten)
     }
@@ -390,7 +401,7 @@ impl Run {
         let forgotten = self.store().forget_many(erased);
         let change = Change::Forget {
             rows,
-            before: self.worlds.any().next_number(),
+            before: self.worlds.next_number(),
         };
         self.forgotten(change, forgotten)
     }

@@ -9,7 +9,9 @@ use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{Error, ManualClock, Month, Store, StoreOptions, Task, Team, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, open, open_at, open_on, open_with, quiet, team};
+use spanstore_test_support::{
+    NOW, open, open_at, open_on, open_with, quiet, team, without_repeats,
+};
 
 fn files(path: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
@@ -91,7 +93,7 @@ fn many_segments_become_one_with_the_same_answers() {
 fn equal_spans_collapse_and_versions_stay() {
     for count in [100, 40_000] {
         let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path());
+        let store = open_with(directory.path(), without_repeats());
         let acme = store.team(&team("acme"));
         for version in 0..3 {
             let batch = (0..count).map(|n| {
@@ -157,7 +159,7 @@ fn runs_are_cut_between_teams() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions {
         segment_rows: 1_000,
-        ..quiet()
+        ..without_repeats()
     };
     let store = open_with(directory.path(), options);
     for _ in 0..3 {

@@ -13,9 +13,10 @@ pub mod spans;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spanstore::io::{Disk, RealDisk};
-use spanstore::{Clock, Error, ManualClock, Store, StoreOptions, TeamId};
+use spanstore::{Clock, Error, ManualClock, Remembered, Store, StoreOptions, TeamId};
 
 /// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
 pub const NOW: i64 = 1_794_700_800_000_000_000;
@@ -80,5 +81,16 @@ pub fn quiet() -> StoreOptions {
         seal_age: None,
         background: false,
         ..StoreOptions::default()
+    }
+}
+
+/// Options of such a store that takes every body for a new one.
+pub fn without_repeats() -> StoreOptions {
+    StoreOptions {
+        repeats: Remembered {
+            time: Duration::ZERO,
+            bytes: 0,
+        },
+        ..quiet()
     }
 }

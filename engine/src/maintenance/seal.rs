@@ -148,7 +148,8 @@ impl Sealer {
         let time = self.retention.to_keep();
         let files = &self.recent_files;
         let has_recent = files.write(&self.recent, job.first_unsealed, job.recent_before)?;
-        let recent_file = has_recent.then_some(job.first_unsealed);
+        let is_named = has_recent && !is_planted!(LoseRecent);
+        let recent_file = is_named.then_some(job.first_unsealed);
         let sealed = write_months(&self.segments, &job.rows, &Origin::sealed(log), &mut given)
             .and_then(|summaries| {
                 if is_planted!(ReleaseLogEarly) {

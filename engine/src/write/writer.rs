@@ -1,33 +1,24 @@
 //! The writer thread. It alone admits spans and appends to the log, so what it
 //! does happens in one order, and that order is the log's.
 
+mod commit;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::error::ArrowError;
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use prost::Message;
-use spanstore_format::TeamId;
-use spanstore_format::log::record::AppendRecord;
-use spanstore_format::recent::content_bytes;
 
-use super::admission::{Admission, Verdict};
-use super::admitted::hot_batch;
-use super::message::{Control, Job, Reply, SealJob};
-use super::prepare::Part;
-use super::queue::Room;
-use super::receipt::{Receipt, Usage, is_body_remembered};
+use super::admission::Admission;
+use super::message::{Control, Job, SealJob};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, elapsed};
 use crate::error::Error;
 use crate::health::{Health, Task};
-use crate::hot::HotBatch;
 use crate::log::Log;
 use crate::options::{Durability, StoreOptions};
 use crate::quota::Quota;
-use crate::recent::{Known, Recent, Remember};
+use crate::recent::Recent;
 use crate::settings::Settings;
 use crate::view::View;
 
@@ -81,21 +72,6 @@ pub(crate) struct Writer {
     /// When the log last grew beyond what the catalog notes of it, by the
     /// monotonic clock.
     unsettled: Option<u64>,
-}
-
-/// A job that was admitted and waits for the log.
-struct Pending {
-    team: TeamId,
-    parts: Vec<(Part, Verdict)>,
-    content: u128,
-    idempotency_key: Option<Bytes>,
-    /// What is to be remembered of it, if anything is.
-    remember: Option<Remember>,
-    receipt: Receipt,
-    reply: Reply,
-    room: Room,
-    /// What goes into the log; empty when nothing does.
-    record: Vec<u8>,
 }
 
 impl Writer {
@@ -280,266 +256,6 @@ impl Writer {
         }
     }
 
-    /// Commits a group: admit, log, sync, publish, reply.
-    fn commit(&mut self, group: Vec<Job>) {
-        let mut pending: Vec<Pending> = Vec::with_capacity(group.len());
-        for job in group {
-            // The same twice in a group: the first must be durable before its
-            // receipt is given again.
-            let is_same = |other: &Pending| {
-                let has_key = job.idempotency_key.is_some();
-                let is_same_key = has_key && other.idempotency_key == job.idempotency_key;
-                (other.content == job.content || is_same_key) && other.team == job.team
-            };
-            if pending.iter().any(is_same) {
-                self.write(std::mem::take(&mut pending));
-            }
-            let key = job.idempotency_key.as_ref();
-            match self.tools.recent.find(&job.team, job.content, key) {
-                Ok(Known::New) => {}
-                Ok(Known::Repeated {
-                    receipt,
-                    is_key_new,
-                }) => {
-                    let durability = self.tools.options.durability;
-                    let receipt = Receipt::repeated_of(&receipt, durability);
-                    if is_key_new {
-                        pending.push(self.repeated(job, receipt));
-                    } else {
-                        job.reply.send(Ok(receipt));
-                    }
-                    continue;
-                }
-                Err(error) => {
-                    job.reply.send(Err(error));
-                    continue;
-                }
-            }
-            match self.admit(job) {
-                Ok(admitted) => pending.push(admitted),
-                Err((reply, error)) => reply.send(Err(error)),
-            }
-        }
-        self.write(pending);
-    }
-
-    /// Decides about a job. What it changes is taken back if the log fails.
-    fn admit(&mut self, job: Job) -> Result<Pending, (Reply, Error)> {
-        let Job {
-            team,
-            prepared,
-            content,
-            idempotency_key,
-            reply,
-            room,
-            ..
-        } = job;
-        if let Err(error) = self.tools.health.check() {
-            return Err((reply, error));
-        }
-        let limit = self.tools.settings.limit(&team);
-        let mut receipt = Receipt {
-            accepted: 0,
-            duplicates: 0,
-            refused: prepared.refused,
-            months: Vec::with_capacity(prepared.parts.len()),
-            durability: self.tools.options.durability,
-            repeated: false,
-        };
-        // All counts are looked up before anything changes.
-        let mut counts = Vec::with_capacity(prepared.parts.len());
-        for part in &prepared.parts {
-            match self.tools.quota.load(part.month, &team) {
-                Ok(used) => counts.push(used),
-                Err(error) => return Err((reply, error)),
-            }
-        }
-        let mut parts = Vec::with_capacity(prepared.parts.len());
-        let mut left_out = Vec::new();
-        for (part, used) in prepared.parts.into_iter().zip(counts) {
-            let remaining = limit.saturating_sub(used);
-            let verdict = self.admission.admit(&part, remaining, &mut receipt.refused);
-            self.tools.quota.add(part.month, &team, verdict.accepted);
-            if is_planted!(CountDuplicate) {
-                self.tools.quota.add(part.month, &team, verdict.duplicates);
-            }
-            let used = used + verdict.accepted;
-            receipt.accepted += verdict.accepted;
-            receipt.duplicates += verdict.duplicates;
-            receipt.months.push(Usage::new(part.month, used, limit));
-            let positions = part.positions.iter().zip(&verdict.admitted);
-            left_out.extend(
-                positions
-                    .filter(|(_, admitted)| !**admitted)
-                    .map(|(place, _)| *place),
-            );
-            parts.push((part, verdict));
-        }
-        // Months lie in each other; the record names spans in their order.
-        left_out.sort_unstable();
-        receipt
-            .refused
-            .sort_unstable_by_key(|refusal| refusal.index);
-        let remember = self.remember(content, idempotency_key.as_ref(), &receipt);
-        let (request, left_out) = if receipt.accepted > 0 {
-            (prepared.request, left_out)
-        } else {
-            (Bytes::new(), Vec::new())
-        };
-        Ok(Pending {
-            record: record(&team, request, left_out, remember.as_ref()),
-            team,
-            parts,
-            content,
-            idempotency_key,
-            remember,
-            receipt,
-            reply,
-            room,
-        })
-    }
-
-    /// A job whose content is known and whose key is not.
-    fn repeated(&self, job: Job, receipt: Receipt) -> Pending {
-        let remember = self.remember(job.content, job.idempotency_key.as_ref(), &receipt);
-        Pending {
-            record: record(&job.team, Bytes::new(), Vec::new(), remember.as_ref()),
-            team: job.team,
-            parts: Vec::new(),
-            content: job.content,
-            idempotency_key: job.idempotency_key,
-            remember,
-            receipt,
-            reply: job.reply,
-            room: job.room,
-        }
-    }
-
-    /// What is to be remembered of an append, if anything is.
-    fn remember(&self, content: u128, key: Option<&Bytes>, receipt: &Receipt) -> Option<Remember> {
-        let recent = &self.tools.recent;
-        let (keeps_bodies, keeps_keys) = recent.keeps();
-        let receipt = receipt.to_record();
-        let is_body = keeps_bodies && is_body_remembered(&receipt);
-        let key = key.filter(|_| keeps_keys);
-        (is_body || key.is_some()).then(|| Remember {
-            at: recent.now(),
-            content,
-            is_body,
-            key: key.cloned(),
-            receipt,
-        })
-    }
-
-    /// Writes what was admitted, and answers.
-    fn write(&mut self, mut pending: Vec<Pending>) {
-        if pending.is_empty() {
-            return;
-        }
-        let written = hot_batches(&mut pending)
-            .map_err(|error| Error::internal("admitted rows", &error))
-            .and_then(|batches| {
-                if is_planted!(PublishBeforeSync) {
-                    self.tools.view.publish(batches.clone());
-                }
-                self.append_to_log(&pending).map(|()| batches)
-            });
-        let batches = match written {
-            Ok(batches) => batches,
-            Err(error) => {
-                self.take_back(&pending);
-                for job in pending {
-                    job.reply.send(Err(error.clone()));
-                }
-                return;
-            }
-        };
-        if !batches.is_empty() {
-            let now = self.now();
-            self.oldest.get_or_insert(now);
-        }
-        if !is_planted!(PublishBeforeSync) {
-            self.tools.view.publish(batches);
-        }
-        for job in pending {
-            if let Some(remember) = job.remember {
-                self.tools.recent.remember(&job.team, remember);
-            }
-            // What was queued is in memory now, and counted there.
-            drop(job.room);
-            job.reply.send(Ok(job.receipt));
-        }
-    }
-
-    fn append_to_log(&mut self, pending: &[Pending]) -> Result<(), Error> {
-        let records: Vec<&[u8]> = pending
-            .iter()
-            .map(|job| job.record.as_slice())
-            .filter(|record| !record.is_empty())
-            .collect();
-        self.append_records(&records)
-    }
-
-    fn append_records(&mut self, records: &[&[u8]]) -> Result<(), Error> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let now = self.now();
-        let written = self.log.append(records).and_then(|_| {
-            if self.tools.options.durability == Durability::Sync {
-                self.log.sync()?;
-            } else {
-                self.unsynced.get_or_insert(now);
-            }
-            self.unsettled = Some(now);
-            Ok(())
-        });
-        written.map_err(|error| self.failed(error))
-    }
-
-    /// Forgets what is remembered of the appends of some teams.
-    fn forget(&mut self, teams: &[TeamId]) -> Result<(), Error> {
-        self.tools.health.check()?;
-        let forgets = |team: &TeamId| {
-            let record = AppendRecord {
-                team: team.as_str().to_owned(),
-                forgets: true,
-                ..AppendRecord::default()
-            };
-            record.encode_to_vec()
-        };
-        let records: Vec<Vec<u8>> = teams.iter().map(forgets).collect();
-        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-        self.append_records(&records)?;
-        // Whatever the mode: what is forgotten must not be known after a crash.
-        self.log.sync().map_err(|error| self.failed(error))?;
-        for team in teams {
-            self.tools.recent.forget(team);
-        }
-        Ok(())
-    }
-
-    /// Notes a failure of the log that forbids further writes.
-    fn failed(&self, error: Error) -> Error {
-        if !matches!(error, Error::NoSpace { .. }) {
-            self.tools.health.poison(&error.to_string());
-        }
-        error
-    }
-
-    fn take_back(&mut self, pending: &[Pending]) {
-        if is_planted!(KeepRefusedCount) {
-            return;
-        }
-        for job in pending {
-            for (part, verdict) in &job.parts {
-                self.admission.take_back(part, verdict);
-                let quota = &self.tools.quota;
-                quota.take_back(part.month, &job.team, verdict.accepted);
-            }
-        }
-    }
-
     fn sync(&mut self) {
         self.unsynced = None;
         if let Err(error) = self.log.sync() {
@@ -671,40 +387,4 @@ impl Writer {
             drop(self.release());
         }
     }
-}
-
-/// The record of an append; empty when there is nothing to write.
-fn record(
-    team: &TeamId,
-    request: Bytes,
-    left_out: Vec<u32>,
-    remember: Option<&Remember>,
-) -> Vec<u8> {
-    if request.is_empty() && remember.is_none() {
-        return Vec::new();
-    }
-    let record = AppendRecord {
-        team: team.as_str().to_owned(),
-        request,
-        left_out,
-        idempotency_key: remember.and_then(|remember| remember.key.clone()),
-        receipt: remember.map(|remember| remember.receipt.clone()),
-        content: remember.map(|remember| content_bytes(remember.content)),
-        noted_at: remember.map_or(0, |remember| remember.at),
-        forgets: false,
-    };
-    record.encode_to_vec()
-}
-
-/// The rows of each job that were let in.
-fn hot_batches(pending: &mut [Pending]) -> Result<Vec<(TeamId, Arc<HotBatch>)>, ArrowError> {
-    let mut batches = Vec::with_capacity(pending.len());
-    for job in pending {
-        for (part, verdict) in &mut job.parts {
-            if verdict.accepted > 0 {
-                batches.push((job.team.clone(), hot_batch(part, &verdict.admitted)?));
-            }
-        }
-    }
-    Ok(batches)
 }
