@@ -178,6 +178,40 @@ fn a_replaced_segment_that_comes_back_after_the_next_open_is_known() {
     assert_eq!(segments(&disk).len(), 1);
 }
 
+/// Also one whose checksums are those of its time.
+#[test]
+fn a_catalog_from_before_a_merge_is_refused_and_nothing_is_touched() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk).unwrap();
+    for start in [0, 30] {
+        append(&store, start..start + 30);
+        store.seal().unwrap();
+    }
+    store.close().unwrap();
+    let parts = ["/store/catalog.redb", "/store/catalog.sums"];
+    let older = parts.map(|path| bytes(&disk, path));
+    let store = open(&disk).unwrap();
+    store.compact().unwrap();
+    store.close().unwrap();
+    let newer = parts.map(|path| bytes(&disk, path));
+    for with_sums in [true, false] {
+        write(&disk, parts[0], &older[0]);
+        if with_sums {
+            write(&disk, parts[1], &older[1]);
+        } else {
+            disk.remove_file(Path::new(parts[1])).unwrap();
+        }
+        let before = segments(&disk);
+        let error = open(&disk).unwrap_err();
+        assert!(matches!(error, Error::CatalogOlder { .. }), "{error}");
+        assert_eq!(segments(&disk), before);
+    }
+    for (path, content) in parts.iter().zip(&newer) {
+        write(&disk, path, content);
+    }
+    assert_eq!(count(&open(&disk).unwrap()), 60);
+}
+
 /// Runs a change on a store whose n-th operation finds the disk full, for every
 /// n: it answers `NoSpace` or an I/O error and has changed nothing, or it is done.
 fn without_space(change: impl Fn(&Store) -> Result<(), Error>, is_done: impl Fn(&Store) -> bool) {

@@ -60,6 +60,11 @@ async fn sql(team: &Team, text: &str) -> Result<Vec<RecordBatch>, Error> {
     Ok(team.sql(text).await?.try_collect().await?)
 }
 
+/// Which limit an endless query meets first depends on the machine.
+fn is_limit(error: &Error) -> bool {
+    matches!(error, Error::TimedOut { .. } | Error::QueryMemory { .. })
+}
+
 /// Runs an endless query: it is ended, and so is its work, without which the
 /// only thread would not get to the next query.
 fn is_ended(text: String) {
@@ -72,7 +77,7 @@ fn is_ended(text: String) {
         };
         let (_store, acme) = filled(directory.path(), limits);
         let error = sql(&acme, &text).await.unwrap_err();
-        assert!(matches!(error, Error::TimedOut { .. }), "{error:?}: {text}");
+        assert!(is_limit(&error), "{error:?}: {text}");
         for _ in 0..10 {
             if sql(&acme, "select name from spans limit 1").await.is_ok() {
                 return;
@@ -143,7 +148,7 @@ fn parallel_aggregations_are_ended() {
              from spans a cross join {ENDLESS} group by a.name"
         );
         let error = sql(&acme, &text).await.unwrap_err();
-        assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+        assert!(is_limit(&error), "{error:?}");
     });
 }
 

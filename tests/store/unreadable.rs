@@ -187,7 +187,7 @@ async fn an_unreadable_sector_is_an_error_that_names_its_place() {
     assert!(all_of(&acme).is_ok());
     drop((store, acme));
     let mut errors = 0;
-    for at in (0..bytes).step_by(block * 5) {
+    for at in (0..bytes).step_by(block * 2) {
         let (store, acme) = opened(&disk, ReadBy::Pread, 1);
         *disk.bad.lock().unwrap() = at..at + 512;
         let checked = store.check().unwrap();

@@ -7,7 +7,8 @@
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use prost::Message;
-use spanstore_format::otlp::ResourceSpans;
+use spanstore_format::otlp::documents::check_decoded;
+use spanstore_format::otlp::{Measured, ResourceSpans};
 
 /// The tag of the field 1 with a length.
 const RESOURCE_SPANS: u64 = 1 << 3 | 2;
@@ -38,6 +39,9 @@ impl<R: BufRead> ResourceSpansReader<R> {
             let tag = self.varint()?;
             if tag == RESOURCE_SPANS {
                 let bytes = self.field(begin)?;
+                Measured::of_resource_spans(&bytes)
+                    .and_then(|measured| check_decoded(&measured, self.most_bytes))
+                    .map_err(|error| invalid(begin, &error.to_string()))?;
                 return ResourceSpans::decode(bytes.as_slice())
                     .map(Some)
                     .map_err(|error| invalid(begin, &error.to_string()));

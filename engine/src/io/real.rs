@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -61,7 +62,10 @@ impl Disk for RealDisk {
             OpenMode::Existing => &mut options,
             OpenMode::CreateOrExisting => options.create(true),
         };
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile {
+            file: options.open(path)?,
+            is_locked: AtomicBool::new(false),
+        }))
     }
 
     #[expect(unsafe_code, reason = "mapping a file is unsafe whatever the file")]
@@ -105,39 +109,55 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    is_locked: AtomicBool,
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        // A process that is being started holds copies of all files for a moment:
+        // closing this one would leave the lock to them.
+        if self.is_locked.load(Ordering::Relaxed) {
+            drop(self.file.unlock());
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
+        match self.file.try_lock() {
+            Ok(()) => {
+                self.is_locked.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let own = self.0.metadata()?;
+        let own = self.file.metadata()?;
         match fs::metadata(path) {
             Ok(named) => Ok((own.dev(), own.ino()) == (named.dev(), named.ino())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -38,7 +38,8 @@ struct Stray {
 ///
 /// # Errors
 /// [`Error::UnknownSegment`], and [`Error::CatalogOlder`] when the log begins
-/// behind what the catalog knows as sealed.
+/// behind what the catalog knows as sealed, or when segments are missing while
+/// others are there in their place.
 pub(super) fn find(
     disk: &dyn Disk,
     root: &Path,
@@ -58,7 +59,7 @@ pub(super) fn find(
         });
     }
     let known: BTreeSet<SegmentId> = segments.iter().map(|one| one.id).collect();
-    let paths: BTreeSet<PathBuf> = segments
+    let mut missing: BTreeSet<PathBuf> = segments
         .iter()
         .map(|one| segment::path(root, one))
         .collect();
@@ -70,7 +71,7 @@ pub(super) fn find(
     };
     for path in files(disk, &strays.months)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if paths.contains(&path) {
+        if missing.remove(&path) {
             continue;
         }
         let id = name.strip_suffix(".parquet").map(str::parse);
@@ -90,6 +91,20 @@ pub(super) fn find(
             }
         };
         strays.files.push(Stray { path, log_end });
+    }
+    // An older catalog names what was replaced, and its rows are in the strays.
+    let is_segment = |stray: &&Stray| stray.path.extension().is_some_and(|end| end == "parquet");
+    if let Some(stray) = strays.files.iter().find(is_segment)
+        && let Some(missing) = missing.first()
+    {
+        return Err(Error::CatalogOlder {
+            path: catalog.path(),
+            found: format!(
+                "it names {}, which is not there, and does not name {}, which is",
+                missing.display(),
+                stray.path.display()
+            ),
+        });
     }
     Ok(strays)
 }

@@ -2,8 +2,13 @@
 
 use std::io::BufRead;
 
-use super::OtlpError;
 use super::json::{self, Document};
+use super::{Measured, OtlpError};
+
+/// Bytes of memory that a document may take when it is decoded, for each byte
+/// that a document may have; but at least [`LEAST_MEMORY_BYTES`].
+const MEMORY_FACTOR: u64 = 4;
+const LEAST_MEMORY_BYTES: u64 = 64 << 20;
 
 /// Reads JSON documents one after the other, however they are laid out: one a
 /// line, several in a line, or one over many lines.
@@ -23,7 +28,8 @@ pub struct Documents<R> {
 }
 
 impl<R: BufRead> Documents<R> {
-    /// Documents of at most `max_bytes` bytes each.
+    /// Documents of at most `max_bytes` bytes each, which take at most four times as
+    /// many, or 64 MiB, when they are decoded.
     pub fn new(input: R, max_bytes: usize) -> Self {
         Self {
             input,
@@ -37,6 +43,11 @@ impl<R: BufRead> Documents<R> {
     /// The line, from 1, on which the last item begins, also when it is an error.
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Refuses a document that would take too much memory, before it is decoded.
+    fn check_memory(&self, text: &[u8]) -> Result<(), OtlpError> {
+        check_decoded(&Measured::of_json(text)?, self.max_bytes)
     }
 
     /// The text of the next document, whatever it holds.
@@ -86,11 +97,30 @@ impl<R: BufRead> Iterator for Documents<R> {
                 found: found.length,
             }));
         }
-        Some(match json::decode(&found.text) {
+        let decoded = self.check_memory(&found.text);
+        Some(match decoded.and_then(|()| json::decode(&found.text)) {
             Ok(document) => Ok((found.line, document)),
             Err(error) => Err(found.place(error)),
         })
     }
+}
+
+/// Refuses what would take too much memory decoded, where a piece of input may
+/// have so many bytes.
+///
+/// # Errors
+/// [`OtlpError::TooLarge`].
+pub fn check_decoded(measured: &Measured, max_bytes: usize) -> Result<(), OtlpError> {
+    let limit = (max_bytes as u64).saturating_mul(MEMORY_FACTOR);
+    let limit = limit.max(LEAST_MEMORY_BYTES);
+    if measured.decoded_bytes <= limit {
+        return Ok(());
+    }
+    Err(OtlpError::TooLarge {
+        what: "bytes of memory for what is decoded at a time",
+        limit,
+        found: measured.decoded_bytes,
+    })
 }
 
 /// One document's text, or one piece of what is no document.

@@ -58,6 +58,15 @@ impl Measured {
         protobuf::measure(bytes)
     }
 
+    /// Counts the encoded spans of one resource, as [`Measured::of_protobuf`] does a
+    /// request.
+    ///
+    /// # Errors
+    /// [`OtlpError::Protobuf`] when the bytes are not that.
+    pub fn of_resource_spans(bytes: &[u8]) -> Result<Self, OtlpError> {
+        protobuf::measure_message(Kind::ResourceSpans, std::iter::once(Ok(bytes)))
+    }
+
     /// Counts an encoded span, as [`Measured::of_protobuf`] does a request.
     ///
     /// # Errors

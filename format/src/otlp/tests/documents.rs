@@ -147,6 +147,20 @@ fn too_long_documents_are_refused_and_passed_over() {
 }
 
 #[test]
+fn a_document_that_takes_too_much_memory_is_refused_before_it_is_decoded() {
+    let spans = "{},".repeat(400_000);
+    let scopes = format!("[{{\"scopeSpans\":[{{\"spans\":[{spans}{{}}]}}]}}]");
+    let text = format!("{{\"resourceSpans\":{scopes}}}\n{METRICS}");
+    let found = read(&text, 2 << 20);
+    assert!(
+        found[0].starts_with("1: bytes of memory for what is decoded at a time: at most 67108864"),
+        "{}",
+        found[0]
+    );
+    assert_eq!(found[1..], ["2 metrics"]);
+}
+
+#[test]
 fn a_reader_that_fails_ends_the_documents() {
     struct Failing;
     impl Read for Failing {
