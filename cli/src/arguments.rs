@@ -27,7 +27,7 @@ Times are RFC 3339 (2026-11-20T12:00:00Z), dates (2026-11-20, midnight UTC), or 
 from now (90s, 15m, 2h, 3d, 1w).
 
 Exit codes: 0 done (spans that were refused are reported, they are no failure), 1 failed, \
-2 wrong usage, 3 `check` found damage.";
+2 wrong usage, 3 `check` found damage (1 when the store does not open for it).";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -59,6 +59,9 @@ pub struct GlobalOptions {
     /// Form of the output; a table (a tree for `trace`) where nothing else is asked for
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Seconds after which a query ends with an error
+    #[arg(long, global = true, help_heading = GLOBAL, default_value_t = 60, value_name = "SECONDS")]
+    pub time_limit: u64,
 }
 
 impl GlobalOptions {

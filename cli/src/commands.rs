@@ -98,7 +98,7 @@ impl<'a> Context<'a> {
         format: Format,
         out: Out<'a>,
     ) -> Result<Self, Error> {
-        let store = Store::open(options.store_directory(), store_options(create))?;
+        let store = Store::open(options.store_directory(), store_options(options, create))?;
         let team = store.team(&options.team);
         Ok(Self {
             store,
@@ -118,11 +118,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A person waits for the answer and can stop the wait, so queries have more
-/// time and memory than in a service.
-fn store_options(create: bool) -> StoreOptions {
+/// A person waits for the answer, so queries have more time and memory than in a
+/// service.
+fn store_options(options: &GlobalOptions, create: bool) -> StoreOptions {
     let query_limits = QueryLimits {
-        time: Duration::from_hours(1),
+        time: Duration::from_secs(options.time_limit),
         memory_bytes: 1 << 30,
         ..QueryLimits::default()
     };

@@ -9,15 +9,18 @@ use crate::recent::RecentFiles;
 use crate::segment;
 use crate::segments::Segments;
 
-/// Copies the sealed part of a store. The catalog gets its name last: before,
+/// Seals, and copies the sealed part of a store. The catalog gets its name last: before,
 /// what is there is no store.
 pub(crate) fn backup(
     segments: &Segments,
     catalog: &Catalog,
     recent: &RecentFiles,
+    seal: impl FnOnce() -> Result<(), Error>,
     to: &Path,
 ) -> Result<(), Error> {
-    // One backup at a time, and no segment that the copy names is removed meanwhile.
+    // One backup at a time; no segment that the copy names is removed meanwhile, and
+    // nothing is forgotten between the seal, whose file of recent appends is copied,
+    // and the copy of the catalog.
     let _rewrite = segments.rewrite();
     let Segments { disk, root, .. } = segments;
     match disk.list(to) {
@@ -30,6 +33,7 @@ pub(crate) fn backup(
         }
         _ => {}
     }
+    seal()?;
     let create = |path: &Path| {
         disk.create_dir_all(path)
             .map_err(|error| Error::io("create", path, error))

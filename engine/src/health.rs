@@ -33,7 +33,8 @@ pub struct HealthReport {
     /// Why writes are refused until the store is opened again; none while they
     /// are not.
     pub poisoned: Option<String>,
-    /// Work whose last attempt failed. It is tried again by itself.
+    /// Work whose last attempt failed. It is tried again by itself, but for
+    /// [`Task::Erase`].
     pub failures: Vec<TaskFailure>,
     /// Files of segments that are to be removed and are still there. It is tried
     /// again by itself.

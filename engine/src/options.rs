@@ -80,7 +80,9 @@ impl PlanLimits {
 /// batch are not; a batch over one of those named `batch_` is refused whole.
 ///
 /// They hold for every batch alike, whether it came as protobuf, as JSON or was made
-/// in Rust, and before anything is acknowledged.
+/// in Rust, and before anything is acknowledged. One thing differs: a text or number
+/// of more than 4 MiB refuses the whole body in JSON, since it cannot be read piece by
+/// piece, and its span alone in protobuf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How far back the start of a span may lie; none for no limit.

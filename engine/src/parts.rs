@@ -76,8 +76,9 @@ impl Parts {
         teams.dedup();
         // Before anything is hidden: a body that is sent again must not be taken
         // for one whose spans are there.
-        self.ask_writer(|reply| Control::Forget(teams, reply))??;
-        self.segments.forget(&self.settings, rows)
+        self.segments.forget(&self.settings, rows, || {
+            self.ask_writer(|reply| Control::Forget(teams, reply))?
+        })
     }
 
     /// Asks the writer something, and waits for the answer.

@@ -141,6 +141,10 @@ fn load_recent(files: &RecentFiles, recent: &Recent, file: Option<u64>) -> Resul
             tracing::error!(file, error = %source, "recent appends are forgotten");
             Ok(false)
         }
+        Err(error @ Error::Io { .. }) => {
+            tracing::error!(%error, "recent appends are forgotten");
+            Ok(false)
+        }
         loaded => loaded.map(|()| true),
     }
 }

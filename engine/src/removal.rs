@@ -56,6 +56,11 @@ impl Removals {
         }
     }
 
+    /// Keeps a file that was to be removed: another one has its name now.
+    pub(crate) fn keep(&self, path: &Path) {
+        self.state().remaining.remove(path);
+    }
+
     /// Tries again to remove what is still there, and makes it durable that
     /// the files are gone.
     ///

@@ -156,11 +156,14 @@ impl Segments {
     }
 
     /// Hides rows that are sealed by now, until they are erased: all in one
-    /// transaction. With a whole team goes what is set for it.
+    /// transaction. With a whole team goes what is set for it. Before that
+    /// `forget_appends` ends what is remembered of the appends of these rows: an
+    /// append that is remembered after that is of rows that stay.
     pub(crate) fn forget(
         &self,
         settings: &Settings,
         rows: impl IntoIterator<Item = (TeamId, Erased)>,
+        forget_appends: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _rewrite = self.rewrite();
         self.health.check()?;
@@ -174,6 +177,7 @@ impl Segments {
             .collect();
         let mut seen = HashSet::new();
         new.retain(|erasure| seen.insert(erasure.clone()));
+        forget_appends()?;
         if new.is_empty() {
             return Ok(());
         }

@@ -57,8 +57,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Locked`] when it is open elsewhere, [`Error::NotFound`] when
-    /// there is none and the options forbid making one, [`Error::Corrupt`] when
-    /// the log or the catalog is damaged or of a newer version, [`Error::Io`].
+    /// there is none and the options forbid making one; [`Error::CatalogMissing`],
+    /// [`Error::CatalogDamaged`], [`Error::CatalogOlder`] and
+    /// [`Error::UnknownSegment`], which touch nothing and say what to do;
+    /// [`Error::Corrupt`] when the log is damaged, or a file is of a newer version
+    /// (a damaged log needs [`repair`](crate::repair())); [`Error::NoSpace`] when a
+    /// full disk has no room for what opening writes; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, Error> {
         Self::open_on(Arc::new(RealDisk), path, options, Arc::new(SystemClock))
     }
@@ -246,7 +250,8 @@ impl Store {
     /// Erases what was forgotten ([`Team::forget`] and its kin) when this is
     /// called: afterwards no file of the store holds it, as soon as readers that
     /// began before are done. What is forgotten meanwhile waits for the next
-    /// call. Also seals what is in memory, as the log holds it too.
+    /// call. Also seals what is in memory, as the log holds it too, and removes what
+    /// a repair put into `quarantine`, which nobody can read for what it holds.
     ///
     /// # Errors
     /// [`Error::FilesRemain`] names files that could not be removed. Else as
@@ -326,20 +331,21 @@ impl Store {
 
     /// Makes a copy of the store in an empty directory, as it is now, while it
     /// is written to: everything that was acknowledged before the call is in it,
-    /// and it opens as a store. Segments are linked where the file system can.
+    /// and it opens as a store. Segments are linked where the file system can: damage
+    /// to the medium is then damage to both, so copy the backup to another one.
     ///
     /// # Errors
     /// [`Error::NotEmpty`] when the directory has something in it, and as
     /// [`Store::seal`].
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        self.seal()?;
         let Parts {
             segments,
             catalog,
             recent_files,
             ..
         } = &*self.parts;
-        backup::backup(segments, catalog, recent_files, path.as_ref())
+        let seal = || self.seal().map(drop);
+        backup::backup(segments, catalog, recent_files, seal, path.as_ref())
     }
 
     /// The segments of the store, by month.
@@ -372,8 +378,8 @@ impl Store {
         self.parts.ask_writer(Control::Flush)?
     }
 
-    /// Reads every sealed byte, verifies every checksum and every count, and
-    /// names what is wrong.
+    /// Reads all segments, the log, the catalog and the file of recent appends,
+    /// verifies every checksum and every count, and names what is wrong.
     ///
     /// # Errors
     /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read.
@@ -389,7 +395,8 @@ impl Store {
     }
 
     /// Closes the store: what is queued is written and synced first. Other
-    /// handles answer [`Error::Closed`] from now on, except for reads.
+    /// handles answer [`Error::Closed`] from now on, except for reads. The store can
+    /// be opened again when the last [`Team`], query and export of it is gone.
     ///
     /// # Errors
     /// [`Error::Poisoned`] when something could not be written.

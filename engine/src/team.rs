@@ -72,9 +72,10 @@ impl Team {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::IdempotencyKeyReused`], [`Error::NoSpace`],
-    /// [`Error::Poisoned`] and [`Error::Closed`]; nothing of the batch is stored then. After
-    /// [`Error::Poisoned`] the batch may be found whole when the store is opened
-    /// again.
+    /// [`Error::Stalled`] while seals fail and memory is full, [`Error::Busy`] when
+    /// nothing seals in the background, [`Error::Poisoned`] and [`Error::Closed`];
+    /// nothing of the batch is stored then. After [`Error::Poisoned`] the batch may be
+    /// found whole when the store is opened again.
     pub fn append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
         let batch = self.prepare(batch.into())?;
         let room = pollster::block_on(self.parts.queue.room(batch.bytes()))?;
@@ -149,7 +150,7 @@ impl Team {
             });
         }
         let hash = ContentHash::new(parts.content_seed, batch.is_any_time);
-        let content = hash.of_body(&batch.content);
+        let content = hash.of_batch(&batch.content);
         let now = parts.clock.now_nanos();
         let window = if batch.is_any_time {
             Window::ALL
@@ -223,17 +224,20 @@ impl Team {
 
     /// Runs an SQL query over the team's spans, the table `spans`.
     ///
-    /// `attributes['key']` and `resource['key']` are the texts of attributes.
-    /// The text is for the service to write, not for strangers: see the filter
-    /// of [`Team::query`] for those.
+    /// Its columns are those of [`spanstore_format::span::schema`](mod@spanstore_format::span::schema);
+    /// times and durations are integers of nanoseconds. `attributes['key']` and
+    /// `resource['key']` are the texts of attributes. Functions whose answers can be
+    /// much longer than what they are given, such as `repeat` and `replace`, are
+    /// switched off. The text is for the service to write, not for strangers: see the
+    /// filter of [`Team::query`] for those.
     ///
     /// It works on threads of the store, so any async runtime will do.
     ///
     /// # Errors
-    /// [`Error::Query`] when the text is not one SQL query over `spans`;
-    /// [`Error::TooLarge`] for a text of more than 16 KiB; and, also as the last
-    /// item of the stream, [`Error::TimedOut`], [`Error::QueryMemory`], and
-    /// [`Error::Query`] when it fails.
+    /// [`Error::Query`] when the text is not one SQL query over `spans`, and when it
+    /// fails; [`Error::TooLarge`] for a text of more than 16 KiB; [`Error::TimedOut`]
+    /// and [`Error::QueryMemory`]. The items of the stream are DataFusion's errors:
+    /// `Error::from` makes these of them.
     #[cfg(feature = "query")]
     pub async fn sql(&self, text: &str) -> Result<query::SendableRecordBatchStream, Error> {
         query::sql(self, text).await
@@ -302,8 +306,9 @@ impl Team {
     ///
     /// # Errors
     /// As [`Store::seal`](crate::Store::seal): when some of the spans are in
-    /// memory, what is there is sealed first. [`Error::NoSpace`]: nothing is
-    /// forgotten. [`Error::CatalogDamaged`].
+    /// memory, what is there is sealed first. [`Error::NoSpace`]: no span is
+    /// forgotten, but bodies and idempotency keys of the team may be known no more.
+    /// [`Error::CatalogDamaged`].
     pub fn forget(&self) -> Result<(), Error> {
         self.forget_rows(Erased::Team)
     }

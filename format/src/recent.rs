@@ -117,7 +117,7 @@ pub fn read(
         let cut = || FormatError::malformed(PART, at, "a block", "the end of the file");
         let rest = bytes.get(place..).unwrap_or_default();
         let (header, rest) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
-        let (length, expected) = halves(header);
+        let (length, expected) = halves(*header);
         let payload = rest.get(..length as usize).ok_or_else(cut)?;
         let found = block_checksum(length, sequence, number, payload);
         if expected != found {
@@ -166,7 +166,7 @@ fn read_header(bytes: &[u8], sequence: u64) -> Result<(), FormatError> {
         crc32c::crc32c(start.unwrap_or_default()),
         rest.unwrap_or_default(),
     );
-    let (version, expected) = number(8).map_or((0, 0), halves);
+    let (version, expected) = number(8).copied().map_or((0, 0), halves);
     if expected != found {
         return Err(FormatError::Checksum {
             part: PART,
@@ -196,8 +196,8 @@ fn read_header(bytes: &[u8], sequence: u64) -> Result<(), FormatError> {
 }
 
 /// Two numbers that stand one after the other.
-fn halves(bytes: &[u8; 8]) -> (u32, u32) {
-    let both = u64::from_le_bytes(*bytes);
+fn halves(bytes: [u8; 8]) -> (u32, u32) {
+    let both = u64::from_le_bytes(bytes);
     (both as u32, (both >> 32) as u32)
 }
 

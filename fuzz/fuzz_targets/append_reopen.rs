@@ -13,7 +13,7 @@ use spanstore_fuzz::single_spans;
 
 const NOW: i64 = 1_794_700_800_000_000_000;
 
-fuzz_target!(|body: &[u8]| {
+fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |body: &[u8]| {
     let Ok(request) = protobuf::decode(body) else {
         return;
     };

@@ -2,14 +2,15 @@
 //! cut only frames before it are, and damage to what was settled is corruption.
 #![no_main]
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use spanstore_format::log::frame::{FileFrames, FileHeader, FileSummary, Tail, encode_frame};
 
-#[derive(Debug, Arbitrary)]
+#[derive(Debug, Arbitrary, Hash)]
 struct Input<'a> {
     first_sequence: u32,
-    mark: u64,
     /// Length and mark of the file before.
     predecessor: Option<(u64, u64)>,
     /// How far settled lies behind the frame's sequence, and its payload.
@@ -28,9 +29,12 @@ type Written<'a> = (usize, u64, u64, &'a [u8]);
 
 fuzz_target!(|input: Input<'_>| {
     let first_sequence = u64::from(input.first_sequence);
+    // A mark that no payload can have within it, as a store's random one.
+    let mut hasher = DefaultHasher::new();
+    input.hash(&mut hasher);
     let header = FileHeader {
         first_sequence,
-        mark: input.mark,
+        mark: hasher.finish(),
         predecessor: input.predecessor.map(|(bytes, mark)| FileSummary {
             first_sequence: first_sequence / 2,
             end_sequence: first_sequence,

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use spanstore_format::segment::testing::{hybrid_values, ones_before, page_header_bytes};
 
-fuzz_target!(|input: (u8, u16, u16, &[u8])| {
+fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |input: (u8, u16, u16, &[u8])| {
     let (bit_width, start, end, bytes) = input;
     if let Some((length, ..)) = page_header_bytes(bytes) {
         assert!((1..=bytes.len()).contains(&length));

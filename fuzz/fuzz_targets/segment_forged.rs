@@ -29,7 +29,7 @@ impl From<Where> for Place {
     }
 }
 
-fuzz_target!(|changes: Vec<(Where, Vec<u8>)>| {
+fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |changes: Vec<(Where, Vec<u8>)>| {
     let changes = changes.into_iter().take(8);
     let changes: Vec<Change> = changes
         .map(|(place, bytes)| Change {

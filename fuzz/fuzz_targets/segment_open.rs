@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use spanstore_format::segment::reader::summarize;
 use spanstore_format::segment::testing::{read_all, resealed};
 
-fuzz_target!(|file: &[u8]| {
+fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |file: &[u8]| {
     let bytes = Bytes::copy_from_slice(file);
     if let Ok(summary) = summarize(&bytes) {
         read_all(bytes, summary);

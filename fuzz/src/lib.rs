@@ -1,6 +1,14 @@
 //! What several targets share.
 
+use std::panic;
+
 use spanstore_format::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, protobuf};
+
+/// Lets the code under test catch panics of the libraries that it calls: libFuzzer
+/// would end at each of them.
+pub fn allow_caught_panics() {
+    panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+}
 
 /// The spans of a request, each encoded as a request of its own with its
 /// resource and its scope, in the order of their bytes.

@@ -321,7 +321,7 @@ impl Model {
             .zip(&batch.spans)
             .filter_map(|(index, facts)| Some((index, refusal(facts)?)))
             .collect();
-        let content = Content::new(batch, &refused);
+        let content = Content::new(batch);
         let key = batch.key.as_ref();
         let recent = self.teams.get(team).map(|team| &team.recent);
         let known = recent.map_or(Known::New, |recent| {
@@ -441,9 +441,9 @@ impl Model {
                     });
                 }
                 let recent = &mut self.team_mut(team).recent;
-                remembered
-                    .iter()
-                    .for_each(|one| recent.remember(append, one));
+                for one in remembered {
+                    recent.remember(append, one);
+                }
             }
             Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
             Change::Plan(team, plan) => self.team_mut(team).plan = *plan,

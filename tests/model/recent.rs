@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use spanstore::RefusalReason;
-
 use super::facts::Facts;
 use super::{Answer, Batch};
 
@@ -29,12 +27,11 @@ pub struct Content {
     form: Form,
     is_any_time: bool,
     spans: Vec<Facts>,
-    refused: Vec<(u32, RefusalReason)>,
 }
 
 impl Content {
-    /// The content of a batch of which some spans fail the checks.
-    pub(super) fn new(batch: &Batch, refused: &[(u32, RefusalReason)]) -> Self {
+    /// The content of a batch.
+    pub(super) fn new(batch: &Batch) -> Self {
         Self {
             // A body without spans has no bytes, whatever it was.
             form: match batch.form {
@@ -43,11 +40,6 @@ impl Content {
             },
             is_any_time: batch.is_any_time,
             spans: batch.spans.clone(),
-            // Of a body the bytes count, not what becomes of them.
-            refused: match batch.form {
-                Form::Typed => refused.to_vec(),
-                Form::Protobuf | Form::Json => Vec::new(),
-            },
         }
     }
 }

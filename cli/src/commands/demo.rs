@@ -25,6 +25,7 @@ pub(super) fn run(options: &GlobalOptions, out: Out<'_>) -> Result<(), Error> {
         store: Some(directory.path().to_owned()),
         team: options.team.clone(),
         format: None,
+        time_limit: options.time_limit,
     };
     Context::open(&options, true, Format::Table, out)?.run(show)
 }

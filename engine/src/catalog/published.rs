@@ -31,11 +31,9 @@ pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<CatalogSums>, 
     let read = || {
         let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
         file.read_at(0, &mut bytes)?;
-        Ok(bytes)
+        CatalogSums::decode(&bytes).map_err(io::Error::other)
     };
-    let bytes = read().map_err(|error| Error::io("read", &path, error))?;
-    let sums = CatalogSums::decode(&bytes);
-    Ok(sums
+    Ok(read()
         .inspect_err(|error| tracing::info!(%error, "the catalog is read whole"))
         .ok())
 }

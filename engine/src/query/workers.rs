@@ -122,9 +122,13 @@ impl End {
     /// Ready with the error of a query whose time is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
-            // Without a deadline the query is about to answer, which wakes its
-            // reader, or has no limit.
             let Some(deadline) = self.watch.deadline() else {
+                // Its time stands still, and wakes the reader when it goes on; or it
+                // is over, or there is no limit.
+                let is_going_on = matches!(self.watch.poll_check(context), Poll::Ready(Ok(())));
+                if is_going_on && self.watch.deadline().is_some() {
+                    continue;
+                }
                 return Poll::Pending;
             };
             let deadline = Instant::from_std(deadline);

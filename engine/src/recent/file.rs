@@ -21,6 +21,9 @@ use crate::removal::Removals;
 /// Appends that are written, and looked at, at a time.
 const BLOCK_APPENDS: usize = 1_024;
 
+/// Bytes of a file that is read.
+const MOST_FILE_BYTES: u64 = 1 << 30;
+
 /// The files of recent appends of a store. Each is named by the first sequence of
 /// the log whose records it does not have; the catalog names the one that counts.
 #[derive(Debug)]
@@ -69,12 +72,30 @@ impl RecentFiles {
         disk.create_dir_all(directory)
             .map_err(|error| Error::io("create", directory, error))?;
         let unfinished = directory.join(file_name(sequence) + ".unfinished");
-        let failed = |operation| {
-            let path = unfinished.clone();
-            move |error| Error::io(operation, &path, error)
-        };
-        let file = disk
-            .open(&unfinished, OpenMode::CreateOrExisting)
+        let written = self.write_file(&unfinished, sequence, first, &mut appends);
+        // What a full disk left of it would only take space.
+        written.inspect_err(|_| self.removals.remove(&unfinished))?;
+        let path = self.path(sequence);
+        disk.rename(&unfinished, &path)
+            .map_err(|error| Error::io("rename", &path, error))?;
+        // One of that name may have been left by a crash, and be to be removed.
+        self.removals.keep(&path);
+        disk.sync_dir(directory)
+            .map_err(|error| Error::io("sync", directory, error))?;
+        Ok(true)
+    }
+
+    fn write_file(
+        &self,
+        unfinished: &Path,
+        sequence: u64,
+        first: Vec<RecentAppend>,
+        appends: &mut Appends<'_>,
+    ) -> Result<(), Error> {
+        let failed = |operation| move |error| Error::io(operation, unfinished, error);
+        let file = self
+            .disk
+            .open(unfinished, OpenMode::CreateOrExisting)
             .map_err(failed("create"))?;
         file.set_len(0).map_err(failed("cut"))?;
         let mut out = FileWriter::new(file);
@@ -91,13 +112,7 @@ impl RecentFiles {
             block.appends = appends.next_block();
         }
         let (file, _) = out.finish().map_err(failed("write"))?;
-        file.sync_data().map_err(failed("sync"))?;
-        let path = self.path(sequence);
-        disk.rename(&unfinished, &path)
-            .map_err(|error| Error::io("rename", &path, error))?;
-        disk.sync_dir(directory)
-            .map_err(|error| Error::io("sync", directory, error))?;
-        Ok(true)
+        file.sync_data().map_err(failed("sync"))
     }
 
     /// Removes all files but that of a sequence. What cannot be removed is noted
@@ -196,7 +211,12 @@ impl RecentFiles {
 
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.disk.open(path, OpenMode::Existing)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        let length = file.len()?;
+        if length > MOST_FILE_BYTES {
+            let message = format!("expected at most {MOST_FILE_BYTES} bytes, found {length}");
+            return Err(io::Error::other(message));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         file.read_at(0, &mut bytes)?;
         Ok(bytes)
     }

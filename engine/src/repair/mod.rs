@@ -84,7 +84,9 @@ pub struct LostSpans {
 
 /// Builds a store in an empty directory, or in one to be made, from what can be
 /// read of the one in `from`, which is not changed. The new store opens as any
-/// other; it holds each readable span once.
+/// other; it holds each readable span once. What the old one remembered of appends
+/// is not taken over: one that is sent again is stored again. Spans that were lost
+/// with a segment still count towards the quota, those lost with the log do not.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is nothing of a store in `from`,

@@ -78,7 +78,11 @@ impl Copy {
         match self.open(files).and_then(|catalog| read(&catalog)) {
             Ok(found) => Some(found),
             Err(error) => {
-                damage.get_or_insert_with(|| error.to_string());
+                // The path is that of the copy.
+                damage.get_or_insert_with(|| match error {
+                    Error::CatalogDamaged { cause, .. } => cause,
+                    other => other.to_string(),
+                });
                 None
             }
         }

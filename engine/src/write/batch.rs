@@ -131,9 +131,12 @@ impl SpanBatch {
     /// Names the append, with at most 256 bytes. An append with a key that is
     /// remembered ([`StoreOptions::idempotency`](crate::StoreOptions::idempotency))
     /// answers with the receipt of the first and stores nothing; with other content
-    /// it is an error. Keys are a team's own.
+    /// it is an error. Keys are a team's own. The first receipt is the answer also
+    /// where it refused spans for quota: these go in under another key. An empty key
+    /// is none.
     pub fn with_idempotency_key(mut self, key: impl Into<Vec<u8>>) -> Self {
-        self.idempotency_key = Some(Bytes::from(key.into()));
+        let key = Bytes::from(key.into());
+        self.idempotency_key = (!key.is_empty()).then_some(key);
         self
     }
 

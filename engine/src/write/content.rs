@@ -1,5 +1,7 @@
 //! What tells that two batches are the same: a hash of their content.
 
+use prost::Message;
+use spanstore_format::otlp::check_nesting;
 use twox_hash::XxHash3_128;
 
 use super::batch::Content;
@@ -18,6 +20,7 @@ pub(crate) struct ContentHash {
 enum Form {
     Body,
     Made,
+    Prepared,
 }
 
 impl ContentHash {
@@ -32,17 +35,19 @@ impl ContentHash {
         XxHash3_128::oneshot_with_seed(seed, bytes)
     }
 
-    /// The hash of the body that a batch came in, decompressed and in protobuf;
-    /// none when it came in none.
-    pub(crate) fn of_body(self, content: &Content) -> Option<u128> {
+    /// The hash of what a batch came as: a body, decompressed and in protobuf, or a
+    /// request; none of a request whose values are too deep to encode.
+    pub(crate) fn of_batch(self, content: &Content) -> Option<u128> {
         match content {
-            Content::Request(_) => None,
             Content::Protobuf { body, .. } => Some(self.of(Form::Body, body)),
+            Content::Request(request) => check_nesting(request)
+                .is_ok()
+                .then(|| self.of(Form::Made, &request.encode_to_vec())),
         }
     }
 
-    /// The hash of a batch that was made in this process: of its spans that passed the
-    /// checks, and of what was refused.
+    /// The hash of a batch that has no other: of its spans that passed the checks, and
+    /// of what was refused.
     pub(crate) fn of_prepared(self, prepared: &Prepared) -> u128 {
         let request = XxHash3_128::oneshot_with_seed(self.seed, &prepared.request);
         let mut content = request.to_le_bytes().to_vec();
@@ -50,14 +55,13 @@ impl ContentHash {
             content.extend_from_slice(&refusal.index.to_le_bytes());
             content.extend_from_slice(&refusal.reason.number().to_le_bytes());
         }
-        self.of(Form::Made, &content)
+        self.of(Form::Prepared, &content)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use prost::Message;
     use spanstore_format::otlp::ExportTraceServiceRequest;
 
     use super::*;
@@ -75,7 +79,7 @@ mod tests {
                 resource_spans: vec![request],
             };
             let batch = SpanBatch::from_otlp_protobuf(&body.encode_to_vec()).unwrap();
-            let hash = ContentHash::new(seed, is_any_time).of_body(&batch.content);
+            let hash = ContentHash::new(seed, is_any_time).of_batch(&batch.content);
             hash.unwrap()
         };
         let first = hash(1, false, "a");
@@ -83,12 +87,15 @@ mod tests {
         for other in [hash(2, false, "a"), hash(1, true, "a"), hash(1, false, "b")] {
             assert_ne!(other, first);
         }
+        // The same bytes in another form are another content.
         let made = SpanBatch::default();
-        assert_eq!(ContentHash::new(1, false).of_body(&made.content), None);
+        let body = SpanBatch::from_otlp_protobuf(&[]).unwrap();
+        let hash = |batch: &SpanBatch| ContentHash::new(1, false).of_batch(&batch.content);
+        assert_ne!(hash(&made), hash(&body));
     }
 
     #[test]
-    fn a_batch_that_was_made_is_told_by_its_spans_and_refusals() {
+    fn a_batch_that_is_too_deep_is_told_by_its_spans_and_refusals() {
         let hash = |request: &'static [u8], refused: &[(u32, RefusalReason)]| {
             let refusals = refused.iter().map(|(index, reason)| Refusal {
                 index: *index,

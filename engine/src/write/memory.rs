@@ -71,7 +71,7 @@ pub(crate) fn check_json(measured: &Measured, limits: &Limits) -> Result<(), Err
         limits,
     )?;
     check(
-        "bytes of a text or number in JSON, or levels of nesting",
+        "bytes of a text, a number or nested brackets in JSON",
         MOST_TOKEN_BYTES,
         measured.longest_token_bytes,
     )?;

@@ -242,8 +242,12 @@ impl<'a> Preparer<'a> {
                 let scope_body = scope_body?;
                 let url = scope_body.schema_url()?;
                 let message = scope_body.scope()?;
-                let context = message_or(message.as_ref(), RefusalReason::ScopeTooLarge)
-                    .and_then(|message| self.context(&resource, message, url));
+                // What is wrong with the resource goes first, as in a decoded request.
+                let context = match &resource {
+                    Err(reason) => Err(*reason),
+                    Ok(_) => message_or(message.as_ref(), RefusalReason::ScopeTooLarge)
+                        .and_then(|message| self.context(&resource, message, url)),
+                };
                 for span in scope_body.spans() {
                     let span = span?;
                     match &context {

@@ -297,7 +297,7 @@ impl Writer {
         let settled = self.log.settled();
         let noted = match catalog.log_settled() {
             Ok(noted) if noted >= settled => Ok(()),
-            _ => catalog.settle_log(settled),
+            _ => health.committed(catalog.settle_log(settled)),
         };
         // Nothing acknowledged depends on the note: without it, a damaged end
         // of the log is taken for an unfinished write. So it is tried again.

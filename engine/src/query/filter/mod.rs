@@ -5,41 +5,6 @@
 //! strangers. It is read by the parser in this module alone, within
 //! [`FilterLimits`]; it names the columns of [`mod@spanstore_format::span::schema`],
 //! never another table, never the team.
-//!
-//! | form | meaning |
-//! |---|---|
-//! | `a and b`, `a or b`, `not a`, `( )` | from tight to loose: comparisons, `is`, `not`, `and`, `or` |
-//! | `=` `==` `!=` `<>` `<` `<=` `>` `>=` | a column with a literal or another column |
-//! | `x [not] in (1, 2)`, `x [not] between 1 and 2` | |
-//! | `x [not] like '/api/%'`, `ilike`, `escape '!'` | `%` any text, `_` one character; the escape is the backslash unless given |
-//! | `x ~ 'regex'`, `x !~ 'regex'` | the syntax of the crate `regex`, anywhere in the text |
-//! | `x is [not] null`, `c is [not] true`, `c is [not] false` | |
-//! | `cold_start`, `true` | a boolean column or literal is a condition |
-//! | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
-//! | `has(attributes, 'key')` | whether the attribute is there, with a value or without |
-//! | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
-//! | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
-//!
-//! Keywords and column names are read in any case; a name in double quotes
-//! counts as it stands. Texts stand in single quotes, a quote in them is
-//! written twice. There are no comments, no arithmetic and no sub-selects.
-//!
-//! A literal is read as what it is compared with:
-//!
-//! | compared with | literal |
-//! |---|---|
-//! | a text column | a text |
-//! | `trace_id`, `span_id`, `parent_span_id` | hexadecimal digits, leading zeros may be left out; no order |
-//! | `start_time` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
-//! | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
-//! | `status_code` | an integer, a text of one, or (without order) a class such as `'5xx'` |
-//! | a boolean column | `true` or `false` |
-//! | an attribute | a text compares with its text; a number with its number (integers, doubles, texts of either, as 64-bit floats); `true` and `false` with the text `true` and `false` |
-//!
-//! Comparisons have SQL's three truth values: compared with a column that has
-//! no value, even by `!=`, the answer is neither true nor false, and the row is
-//! not found. `is null` finds it, and `(status_code != 200) is not false`
-//! finds both.
 
 mod columns;
 mod comparison;
@@ -97,6 +62,41 @@ impl Default for FilterLimits {
 }
 
 /// A filter that was read and checked.
+///
+/// | form | meaning |
+/// |---|---|
+/// | `a and b`, `a or b`, `not a`, `( )` | from tight to loose: comparisons, `is`, `not`, `and`, `or` |
+/// | `=` `==` `!=` `<>` `<` `<=` `>` `>=` | a column with a literal or another column |
+/// | `x [not] in (1, 2)`, `x [not] between 1 and 2` | |
+/// | `x [not] like '/api/%'`, `ilike`, `escape '!'` | `%` any text, `_` one character; the escape is the backslash unless given |
+/// | `x ~ 'regex'`, `x !~ 'regex'` | the syntax of the crate `regex`, anywhere in the text |
+/// | `x is [not] null`, `c is [not] true`, `c is [not] false` | |
+/// | `cold_start`, `true` | a boolean column or literal is a condition |
+/// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
+/// | `has(attributes, 'key')` | whether the attribute is there, with a value or without |
+/// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
+/// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
+///
+/// Keywords and column names are read in any case; a name in double quotes
+/// counts as it stands. Texts stand in single quotes, a quote in them is
+/// written twice. There are no comments, no arithmetic and no sub-selects.
+///
+/// A literal is read as what it is compared with:
+///
+/// | compared with | literal |
+/// |---|---|
+/// | a text column | a text |
+/// | `trace_id`, `span_id`, `parent_span_id` | hexadecimal digits, leading zeros may be left out; no order |
+/// | `start_time` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
+/// | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
+/// | `status_code` | an integer, a text of one, or (without order) a class such as `'5xx'` |
+/// | a boolean column | `true` or `false` |
+/// | an attribute | a text compares with its text; a number with its number (integers, doubles, texts of either, as 64-bit floats); `true` and `false` with the text `true` and `false` |
+///
+/// Comparisons have SQL's three truth values: compared with a column that has
+/// no value, even by `!=`, the answer is neither true nor false, and the row is
+/// not found. `is null` finds it, and `(status_code != 200) is not false`
+/// finds both.
 #[derive(Debug, Clone)]
 pub struct Filter {
     expr: Expr,
