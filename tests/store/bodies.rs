@@ -68,7 +68,7 @@ fn bodies_are_counted_before_they_are_decoded() {
         format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{elements}]}}]}}]}}"#)
     };
     let one_span = "bytes of memory for one span, resource or scope";
-    let long = "bytes of a text or number in JSON, or levels of nesting";
+    let long = "bytes of a text, a number or nested brackets in JSON";
     for (text, counted) in [
         (spans(&"{},".repeat(1 << 20)), "spans of a batch"),
         (

@@ -27,6 +27,8 @@ fn filled() -> (SimulatedDisk, Store) {
     }
     store.team(&team("acme")).set_quota(Some(40)).unwrap();
     store.seal().unwrap();
+    // Until the log is let go of, the disk is in use.
+    store.flush().unwrap();
     (disk, store)
 }
 

@@ -265,6 +265,24 @@ fn what_an_open_finds_after_a_failed_sync_is_durable() {
     assert!(unsure >= 2, "{unsure}");
 }
 
+/// What a call answers after a full disk stays true when the power goes.
+#[test]
+fn what_is_told_after_a_full_disk_is_durable() {
+    let mut told = 0;
+    with_fault(Fault::NoSpace, |disk, catalog, set, operation| {
+        let context = format!("operation {operation}, {set:?}");
+        let Ok(found) = limit(&catalog) else {
+            return;
+        };
+        told += 1;
+        disk.restart(PowerCut::DropAll);
+        drop(catalog);
+        let catalog = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(limit(&catalog).unwrap(), found, "{context}");
+    });
+    assert!(told >= 2, "{told}");
+}
+
 /// A catalog of some size, closed.
 fn closed(teams: u64) -> SimulatedDisk {
     let disk = SimulatedDisk::new();

@@ -93,6 +93,8 @@ impl RecentFiles {
         appends: &mut Appends<'_>,
     ) -> Result<(), Error> {
         let failed = |operation| move |error| Error::io(operation, unfinished, error);
+        // One that an earlier try left may be to be removed.
+        self.removals.keep(unfinished);
         let file = self
             .disk
             .open(unfinished, OpenMode::CreateOrExisting)
