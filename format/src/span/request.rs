@@ -20,16 +20,19 @@ pub struct Shared<'a> {
 #[derive(Debug, Default)]
 pub struct RequestEncoder {
     request: Vec<u8>,
+    /// Bytes that the request takes, about.
+    room: usize,
     /// Where the messages begin that are not finished.
     resource: Option<usize>,
     scope: Option<usize>,
 }
 
 impl RequestEncoder {
-    /// Room for a request of this size.
+    /// For a request of this size. It takes memory with its first span: one whose
+    /// spans are all refused takes none.
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
-            request: Vec::with_capacity(bytes),
+            room: bytes,
             ..Self::default()
         }
     }
@@ -58,6 +61,9 @@ impl RequestEncoder {
     /// Adds an encoded span. Resource and scope count with the first span since
     /// they began.
     pub fn put_span(&mut self, span: &[u8], resource: Shared<'_>, scope: Shared<'_>) {
+        if self.request.is_empty() {
+            self.request.reserve_exact(self.room);
+        }
         if self.resource.is_none() {
             self.resource = Some(delayed_length::begin(1, &mut self.request));
             self.put_shared(resource);
