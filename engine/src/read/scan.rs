@@ -280,6 +280,9 @@ fn start_range(rows: &RecordBatch) -> (i64, i64) {
 /// Bytes that a batch of a part takes, at most, where its rows are about alike.
 const BATCH_BYTES: u64 = 16 << 20;
 
+/// Rows that take no more, however large: to look that up costs more than it saves.
+const FEW_ROWS: u64 = 16;
+
 /// The batches of a part, read one by one.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
 
@@ -309,9 +312,12 @@ impl ScanPart {
                 Ok(Box::new(std::iter::once(projected)))
             }
             Source::RowGroup { segment, rows } => {
-                let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
-                let reader = segment.row_reader()?;
-                let batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
+                let mut batch_rows = batch_rows;
+                if self.rows() > FEW_ROWS {
+                    let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
+                    let reader = segment.row_reader()?;
+                    batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
+                }
                 self.read_rows(segment, rows, columns, batch_rows)
             }
         }
