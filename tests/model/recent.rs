@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::append::{Answer, Batch};
 use super::facts::Facts;
-use super::{Answer, Batch};
 
 /// How long a body is known.
 const BODY_TIME: Duration = Duration::from_mins(10);

@@ -7,8 +7,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spanstore::io::{Activations, Effect, Fault, PlannedFault, PowerCut, SimulatedDisk};
 use spanstore::{Clock, Error, ManualClock, Month, Spans, Store, StoreOptions, Team};
+use spanstore_test_support::model::append::{Batch, Times};
 use spanstore_test_support::model::facts::Facts;
-use spanstore_test_support::model::{Batch, Change, Model, Rules, Times};
+use spanstore_test_support::model::{Change, Model, Rules};
 use spanstore_test_support::{NOW, team};
 
 use super::options::Setting;

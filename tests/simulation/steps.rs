@@ -8,9 +8,10 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use spanstore::io::Disk;
 use spanstore::{Clock, Durability, Erased, Error, Month, Plan, SpanBatch, Spans, Store};
+use spanstore_test_support::model::append::{Answer, Batch, Decision};
 use spanstore_test_support::model::facts::{self, Facts, Range};
 use spanstore_test_support::model::recent::{Form, Remembered};
-use spanstore_test_support::model::{Answer, Batch, Change, Decision, Forgotten, Model};
+use spanstore_test_support::model::{Change, Forgotten, Model};
 
 use super::answers::recognize;
 use super::run::{Outcome, ROOT, Reader, Run, TEAMS};
