@@ -27,7 +27,7 @@ Times are RFC 3339 (2026-11-20T12:00:00Z), dates (2026-11-20, midnight UTC), or 
 from now (90s, 15m, 2h, 3d, 1w).
 
 Exit codes: 0 done (spans that were refused are reported, they are no failure), 1 failed, \
-2 wrong usage, 3 `check` found damage (1 when the store does not open for it).";
+2 wrong usage, 3 `check` found damage (damage that keeps the store from opening is 1).";
 
 /// The whole command line.
 #[derive(Debug, Parser)]

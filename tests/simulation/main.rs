@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod append;
 mod bytes;
 mod options;
 mod property;

@@ -280,7 +280,8 @@ fn start_range(rows: &RecordBatch) -> (i64, i64) {
 /// Bytes that a batch of a part takes, at most, where its rows are about alike.
 const BATCH_BYTES: u64 = 16 << 20;
 
-/// Rows that take no more, however large: to look that up costs more than it saves.
+/// So few rows take no more, however large they are: to ask would cost more than it
+/// saves.
 const FEW_ROWS: u64 = 16;
 
 /// The batches of a part, read one by one.

@@ -73,12 +73,12 @@ impl RecentFiles {
             .map_err(|error| Error::io("create", directory, error))?;
         let unfinished = directory.join(file_name(sequence) + ".unfinished");
         let written = self.write_file(&unfinished, sequence, first, &mut appends);
-        // What a full disk left of it would only take space.
+        // A part of a file would only take space on a full disk.
         written.inspect_err(|_| self.removals.remove(&unfinished))?;
         let path = self.path(sequence);
         disk.rename(&unfinished, &path)
             .map_err(|error| Error::io("rename", &path, error))?;
-        // One of that name may have been left by a crash, and be to be removed.
+        // A crash may have left a file of that name, which was to be removed.
         self.removals.keep(&path);
         disk.sync_dir(directory)
             .map_err(|error| Error::io("sync", directory, error))?;
@@ -93,7 +93,7 @@ impl RecentFiles {
         appends: &mut Appends<'_>,
     ) -> Result<(), Error> {
         let failed = |operation| move |error| Error::io(operation, unfinished, error);
-        // One that an earlier try left may be to be removed.
+        // An earlier try may have left a file of that name, which was to be removed.
         self.removals.keep(unfinished);
         let file = self
             .disk

@@ -28,8 +28,8 @@ pub struct RequestEncoder {
 }
 
 impl RequestEncoder {
-    /// For a request of this size. It takes memory with its first span: one whose
-    /// spans are all refused takes none.
+    /// Encodes a request of about this size. It allocates with the first span, so
+    /// that a request whose spans are all refused takes no memory.
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
             room: bytes,
