@@ -164,6 +164,8 @@ fn rows_after_a_restart_are_not_meant() {
         acme.append(request((start..start + 10).map(span))).unwrap();
         store.seal().unwrap();
     }
+    // A seal lets go of the log after it has answered.
+    store.flush().unwrap();
     for operation in 0..4 {
         // The merged segment's file cannot be made or written.
         disk.fail_at(disk.operations() + 2 + operation, Fault::NoSpace);
