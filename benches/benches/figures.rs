@@ -15,7 +15,7 @@ use spanstore::{Month, ReadBy, SpanBatch, Store, StoreOptions, Team, TraceId};
 use spanstore_benches::{NOW, bodies, milliseconds, open, report, team};
 use spanstore_format::segment::reader::summarize;
 use spanstore_format::segment::{Column, SegmentReader};
-use spanstore_format::span::schema;
+use spanstore_format::span::table;
 
 const SPANS: u64 = 1_000_000;
 const OVER: u64 = 1_200_000;
@@ -189,7 +189,7 @@ fn fifty_rows(path: &Path) {
     let rows = summary.rows;
     let segment = SegmentReader::open(file, summary).unwrap();
     let reader = segment.row_reader().unwrap();
-    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let columns = Column::all(table());
     for state in ["first", "again"] {
         report(&format!("50 rows of one segment, {state}"), LOOK_UPS, |n| {
             let start = (n as u32 * 102_947) % (rows - 50);

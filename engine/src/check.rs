@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::Array;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::order::OrderColumns;
 use spanstore_format::segment::{Column, Id, Partition, SegmentReader};
 use spanstore_format::span::restore::SpanColumns;
-use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TEAM_ID, schema};
+use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{FormatError, Month, TraceId};
 
 use crate::catalog::{Catalog, Count};
@@ -232,7 +232,7 @@ fn check_rows(
     reader: &SegmentReader,
     counted: &mut HashMap<(Month, String), u64>,
 ) -> Result<u64, FormatError> {
-    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let columns = Column::all(table());
     let rows = reader.row_reader()?;
     let mut total = 0;
     for partition in reader.directory().partitions() {
@@ -248,12 +248,10 @@ fn check_rows(
             };
             let ids = OrderColumns::of(&batch)?;
             let spans = SpanColumns::of(&batch)?;
-            let teams = batch
-                .column_by_name(TEAM_ID)
-                .and_then(|column| column.as_string_view_opt());
+            let teams = SpanColumn::TeamId.texts(&batch)?;
             for row in 0..batch.num_rows() {
                 spans.span(row)?;
-                if teams.is_none_or(|teams| teams.value(row) != partition.team.as_str()) {
+                if teams.value(row) != partition.team.as_str() {
                     let number = next + row as u32;
                     return Err(wrong(number, &format!("a row of {}", partition.team)));
                 }
@@ -261,14 +259,11 @@ fn check_rows(
             check_ids(reader, &partition, next, batch.num_rows(), |row| {
                 Some(Id::Trace(TraceId(ids.trace_id(row))))
             })?;
-            for name in [SESSION_ID, REQUEST_ID] {
-                let texts = batch
-                    .column_by_name(name)
-                    .and_then(|column| column.as_string_view_opt());
-                let Some(texts) = texts else { continue };
+            for column in [SpanColumn::SessionId, SpanColumn::RequestId] {
+                let texts = column.texts(&batch)?;
                 check_ids(reader, &partition, next, batch.num_rows(), |row| {
                     let text = texts.is_valid(row).then(|| texts.value(row))?;
-                    Some(if name == SESSION_ID {
+                    Some(if column == SpanColumn::SessionId {
                         Id::Session(text)
                     } else {
                         Id::Request(text)

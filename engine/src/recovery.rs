@@ -170,7 +170,7 @@ impl Replay<'_> {
         let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {
             let (month, identities) = (part.month, part.identities.clone());
-            let (admitted, batch) = replayed(part, &record.left_out)?;
+            let (admitted, batch) = replayed(part, &record.left_out, sequence)?;
             let identities = identities.into_iter().zip(&admitted);
             self.admission.replay(
                 identities

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use spanstore_format::FormatError;
 use spanstore_format::segment::writer::SegmentWriteError;
-use spanstore_format::segment::{Origin, Promotion, SegmentSummary, SegmentWriter};
-use spanstore_format::{FormatError, Month, SegmentId};
+use spanstore_format::segment::{NewSegment, SegmentSummary, SegmentWriter};
+use spanstore_format::span::table;
 
 use crate::error::Error;
 use crate::io::{Disk, FileWriter, OpenMode};
@@ -32,12 +33,10 @@ impl SegmentFile {
         disk: &Arc<dyn Disk>,
         removals: &Arc<Removals>,
         root: &Path,
-        id: SegmentId,
-        month: Month,
-        origin: Origin,
-        promotion: Promotion,
+        new: NewSegment,
     ) -> Result<Self, Error> {
-        let directory = segment::directory(root).join(month.to_string());
+        let id = new.id;
+        let directory = segment::directory(root).join(new.month.to_string());
         disk.create_dir_all(&directory)
             .map_err(|error| Error::io("create", &directory, error))?;
         let unfinished = directory.join(format!("{id}.parquet.unfinished"));
@@ -58,7 +57,7 @@ impl SegmentFile {
             unfinished,
             writer: None,
         };
-        let writer = SegmentWriter::new(FileWriter::new(file), id, month, origin, promotion);
+        let writer = SegmentWriter::new(FileWriter::new(file), table(), new);
         segment.writer = Some(writer.map_err(|error| segment.failed(error))?);
         Ok(segment)
     }

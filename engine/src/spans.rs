@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType};
 use spanstore_format::otlp::{ExportTraceServiceRequest, Span};
 use spanstore_format::span::restore::{SpanColumns, to_otlp};
-use spanstore_format::span::schema::{
-    self, COLD_START, DURATION, KIND, LEVEL, NAME, ORIGIN, SESSION_ID, SPAN_ID, START_TIME, STATUS,
-    STATUS_CODE, TRACE_ID,
-};
+use spanstore_format::span::{SpanColumn, schema};
 use spanstore_format::{SpanId, TraceId};
 
 use crate::error::Error;
@@ -75,16 +71,18 @@ impl Spans {
         if self.batches.is_empty() {
             return Ok(self);
         }
-        let all = concat_batches(&schema::schema(), &self.batches);
+        let all = concat_batches(&schema(), &self.batches);
         let all = all.map_err(|error| columns_error("spans", &error))?;
-        let keys: Vec<SortColumn> = [START_TIME, SPAN_ID]
+        let keys = [SpanColumn::StartTime, SpanColumn::SpanId]
             .into_iter()
-            .filter_map(|name| all.column_by_name(name))
-            .map(|values| SortColumn {
-                values: Arc::clone(values),
-                options: None,
+            .map(|column| {
+                Ok(SortColumn {
+                    values: Arc::clone(column.of(&all)?),
+                    options: None,
+                })
             })
-            .collect();
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::corrupt("spans", error))?;
         let sorted = lexsort_to_indices(&keys, None)
             .and_then(|places| take_record_batch(&all, &places))
             .map_err(|error| columns_error("spans", &error))?;
@@ -93,7 +91,7 @@ impl Spans {
         })
     }
 
-    /// The spans as columns, see [`mod@spanstore_format::span::schema`].
+    /// The spans as columns, see [`SpanColumn`].
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
     }
@@ -147,44 +145,38 @@ impl Spans {
 }
 
 fn typed_row(batch: &RecordBatch, row: usize, otlp: Span) -> Result<SpanRow, Error> {
-    let text = |name: &str| {
-        let column = batch.column_by_name(name)?.as_string_view_opt()?;
-        column.is_valid(row).then(|| column.value(row).to_owned())
+    let corrupt = |error| Error::corrupt("spans", error);
+    let optional = |column: SpanColumn| {
+        let texts = column.texts(batch).map_err(corrupt)?;
+        Ok::<_, Error>(texts.is_valid(row).then(|| texts.value(row).to_owned()))
     };
-    let id = |name: &str| {
-        let column = batch.column_by_name(name)?.as_fixed_size_binary_opt()?;
-        column.is_valid(row).then(|| column.value(row))
+    let text = |column: SpanColumn| {
+        let texts = column.texts(batch).map_err(corrupt)?;
+        Ok::<_, Error>(texts.value(row).to_owned())
     };
-    let start = batch
-        .column_by_name(START_TIME)
-        .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-    let duration = batch
-        .column_by_name(DURATION)
-        .and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let status_code = batch
-        .column_by_name(STATUS_CODE)
-        .and_then(|column| column.as_primitive_opt::<Int32Type>())
-        .filter(|column| column.is_valid(row));
-    let cold_start = batch
-        .column_by_name(COLD_START)
-        .and_then(|column| column.as_boolean_opt())
-        .filter(|column| column.is_valid(row));
+    let id = |column: SpanColumn| Ok::<_, Error>(column.ids(batch).map_err(corrupt)?.value(row));
+    let parents = SpanColumn::ParentSpanId.ids(batch).map_err(corrupt)?;
+    let starts = SpanColumn::StartTime.times(batch).map_err(corrupt)?;
+    let durations = SpanColumn::Duration.int64s(batch).map_err(corrupt)?;
+    let status_codes = SpanColumn::StatusCode.int32s(batch).map_err(corrupt)?;
+    let cold_starts = SpanColumn::ColdStart.booleans(batch).map_err(corrupt)?;
+    let parent = parents.is_valid(row).then(|| parents.value(row));
     Ok(SpanRow {
-        trace_id: TraceId::from_bytes(id(TRACE_ID).unwrap_or_default())?,
-        span_id: SpanId::from_bytes(id(SPAN_ID).unwrap_or_default())?,
-        parent_span_id: id(schema::PARENT_SPAN_ID).and_then(|id| SpanId::from_bytes(id).ok()),
-        start_nanos: start.map_or(0, |column| column.value(row)),
-        duration_nanos: duration.map_or(0, |column| column.value(row)),
-        name: text(NAME).unwrap_or_default(),
-        kind: text(KIND).unwrap_or_default(),
-        origin: text(ORIGIN).unwrap_or_default(),
-        status: text(STATUS).unwrap_or_default(),
-        level: text(LEVEL).unwrap_or_default(),
-        session_id: text(SESSION_ID),
-        service: text("service"),
-        route: text("route"),
-        status_code: status_code.map(|column| column.value(row)),
-        cold_start: cold_start.map(|column| column.value(row)),
+        trace_id: TraceId::from_bytes(id(SpanColumn::TraceId)?)?,
+        span_id: SpanId::from_bytes(id(SpanColumn::SpanId)?)?,
+        parent_span_id: parent.and_then(|id| SpanId::from_bytes(id).ok()),
+        start_nanos: starts.value(row),
+        duration_nanos: durations.value(row),
+        name: text(SpanColumn::Name)?,
+        kind: text(SpanColumn::Kind)?,
+        origin: text(SpanColumn::Origin)?,
+        status: text(SpanColumn::Status)?,
+        level: text(SpanColumn::Level)?,
+        session_id: optional(SpanColumn::SessionId)?,
+        service: optional(SpanColumn::Service)?,
+        route: optional(SpanColumn::Route)?,
+        status_code: status_codes.is_valid(row).then(|| status_codes.value(row)),
+        cold_start: cold_starts.is_valid(row).then(|| cold_starts.value(row)),
         otlp,
     })
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use spanstore_format::catalog::Erased;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::key_index::key_of;
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::table;
 use spanstore_format::{Month, TeamId, TraceId};
 use tokio::sync::oneshot;
 
@@ -256,7 +256,7 @@ impl Team {
             &Condition::And(Vec::new()),
             &Never,
         )?;
-        let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+        let columns = Column::all(table());
         Ok(parts.into_iter().flat_map(move |part| {
             let batches = part.read(&columns, EXPORT_ROWS);
             let batches = batches.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));

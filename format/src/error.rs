@@ -14,6 +14,13 @@ pub enum FormatError {
         /// The newest version this build reads.
         supported: u16,
     },
+    /// A segment needs parts of its index that are not known: a newer version of
+    /// spanstore wrote it.
+    #[error("index header: parts that must be known and are not: {parts}")]
+    UnknownParts {
+        /// Their kinds and versions.
+        parts: String,
+    },
     /// A checksum does not hold.
     #[error("{part} at byte {offset}: checksum is {found:#010x}, expected {expected:#010x}")]
     Checksum {

@@ -1,7 +1,7 @@
 //! The bytes and values of spanstore.
 //!
 //! Nothing here opens a file, asks for the time or starts a thread: bytes come
-//! in, values go out, and the other way round. Read [`mod@span::schema`] for the
+//! in, values go out, and the other way round. Read [`span::SpanColumn`] for the
 //! columns, [`otlp`] for how spans come in and go out, [`log`] for what the
 //! write-ahead log holds and [`segment`] for what a segment adds to Parquet.
 //! `FORMAT.md` at the top of the repository specifies every byte.
@@ -33,6 +33,7 @@ pub mod planted;
 pub mod recent;
 pub mod segment;
 pub mod span;
+pub mod table;
 pub mod version;
 
 pub use error::{FormatError, InvalidId};

@@ -16,8 +16,9 @@ pub const RECENT_VERSION: u16 = 1;
 
 /// First bytes of the index that a segment embeds.
 pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
-/// Version of a segment: its columns, row order and embedded index.
-pub const SEGMENT_VERSION: u16 = 3;
+/// Version of a segment: its row order and the header of its index. Columns and
+/// parts of the index come and go without a new one.
+pub const SEGMENT_VERSION: u16 = 4;
 
 /// Version of the tables in the catalog.
 pub const CATALOG_VERSION: u16 = 3;

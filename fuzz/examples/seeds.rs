@@ -303,7 +303,7 @@ fn segments(seeds: &Seeds) -> io::Result<()> {
         seeds.add("catalog_values", &number, &encode_segment(&summary))?;
         let reader = SegmentReader::open(file.clone(), summary).map_err(io::Error::other)?;
         let part = |part: Part| {
-            let range = reader.header().part(part);
+            let range = reader.header().part(part).unwrap_or_default();
             &file[range.start as usize..range.end as usize]
         };
         let rows = reader.summary().rows;
@@ -312,7 +312,7 @@ fn segments(seeds: &Seeds) -> io::Result<()> {
             &rows.to_le_bytes(),
             part(Part::Directory),
         )?;
-        seeds.add("promoted_keys", &[], part(Part::Promotion))?;
+        seeds.add("file_columns", &[], part(Part::Columns))?;
         let first_and_rows = [[0, 0], (rows as u16).to_le_bytes()].concat();
         seeds.add("facets", &first_and_rows, part(Part::Facets))?;
         let rows = reader.row_reader().map_err(io::Error::other)?;

@@ -8,7 +8,7 @@ use spanstore_format::segment::{Column, SegmentReader};
 use spanstore_format::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
 use spanstore_format::span::encoded::EncodedSpan;
 use spanstore_format::span::restore::to_otlp;
-use spanstore_format::span::schema;
+use spanstore_format::span::table;
 use spanstore_fuzz::single_spans;
 
 fuzz_target!(|body: &[u8]| {
@@ -29,7 +29,7 @@ fuzz_target!(|body: &[u8]| {
     let (file, summary) = segment_of([batch]);
     let reader = SegmentReader::open(file, summary).expect("a segment that was written");
     assert_eq!(reader.verify(), []);
-    let all: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let all = Column::all(table());
     let reader = reader.row_reader().expect("a segment that was written");
     let mut read = ExportTraceServiceRequest::default();
     for batch in reader

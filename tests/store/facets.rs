@@ -152,7 +152,7 @@ async fn indexes_answer_what_reading_answers() {
     let layout = store.inspect(store.segments()[0].id).unwrap().unwrap();
     assert!(layout.facets.len() > 15, "{layout:?}");
     let promoted = |key: &str| layout.promoted.iter().find(|one| one.key == key).unwrap();
-    assert!(!promoted("http.route").has_own_column());
+    assert!(!promoted("http.route").is_own);
     assert!(promoted("retries").has_strays && promoted("zone").has_strays);
     assert!(layout.promoted.iter().all(|one| one.key != "rare"));
     for (filter, expected) in FILTERS.iter().zip(&expected) {

@@ -23,20 +23,50 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
+/// The columns of the file.
+#[derive(Clone, PartialEq, Message)]
+struct Columns {
+    #[prost(string, tag = "1")]
+    table: String,
+    #[prost(uint32, tag = "2")]
+    mapping: u32,
+    #[prost(string, repeated, tag = "3")]
+    columns: Vec<String>,
+    #[prost(message, repeated, tag = "4")]
+    promoted: Vec<Promoted>,
+}
+
+/// A promoted key.
+#[derive(Clone, PartialEq, Message)]
+struct Promoted {
+    #[prost(uint32, tag = "1")]
+    owner: u32,
+    #[prost(string, tag = "2")]
+    key: String,
+    #[prost(uint32, tag = "3")]
+    value: u32,
+    #[prost(string, tag = "4")]
+    column: String,
+    #[prost(bool, tag = "5")]
+    is_own: bool,
+    #[prost(bool, tag = "6")]
+    has_strays: bool,
+}
+
 /// The parts of a segment, found by the page's words and verified.
 struct Parts {
-    parts: Vec<Vec<u8>>,
+    parts: BTreeMap<u16, Vec<u8>>,
     rows: RecordBatch,
 }
 
-const DIRECTORY: usize = 0;
-const TRACES: usize = 1;
-const SESSIONS: usize = 2;
-const REQUESTS: usize = 3;
-const PROMOTION: usize = 4;
-const FACETS: usize = 5;
-const POSTINGS: usize = 6;
-const ORIGIN: usize = 7;
+const COLUMNS: u16 = 1;
+const DIRECTORY: u16 = 2;
+const TRACES: u16 = 3;
+const SESSIONS: u16 = 4;
+const REQUESTS: u16 = 5;
+const FACETS: u16 = 6;
+const POSTINGS: u16 = 7;
+const ORIGIN: u16 = 8;
 
 fn read(file: &[u8]) -> Parts {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(file)).unwrap();
@@ -50,33 +80,33 @@ fn read(file: &[u8]) -> Parts {
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
     let rows = concat_batches(&schema, &batches).unwrap();
 
-    let header = &file[index..index + 240];
+    let count = u32_at(file, index + 32) as usize;
+    let fields = 40 + count * 24;
+    let header = &file[index..index + fields + 8];
     assert_eq!(&header[..8], b"SPANIDX\0");
-    assert_eq!(u16::from_le_bytes([header[8], header[9]]), 3);
+    assert_eq!(u16::from_le_bytes([header[8], header[9]]), 4);
     assert_eq!(u32_at(header, 12) as usize, rows.num_rows());
     assert_eq!(u32_at(header, 24), 16_384);
-    assert_eq!(u32_at(header, 32), 8);
-    assert_eq!(u32_at(header, 232), crc32c::crc32c(&header[..232]));
+    assert_eq!(u32_at(header, fields), crc32c::crc32c(&header[..fields]));
     // The tail is covered by itself too: from behind the checksums to four bytes
     // before the end of the footer.
-    let tail = index + 240 + index.div_ceil(16_384) * 4;
+    let tail = index + header.len() + index.div_ceil(16_384) * 4;
     let own = file.len() - 12;
     assert_eq!(u32_at(file, own), crc32c::crc32c(&file[tail..own]));
     // Every byte before the header is covered.
-    let checksums = &file[index + 240..][..index.div_ceil(16_384) * 4];
+    let checksums = &file[index + header.len()..][..index.div_ceil(16_384) * 4];
     assert_eq!(u32_at(header, 28), crc32c::crc32c(checksums));
     for (number, block) in file[..index].chunks(16_384).enumerate() {
         assert_eq!(u32_at(checksums, number * 4), crc32c::crc32c(block));
     }
-    let parts = (0..8).map(|number| {
-        let part = &header[40 + number * 24..][..24];
-        assert_eq!(u16::from_le_bytes([part[0], part[1]]) as usize, number + 1);
+    let parts = header[40..fields].chunks(24).map(|part| {
         assert_eq!(u16::from_le_bytes([part[2], part[3]]), 1);
-        file[u64_at(part, 8) as usize..u64_at(part, 16) as usize].to_vec()
+        let bytes = file[u64_at(part, 8) as usize..u64_at(part, 16) as usize].to_vec();
+        (u16::from_le_bytes([part[0], part[1]]), bytes)
     });
-    let parts: Vec<_> = parts.collect();
+    let parts: BTreeMap<_, _> = parts.collect();
     // Sealed from some sequences; part 0 .. 1 of 1; in the place of none.
-    let origin = &parts[ORIGIN];
+    let origin = &parts[&ORIGIN];
     assert!(0 < u64_at(origin, 0) && u64_at(origin, 0) < u64_at(origin, 8));
     let words = [16, 20, 24, 28].map(|at| u32_at(origin, at));
     assert_eq!((words, origin.len()), ([0, 1, 1, 0], 32));
@@ -86,7 +116,7 @@ fn read(file: &[u8]) -> Parts {
 impl Parts {
     /// Team, rows, entries of the three indexes, bytes of the facets.
     fn partitions(&self) -> Vec<(String, [Range<u32>; 5])> {
-        let part = &self.parts[DIRECTORY];
+        let part = &self.parts[&DIRECTORY];
         let count = u32_at(part, 0) as usize;
         let names = &part[4 + count * 64..];
         let entries = part[4..4 + count * 64].chunks(64);
@@ -106,14 +136,14 @@ impl Parts {
         if length >> 31 == 0 {
             return (start..start + length).collect();
         }
-        let bytes = &self.parts[POSTINGS][start as usize..][..(length & 0x7fff_ffff) as usize];
+        let bytes = &self.parts[&POSTINGS][start as usize..][..(length & 0x7fff_ffff) as usize];
         let rows = roaring::RoaringBitmap::deserialize_from(bytes).unwrap();
         rows.iter().collect()
     }
 
     /// All entries of a partition in one of the indexes, by key.
-    fn index(&self, part: usize, entries: &Range<u32>) -> BTreeMap<[u8; 8], BTreeSet<u32>> {
-        let bytes = &self.parts[part][entries.start as usize * 16..entries.end as usize * 16];
+    fn index(&self, part: u16, entries: &Range<u32>) -> BTreeMap<[u8; 8], BTreeSet<u32>> {
+        let bytes = &self.parts[&part][entries.start as usize * 16..entries.end as usize * 16];
         let keys: Vec<[u8; 8]> = bytes
             .chunks(16)
             .map(|one| one[..8].try_into().unwrap())
@@ -125,18 +155,13 @@ impl Parts {
         keys.into_iter().zip(rows).collect()
     }
 
-    /// The promoted keys: owner, type, strays, column, key.
-    fn promotion(&self) -> Vec<(u8, u8, u8, usize, String)> {
-        let part = &self.parts[PROMOTION];
-        let mut at = 4;
-        let keys = (0..u32_at(part, 0)).map(|_| {
-            let head = part[at..at + 12].to_vec();
-            let bytes = u32_at(&head, 8) as usize;
-            let key = String::from_utf8(part[at + 12..at + 12 + bytes].to_vec()).unwrap();
-            at += 12 + bytes;
-            (head[0], head[1], head[2], u32_at(&head, 4) as usize, key)
-        });
-        keys.collect()
+    fn columns(&self) -> Columns {
+        let columns = Columns::decode(self.parts[&COLUMNS].as_slice()).unwrap();
+        assert_eq!((columns.table.as_str(), columns.mapping), ("spans", 1));
+        let names = self.rows.schema();
+        let names = names.fields().iter().map(|field| field.name());
+        assert!(names.eq(&columns.columns));
+        columns
     }
 
     /// The attributes of a row, put together.
@@ -150,7 +175,7 @@ impl Parts {
         let Some(order) = bytes("attribute_order") else {
             return rest;
         };
-        let keys = self.promotion();
+        let keys = self.columns().promoted;
         let rest = Span::decode(rest.as_slice()).unwrap();
         let mut rest = rest.attributes.into_iter();
         let mut span = Span::default();
@@ -160,11 +185,11 @@ impl Parts {
                 span.attributes.push(rest.next().unwrap());
                 continue;
             }
-            let (owner, kind, _, column, key) = &keys[usize::from(code) - 1];
-            assert_eq!(*owner, 0);
-            let values = self.rows.column(*column);
+            let key = &keys[usize::from(code) - 1];
+            assert_eq!(key.owner, 0);
+            let values = column(&key.column);
             assert!(values.is_valid(row));
-            let value = match kind {
+            let value = match key.value {
                 1 => Value::StringValue(values.as_string::<i32>().value(row).to_owned()),
                 2 if *values.data_type() == DataType::Int32 => {
                     Value::IntValue(values.as_primitive::<Int32Type>().value(row).into())
@@ -173,7 +198,7 @@ impl Parts {
                 3 => Value::DoubleValue(values.as_primitive::<Float64Type>().value(row)),
                 _ => Value::BoolValue(values.as_boolean().value(row)),
             };
-            span.attributes.push(attribute(key, value));
+            span.attributes.push(attribute(&key.key, value));
         }
         assert!(rest.next().is_none());
         span.encode_to_vec()
@@ -270,18 +295,30 @@ fn a_segment_is_what_the_page_says() {
             );
         }
     }
-    let promotion = segment.promotion();
-    let find = |key: &str| promotion.iter().find(|one| one.4 == key).unwrap();
-    let name = |column: usize| segment.rows.schema().field(column).name().clone();
-    assert_eq!(name(find("share").3), "attributes.share");
-    assert_eq!(name(find("http.request.method").3), "method");
-    assert_eq!((find("mixed").1, find("mixed").2), (2, 1));
-    assert!(promotion.iter().all(|one| one.4 != "rare"));
+    let promoted = segment.columns().promoted;
+    let find = |key: &str| promoted.iter().find(|one| one.key == key).unwrap();
+    assert_eq!(find("share").column, "attributes.share");
+    assert!(find("share").is_own);
+    assert_eq!(find("http.request.method").column, "method");
+    assert_eq!((find("mixed").value, find("mixed").has_strays), (2, true));
+    assert!(promoted.iter().all(|one| one.key != "rare"));
+    // One append brought them.
+    let sequences = column("sequence").as_primitive::<Int64Type>();
+    let [first, second] = [0, 12_000].map(|row| sequences.value(row));
+    let expected = (0..12_030).map(|row| if row < 12_000 { first } else { second });
+    assert!(first < second && sequences.values().iter().copied().eq(expected));
+}
+
+/// An integer as facets have it: big-endian, the sign bit turned over.
+fn in_order(number: i64) -> Vec<u8> {
+    let mut bytes = number.to_be_bytes().to_vec();
+    bytes[0] ^= 0x80;
+    bytes
 }
 
 /// The facets of a partition against a naive count.
 fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
-    let block = &segment.parts[FACETS][facets.start as usize..facets.end as usize];
+    let block = &segment.parts[&FACETS][facets.start as usize..facets.end as usize];
     let mut seen = BTreeSet::new();
     for facet in block[8..8 + u32_at(block, 0) as usize * 28].chunks(28) {
         let column = u32_at(facet, 0) as usize;
@@ -294,11 +331,11 @@ fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
             let value = values.is_valid(at).then(|| match values.data_type() {
                 DataType::Int32 => {
                     let number = values.as_primitive::<Int32Type>().value(at);
-                    i64::from(number).to_le_bytes().to_vec()
+                    in_order(number.into())
                 }
                 DataType::Int64 => {
                     let number = values.as_primitive::<Int64Type>().value(at);
-                    number.to_le_bytes().to_vec()
+                    in_order(number)
                 }
                 DataType::Boolean => vec![u8::from(values.as_boolean().value(at))],
                 _ => values.as_string::<i32>().value(at).as_bytes().to_vec(),

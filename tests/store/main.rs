@@ -34,6 +34,7 @@ mod repair;
 mod repeats;
 mod retention;
 mod seal;
+mod sequences;
 mod settings;
 mod unreadable;
 mod visibility;

@@ -118,7 +118,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
     for part in &layout.parts {
         lines.push(Line {
             part: "index",
-            name: part.name.into(),
+            name: part.name.clone(),
             detail: String::new(),
             count: None,
             bytes: Some(part.bytes),

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use spanstore_format::id::to_hex;
 use spanstore_format::month::rfc3339;
-use spanstore_format::span::schema;
+use spanstore_format::span::SpanColumn;
 
 use super::message::Kind;
 
@@ -176,17 +176,21 @@ impl Column {
 
 /// Whether a column is the span's duration.
 fn is_duration(field: &Field) -> bool {
-    field.name() == schema::DURATION && field.data_type() == &DataType::Int64
+    field.name() == SpanColumn::Duration.name() && field.data_type() == &DataType::Int64
 }
 
 /// The name under which JSON and CSV show a column; none for `rest`, whose
 /// bytes say nothing to a reader.
 pub(crate) fn shown_name(field: &Field) -> Option<&str> {
-    match field.name().as_str() {
-        schema::REST if is_bytes(field.data_type()) => None,
-        _ if is_duration(field) => Some("duration_ns"),
-        name => Some(name),
+    let name = field.name();
+    if name == SpanColumn::Rest.name() && is_bytes(field.data_type()) {
+        return None;
     }
+    Some(if is_duration(field) {
+        "duration_ns"
+    } else {
+        name
+    })
 }
 
 fn is_bytes(data_type: &DataType) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use arrow::array::RecordBatch;
-use spanstore_format::span::schema::{REST, TEAM_ID, TRACE_START, schema};
+use spanstore_format::span::SpanColumn;
 
 use crate::arguments::Format;
 use crate::error::Error;
@@ -21,12 +21,11 @@ const TABLE_COLUMNS: &[&str] = &[
 ];
 
 /// All columns but those that only serve the store.
-static COLUMNS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let schema = schema();
-    let names = schema.fields().iter().map(|field| field.name().clone());
-    names
-        .filter(|name| ![TEAM_ID, TRACE_START, REST].contains(&name.as_str()))
-        .collect()
+static COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let is_shown =
+        |column: &&SpanColumn| column.description().is_visible && **column != SpanColumn::Rest;
+    let columns = SpanColumn::ALL.iter().filter(is_shown);
+    columns.map(|column| column.name()).collect()
 });
 
 /// The columns of a span in a format: a few in a table, else all but those
@@ -35,7 +34,7 @@ pub fn span_columns(format: Format) -> Vec<&'static str> {
     if format == Format::Table {
         return TABLE_COLUMNS.to_vec();
     }
-    COLUMNS.iter().map(String::as_str).collect()
+    COLUMNS.clone()
 }
 
 /// The columns of these names, in their order.

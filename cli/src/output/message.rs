@@ -6,7 +6,7 @@ use spanstore_format::id::to_hex;
 use spanstore_format::month::rfc3339;
 use spanstore_format::otlp::json::any_value_to_plain_json;
 use spanstore_format::otlp::{Event, InstrumentationScope, KeyValue, Link, Resource, Span};
-use spanstore_format::span::schema;
+use spanstore_format::span::SpanColumn;
 
 /// Which message a column of bytes holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,12 @@ pub(crate) enum Kind {
 impl Kind {
     /// The message in the column of this name.
     pub(crate) fn of_column(name: &str) -> Option<Self> {
-        match name {
-            schema::ATTRIBUTES => Some(Self::Attributes),
-            schema::RESOURCE_ATTRIBUTES => Some(Self::Resource),
-            schema::EVENTS => Some(Self::Events),
-            schema::LINKS => Some(Self::Links),
-            schema::SCOPE => Some(Self::Scope),
+        match SpanColumn::of_name(name)? {
+            SpanColumn::Attributes => Some(Self::Attributes),
+            SpanColumn::ResourceAttributes => Some(Self::Resource),
+            SpanColumn::Events => Some(Self::Events),
+            SpanColumn::Links => Some(Self::Links),
+            SpanColumn::Scope => Some(Self::Scope),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use spanstore_format::segment::order::arrange;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
-use spanstore_format::segment::{Origin, SegmentSummary};
+use spanstore_format::segment::{NewSegment, Origin, SegmentSummary};
 use spanstore_format::{Month, SegmentId, TeamId};
 
 use super::without_panic;
@@ -234,8 +234,13 @@ fn write_months(
         } = segments;
         let id = segments.next_id();
         given.push((*month, id));
-        let (origin, promotion) = (origin.clone(), sample.choose());
-        let mut segment = SegmentFile::create(disk, removals, root, id, *month, origin, promotion)?;
+        let new = NewSegment {
+            id,
+            month: *month,
+            origin: origin.clone(),
+            promotion: sample.choose(),
+        };
+        let mut segment = SegmentFile::create(disk, removals, root, new)?;
         let partitions = partitions.iter().map(|(_, batches)| batches.clone());
         arrange(partitions, |batch| segment.write(batch))?;
         summaries.push(segment.finish()?);

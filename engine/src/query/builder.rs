@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use spanstore_format::TeamId;
-use spanstore_format::span::schema::{INTERNAL, schema};
+use spanstore_format::span::SpanColumn;
 
 use super::engine::Engine;
 use super::filter::{Filter, FilterLimits};
@@ -104,9 +104,8 @@ impl Query {
     /// [`Error::UnknownColumn`] names one that is not there; an empty name when
     /// none was asked for.
     pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let schema = schema();
-        let place = |name: &str| match schema.index_of(name) {
-            Ok(place) if !INTERNAL.contains(&name) => Ok(place),
+        let place = |name: &str| match SpanColumn::of_name(name) {
+            Some(column) if column.description().is_visible => Ok(column.place()),
             _ => Err(Error::UnknownColumn {
                 name: name.chars().take(80).collect(),
             }),

@@ -10,9 +10,8 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::col;
-use spanstore_format::segment::facets;
 use spanstore_format::segment::promotion::access::Attribute;
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::{SpanColumn, table};
 
 use super::constraints::{Constraints, operands};
 use super::functions::AttributeAccess;
@@ -134,7 +133,7 @@ fn facet(leaf: &Expr, compile: Compile<'_>) -> Option<Condition> {
     });
     let (value, column) = (value.ok()?.data, found.filter(|_| is_fit)?);
     let data_type = match &column {
-        FacetColumn::Span(place) => schema().fields().get(*place)?.data_type().clone(),
+        FacetColumn::Stored(place) => table().column(*place)?.value.data_type(),
         FacetColumn::Attribute(attribute) => attribute.aspect.data_type(),
     };
     let schema = Arc::new(Schema::new(vec![Field::new(VALUE, data_type, true)]));
@@ -147,10 +146,9 @@ fn facet(leaf: &Expr, compile: Compile<'_>) -> Option<Condition> {
 const VALUE: &str = "value";
 
 fn span_facet(name: &str) -> Option<FacetColumn> {
-    let place = schema().index_of(name).ok()?;
-    facets::COLUMNS
-        .contains(&name)
-        .then_some(FacetColumn::Span(place))
+    let column = SpanColumn::of_name(name)?;
+    let is_facet = column.description().is_facet;
+    is_facet.then(|| FacetColumn::Stored(column.place()))
 }
 
 impl AttributeAccess<'_> {
@@ -159,7 +157,7 @@ impl AttributeAccess<'_> {
         let Expr::Column(column) = self.column else {
             return None;
         };
-        (column.name == self.owner.column()).then(|| Attribute {
+        (column.name == self.owner.column().name()).then(|| Attribute {
             owner: self.owner,
             key: self.key.to_owned(),
             aspect: self.aspect,

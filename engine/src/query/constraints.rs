@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use spanstore_format::TraceId;
-use spanstore_format::span::schema;
+use spanstore_format::span::SpanColumn;
 
 /// What rows must fulfil, as far as ids and times tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,15 +95,15 @@ impl Constraints {
 
     fn comparison(column: &str, op: Operator, value: &ScalarValue) -> Self {
         let nothing = Self::default();
-        match (column, op) {
-            (schema::TRACE_ID, Operator::Eq) => {
+        match (SpanColumn::of_name(column), op) {
+            (Some(SpanColumn::TraceId), Operator::Eq) => {
                 let trace_ids = trace_id(value).map(|id| BTreeSet::from([id]));
                 Self {
                     trace_ids,
                     ..nothing
                 }
             }
-            (schema::SESSION_ID, Operator::Eq) => {
+            (Some(SpanColumn::SessionId), Operator::Eq) => {
                 let session_ids = value
                     .try_as_str()
                     .flatten()
@@ -113,7 +113,7 @@ impl Constraints {
                     ..nothing
                 }
             }
-            (schema::REQUEST_ID, Operator::Eq) => {
+            (Some(SpanColumn::RequestId), Operator::Eq) => {
                 let request_ids = value
                     .try_as_str()
                     .flatten()
@@ -123,7 +123,7 @@ impl Constraints {
                     ..nothing
                 }
             }
-            (schema::START_TIME, op) => {
+            (Some(SpanColumn::StartTime), op) => {
                 let Some(time) = nanos(value) else {
                     return nothing;
                 };
@@ -228,10 +228,10 @@ fn column(expr: &Expr) -> Option<&str> {
             let Expr::Column(column) = &*cast.expr else {
                 return None;
             };
-            let kept = match column.name.as_str() {
-                schema::TRACE_ID => is_bytes(cast.field.data_type()),
-                schema::SESSION_ID | schema::REQUEST_ID => cast.field.data_type().is_string(),
-                schema::START_TIME => is_nanos(cast.field.data_type()),
+            let kept = match SpanColumn::of_name(&column.name)? {
+                SpanColumn::TraceId => is_bytes(cast.field.data_type()),
+                SpanColumn::SessionId | SpanColumn::RequestId => cast.field.data_type().is_string(),
+                SpanColumn::StartTime => is_nanos(cast.field.data_type()),
                 _ => false,
             };
             kept.then_some(&column.name)

@@ -6,15 +6,14 @@ use std::collections::HashMap;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int32Type;
 use roaring::RoaringBitmap;
-use spanstore_format::segment::{Column, facets};
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::SpanColumn;
 
 use super::builder::Query;
 use super::job::{Holding, Job, new_bytes};
 use super::select::Narrow;
 use super::table::BATCH_ROWS;
 use crate::error::Error;
-use crate::read::condition::span_values;
+use crate::read::condition::stored_values;
 use crate::read::interrupt::Interrupt;
 use crate::read::scan::{
     Place, ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts,
@@ -31,7 +30,7 @@ pub struct FacetCount {
 
 impl Query {
     /// How many spans the query finds; columns, order and limit do not matter.
-    /// Where the filter is over facets alone ([`facets::COLUMNS`], and promoted
+    /// Where the filter is over facets alone ([`spanstore_format::table::TableColumn::is_facet`], and promoted
     /// attributes), the answer comes out of the indexes.
     ///
     /// # Errors
@@ -48,16 +47,16 @@ impl Query {
     /// [`Query::count`].
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when it is none of [`facets::COLUMNS`], and as
+    /// [`Error::UnknownColumn`] when it is no facet, and as
     /// [`Query::stream`].
     pub async fn facet(self, column: &str) -> Result<Vec<FacetCount>, Error> {
-        let place = schema().index_of(column).ok();
-        let place = place.filter(|_| facets::COLUMNS.contains(&column));
-        let place = place.ok_or_else(|| Error::UnknownColumn {
+        let facet = SpanColumn::of_name(column);
+        let facet = facet.filter(|column| column.description().is_facet);
+        let facet = facet.ok_or_else(|| Error::UnknownColumn {
             name: column.chars().take(80).collect(),
         })?;
         let (execution, job) = self.begin()?;
-        execution.run(async move { job.facet(place).await }).await
+        execution.run(async move { job.facet(facet).await }).await
     }
 }
 
@@ -81,12 +80,16 @@ impl Job {
         Ok(count)
     }
 
-    async fn facet(&self, place: usize) -> Result<Vec<FacetCount>, Error> {
+    async fn facet(&self, column: SpanColumn) -> Result<Vec<FacetCount>, Error> {
         let mut counts = Counts::new(self);
         let rest = self.each_exact_partition(|exact, rows| {
             let corrupt = |error| exact.segment.corrupt(error);
             let facets = exact.reader.facets(&exact.partition).map_err(corrupt)?;
             let Some(facets) = facets else {
+                return Ok(false);
+            };
+            let columns = exact.reader.columns().map_err(corrupt)?;
+            let Some(place) = columns.place(column.place()) else {
                 return Ok(false);
             };
             let Some(facet) = facets.facet(place).map_err(corrupt)? else {
@@ -106,7 +109,7 @@ impl Job {
                         .map_err(corrupt)?
                         .intersection_len(rows)
                 };
-                let text = span_values(place, &[value.bytes.as_ref()]);
+                let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
                 let text = text.and_then(|text| text_at(text.as_ref(), 0));
                 counts.add(text, spans)?;
             }
@@ -120,7 +123,7 @@ impl Job {
         })?;
         let narrow = Narrow::new(&self.question, &self.state)?;
         let mut columns = narrow.columns.clone();
-        columns.push(Column::Span(place));
+        columns.push(column.into());
         let held = self.held("a batch of rows");
         for part in rest {
             for batch in part.read(&columns, BATCH_ROWS)? {

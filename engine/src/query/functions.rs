@@ -24,7 +24,7 @@ use datafusion::prelude::lit;
 use spanstore_format::id::to_hex;
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::{Aspect, Attribute};
-use spanstore_format::span::schema;
+use spanstore_format::span::SpanColumn;
 use spanstore_format::{InvalidId, SpanId, TraceId};
 
 /// Every function of the store, to register in a session.
@@ -45,7 +45,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
 /// The owner of what a filter or an SQL text calls `attributes` or `resource`.
 pub(crate) fn owner(name: &str) -> Option<Owner> {
     match name {
-        schema::ATTRIBUTES => Some(Owner::Span),
+        "attributes" => Some(Owner::Span),
         "resource" => Some(Owner::Resource),
         _ => None,
     }
@@ -272,8 +272,8 @@ impl ReadId {
 impl ScalarUDFImpl for ReadId {
     fn name(&self) -> &'static str {
         match self.kind {
-            IdKind::Trace => schema::TRACE_ID,
-            IdKind::Span => schema::SPAN_ID,
+            IdKind::Trace => SpanColumn::TraceId.name(),
+            IdKind::Span => SpanColumn::SpanId.name(),
         }
     }
 

@@ -35,7 +35,7 @@ impl ExprPlanner for SpanPlanner {
             (&access.field_access, &access.expr)
             && let (Some(owner), Some(key)) = (owner(&column.name), name.try_as_str().flatten())
         {
-            let column = Column::new(column.relation.clone(), owner.column());
+            let column = Column::new(column.relation.clone(), owner.column().name());
             if schema.has_column(&column) {
                 let access = attribute_expr(owner, Aspect::Text, Expr::Column(column), key);
                 return Ok(PlannerResult::Planned(access));

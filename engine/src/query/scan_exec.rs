@@ -23,7 +23,6 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema::schema;
 
 use super::functions::ReadAttribute;
 use super::job::new_bytes;
@@ -80,8 +79,8 @@ impl ScanExec {
         };
         let key = key.downcast_ref::<Literal>()?.value();
         let attribute = function.attribute(key.try_as_str().flatten()?);
-        let owner = schema().index_of(attribute.owner.column()).ok()?;
-        (column(messages)? == Column::Span(owner)).then_some(Column::Attribute(attribute))
+        let owner = Column::from(attribute.owner.column());
+        (column(messages)? == owner).then_some(Column::Attribute(attribute))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, interleave_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
@@ -18,7 +18,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema::{SPAN_ID, START_TIME, TRACE_ID, schema};
+use spanstore_format::span::{SpanColumn, schema, table};
 
 use super::builder::{Order, Query, Question};
 use super::job::{Holding, Job, new_bytes};
@@ -65,7 +65,12 @@ impl Job {
             winners,
             _of_winners: of_winners,
             of_batch: self.held("a batch of rows"),
-            columns: question.columns.iter().copied().map(Column::Span).collect(),
+            columns: question
+                .columns
+                .iter()
+                .copied()
+                .map(Column::Stored)
+                .collect(),
             schema: Arc::clone(&schema),
             start: 0,
             rows: FIRST_ROWS,
@@ -92,24 +97,20 @@ const FETCH_BYTES: usize = 32 << 20;
 pub(super) struct Narrow {
     pub(super) columns: Vec<Column>,
     condition: Option<Arc<dyn PhysicalExpr>>,
-    start: usize,
-    trace_id: usize,
-    span_id: usize,
     since: Option<i64>,
     until: Option<i64>,
 }
 
 impl Narrow {
+    /// The columns that rows are ordered by; the first ones that are read.
+    const ORDER: [SpanColumn; 3] = [
+        SpanColumn::StartTime,
+        SpanColumn::TraceId,
+        SpanColumn::SpanId,
+    ];
+
     pub(super) fn new(question: &Question, state: &SessionState) -> Result<Self, Error> {
-        let all = schema();
-        let place = |name: &str| {
-            all.index_of(name)
-                .map_err(|error| columns_error("span schema", &error))
-        };
-        let mut columns = [START_TIME, TRACE_ID, SPAN_ID]
-            .into_iter()
-            .map(|name| place(name).map(Column::Span))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut columns = Self::ORDER.map(Column::from).to_vec();
         let mut condition = None;
         if let Some(filter) = &question.filter {
             let (of_filter, expr) = filter.over_columns()?;
@@ -120,7 +121,8 @@ impl Narrow {
             }
             condition = Some(expr);
         }
-        let narrow = Column::schema(&columns).map_err(|error| Error::corrupt("columns", error))?;
+        let narrow =
+            Column::schema(&columns, table()).map_err(|error| Error::corrupt("columns", error))?;
         let condition = match condition {
             None => None,
             Some(expr) => {
@@ -128,15 +130,7 @@ impl Narrow {
                 Some(state.create_physical_expr(expr, &schema)?)
             }
         };
-        let within = |name: &str| {
-            narrow
-                .index_of(name)
-                .map_err(|error| columns_error("span schema", &error))
-        };
         Ok(Self {
-            start: within(START_TIME)?,
-            trace_id: within(TRACE_ID)?,
-            span_id: within(SPAN_ID)?,
             columns,
             condition,
             since: question.since,
@@ -146,15 +140,10 @@ impl Narrow {
 
     /// The rows of a batch that fulfil the query, each with its number in the batch.
     pub(super) fn candidates(&self, batch: &RecordBatch) -> Result<Vec<(usize, Candidate)>, Error> {
-        let column = |place: usize| batch.columns().get(place);
-        let (Some(starts), Some(traces), Some(spans)) = (
-            column(self.start).and_then(|one| one.as_primitive_opt::<TimestampNanosecondType>()),
-            column(self.trace_id).and_then(|one| one.as_fixed_size_binary_opt()),
-            column(self.span_id).and_then(|one| one.as_fixed_size_binary_opt()),
-        ) else {
-            let error = arrow::error::ArrowError::SchemaError("ids and start".into());
-            return Err(columns_error("rows", &error));
-        };
+        let corrupt = |error| Error::corrupt("rows", error);
+        let starts = SpanColumn::StartTime.times(batch).map_err(corrupt)?;
+        let traces = SpanColumn::TraceId.ids(batch).map_err(corrupt)?;
+        let spans = SpanColumn::SpanId.ids(batch).map_err(corrupt)?;
         let holds: Option<BooleanArray> = match &self.condition {
             None => None,
             Some(condition) => {

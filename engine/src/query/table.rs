@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema::{INTERNAL, schema};
+use spanstore_format::span::{SpanColumn, schema};
 
 use super::condition;
 use super::scan_exec::ScanExec;
@@ -25,11 +25,10 @@ pub(super) const BATCH_ROWS: usize = 8_192;
 
 /// The columns that queries see.
 pub(super) fn visible_columns() -> Vec<usize> {
-    let schema = schema();
-    let fields = schema.fields().iter().enumerate();
-    fields
-        .filter(|(_, field)| !INTERNAL.contains(&field.name().as_str()))
-        .map(|(place, _)| place)
+    let columns = SpanColumn::ALL.iter();
+    columns
+        .filter(|column| column.description().is_visible)
+        .map(|column| column.place())
         .collect()
 }
 
@@ -97,7 +96,7 @@ impl TableProvider for SpanTable {
             ),
             None => (self.columns.clone(), Arc::clone(&self.schema)),
         };
-        let columns = columns.into_iter().map(Column::Span).collect();
+        let columns = columns.into_iter().map(Column::Stored).collect();
         let hands = deal(parts, state.config().target_partitions());
         let hands = hands.into_iter().map(Into::into).collect();
         Ok(Arc::new(ScanExec::new(hands, columns, schema)))

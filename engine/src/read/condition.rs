@@ -14,14 +14,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringViewArray,
 };
-use arrow::datatypes::DataType;
-use bytes::Buf;
 use roaring::RoaringBitmap;
-use spanstore_format::segment::facets::Facets;
+use spanstore_format::segment::facets::{Facets, integer_of};
 use spanstore_format::segment::promotion::access::{Aspect, Attribute};
-use spanstore_format::segment::promotion::{Owner, PromotedType, Promotion};
+use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{Id, Partition, SegmentReader};
-use spanstore_format::span::schema::schema;
+use spanstore_format::table::ColumnType;
 use spanstore_format::{FormatError, TraceId};
 
 use super::interrupt::Interrupt;
@@ -30,8 +28,8 @@ use crate::error::Error;
 /// A column whose values facets may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FacetColumn {
-    /// A column of spans, by its place in their schema.
-    Span(usize),
+    /// A column of the table, by its place in it.
+    Stored(usize),
     /// One aspect of an attribute.
     Attribute(Attribute),
 }
@@ -203,7 +201,6 @@ impl Truth {
 pub(crate) struct Indexes<'a> {
     pub(crate) reader: &'a SegmentReader,
     pub(crate) partition: &'a Partition,
-    pub(crate) promotion: &'a Promotion,
     pub(crate) facets: Option<&'a Facets>,
     pub(crate) interrupt: &'a dyn Interrupt,
 }
@@ -301,21 +298,29 @@ impl Indexes<'_> {
         let Some(facets) = self.facets else {
             return unknown();
         };
-        let (place, aspect, has_strays, is_named) = match column {
-            FacetColumn::Span(place) => (*place, None, false, true),
+        let columns = self.reader.columns()?;
+        let (place, kind, has_strays, is_named) = match column {
+            FacetColumn::Stored(column) => {
+                let table = self.reader.table();
+                let found = columns.place(*column).zip(table.column(*column));
+                let Some((place, column)) = found else {
+                    return unknown();
+                };
+                (place, ValueKind::Stored(column.value), false, true)
+            }
             FacetColumn::Attribute(attribute) => {
-                let found = self.promotion.find(attribute.owner, &attribute.key);
+                let found = columns.promotion().find(attribute.owner, &attribute.key);
                 let Some((number, key)) = found else {
                     return unknown();
                 };
                 // Of this partition: others in the segment do not matter.
                 let has_strays = facets.has_strays(number)?;
-                let is_whole = key.has_own_column() || key.owner == Owner::Resource;
-                if has_strays && !key.has_own_column() && key.owner == Owner::Resource {
+                let is_whole = key.is_own || key.owner == Owner::Resource;
+                if has_strays && !key.is_own && key.owner == Owner::Resource {
                     return unknown();
                 }
-                let aspect = Some((attribute.aspect, key.value));
-                (key.column, aspect, has_strays, is_whole)
+                let kind = ValueKind::Promoted(attribute.aspect, key.value);
+                (key.column, kind, has_strays, is_whole)
             }
         };
         let Some(facet) = facets.facet(place)? else {
@@ -326,9 +331,9 @@ impl Indexes<'_> {
             values.push(facet.value(place)?);
         }
         let bytes: Vec<&[u8]> = values.iter().map(|value| value.bytes.as_ref()).collect();
-        let typed = match aspect {
-            None => span_values(place, &bytes),
-            Some((aspect, value)) => promoted_values(aspect, value, &bytes),
+        let typed = match kind {
+            ValueKind::Stored(value) => stored_values(value, &bytes),
+            ValueKind::Promoted(aspect, value) => promoted_values(aspect, value, &bytes),
         };
         let Some(answers) = typed.and_then(|values| test.holds(values)) else {
             return unknown();
@@ -387,16 +392,18 @@ impl Indexes<'_> {
     }
 }
 
-fn integer(bytes: &[u8]) -> Option<i64> {
-    let mut bytes: &[u8] = bytes;
-    (bytes.len() == 8).then(|| bytes.get_i64_le())
+/// What the values of a facet are.
+enum ValueKind {
+    /// Those of a column of the table.
+    Stored(ColumnType),
+    /// One aspect of those of a promoted key.
+    Promoted(Aspect, PromotedType),
 }
 
-/// Values of a span column as an array, and a null after them.
-pub(crate) fn span_values(place: usize, values: &[&[u8]]) -> Option<ArrayRef> {
-    let schema = schema();
-    match schema.fields().get(place)?.data_type() {
-        DataType::Utf8View => {
+/// Values of a column of the table as an array, and a null after them.
+pub(crate) fn stored_values(value: ColumnType, values: &[&[u8]]) -> Option<ArrayRef> {
+    match value {
+        ColumnType::Text => {
             let texts: Option<Vec<&str>> = values
                 .iter()
                 .map(|value| std::str::from_utf8(value).ok())
@@ -404,10 +411,10 @@ pub(crate) fn span_values(place: usize, values: &[&[u8]]) -> Option<ArrayRef> {
             let texts = texts?.into_iter().map(Some).chain([None]);
             Some(Arc::new(texts.collect::<StringViewArray>()))
         }
-        DataType::Int32 => {
+        ColumnType::Int32 => {
             let numbers: Option<Vec<i32>> = values
                 .iter()
-                .map(|value| i32::try_from(integer(value)?).ok())
+                .map(|value| i32::try_from(integer_of(value)?).ok())
                 .collect();
             let numbers = numbers?.into_iter().map(Some).chain([None]);
             Some(Arc::new(numbers.collect::<Int32Array>()))
@@ -439,7 +446,7 @@ fn promoted_values(aspect: Aspect, value: PromotedType, values: &[&[u8]]) -> Opt
             Some(Arc::new(numbers.chain([None]).collect::<Float64Array>()))
         }
         (PromotedType::Integer, _) => {
-            let numbers: Option<Vec<i64>> = values.iter().map(|value| integer(value)).collect();
+            let numbers: Option<Vec<i64>> = values.iter().map(|value| integer_of(value)).collect();
             let numbers = numbers?;
             Some(if aspect == Aspect::Text {
                 let texts = numbers.iter().map(|number| Some(number.to_string()));

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema::{REQUEST_ID, SESSION_ID, TRACE_ID, schema};
+use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{TeamId, TraceId};
 
 use super::condition::Condition;
@@ -27,12 +27,9 @@ pub(crate) fn trace(
     let mut found = Vec::new();
     for batch in read(&plan(snapshot, team, &condition, &Never)?) {
         let batch = batch?;
-        let ids = batch
-            .column_by_name(TRACE_ID)
-            .and_then(|ids| ids.as_fixed_size_binary_opt());
-        let rows = filter(&batch, |row| {
-            ids.is_some_and(|ids| ids.value(row) == trace.0)
-        })?;
+        let ids = SpanColumn::TraceId.ids(&batch);
+        let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
+        let rows = filter(&batch, |row| ids.value(row) == trace.0)?;
         found.push(rows);
     }
     Ok(found)
@@ -45,7 +42,7 @@ pub(crate) fn session(
     session: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     let condition = Condition::Sessions(BTreeSet::from([session.to_owned()]));
-    by_text(snapshot, team, &condition, SESSION_ID, session)
+    by_text(snapshot, team, &condition, SpanColumn::SessionId, session)
 }
 
 /// All spans of a request in a snapshot.
@@ -55,24 +52,23 @@ pub(crate) fn request(
     request: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     let condition = Condition::Requests(BTreeSet::from([request.to_owned()]));
-    by_text(snapshot, team, &condition, REQUEST_ID, request)
+    by_text(snapshot, team, &condition, SpanColumn::RequestId, request)
 }
 
 fn by_text(
     snapshot: &Snapshot,
     team: &TeamId,
     condition: &Condition,
-    column: &str,
+    column: SpanColumn,
     id: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     let mut found = Vec::new();
     for batch in read(&plan(snapshot, team, condition, &Never)?) {
         let batch = batch?;
-        let ids = batch
-            .column_by_name(column)
-            .and_then(|ids| ids.as_string_view_opt());
+        let ids = column.texts(&batch);
+        let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
         found.push(filter(&batch, |row| {
-            ids.is_some_and(|ids| ids.is_valid(row) && ids.value(row) == id)
+            ids.is_valid(row) && ids.value(row) == id
         })?);
     }
     Ok(found)
@@ -80,7 +76,7 @@ fn by_text(
 
 /// All columns of all rows of parts.
 fn read(parts: &[super::scan::ScanPart]) -> impl Iterator<Item = Result<RecordBatch, Error>> + '_ {
-    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let columns = Column::all(table());
     parts.iter().flat_map(move |part| {
         part.read(&columns, BATCH_ROWS)
             .unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))

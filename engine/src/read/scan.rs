@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, max, min, take_record_batch};
-use arrow::datatypes::TimestampNanosecondType;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Column, Partition, SegmentReader};
-use spanstore_format::span::schema::{START_TIME, TEAM_ID, schema};
+use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{FormatError, TeamId};
 
 use super::condition::{Bounds, Condition, Indexes, Stop};
@@ -116,7 +115,7 @@ pub(crate) fn sealed_parts(
     let reader = segment.row_reader()?;
     for (group, ranges) in by_row_group(ranges(rows)) {
         let range = reader
-            .time_range(group, START_TIME)
+            .time_range(group, SpanColumn::StartTime.place())
             .unwrap_or((i64::MIN, i64::MAX));
         // A row group may be shared with other teams.
         let first_start = range.0.max(partition.first_start);
@@ -194,24 +193,21 @@ pub(crate) fn matching_rows(
     } = place;
     let corrupt = |error: FormatError| segment.corrupt(error);
     let truth = match condition {
-        // Look-ups by id need neither facets nor promoted keys.
+        // Look-ups by id need no facets.
         Condition::Traces(_) | Condition::Sessions(_) | Condition::Requests(_) => {
             let indexes = Indexes {
                 reader,
                 partition,
-                promotion: &spanstore_format::segment::Promotion::default(),
                 facets: None,
                 interrupt,
             };
             indexes.evaluate(condition)
         }
         _ => {
-            let rows = segment.row_reader()?;
             let facets = reader.facets(partition).map_err(corrupt)?;
             let indexes = Indexes {
                 reader,
                 partition,
-                promotion: rows.promotion(),
                 facets: facets.as_ref(),
                 interrupt,
             };
@@ -235,12 +231,9 @@ pub(crate) fn matching_rows(
 
 /// The rows of a batch that start at or after a time.
 fn since(rows: &RecordBatch, horizon: i64) -> Result<RecordBatch, Error> {
-    let starts = rows
-        .column_by_name(START_TIME)
-        .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-    filter(rows, |row| {
-        starts.is_some_and(|starts| starts.value(row) >= horizon)
-    })
+    let starts = SpanColumn::StartTime.times(rows);
+    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
+    filter(rows, |row| starts.value(row) >= horizon)
 }
 
 /// The row numbers of a bitmap as ranges.
@@ -270,9 +263,7 @@ fn by_row_group(ranges: Vec<Range<u32>>) -> Vec<(u32, Vec<Range<u32>>)> {
 }
 
 fn start_range(rows: &RecordBatch) -> (i64, i64) {
-    let starts = rows
-        .column_by_name(START_TIME)
-        .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    let starts = SpanColumn::StartTime.times(rows).ok();
     let range = starts.and_then(|starts| min(starts).zip(max(starts)));
     range.unwrap_or((i64::MIN, i64::MAX))
 }
@@ -355,11 +346,8 @@ impl ScanPart {
         columns: &[Column],
         batch_rows: usize,
     ) -> Result<Batches, Error> {
-        let team_column = schema()
-            .index_of(TEAM_ID)
-            .map_err(|error| columns_error("span schema", &error))?;
         let mut with_team = columns.to_vec();
-        with_team.push(Column::Span(team_column));
+        with_team.push(SpanColumn::TeamId.into());
         let reader = segment.row_reader()?;
         let batches = reader
             .read(rows, &with_team, batch_rows)
@@ -407,19 +395,18 @@ fn project(rows: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Error>
     let arrays: Result<Vec<ArrayRef>, Error> = columns
         .iter()
         .map(|column| match column {
-            Column::Span(place) => {
+            Column::Stored(place) => {
                 let array = rows.columns().get(*place);
                 array.cloned().ok_or_else(|| missing(column))
             }
             Column::Attribute(attribute) => {
-                let messages = rows
-                    .column_by_name(attribute.owner.column())
-                    .and_then(|messages| messages.as_binary_view_opt());
-                Ok(attribute.read(messages.ok_or_else(|| missing(column))?))
+                let messages = attribute.owner.column().bytes(rows);
+                Ok(attribute.read(messages.map_err(|_| missing(column))?))
             }
         })
         .collect();
-    let schema = Column::schema(columns).map_err(|error| Error::corrupt("columns", error))?;
+    let schema =
+        Column::schema(columns, table()).map_err(|error| Error::corrupt("columns", error))?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema, arrays?, &options)
         .map_err(|error| columns_error("hot rows", &error))

@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::array::Array;
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema::{LEVEL, SESSION_ID, START_TIME, TRACE_ID, schema};
+use spanstore_format::span::SpanColumn;
 
 use super::condition::Condition;
 use super::interrupt::Never;
-use super::scan::{columns_error, plan};
+use super::scan::plan;
 use crate::error::Error;
 use crate::view::Snapshot;
 
@@ -41,26 +40,22 @@ pub(crate) fn sessions(
     team: &TeamId,
     limit: usize,
 ) -> Result<Vec<SessionSummary>, Error> {
-    let schema = schema();
-    let columns = [SESSION_ID, TRACE_ID, START_TIME, LEVEL].map(|name| schema.index_of(name));
-    let columns: Vec<Column> = columns
-        .into_iter()
-        .map(|place| place.map(Column::Span))
-        .collect::<Result<_, _>>()
-        .map_err(|error| columns_error("span schema", &error))?;
+    let columns = [
+        SpanColumn::SessionId,
+        SpanColumn::TraceId,
+        SpanColumn::StartTime,
+        SpanColumn::Level,
+    ];
+    let columns = columns.map(Column::from);
     let mut sessions: HashMap<String, (SessionSummary, HashSet<[u8; 16]>)> = HashMap::new();
     for part in plan(snapshot, team, &Condition::And(Vec::new()), &Never)? {
         for batch in part.read(&columns, BATCH_ROWS)? {
             let batch = batch?;
-            let column = |place| batch.columns().get(place);
-            let (Some(ids), Some(traces), Some(starts), Some(levels)) = (
-                column(0).and_then(|column| column.as_string_view_opt()),
-                column(1).and_then(|column| column.as_fixed_size_binary_opt()),
-                column(2).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>()),
-                column(3).and_then(|column| column.as_string_view_opt()),
-            ) else {
-                continue;
-            };
+            let corrupt = |error| Error::corrupt("rows", error);
+            let ids = SpanColumn::SessionId.texts(&batch).map_err(corrupt)?;
+            let traces = SpanColumn::TraceId.ids(&batch).map_err(corrupt)?;
+            let starts = SpanColumn::StartTime.times(&batch).map_err(corrupt)?;
+            let levels = SpanColumn::Level.texts(&batch).map_err(corrupt)?;
             for row in (0..batch.num_rows()).filter(|row| ids.is_valid(*row)) {
                 let (id, start) = (ids.value(row), starts.value(row));
                 if !sessions.contains_key(id) {

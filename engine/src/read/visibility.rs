@@ -9,11 +9,11 @@ use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::catalog::Erased;
 use spanstore_format::segment::layout::ROW_GROUP_ROWS;
-use spanstore_format::segment::{Column, Id, Partition, SegmentReader};
-use spanstore_format::span::schema::{SESSION_ID, START_TIME, TRACE_ID, schema};
+use spanstore_format::segment::{Id, Partition, SegmentReader};
+use spanstore_format::span::SpanColumn;
 
 use super::interrupt::Interrupt;
-use super::scan::{columns_error, damaged};
+use super::scan::damaged;
 use crate::error::Error;
 use crate::segment::Segment;
 use crate::view::Erasures;
@@ -41,7 +41,7 @@ pub(crate) fn hidden_rows(
     let rows = segment.row_reader()?;
     for range in by_row_group(partition.rows.clone()) {
         interrupt.check()?;
-        match rows.time_range(range.start / ROW_GROUP_ROWS, START_TIME) {
+        match rows.time_range(range.start / ROW_GROUP_ROWS, SpanColumn::StartTime.place()) {
             Some((first, _)) if first >= horizon => {}
             Some((_, last)) if last < horizon => {
                 hidden.insert_range(range);
@@ -50,7 +50,7 @@ pub(crate) fn hidden_rows(
                 let early = matching(
                     segment,
                     std::slice::from_ref(&range),
-                    START_TIME,
+                    SpanColumn::StartTime,
                     |column| {
                         let starts = column
                             .as_primitive_opt::<TimestampNanosecondType>()?
@@ -97,14 +97,14 @@ fn erased_rows(
             Erased::Team => continue,
             Erased::Trace(id) => {
                 let id = id.0;
-                matching(segment, &ranges, TRACE_ID, |column| {
+                matching(segment, &ranges, SpanColumn::TraceId, |column| {
                     let ids = column.as_fixed_size_binary_opt()?.clone();
                     Some(Box::new(move |row| ids.value(row) == id))
                 })?
             }
             Erased::Session(id) => {
                 let id = id.clone();
-                matching(segment, &ranges, SESSION_ID, move |column| {
+                matching(segment, &ranges, SpanColumn::SessionId, move |column| {
                     let ids = column.as_string_view_opt()?.clone();
                     let id = id.clone();
                     Some(Box::new(move |row| {
@@ -123,22 +123,24 @@ type RowTest = Box<dyn Fn(usize) -> bool>;
 fn matching(
     segment: &Segment,
     rows: &[Range<u32>],
-    column: &str,
+    column: SpanColumn,
     test: impl Fn(&ArrayRef) -> Option<RowTest>,
 ) -> Result<RoaringBitmap, Error> {
-    let place = schema()
-        .index_of(column)
-        .map_err(|error| columns_error("span schema", &error))?;
     let reader = segment.row_reader()?;
     let batches = reader
-        .read(rows, &[Column::Span(place)], BATCH_ROWS)
+        .read(rows, &[column.into()], BATCH_ROWS)
         .map_err(|error| segment.corrupt(error))?;
     let mut numbers = rows.iter().cloned().flatten();
     let mut found = RoaringBitmap::new();
     for batch in batches {
         let batch = batch.map_err(|error| damaged(segment, &error))?;
         let test = batch.columns().first().and_then(&test).ok_or_else(|| {
-            segment.corrupt(FormatError::malformed("rows", 0, column, "another type"))
+            segment.corrupt(FormatError::malformed(
+                "rows",
+                0,
+                column.name(),
+                "another type",
+            ))
         })?;
         for (row, number) in (0..batch.num_rows()).zip(&mut numbers) {
             if test(row) {

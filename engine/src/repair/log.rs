@@ -233,7 +233,7 @@ fn parts(sequence: u64, payload: Bytes) -> Result<(TeamId, Vec<std::sync::Arc<Ho
     // Nothing is looked for by what the seed is for.
     let prepared = prepare(&team, source, None, 0)?;
     let parts = prepared.parts.into_iter();
-    let batches = parts.map(|part| Ok(replayed(part, &record.left_out)?.1));
+    let batches = parts.map(|part| Ok(replayed(part, &record.left_out, sequence)?.1));
     let batches: Result<Vec<_>, Error> = batches.collect();
     Ok((team, batches?))
 }

@@ -10,9 +10,9 @@ use arrow::array::RecordBatch;
 use spanstore_format::segment::order::{CHUNK_ROWS, arrange};
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{
-    Column, Origin, Partition, RowReader, SegmentReader, SegmentSummary,
+    Column, NewSegment, Origin, Partition, RowReader, SegmentReader, SegmentSummary,
 };
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::table;
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 
 use crate::error::Error;
@@ -103,7 +103,7 @@ fn length(range: &Range<u32>) -> u64 {
 }
 
 fn all_columns() -> Vec<Column> {
-    (0..schema().fields().len()).map(Column::Span).collect()
+    Column::all(table())
 }
 
 fn unreadable(error: &arrow::error::ArrowError) -> FormatError {
@@ -169,7 +169,13 @@ pub(super) fn rebuild(
         month,
         origin,
     } = place;
-    let mut out = SegmentFile::create(disk, removals, root, id, month, origin, sample.choose())?;
+    let segment = NewSegment {
+        id,
+        month,
+        origin,
+        promotion: sample.choose(),
+    };
+    let mut out = SegmentFile::create(disk, removals, root, segment)?;
     let mut rows = BTreeMap::new();
     for team in teams {
         let before = out.rows();

@@ -6,14 +6,21 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
+use spanstore_format::span::columns::with_sequence;
 
 use super::prepare::Part;
 use crate::error::Error;
 use crate::hot::HotBatch;
 
-/// The rows of a part that were let in; takes what they are found by out of it.
-pub(super) fn hot_batch(part: &mut Part, admitted: &[bool]) -> Result<Arc<HotBatch>, ArrowError> {
+/// The rows of a part that were let in, which the record with a sequence brings; takes
+/// what they are found by out of it.
+pub(super) fn hot_batch(
+    part: &mut Part,
+    admitted: &[bool],
+    sequence: u64,
+) -> Result<Arc<HotBatch>, ArrowError> {
     let rows = admitted_rows(&part.rows, admitted)?;
+    let rows = with_sequence(&rows, sequence.cast_signed())?;
     let heavy_bytes = part.heavy_bytes / admitted.len().max(1) * rows.num_rows();
     Ok(Arc::new(HotBatch {
         month: part.month,
@@ -47,13 +54,14 @@ fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> Result<RecordBatch, A
 pub(crate) fn replayed(
     mut part: Part,
     left_out: &[u32],
+    sequence: u64,
 ) -> Result<(Vec<bool>, Arc<HotBatch>), Error> {
     let admitted: Vec<bool> = part
         .positions
         .iter()
         .map(|position| left_out.binary_search(position).is_err())
         .collect();
-    let batch = hot_batch(&mut part, &admitted)
+    let batch = hot_batch(&mut part, &admitted, sequence)
         .map_err(|error| Error::internal("replayed rows", &error))?;
     Ok((admitted, batch))
 }

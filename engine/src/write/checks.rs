@@ -5,6 +5,7 @@ use spanstore_format::otlp::body::{MOST_DECODED_BYTES, SMALL_BYTES};
 use spanstore_format::otlp::{
     AnyValue, InstrumentationScope, KeyValue, Measured, Resource, Span, Value, is_shallow,
 };
+use spanstore_format::span::SpanColumn;
 use spanstore_format::span::columns::Classified;
 
 use super::receipt::RefusalReason;
@@ -112,7 +113,7 @@ pub(crate) fn check_meaning(
     if classified.is_custom_edge_span() {
         return Err(RefusalReason::EdgeCustomSpan);
     }
-    for column in ["session_id", "request_id"] {
+    for column in [SpanColumn::SessionId, SpanColumn::RequestId] {
         if classified
             .text(column)
             .is_some_and(|id| id.len() > limits.id_bytes)

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use spanstore_format::otlp::body::{self, Decoded};
 use spanstore_format::otlp::{ExportTraceServiceRequest, InstrumentationScope, Resource, Span};
 use spanstore_format::segment::key_index::{Key, key_of};
 use spanstore_format::segment::order::OrderColumns;
+use spanstore_format::span::SpanColumn;
 use spanstore_format::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
 use spanstore_format::span::encoded::EncodedSpan;
 use spanstore_format::span::request::{RequestEncoder, Shared};
-use spanstore_format::span::schema::SESSION_ID;
 use spanstore_format::{FormatError, Month, TeamId};
 use twox_hash::XxHash3_128;
 
@@ -454,10 +454,8 @@ impl PartBuilder {
         let traces: HashSet<_> = (0..columns.rows())
             .map(|row| columns.trace_id(row))
             .collect();
-        let sessions = rows
-            .column_by_name(SESSION_ID)
-            .and_then(|ids| ids.as_string_view_opt());
-        let sessions: HashSet<_> = sessions.into_iter().flatten().flatten().collect();
+        let sessions = SpanColumn::SessionId.texts(&rows)?;
+        let sessions: HashSet<_> = sessions.iter().flatten().collect();
         Ok(Part {
             month,
             positions: self.positions,

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use crate::error::FormatError;
 use crate::id::TeamId;
+use crate::table::IndexedId;
 
 const ENTRY_BYTES: usize = 64;
 const PART: &str = "partition directory";
@@ -41,6 +42,23 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Its entries of the index of an id.
+    pub fn entries(&self, id: IndexedId) -> &Range<u32> {
+        match id {
+            IndexedId::Trace => &self.traces,
+            IndexedId::Session => &self.sessions,
+            IndexedId::Request => &self.requests,
+        }
+    }
+
+    pub(super) fn entries_mut(&mut self, id: IndexedId) -> &mut Range<u32> {
+        match id {
+            IndexedId::Trace => &mut self.traces,
+            IndexedId::Session => &mut self.sessions,
+            IndexedId::Request => &mut self.requests,
+        }
+    }
+
     fn ranges(&self) -> [&Range<u32>; 5] {
         [
             &self.rows,

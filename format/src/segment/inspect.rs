@@ -2,7 +2,6 @@
 
 use parquet::file::statistics::Statistics;
 
-use super::header::Part;
 use super::promotion::PromotedKey;
 use super::reader::SegmentReader;
 use crate::error::FormatError;
@@ -46,10 +45,10 @@ pub struct ColumnLayout {
 }
 
 /// A part of a segment's index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartLayout {
     /// What it is.
-    pub name: &'static str,
+    pub name: String,
     /// Bytes in the file.
     pub bytes: u64,
 }
@@ -75,12 +74,9 @@ impl SegmentReader {
     pub fn layout(&self) -> Result<SegmentLayout, FormatError> {
         let rows = self.row_reader()?;
         let metadata = rows.metadata();
-        let schema = rows.promotion().file_schema();
-        let name = |column: usize| {
-            let field = schema.fields().get(column);
-            field.map_or(String::new(), |field| field.name().clone())
-        };
-        let columns = (0..schema.fields().len()).map(|column| {
+        let names = rows.columns().names();
+        let name = |column: usize| names.get(column).cloned().unwrap_or_default();
+        let columns = (0..names.len()).map(|column| {
             let mut layout = ColumnLayout {
                 name: name(column),
                 encodings: Vec::new(),
@@ -147,19 +143,18 @@ impl SegmentReader {
                 .map(|group| group.num_rows().max(0) as u64)
                 .collect(),
             columns,
-            parts: Part::ALL
+            parts: self
+                .header()
+                .parts
                 .iter()
-                .map(|part| {
-                    let range = self.header().part(*part);
-                    PartLayout {
-                        name: part.name(),
-                        bytes: range.end - range.start,
-                    }
+                .map(|part| PartLayout {
+                    name: part.name(),
+                    bytes: part.range.end - part.range.start,
                 })
                 .collect(),
             header_bytes: summary.tail_offset - summary.index_offset,
             tail_bytes: summary.bytes - summary.tail_offset,
-            promoted: rows.promotion().keys().to_vec(),
+            promoted: rows.columns().promotion().keys().to_vec(),
             facets,
         })
     }

@@ -4,15 +4,15 @@
 //! dictionaries make a look-up decode little; random ids compress with
 //! nothing; what repeats over a few hundred bytes or more gains from ZSTD.
 
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::basic::{Compression, Encoding as ParquetEncoding, ZstdLevel};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use parquet::schema::types::ColumnPath;
 
-use super::promotion::{ATTRIBUTE_ORDER, PromotedType, Promotion};
-use crate::span::schema::{
-    ATTRIBUTES, DURATION, EVENTS, LINKS, PARENT_SPAN_ID, REQUEST_ID, REST, SPAN_ID, START_TIME,
-    TRACE_ID, TRACE_START,
-};
+use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedType, Promotion};
+use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
 
 /// Rows of a row group: the upper 16 bits of a row number are its row group
 /// and its container in a roaring bitmap.
@@ -22,10 +22,13 @@ pub const PAGE_ROWS: usize = 1_280;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
-/// The Parquet writer's settings for a segment.
-pub(super) fn writer_properties(promotion: &Promotion) -> WriterProperties {
-    let path = |name: &str| ColumnPath::from(name);
-    let zstd = Compression::ZSTD(ZstdLevel::default());
+/// The Parquet writer's settings for a segment of a table.
+pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterProperties {
+    let sorting = table.roles().order.iter().map(|place| SortingColumn {
+        column_idx: *place as i32,
+        descending: false,
+        nulls_first: false,
+    });
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("spanstore ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -33,58 +36,67 @@ pub(super) fn writer_properties(promotion: &Promotion) -> WriterProperties {
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_sorting_columns(Some(sorting.collect()))
         .set_compression(Compression::LZ4_RAW)
         // Statistics of pages would cost memory in every reader and only times
         // are asked for by page.
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    for name in [
-        SPAN_ID,
-        PARENT_SPAN_ID,
-        TRACE_ID,
-        TRACE_START,
-        START_TIME,
-        DURATION,
-    ] {
-        properties = properties.set_column_dictionary_enabled(path(name), false);
+    for column in table.columns() {
+        properties = with_column(properties, column);
     }
-    for name in [TRACE_ID, SPAN_ID, PARENT_SPAN_ID] {
-        properties = properties
-            .set_column_encoding(path(name), Encoding::PLAIN)
-            .set_column_statistics_enabled(path(name), EnabledStatistics::None);
-    }
-    properties = properties.set_column_compression(path(SPAN_ID), Compression::UNCOMPRESSED);
-    for name in [START_TIME, DURATION] {
-        properties = properties
-            .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED)
-            .set_column_compression(path(name), Compression::UNCOMPRESSED);
-    }
-    for name in [TRACE_START, START_TIME] {
-        properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Page);
-    }
-    for name in [ATTRIBUTES, EVENTS, LINKS, REST] {
-        properties = properties
-            .set_column_dictionary_enabled(path(name), false)
-            .set_column_compression(path(name), zstd);
-    }
-    for name in [REQUEST_ID, TRACE_ID, PARENT_SPAN_ID, TRACE_START] {
-        properties = properties.set_column_compression(path(name), zstd);
-    }
-    properties =
-        properties.set_column_statistics_enabled(path(ATTRIBUTE_ORDER), EnabledStatistics::None);
-    let schema = promotion.file_schema();
-    for key in promotion.keys().iter().filter(|key| key.has_own_column()) {
-        if let Some(field) = schema.fields().get(key.column) {
-            let path = path(field.name());
-            if key.value == PromotedType::Text && key.is_varied {
-                properties = properties.set_column_compression(path.clone(), zstd);
-            }
-            if key.is_varied && key.value != PromotedType::Boolean {
-                properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            }
-            if key.is_varied && key.value == PromotedType::Integer {
-                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-            }
-        }
+    let order = ColumnPath::from(ATTRIBUTE_ORDER);
+    properties = properties.set_column_statistics_enabled(order, EnabledStatistics::None);
+    for key in promotion.keys().iter().filter(|key| key.is_own) {
+        properties = with_key(properties, key);
     }
     properties.build()
+}
+
+fn with_column(
+    properties: WriterPropertiesBuilder,
+    column: &TableColumn,
+) -> WriterPropertiesBuilder {
+    let path = || ColumnPath::from(column.name);
+    let properties = match column.encoding {
+        Encoding::Dictionary => properties,
+        Encoding::Plain => properties
+            .set_column_dictionary_enabled(path(), false)
+            .set_column_encoding(path(), ParquetEncoding::PLAIN),
+        Encoding::Delta => properties
+            .set_column_dictionary_enabled(path(), false)
+            .set_column_encoding(path(), ParquetEncoding::DELTA_BINARY_PACKED),
+    };
+    let codec = match column.codec {
+        Codec::None => Compression::UNCOMPRESSED,
+        Codec::Lz4 => Compression::LZ4_RAW,
+        Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
+    };
+    let statistics = match column.statistics {
+        Statistics::None => EnabledStatistics::None,
+        Statistics::RowGroup => EnabledStatistics::Chunk,
+        Statistics::Page => EnabledStatistics::Page,
+    };
+    properties
+        .set_column_compression(path(), codec)
+        .set_column_statistics_enabled(path(), statistics)
+}
+
+/// The settings of a promoted key's own column.
+fn with_key(mut properties: WriterPropertiesBuilder, key: &PromotedKey) -> WriterPropertiesBuilder {
+    if !key.is_varied {
+        return properties;
+    }
+    let path = || ColumnPath::from(key.column_name());
+    if key.value == PromotedType::Text {
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        properties = properties.set_column_compression(path(), zstd);
+    }
+    if key.value != PromotedType::Boolean {
+        properties = properties.set_column_dictionary_enabled(path(), false);
+    }
+    if key.value == PromotedType::Integer {
+        let delta = ParquetEncoding::DELTA_BINARY_PACKED;
+        properties = properties.set_column_encoding(path(), delta);
+    }
+    properties
 }

@@ -4,11 +4,11 @@
 //! ┌──────────────────────────────┐ 0
 //! │ row groups (65,536 rows each)│
 //! ├──────────────────────────────┤
+//! │ columns                      │ their names, and which hold attributes
 //! │ partition directory          │ which rows are whose
 //! │ trace index                  │ trace id → rows
 //! │ session index                │ session id → rows
 //! │ request index                │ request id → rows
-//! │ promoted keys                │ attributes with columns of their own
 //! │ facets                       │ values of columns with few, and their counts
 //! │ postings                     │ roaring bitmaps of scattered rows
 //! │ origin                       │ where the rows come from
@@ -24,6 +24,7 @@
 //! them; [`order`] says in which order they lie. `FORMAT.md` specifies the bytes.
 
 pub mod checksum;
+pub mod columns;
 mod dictionary_pages;
 pub mod directory;
 pub mod facets;
@@ -49,6 +50,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use columns::FileColumns;
 pub use directory::Partition;
 pub use inspect::SegmentLayout;
 pub use origin::Origin;
@@ -56,4 +58,4 @@ pub use promotion::Promotion;
 pub use reader::{Id, SegmentReader};
 pub use rows::{Column, RowReader};
 pub use source::{ReadFile, Source};
-pub use writer::{SegmentSummary, SegmentWriter};
+pub use writer::{NewSegment, SegmentSummary, SegmentWriter};

@@ -8,14 +8,13 @@ use std::collections::HashMap;
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{FixedSizeBinaryArray, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 
 use super::layout::PAGE_ROWS;
 use crate::error::FormatError;
-use crate::span::schema::{SPAN_ID, START_TIME, TRACE_ID, TRACE_START};
+use crate::span::SpanColumn;
 
 /// Rows of the batches that are put together: some pages.
 pub const CHUNK_ROWS: usize = 6 * PAGE_ROWS;
@@ -58,23 +57,10 @@ impl<'a> OrderColumns<'a> {
     /// # Errors
     /// [`FormatError::Malformed`] when one is missing or has another type.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, FormatError> {
-        let missing = |name: &str| {
-            FormatError::malformed("columns", 0, format!("the span column {name}"), "none such")
-        };
-        let ids = |name| {
-            batch
-                .column_by_name(name)
-                .and_then(|column| column.as_fixed_size_binary_opt())
-                .ok_or_else(|| missing(name))
-        };
-        let start = batch
-            .column_by_name(START_TIME)
-            .and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>())
-            .ok_or_else(|| missing(START_TIME))?;
         Ok(Self {
-            trace_id: ids(TRACE_ID)?,
-            span_id: ids(SPAN_ID)?,
-            start,
+            trace_id: SpanColumn::TraceId.ids(batch)?,
+            span_id: SpanColumn::SpanId.ids(batch)?,
+            start: SpanColumn::StartTime.times(batch)?,
         })
     }
 
@@ -197,8 +183,7 @@ pub fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBat
     let starts =
         TimestampNanosecondArray::from_iter_values(chunk.iter().map(|row| row.trace_start));
     let (schema, mut columns, _) = batch.into_parts();
-    let place = schema.index_of(TRACE_START).map_err(malformed)?;
-    if let Some(column) = columns.get_mut(place) {
+    if let Some(column) = columns.get_mut(SpanColumn::TraceStart.place()) {
         *column = Arc::new(starts.with_timezone("UTC"));
     }
     RecordBatch::try_new(schema, columns).map_err(malformed)

@@ -4,26 +4,25 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringViewArray};
-use hashbrown::HashMap;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 
 use super::directory::Partition;
 use super::facets::{self, build::FacetsBuilder};
 use super::key_index::{self, Key, RowSet};
 use crate::error::FormatError;
 use crate::id::TeamId;
+use crate::table::{IndexedId, Table};
 
 /// A partition whose rows are being written.
 #[derive(Debug)]
 pub(super) struct OpenPartition {
     pub(super) team: TeamId,
-    pub(super) rows: Range<u32>,
-    pub(super) first_start: i64,
-    pub(super) last_start: i64,
-    traces: Vec<(Key, Range<u32>)>,
-    last_trace: Option<[u8; 16]>,
-    sessions: HashMap<Key, RowSet>,
-    requests: HashMap<Key, RowSet>,
+    rows: Range<u32>,
+    first_start: i64,
+    last_start: i64,
+    /// For each indexed id of the table, the runs of rows of its keys.
+    ids: Vec<Vec<(Key, Range<u32>)>>,
     /// Rows that wait until it is known whether the partition has facets.
     waiting: Vec<(u32, Vec<ArrayRef>)>,
     facets: Option<FacetsBuilder>,
@@ -35,16 +34,16 @@ pub(super) struct OpenPartition {
 #[derive(Debug, Default)]
 pub(super) struct Indexes {
     pub(super) partitions: Vec<Partition>,
-    pub(super) traces: IdIndex,
-    pub(super) sessions: IdIndex,
-    pub(super) requests: IdIndex,
+    /// In the order of the table's indexed ids.
+    pub(super) ids: Vec<IdIndex>,
     pub(super) facets: Vec<u8>,
     pub(super) postings: Vec<u8>,
 }
 
 /// An index of ids on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct IdIndex {
+    pub(super) id: IndexedId,
     pub(super) entries: Vec<u8>,
     count: u32,
 }
@@ -53,10 +52,10 @@ impl IdIndex {
     /// Adds the entries of a partition; answers their places.
     fn add(
         &mut self,
-        mut rows: Vec<(Key, RowSet)>,
+        runs: Vec<(Key, Range<u32>)>,
         postings: &mut Vec<u8>,
     ) -> Result<Range<u32>, FormatError> {
-        rows.sort_unstable_by_key(|(key, _)| *key);
+        let rows = by_key(runs);
         let start = self.count;
         self.count += rows.len() as u32;
         for (key, rows) in rows {
@@ -66,39 +65,7 @@ impl IdIndex {
     }
 }
 
-impl Indexes {
-    /// Adds a partition that is complete.
-    pub(super) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
-        let postings = &mut self.postings;
-        let start = self.facets.len();
-        if let Some(facets) = partition.facets {
-            let block = facets.finish(&partition.rows, &partition.strays, postings)?;
-            self.facets.extend_from_slice(&block);
-        }
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.facets.len())) else {
-            let found = format!("{} bytes", self.facets.len());
-            return Err(FormatError::malformed("facets", 0, "at most 4 GiB", found));
-        };
-        self.partitions.push(Partition {
-            team: partition.team,
-            rows: partition.rows,
-            traces: self.traces.add(by_key(partition.traces), postings)?,
-            sessions: self
-                .sessions
-                .add(partition.sessions.into_iter().collect(), postings)?,
-            requests: self
-                .requests
-                .add(partition.requests.into_iter().collect(), postings)?,
-            facets: start..end,
-            first_start: partition.first_start,
-            last_start: partition.last_start,
-        });
-        Ok(())
-    }
-}
-
-/// The rows of each key of traces, which nearly always have one run: only
-/// another id of the same hash makes a second.
+/// The rows of each key. Most have one run.
 fn by_key(mut runs: Vec<(Key, Range<u32>)>) -> Vec<(Key, RowSet)> {
     runs.sort_unstable_by_key(|(key, run)| (*key, run.start));
     let mut sets: Vec<(Key, RowSet)> = Vec::with_capacity(runs.len());
@@ -111,69 +78,104 @@ fn by_key(mut runs: Vec<(Key, Range<u32>)>) -> Vec<(Key, RowSet)> {
     sets
 }
 
+impl Indexes {
+    /// The indexes of a segment of a table, empty.
+    pub(super) fn of(table: &Table) -> Self {
+        let ids = table.roles().ids.iter().map(|(id, _)| IdIndex {
+            id: *id,
+            entries: Vec::new(),
+            count: 0,
+        });
+        Self {
+            ids: ids.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a partition that is complete.
+    pub(super) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
+        let postings = &mut self.postings;
+        let start = self.facets.len();
+        if let Some(facets) = partition.facets {
+            let block = facets.finish(&partition.rows, &partition.strays, postings)?;
+            self.facets.extend_from_slice(&block);
+        }
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.facets.len())) else {
+            let found = format!("{} bytes", self.facets.len());
+            return Err(FormatError::malformed("facets", 0, "at most 4 GiB", found));
+        };
+        let mut entry = Partition {
+            team: partition.team,
+            rows: partition.rows,
+            traces: 0..0,
+            sessions: 0..0,
+            requests: 0..0,
+            facets: start..end,
+            first_start: partition.first_start,
+            last_start: partition.last_start,
+        };
+        for (index, runs) in self.ids.iter_mut().zip(partition.ids) {
+            *entry.entries_mut(index.id) = index.add(runs, postings)?;
+        }
+        self.partitions.push(entry);
+        Ok(())
+    }
+}
+
 impl OpenPartition {
-    pub(super) fn new(team: TeamId, first_row: u32) -> Self {
+    /// A partition of a table whose first row is the segment's row `first_row`.
+    pub(super) fn new(team: TeamId, table: &Table, first_row: u32) -> Self {
         Self {
             team,
             rows: first_row..first_row,
             first_start: i64::MAX,
             last_start: i64::MIN,
-            traces: Vec::new(),
-            last_trace: None,
-            sessions: HashMap::new(),
-            requests: HashMap::new(),
+            ids: vec![Vec::new(); table.roles().ids.len()],
             waiting: Vec::new(),
             facets: None,
             strays: BTreeSet::new(),
         }
     }
 
-    /// Adds the next row.
-    pub(super) fn add_row(&mut self, trace: [u8; 16], start: i64) {
-        let row = self.rows.end;
-        self.rows.end += 1;
-        self.first_start = self.first_start.min(start);
-        self.last_start = self.last_start.max(start);
-        match self.traces.last_mut() {
-            Some((_, run)) if self.last_trace == Some(trace) => run.end = self.rows.end,
-            _ => {
-                let run = row..self.rows.end;
-                self.traces.push((key_index::key_of(&trace), run));
-                self.last_trace = Some(trace);
-            }
-        }
-    }
-
-    /// Adds the session and request ids of rows of a batch whose first row is
-    /// the segment's row `first_row`.
-    pub(super) fn add_ids(
+    /// Adds rows of a batch with the columns of the table, as the partition's next
+    /// ones.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the batch has other columns.
+    pub(super) fn add(
         &mut self,
-        sessions: &StringViewArray,
-        requests: &StringViewArray,
+        table: &Table,
+        batch: &RecordBatch,
         rows: Range<usize>,
-        first_row: u32,
-    ) {
-        for (ids, index) in [
-            (sessions, &mut self.sessions),
-            (requests, &mut self.requests),
-        ] {
-            let mut start = rows.start;
-            while start < rows.end {
-                let id = ids.is_valid(start).then(|| ids.value(start));
-                let mut end = start + 1;
-                while end < rows.end && ids.is_valid(end).then(|| ids.value(end)) == id {
-                    end += 1;
-                }
-                if let Some(id) = id {
-                    let run = first_row + start as u32..first_row + end as u32;
-                    index
-                        .entry(key_index::key_of(id.as_bytes()))
-                        .and_modify(|rows| rows.add(run.clone()))
-                        .or_insert(RowSet::Run(run));
-                }
-                start = end;
+    ) -> Result<(), FormatError> {
+        let roles = table.roles();
+        let missing = |place: usize| {
+            let name = table.column(place).map_or("", |column| column.name);
+            FormatError::malformed("columns", 0, format!("the column {name}"), "another")
+        };
+        let starts = batch.columns().get(roles.start);
+        let starts = starts
+            .and_then(|starts| starts.as_primitive_opt::<TimestampNanosecondType>())
+            .ok_or_else(|| missing(roles.start))?;
+        for start in starts.values().get(rows.clone()).unwrap_or_default() {
+            self.first_start = self.first_start.min(*start);
+            self.last_start = self.last_start.max(*start);
+        }
+        let first_row = self.rows.end;
+        for ((_, place), runs) in roles.ids.iter().zip(&mut self.ids) {
+            let column = batch.columns().get(*place).ok_or_else(|| missing(*place))?;
+            if let Some(texts) = column.as_string_view_opt() {
+                let id = |row| texts.is_valid(row).then(|| texts.value(row).as_bytes());
+                add_runs(runs, id, rows.clone(), first_row);
+            } else if let Some(ids) = column.as_fixed_size_binary_opt() {
+                let id = |row| ids.is_valid(row).then(|| ids.value(row));
+                add_runs(runs, id, rows.clone(), first_row);
+            } else {
+                return Err(missing(*place));
             }
         }
+        self.rows.end += rows.len() as u32;
+        Ok(())
     }
 
     /// Notes that some of its rows have strays of promoted keys.
@@ -181,19 +183,53 @@ impl OpenPartition {
         self.strays.extend(keys);
     }
 
-    /// Adds rows, given by the columns of the file, to the facets.
-    pub(super) fn add_facets(&mut self, batch: &RecordBatch, first_row: u32, columns: &[usize]) {
+    /// Adds rows, given by the columns of the file, to the facets of these columns,
+    /// of which those before `first_promoted` are the table's.
+    pub(super) fn add_facets(
+        &mut self,
+        batch: &RecordBatch,
+        columns: &[usize],
+        first_promoted: usize,
+    ) {
+        let first_row = self.rows.end - batch.num_rows() as u32;
         if let Some(facets) = &mut self.facets {
             facets.add(batch.columns(), first_row);
             return;
         }
         self.waiting.push((first_row, batch.columns().to_vec()));
         if self.rows.end - self.rows.start >= facets::LEAST_ROWS {
-            let mut facets = FacetsBuilder::new(columns);
+            let mut facets = FacetsBuilder::new(columns, first_promoted);
             for (first_row, batch) in std::mem::take(&mut self.waiting) {
                 facets.add(&batch, first_row);
             }
             self.facets = Some(facets);
         }
+    }
+}
+
+/// Adds the runs of rows with the same id; the first of `rows` is the segment's row
+/// `first_row`.
+fn add_runs<'a>(
+    runs: &mut Vec<(Key, Range<u32>)>,
+    id: impl Fn(usize) -> Option<&'a [u8]>,
+    rows: Range<usize>,
+    first_row: u32,
+) {
+    let mut start = rows.start;
+    while start < rows.end {
+        let current = id(start);
+        let mut end = start + 1;
+        while end < rows.end && id(end) == current {
+            end += 1;
+        }
+        if let Some(id) = current {
+            let row = |row: usize| first_row + (row - rows.start) as u32;
+            let (key, run) = (key_index::key_of(id), row(start)..row(end));
+            match runs.last_mut() {
+                Some((last, rows)) if *last == key && rows.end == run.start => rows.end = run.end,
+                _ => runs.push((key, run)),
+            }
+        }
+        start = end;
     }
 }

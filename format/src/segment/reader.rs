@@ -1,24 +1,27 @@
 //! Opens a segment and finds rows by team and id.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 
 use super::checksum::{BLOCK_BYTES, VerifiedBytes, verify_tail};
+use super::columns::FileColumns;
 use super::directory::{Directory, Partition};
 use super::facets::Facets;
-use super::header::{FOOTER_KEY, HEADER_BYTES, IndexHeader, Part};
+use super::header::{FOOTER_KEY, IndexHeader, MOST_HEADER_BYTES, Part};
 use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
 use super::origin::Origin;
-use super::promotion::Promotion;
 use super::rows::{RowReader, parquet_error, without_panic};
 use super::source::Source;
 use super::writer::SegmentSummary;
 use crate::error::FormatError;
 use crate::id::TraceId;
+use crate::span;
+use crate::table::{IndexedId, Table};
 
 /// An id that rows are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +38,35 @@ pub enum Id<'a> {
 /// [`RowReader`], which does.
 #[derive(Debug)]
 pub struct SegmentReader {
+    table: &'static Table,
     summary: SegmentSummary,
     header: IndexHeader,
     source: Source,
     bytes: VerifiedBytes,
     directory: Directory,
+    columns: OnceLock<Arc<FileColumns>>,
 }
 
 impl SegmentReader {
-    /// Opens a segment of which the catalog keeps `summary`.
+    /// Opens a segment of spans of which the catalog keeps `summary`.
     ///
     /// # Errors
     /// [`FormatError`] when the file is not the one that the summary describes,
     /// or its index is damaged.
     pub fn open(file: impl Into<Source>, summary: SegmentSummary) -> Result<Self, FormatError> {
+        Self::open_of(span::table(), file, summary)
+    }
+
+    /// Opens a segment of any table.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::open`]. That the rows are those of the table is seen when
+    /// the columns are asked for.
+    pub fn open_of(
+        table: &'static Table,
+        file: impl Into<Source>,
+        summary: SegmentSummary,
+    ) -> Result<Self, FormatError> {
         let source = file.into();
         if source.len() != summary.bytes {
             let expected = format!("{} bytes", summary.bytes);
@@ -56,7 +74,7 @@ impl SegmentReader {
             return Err(FormatError::malformed("segment", 0, expected, found));
         }
         let (header, checksums) = read_header(&source, summary.index_offset)?;
-        let checksums_end = summary.index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
+        let checksums_end = summary.index_offset + header.bytes() + checksums.len() as u64;
         if header.segment != summary.id
             || header.rows != summary.rows
             || header.month != summary.month
@@ -73,15 +91,22 @@ impl SegmentReader {
             ));
         }
         let bytes = VerifiedBytes::new(source.clone(), summary.index_offset, checksums)?;
-        let place = header.part(Part::Directory);
+        let place = header.required(Part::Directory)?;
         let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows);
         Ok(Self {
+            table,
             summary,
             header,
             source,
             bytes,
             directory: directory?,
+            columns: OnceLock::new(),
         })
+    }
+
+    /// The table that its rows are of.
+    pub fn table(&self) -> &'static Table {
+        self.table
     }
 
     /// What the catalog keeps of the segment.
@@ -104,20 +129,13 @@ impl SegmentReader {
         partition: &Partition,
         id: Id<'_>,
     ) -> Result<Option<RoaringBitmap>, FormatError> {
-        let (part, entries, key) = match id {
-            Id::Trace(id) => (Part::Traces, &partition.traces, key_index::key_of(&id.0)),
-            Id::Session(id) => (
-                Part::Sessions,
-                &partition.sessions,
-                key_index::key_of(id.as_bytes()),
-            ),
-            Id::Request(id) => (
-                Part::Requests,
-                &partition.requests,
-                key_index::key_of(id.as_bytes()),
-            ),
+        let (id, key) = match id {
+            Id::Trace(id) => (IndexedId::Trace, key_index::key_of(&id.0)),
+            Id::Session(id) => (IndexedId::Session, key_index::key_of(id.as_bytes())),
+            Id::Request(id) => (IndexedId::Request, key_index::key_of(id.as_bytes())),
         };
-        let index = self.header.part(part);
+        let index = self.header.required(Part::of_id(id))?;
+        let entries = partition.entries(id);
         let found = key_index::find(key, entries.clone(), |range| {
             self.bytes
                 .get(index.start + range.start..(index.start + range.end).min(index.end))
@@ -155,7 +173,7 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when it is damaged or not there.
     pub fn postings(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
-        let part = self.header.part(Part::Postings);
+        let part = self.header.required(Part::Postings)?;
         let end = part.start.saturating_add(range.end).min(part.end);
         self.bytes
             .slice(part.start.saturating_add(range.start)..end)
@@ -166,7 +184,9 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when they are damaged.
     pub fn facets(&self, partition: &Partition) -> Result<Option<Facets>, FormatError> {
-        let part = self.header.part(Part::Facets);
+        let Some(part) = self.header.part(Part::Facets) else {
+            return Ok(None);
+        };
         let start = part.start + u64::from(partition.facets.start);
         let end = part.start + u64::from(partition.facets.end);
         if start == end {
@@ -176,13 +196,18 @@ impl SegmentReader {
         Ok(Some(Facets::new(block, partition.rows.clone(), start)))
     }
 
-    /// The promoted keys.
+    /// The columns of the file.
     ///
     /// # Errors
-    /// [`FormatError`] when the part is damaged.
-    pub fn promotion(&self) -> Result<Promotion, FormatError> {
-        let part = self.header.part(Part::Promotion);
-        Promotion::decode(&self.bytes.slice(part.clone())?, part.start)
+    /// [`FormatError`] when the part is damaged, or the rows are of another table.
+    pub fn columns(&self) -> Result<Arc<FileColumns>, FormatError> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(Arc::clone(columns));
+        }
+        let part = self.header.required(Part::Columns)?;
+        let bytes = self.bytes.slice(part.clone())?;
+        let columns = FileColumns::decode(&bytes, part.start, self.table)?;
+        Ok(Arc::clone(self.columns.get_or_init(|| Arc::new(columns))))
     }
 
     /// Where the rows come from.
@@ -190,7 +215,7 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when the part is damaged.
     pub fn origin(&self) -> Result<Origin, FormatError> {
-        let part = self.header.part(Part::Origin);
+        let part = self.header.required(Part::Origin)?;
         Origin::decode(&self.bytes.slice(part.clone())?, part.start)
     }
 
@@ -217,7 +242,13 @@ impl SegmentReader {
             });
         }
         let bytes = self.bytes.clone();
-        RowReader::new(bytes, (offset, tail), self.summary.rows, self.promotion()?)
+        RowReader::new(
+            self.table,
+            bytes,
+            (offset, tail),
+            self.summary.rows,
+            self.columns()?,
+        )
     }
 
     /// Row groups of the segment.
@@ -240,7 +271,9 @@ impl SegmentReader {
                 Ok(partition) if partition.rows.start == next_row => next_row = partition.rows.end,
                 Ok(partition) => damage.push(FormatError::malformed(
                     "partition directory",
-                    self.header.part(Part::Directory).start,
+                    self.header
+                        .part(Part::Directory)
+                        .map_or(0, |part| part.start),
                     format!("rows of {} from {next_row} on", partition.team),
                     format!("{:?}", partition.rows),
                 )),
@@ -250,7 +283,9 @@ impl SegmentReader {
         if next_row != self.summary.rows {
             damage.push(FormatError::malformed(
                 "partition directory",
-                self.header.part(Part::Directory).start,
+                self.header
+                    .part(Part::Directory)
+                    .map_or(0, |part| part.start),
                 format!("{} rows in all", self.summary.rows),
                 format!("{next_row}"),
             ));
@@ -287,11 +322,11 @@ impl SegmentReader {
 pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
     let index_offset = find_index(file)?;
     let (header, checksums) = read_header(&file.clone().into(), index_offset)?;
-    let tail_offset = index_offset + HEADER_BYTES as u64 + checksums.len() as u64;
+    let tail_offset = index_offset + header.bytes() + checksums.len() as u64;
     let tail = file.get(tail_offset as usize..).unwrap_or_default();
     verify_tail(tail, tail_offset)?;
     let bytes = VerifiedBytes::new(file.clone(), index_offset, checksums)?;
-    let place = header.part(Part::Directory);
+    let place = header.required(Part::Directory)?;
     let directory = Directory::new(bytes.slice(place.clone())?, place.start, header.rows)?;
     let mut summary = SegmentSummary {
         id: header.segment,
@@ -352,11 +387,14 @@ fn read_header(file: &Source, offset: u64) -> Result<(IndexHeader, Bytes), Forma
         let expected = format!("an index header within {} bytes", file.len());
         FormatError::malformed("index header", offset, expected, format!("offset {offset}"))
     };
-    let header_end = offset
-        .checked_add(HEADER_BYTES as u64)
-        .filter(|end| *end <= file.len())
-        .ok_or_else(outside)?;
-    let header = IndexHeader::decode(&file.read(offset..header_end)?, offset)?;
+    if offset >= file.len() {
+        return Err(outside());
+    }
+    let most_end = offset
+        .saturating_add(MOST_HEADER_BYTES as u64)
+        .min(file.len());
+    let header = IndexHeader::decode(&file.read(offset..most_end)?, offset)?;
+    let header_end = offset + header.bytes();
     let checksums_end = header_end + offset.div_ceil(BLOCK_BYTES) * 4;
     if checksums_end > file.len() {
         return Err(outside());

@@ -1,4 +1,4 @@
-//! Reads rows of a segment: the columns of spans, and single attributes.
+//! Reads rows of a segment: the columns of its table, and single attributes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,44 +10,59 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
-use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
-use parquet::basic::ConvertedType;
+use parquet::arrow::{
+    FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
+};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 
 use super::checksum::VerifiedBytes;
+use super::columns::FileColumns;
 use super::dictionary_pages;
 use super::layout::ROW_GROUP_ROWS;
 use super::pages::{Pages, WantedPages, damaged};
 use super::promotion::access::Attribute;
-use super::promotion::{Owner, Promotion, order_column, rebuild};
+use super::promotion::{Owner, rebuild};
 use crate::error::FormatError;
-use crate::span::schema::{ATTRIBUTES, schema};
+use crate::span::SpanColumn;
+use crate::table::Table;
 
 /// A column to read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Column {
-    /// A column of the span schema, by its place in it.
-    Span(usize),
+    /// A column of the table, by its place in it.
+    Stored(usize),
     /// One aspect of one attribute.
     Attribute(Attribute),
 }
 
+impl From<SpanColumn> for Column {
+    fn from(column: SpanColumn) -> Self {
+        Self::Stored(column.place())
+    }
+}
+
 impl Column {
+    /// All columns of a table.
+    pub fn all(table: &Table) -> Vec<Self> {
+        (0..table.columns().len()).map(Self::Stored).collect()
+    }
+
     /// Its name and type.
     ///
     /// # Errors
-    /// [`FormatError::Malformed`] when its place lies outside the span schema.
-    pub fn field(&self) -> Result<Field, FormatError> {
+    /// [`FormatError::Malformed`] when its place lies outside the table.
+    pub fn field(&self, table: &Table) -> Result<Field, FormatError> {
         match self {
-            Self::Span(place) => {
-                let schema = schema();
-                let field = schema.fields().get(*place);
-                field.map(|field| field.as_ref().clone()).ok_or_else(|| {
-                    FormatError::malformed("columns", 0, "a column of spans", place.to_string())
-                })
-            }
+            Self::Stored(place) => table.column(*place).map_or_else(
+                || {
+                    let expected = format!("a column of {}", table.name());
+                    let found = place.to_string();
+                    Err(FormatError::malformed("columns", 0, expected, found))
+                },
+                |column| Ok(column.field()),
+            ),
             Self::Attribute(attribute) => {
                 let name = format!(
                     "{:?} of {:?} {}",
@@ -62,8 +77,8 @@ impl Column {
     ///
     /// # Errors
     /// As [`Column::field`].
-    pub fn schema(columns: &[Self]) -> Result<SchemaRef, FormatError> {
-        let fields: Result<Vec<_>, _> = columns.iter().map(Self::field).collect();
+    pub fn schema(columns: &[Self], table: &Table) -> Result<SchemaRef, FormatError> {
+        let fields: Result<Vec<_>, _> = columns.iter().map(|one| one.field(table)).collect();
         Ok(Arc::new(Schema::new(fields?)))
     }
 }
@@ -71,9 +86,11 @@ impl Column {
 /// What reading rows needs of a segment, parsed.
 #[derive(Debug)]
 pub struct RowReader {
+    table: &'static Table,
     bytes: VerifiedBytes,
     rows: u32,
-    promotion: Arc<Promotion>,
+    columns: Arc<FileColumns>,
+    /// The columns of the file.
     schema: SchemaRef,
     pages: Arc<Pages>,
     /// How to decode each set of columns that was asked for.
@@ -96,10 +113,11 @@ const MOST_LEVELS: usize = 64;
 
 impl RowReader {
     pub(super) fn new(
+        table: &'static Table,
         bytes: VerifiedBytes,
         (tail_offset, tail): (u64, Bytes),
         rows: u32,
-        promotion: Promotion,
+        columns: Arc<FileColumns>,
     ) -> Result<Self, FormatError> {
         let with_tail = bytes.with_tail(tail_offset, tail);
         let metadata = ParquetMetaDataReader::new()
@@ -108,32 +126,12 @@ impl RowReader {
             .with_offset_index_policy(PageIndexPolicy::Required);
         let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
-        let schema = promotion.file_schema();
-        let found = metadata.file_metadata().schema_descr().num_columns();
-        if found != schema.fields().len() {
-            let expected = format!("{} columns", schema.fields().len());
-            return Err(FormatError::malformed(
-                "Parquet footer",
-                0,
-                expected,
-                found.to_string(),
-            ));
-        }
-        // Only of columns that say so does the decoder see to it.
-        let descriptor = metadata.file_metadata().schema_descr();
-        let columns = schema.fields().iter().zip(descriptor.columns());
-        for (field, column) in columns {
-            let is_text = *field.data_type() == DataType::Utf8View;
-            if is_text && column.converted_type() != ConvertedType::UTF8 {
-                let found = column.converted_type().to_string();
-                let expected = format!("text in {}", field.name());
-                return Err(FormatError::malformed("Parquet footer", 0, expected, found));
-            }
-        }
+        let schema = file_schema(table, &columns, &metadata)?;
         Ok(Self {
+            table,
             bytes,
             rows,
-            promotion: Arc::new(promotion),
+            columns,
             schema,
             pages: Arc::new(Pages::new(Arc::new(metadata))),
             levels: Mutex::default(),
@@ -145,9 +143,9 @@ impl RowReader {
         self.pages.memory()
     }
 
-    /// The promoted keys.
-    pub fn promotion(&self) -> &Promotion {
-        &self.promotion
+    /// The columns of the file.
+    pub fn columns(&self) -> &FileColumns {
+        &self.columns
     }
 
     /// The metadata of the Parquet file.
@@ -156,9 +154,10 @@ impl RowReader {
     }
 
     /// Earliest and latest value of a time column in a row group, ns since
-    /// 1970; none when the file does not tell.
-    pub fn time_range(&self, row_group: u32, column: &str) -> Option<(i64, i64)> {
-        let column = schema().index_of(column).ok()?;
+    /// 1970, the column being given by its place in the table; none when the file does
+    /// not tell.
+    pub fn time_range(&self, row_group: u32, column: usize) -> Option<(i64, i64)> {
+        let column = self.columns.place(column)?;
         match self.statistics(row_group as usize, column)? {
             Statistics::Int64(times) => times.min_opt().copied().zip(times.max_opt().copied()),
             _ => None,
@@ -173,14 +172,13 @@ impl RowReader {
     /// The columns of the file that columns are read from, in rising order.
     fn file_columns(&self, columns: &[Column]) -> Vec<usize> {
         let mut wanted: Vec<usize> = Vec::with_capacity(columns.len() + 64);
-        let attributes = schema().index_of(ATTRIBUTES).unwrap_or(usize::MAX);
         for column in columns {
             match column {
-                Column::Span(place) => {
-                    wanted.push(*place);
-                    if *place == attributes {
-                        wanted.push(order_column());
-                        let keys = self.promotion.keys().iter();
+                Column::Stored(place) => {
+                    wanted.extend(self.columns.place(*place));
+                    if self.are_attributes(*place) {
+                        wanted.extend(self.columns.order());
+                        let keys = self.columns.promotion().keys().iter();
                         wanted.extend(
                             keys.filter(|key| key.owner == Owner::Span)
                                 .map(|key| key.column),
@@ -188,13 +186,19 @@ impl RowReader {
                     }
                 }
                 Column::Attribute(attribute) => {
-                    wanted.extend(attribute.file_columns(&self.promotion));
+                    wanted.extend(attribute.file_columns(&self.columns));
                 }
             }
         }
         wanted.sort_unstable();
         wanted.dedup();
         wanted
+    }
+
+    /// Whether a column of the table is that of which attributes are promoted.
+    fn are_attributes(&self, place: usize) -> bool {
+        let attributes = self.table.roles().attributes;
+        attributes.is_some_and(|columns| columns.own == place)
     }
 
     /// How many rows of a row group take so many bytes of some columns, about,
@@ -269,13 +273,14 @@ impl RowReader {
             first.unwrap_or_else(|| parquet_error("segment", 0, &error))
         })?;
         Ok(RowBatches {
+            table: self.table,
             bytes,
             reader,
-            promotion: Arc::clone(&self.promotion),
+            file: Arc::clone(&self.columns),
             file_schema: Arc::clone(&self.schema),
             sources,
             columns: columns.to_vec(),
-            schema: Column::schema(columns)?,
+            schema: Column::schema(columns, self.table)?,
             has_failed: false,
         })
     }
@@ -383,9 +388,10 @@ enum Constant {
 /// The batches of a read, one by one; an error is the last.
 #[derive(Debug)]
 pub struct RowBatches {
+    table: &'static Table,
     bytes: VerifiedBytes,
     reader: ParquetRecordBatchReader,
-    promotion: Arc<Promotion>,
+    file: Arc<FileColumns>,
     file_schema: SchemaRef,
     sources: Vec<(usize, Source)>,
     columns: Vec<Column>,
@@ -414,27 +420,92 @@ impl RowBatches {
         }
         let damaged = |error: FormatError| ArrowError::ExternalError(Box::new(error));
         let read = |place: usize| file.get(place)?.as_ref();
-        let attributes = schema().index_of(ATTRIBUTES)?;
+        let attributes = self.table.roles().attributes.map(|columns| columns.own);
         let columns: Result<Vec<ArrayRef>, ArrowError> = self
             .columns
             .iter()
-            .map(|column| match column {
-                Column::Span(place) if *place == attributes => {
-                    let missing = || ArrowError::SchemaError(ATTRIBUTES.into());
-                    let residual = read(attributes).ok_or_else(missing)?;
-                    let order = read(order_column()).ok_or_else(missing)?;
-                    rebuild::attributes(&self.promotion, residual, order, read).map_err(damaged)
-                }
-                Column::Span(place) => read(*place)
-                    .cloned()
-                    .ok_or_else(|| ArrowError::SchemaError(format!("column {place} of spans"))),
-                Column::Attribute(attribute) => attribute
-                    .read_promoted(&self.promotion, rows, read)
-                    .map_err(damaged),
+            .map(|column| {
+                let values = match column {
+                    Column::Stored(place) => {
+                        let order = self.file.order().filter(|_| attributes == Some(*place));
+                        self.stored(*place, order, rows, read)
+                    }
+                    Column::Attribute(attribute) => attribute.read_promoted(&self.file, rows, read),
+                };
+                values.map_err(damaged)
             })
             .collect();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
+    }
+
+    /// A column of the table; `order` is the column that says how attributes are put
+    /// together, if the column is that of attributes.
+    fn stored<'a>(
+        &self,
+        column: usize,
+        order: Option<usize>,
+        rows: usize,
+        read: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Result<ArrayRef, FormatError> {
+        let missing = || {
+            let found = format!("no column {column}");
+            FormatError::malformed("columns", 0, "a column that was read", found)
+        };
+        let Some(place) = self.file.place(column) else {
+            let column = self.table.column(column).ok_or_else(missing)?;
+            return column.values_if_missing(rows);
+        };
+        let values = read(place).ok_or_else(missing)?;
+        match order {
+            None => Ok(Arc::clone(values)),
+            Some(order) => {
+                let order = read(order).ok_or_else(missing)?;
+                rebuild::attributes(self.file.promotion(), values, order, read)
+            }
+        }
+    }
+}
+
+/// What the columns of a file are read as: those of the table and of promoted keys
+/// as what they are, others as Parquet has them.
+fn file_schema(
+    table: &Table,
+    columns: &FileColumns,
+    metadata: &ParquetMetaData,
+) -> Result<SchemaRef, FormatError> {
+    let descriptor = metadata.file_metadata().schema_descr();
+    let found = without_panic(|| parquet_to_arrow_schema(descriptor, None))
+        .map_err(|error| parquet_error("Parquet schema", 0, &error))?;
+    let names = found.fields().iter().map(|field| field.name());
+    if !names.eq(columns.names()) || descriptor.num_columns() != columns.names().len() {
+        let expected = format!("the columns {:?}", columns.names());
+        let found = format!("{:?}", found.fields());
+        return Err(FormatError::malformed("Parquet schema", 0, expected, found));
+    }
+    let fields = found.fields().iter().enumerate();
+    let fields = fields.map(|(place, field)| {
+        let Some(known) = columns.field(table, place) else {
+            return Ok(field.as_ref().clone());
+        };
+        let (found, expected) = (field.data_type(), known.data_type());
+        // The decoder takes what it is told for granted: that a text is UTF-8 too.
+        if !is_stored_as(expected, found) {
+            let (expected, found) = (format!("{expected} in {}", field.name()), found.to_string());
+            return Err(FormatError::malformed("Parquet schema", 0, expected, found));
+        }
+        Ok(known.with_nullable(field.is_nullable()))
+    });
+    Ok(Arc::new(Schema::new(
+        fields.collect::<Result<Vec<_>, _>>()?,
+    )))
+}
+
+/// Whether a column of a type is one of another in the file.
+fn is_stored_as(column: &DataType, file: &DataType) -> bool {
+    match (column, file) {
+        (DataType::Utf8View, DataType::Utf8) | (DataType::BinaryView, DataType::Binary) => true,
+        (column, file) => column == file,
     }
 }
 

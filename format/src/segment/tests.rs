@@ -1,7 +1,8 @@
+mod evolution;
 mod forged;
+mod tables;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::order::OrderColumns;
@@ -10,7 +11,7 @@ use super::testing::{START, attribute, batch, batch_with, segment_of, team};
 use super::*;
 use crate::id::{SegmentId, TraceId};
 use crate::otlp::Value;
-use crate::span::schema::{SESSION_ID, START_TIME, TEAM_ID, TRACE_START};
+use crate::span::{SpanColumn, table};
 
 fn segment(partitions: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
     segment_of(partitions.iter().map(|(name, rows)| batch(name, *rows)))
@@ -25,9 +26,7 @@ fn read(reader: &SegmentReader, rows: &[std::ops::Range<u32>]) -> Vec<RecordBatc
 }
 
 fn all_columns() -> Vec<Column> {
-    (0..crate::span::schema().fields().len())
-        .map(Column::Span)
-        .collect()
+    Column::all(table())
 }
 
 /// Where no catalog has the tail's checksum.
@@ -68,7 +67,7 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
                 for batch in read(&reader, &[run]) {
                     let columns = OrderColumns::of(&batch).unwrap();
                     assert!((0..batch.num_rows()).all(|row| columns.trace_id(row) == id));
-                    let teams = batch.column_by_name(TEAM_ID).unwrap().as_string_view();
+                    let teams = SpanColumn::TeamId.texts(&batch).unwrap();
                     assert!(teams.iter().all(|found| found == Some(name)));
                 }
             }
@@ -101,11 +100,7 @@ fn each_team_finds_its_traces_and_sessions_and_no_other() {
                 rows.len()
             );
             for batch in batches {
-                let ids = batch
-                    .column_by_name(SESSION_ID)
-                    .unwrap()
-                    .as_string_view()
-                    .clone();
+                let ids = SpanColumn::SessionId.texts(&batch).unwrap();
                 assert!(ids.iter().all(|id| id == Some(wanted.as_str())));
             }
         }
@@ -121,17 +116,15 @@ fn rows_lie_in_the_order_of_their_traces() {
     let reader = SegmentReader::open(file, summary).unwrap();
     let mut last = 0;
     for batch in read(&reader, &[0..5_000]) {
-        let times = |name| {
-            let column = batch.column_by_name(name).unwrap();
-            column.as_primitive::<TimestampNanosecondType>().clone()
-        };
-        let (trace_start, start) = (times(TRACE_START), times(START_TIME));
+        let trace_start = SpanColumn::TraceStart.times(&batch).unwrap();
+        let start = SpanColumn::StartTime.times(&batch).unwrap();
         for (trace_start, start) in trace_start.values().iter().zip(start.values()) {
             assert!(trace_start <= start && last <= *trace_start);
             last = *trace_start;
         }
     }
-    let range = reader.row_reader().unwrap().time_range(0, START_TIME);
+    let start = SpanColumn::StartTime.place();
+    let range = reader.row_reader().unwrap().time_range(0, start);
     assert_eq!(range, Some((START as i64, START as i64 + 4_999_000)));
 }
 
@@ -186,15 +179,13 @@ fn every_flipped_byte_is_found_and_none_is_served() {
 #[test]
 fn teams_out_of_order_are_refused() {
     let month = crate::month::Month::of(START as i64);
-    let promotion = Promotion::default();
-    let mut writer = SegmentWriter::new(
-        Vec::new(),
-        SegmentId(1),
+    let segment = NewSegment {
+        id: SegmentId(1),
         month,
-        Origin::sealed(1..9),
-        promotion,
-    )
-    .unwrap();
+        origin: Origin::sealed(1..9),
+        promotion: Promotion::default(),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), table(), segment).unwrap();
     writer.write(&batch("b", 10)).unwrap();
     writer.write(&batch("c", 10)).unwrap();
     assert!(writer.write(&batch("a", 10)).is_err());
@@ -212,9 +203,7 @@ fn wide_rows_make_small_batches() {
         .row_reader()
         .unwrap();
     let columns = all_columns();
-    let start = [Column::Span(
-        crate::span::schema().index_of(START_TIME).unwrap(),
-    )];
+    let start = [SpanColumn::StartTime.into()];
     let mebibyte = rows.rows_within(1 << 20, 0, &columns);
     assert!((80..=110).contains(&mebibyte), "{mebibyte}");
     assert!(rows.rows_within(1 << 20, 0, &start) > 50_000);

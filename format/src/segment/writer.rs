@@ -3,16 +3,16 @@
 use std::io::Write;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
 use super::checksum::{BLOCK_BYTES, ChecksummingWriter};
+use super::columns::{self, FileColumns};
 use super::directory;
-use super::facets;
-use super::header::{FOOTER_KEY, IndexHeader};
+use super::header::{FOOTER_KEY, IndexHeader, Part, PartPlace};
 use super::layout;
 use super::origin::Origin;
 use super::partition::{Indexes, OpenPartition};
@@ -21,7 +21,11 @@ use super::promotion::split::Splitter;
 use crate::error::FormatError;
 use crate::id::{SegmentId, TeamId};
 use crate::month::Month;
-use crate::span::schema::{REQUEST_ID, SESSION_ID, START_TIME, TEAM_ID, TRACE_ID};
+use crate::table::Table;
+
+/// Key of the pair in the Parquet footer that tells other readers, as JSON, which
+/// column holds which attribute.
+pub const PROMOTED_KEY: &str = "spanstore.promoted";
 
 /// A segment could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +37,7 @@ pub enum SegmentWriteError {
     /// The writer below failed.
     #[error("write a segment: {0}")]
     Io(#[from] std::io::Error),
-    /// The rows are not spans, or not in order.
+    /// The rows are not those of the table, or not in order.
     #[error("write a segment: {0}")]
     Rows(#[from] FormatError),
 }
@@ -74,10 +78,25 @@ pub struct SegmentSummary {
     pub run: SegmentId,
 }
 
+/// Which segment it is that is written.
+#[derive(Debug, Clone)]
+pub struct NewSegment {
+    /// Its id.
+    pub id: SegmentId,
+    /// The month of its rows.
+    pub month: Month,
+    /// Where its rows come from.
+    pub origin: Origin,
+    /// The attributes that get columns.
+    pub promotion: Promotion,
+}
+
 /// Writes one segment.
 #[derive(Debug)]
 pub struct SegmentWriter<W: Write + Send> {
+    table: &'static Table,
     parquet: ArrowWriter<ChecksummingWriter<W>>,
+    schema: SchemaRef,
     id: SegmentId,
     month: Month,
     origin: Origin,
@@ -86,37 +105,60 @@ pub struct SegmentWriter<W: Write + Send> {
     facet_columns: Vec<usize>,
     indexes: Indexes,
     open: Option<OpenPartition>,
+    /// Parts that only a test knows.
+    #[cfg(any(test, feature = "testing"))]
+    more_parts: Vec<(PartPlace, Vec<u8>)>,
 }
 
 impl<W: Write + Send> SegmentWriter<W> {
-    /// Begins a segment whose rows come from `origin`, that goes to `out` and
-    /// promotes these keys.
+    /// Begins a segment of rows of `table` that goes to `out`.
     ///
     /// # Errors
     /// When `out` fails.
     pub fn new(
         out: W,
-        id: SegmentId,
-        month: Month,
-        origin: Origin,
-        promotion: Promotion,
+        table: &'static Table,
+        segment: NewSegment,
     ) -> Result<Self, SegmentWriteError> {
+        let NewSegment {
+            id,
+            month,
+            origin,
+            promotion,
+        } = segment;
         let options = ArrowWriterOptions::new()
-            .with_properties(layout::writer_properties(&promotion))
+            .with_properties(layout::writer_properties(table, &promotion))
             // View types are ours; other readers shall see plain texts.
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
+        let schema = columns::file_schema(table, &promotion);
         Ok(Self {
-            parquet: ArrowWriter::try_new_with_options(out, promotion.file_schema(), options)?,
+            table,
+            parquet: ArrowWriter::try_new_with_options(out, SchemaRef::clone(&schema), options)?,
+            schema,
             id,
             month,
             origin,
             rows: 0,
-            facet_columns: facets::columns(&promotion),
+            facet_columns: FileColumns::new(table, &promotion).facets(table),
             splitter: Splitter::new(promotion),
-            indexes: Indexes::default(),
+            indexes: Indexes::of(table),
             open: None,
+            #[cfg(any(test, feature = "testing"))]
+            more_parts: Vec::new(),
         })
+    }
+
+    /// Adds a part that this version does not know, of a kind above all that it does.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn add_part(&mut self, kind: u16, is_required: bool, bytes: Vec<u8>) {
+        let place = PartPlace {
+            kind,
+            version: 1,
+            is_required,
+            range: 0..0,
+        };
+        self.more_parts.push((place, bytes));
     }
 
     /// Rows so far.
@@ -129,81 +171,76 @@ impl<W: Write + Send> SegmentWriter<W> {
         self.parquet.bytes_written() + self.parquet.in_progress_size()
     }
 
-    /// Adds rows with the columns of [`schema`](crate::span::schema()), in the
-    /// order of a segment ([`order`](super::order)), `trace_start` set.
+    /// Adds rows with the columns of the table, in its order ([`Roles::order`]; of
+    /// spans see [`order`](super::order)).
     ///
     /// # Errors
-    /// When the rows are not spans, a team comes out of order, the segment
-    /// would exceed 2^32 - 1 rows, or the writer below fails.
+    /// When the rows are not those of the table, a team comes out of order, the
+    /// segment would exceed 2^32 - 1 rows, or the writer below fails.
+    ///
+    /// [`Roles::order`]: crate::table::Roles::order
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SegmentWriteError> {
-        let missing = |name: &str| {
-            FormatError::malformed("columns", 0, format!("the span column {name}"), "none")
-        };
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
-        let texts = |name: &str| {
-            column(name)?
-                .as_string_view_opt()
-                .ok_or_else(|| missing(name))
-        };
-        let teams = texts(TEAM_ID)?;
-        let (sessions, requests) = (texts(SESSION_ID)?, texts(REQUEST_ID)?);
-        let traces = column(TRACE_ID)?.as_fixed_size_binary_opt();
-        let traces = traces.ok_or_else(|| missing(TRACE_ID))?;
-        let starts = column(START_TIME)?.as_primitive_opt::<TimestampNanosecondType>();
-        let starts = starts.ok_or_else(|| missing(START_TIME))?;
-        let first_row = self.rows;
+        let table = self.table;
+        let place = table.roles().team;
+        let teams = batch.columns().get(place);
+        let teams = teams.and_then(|teams| teams.as_string_view_opt());
+        let teams = teams.ok_or_else(|| {
+            let found = format!("{} columns", batch.num_columns());
+            FormatError::malformed("columns", 0, "the columns of the table", found)
+        })?;
         let total = u32::try_from(batch.num_rows()).ok();
         let Some(total) = total.and_then(|rows| self.rows.checked_add(rows)) else {
             let found = format!("{} and {} more", self.rows, batch.num_rows());
             return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
         };
-        let split = self.splitter.split(batch)?;
+        let split = self.split(batch)?;
+        let first_promoted = table.columns().len();
         let mut row = 0;
         while row < batch.num_rows() {
             let team = teams.value(row);
             let start = row;
-            let partition = self.partition(team, first_row + row as u32)?;
             while row < batch.num_rows() && teams.value(row) == team {
-                let trace = traces.value(row).try_into().unwrap_or_default();
-                partition.add_row(trace, starts.value(row));
                 row += 1;
             }
-            partition.add_ids(sessions, requests, start..row, first_row);
+            let first_row = self.rows + start as u32;
+            let mut partition = self.partition(team, first_row)?;
+            partition.add(table, batch, start..row)?;
+            partition.add_strays(self.splitter.strays(start as u32..row as u32));
             let slice = split.slice(start, row - start);
-            let columns = std::mem::take(&mut self.facet_columns);
-            if let Some(partition) = &mut self.open {
-                partition.add_strays(self.splitter.strays(start as u32..row as u32));
-                partition.add_facets(&slice, first_row + start as u32, &columns);
-            }
-            self.facet_columns = columns;
+            partition.add_facets(&slice, &self.facet_columns, first_promoted);
+            self.open = Some(partition);
         }
         self.parquet.write(&split)?;
         self.rows = total;
         Ok(())
     }
 
+    /// The rows of the file for rows of the table.
+    fn split(&mut self, batch: &RecordBatch) -> Result<RecordBatch, FormatError> {
+        let columns = match self.table.roles().attributes {
+            Some(places) => self.splitter.split(batch, places)?,
+            None => batch.columns().to_vec(),
+        };
+        RecordBatch::try_new(SchemaRef::clone(&self.schema), columns).map_err(|error| {
+            FormatError::malformed("columns", 0, "the columns of the table", error.to_string())
+        })
+    }
+
     /// The partition of a team, which the rows from `row` on belong to.
-    fn partition(&mut self, team: &str, row: u32) -> Result<&mut OpenPartition, FormatError> {
-        let is_open = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.team.as_str() == team);
-        if !is_open {
-            let id = TeamId::new(team).map_err(|error| {
-                FormatError::malformed("segment", 0, "a team", error.to_string())
-            })?;
-            if let Some(open) = self.open.take() {
-                if open.team >= id {
-                    let expected = format!("a team after {}", open.team);
-                    return Err(FormatError::malformed("segment", 0, expected, team));
-                }
-                self.indexes.add(open)?;
+    fn partition(&mut self, team: &str, row: u32) -> Result<OpenPartition, FormatError> {
+        if let Some(open) = self.open.take() {
+            if open.team.as_str() == team {
+                return Ok(open);
             }
-            self.open = Some(OpenPartition::new(id.clone(), row));
+            if open.team.as_str() > team {
+                let expected = format!("a team after {}", open.team);
+                return Err(FormatError::malformed("segment", 0, expected, team));
+            }
+            self.indexes.add(open)?;
         }
-        self.open
-            .as_mut()
-            .ok_or_else(|| FormatError::malformed("segment", 0, "a partition", "none"))
+        let id = TeamId::new(team)
+            .map_err(|error| FormatError::malformed("segment", 0, "a team", error.to_string()))?;
+        Ok(OpenPartition::new(id, self.table, row))
     }
 
     /// Completes the segment: indexes, block checksums, Parquet footer.
@@ -221,22 +258,40 @@ impl<W: Write + Send> SegmentWriter<W> {
         let padding = vec![0; ((BLOCK_BYTES - used) % BLOCK_BYTES) as usize];
         self.parquet.write_all(&padding)?;
         let mut offset = self.parquet.bytes_written() as u64;
-        let mut part = |bytes: &[u8], parquet: &mut ArrowWriter<_>| {
+        let mut put = |bytes: &[u8], parquet: &mut ArrowWriter<_>| {
             let start = offset;
             offset += bytes.len() as u64;
             parquet.write_all(bytes).map(|()| start..offset)
         };
         let indexes = &self.indexes;
-        let parts = [
-            part(&directory::encode(&indexes.partitions), &mut self.parquet)?,
-            part(&indexes.traces.entries, &mut self.parquet)?,
-            part(&indexes.sessions.entries, &mut self.parquet)?,
-            part(&indexes.requests.entries, &mut self.parquet)?,
-            part(&self.splitter.promotion().encode(), &mut self.parquet)?,
-            part(&indexes.facets, &mut self.parquet)?,
-            part(&indexes.postings, &mut self.parquet)?,
-            part(&self.origin.encode(), &mut self.parquet)?,
-        ];
+        let columns = FileColumns::new(self.table, self.splitter.promotion());
+        let directory = directory::encode(&indexes.partitions);
+        let mut parts = Vec::new();
+        let mut part = |part, bytes: &[u8], parquet: &mut ArrowWriter<_>| {
+            let range = put(bytes, parquet)?;
+            parts.push(PartPlace::new(part, range));
+            std::io::Result::Ok(())
+        };
+        part(
+            Part::Columns,
+            &columns.encode(self.table),
+            &mut self.parquet,
+        )?;
+        part(Part::Directory, &directory, &mut self.parquet)?;
+        for index in &indexes.ids {
+            part(Part::of_id(index.id), &index.entries, &mut self.parquet)?;
+        }
+        part(Part::Facets, &indexes.facets, &mut self.parquet)?;
+        part(Part::Postings, &indexes.postings, &mut self.parquet)?;
+        part(Part::Origin, &self.origin.encode(), &mut self.parquet)?;
+        #[cfg(any(test, feature = "testing"))]
+        for (place, bytes) in &self.more_parts {
+            let range = put(bytes, &mut self.parquet)?;
+            parts.push(PartPlace {
+                range,
+                ..place.clone()
+            });
+        }
         self.parquet.sync()?;
         let blocks: Vec<u8> = self
             .parquet
@@ -252,12 +307,15 @@ impl<W: Write + Send> SegmentWriter<W> {
             blocks_crc: crc32c::crc32c(&blocks),
             parts,
         };
-        let index_offset = part(&header.encode(), &mut self.parquet)?.start;
-        let tail_offset = part(&blocks, &mut self.parquet)?.end;
+        let index_offset = put(&header.encode(), &mut self.parquet)?.start;
+        let tail_offset = put(&blocks, &mut self.parquet)?.end;
         self.parquet.sync()?;
         self.parquet.inner_mut().start_tail();
         self.parquet
             .append_key_value_metadata(KeyValue::new(FOOTER_KEY.into(), index_offset.to_string()));
+        let promoted = columns::promotion_as_json(self.table, &columns);
+        self.parquet
+            .append_key_value_metadata(KeyValue::new(PROMOTED_KEY.into(), promoted));
         let partitions = std::mem::take(&mut self.indexes.partitions);
         let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish()?;
         let team = |partition: Option<&directory::Partition>| {

@@ -4,21 +4,22 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Builder, RecordBatch,
-    TimestampNanosecondBuilder, UInt32Builder,
+    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Array, Int64Builder,
+    RecordBatch, TimestampNanosecondArray, TimestampNanosecondBuilder, UInt32Builder,
 };
 use arrow::error::ArrowError;
 use prost::Message;
 
+use super::column::{SpanColumn, schema};
 use super::encoded::EncodedSpan;
-use super::mapping::{self, Mapped, ValueKind};
+use super::mapping::{self, Mapped};
 use super::origin::{self, Origin};
 use super::request::Shared;
-use super::schema::schema;
 use super::views::{Blobs, Texts};
 use crate::error::FormatError;
 use crate::id::TeamId;
 use crate::otlp::{InstrumentationScope, Resource, Span};
+use crate::table::ColumnType;
 
 /// What all spans of one resource share.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl<'a> Classified<'a> {
     /// Classifies a span.
     pub fn of(span: &'a Span, resource: &ResourceContext<'a>, scope: &ScopeContext<'_>) -> Self {
         let mapped = Mapped::of(&span.attributes).or(&resource.mapped);
-        let service = mapped.text(place("service"));
+        let service = mapped.text(SpanColumn::Service);
         let origin = Origin::of(
             service.as_deref(),
             scope.name(),
@@ -115,22 +116,18 @@ impl<'a> Classified<'a> {
     /// Whether the user's own code made the span in the edge runtime, whose
     /// custom spans the feature excludes.
     pub fn is_custom_edge_span(&self) -> bool {
-        self.origin == Origin::User && self.text("runtime").as_deref() == Some("edge")
+        self.origin == Origin::User && self.text(SpanColumn::Runtime).as_deref() == Some("edge")
     }
 
     /// The text of a mapped column.
-    pub fn text(&self, column: &str) -> Option<Cow<'a, str>> {
-        self.mapped.text(place(column))
+    pub fn text(&self, column: SpanColumn) -> Option<Cow<'a, str>> {
+        self.mapped.text(column)
     }
 
     /// Bytes of the longest attribute value that a column of texts is taken from.
     pub fn longest_text_bytes(&self) -> usize {
         self.mapped.longest_text_bytes()
     }
-}
-
-fn place(column: &str) -> usize {
-    mapping::position(column).unwrap_or(usize::MAX)
 }
 
 /// Rows for which room is made before they come.
@@ -167,7 +164,7 @@ pub struct ColumnsBuilder {
     status: Texts,
     status_message: Texts,
     level: Texts,
-    mapped: Vec<MappedBuilder>,
+    mapped: Vec<(SpanColumn, MappedBuilder)>,
     trace_state: Texts,
     flags: UInt32Builder,
     scope_name: Texts,
@@ -204,14 +201,19 @@ impl ColumnsBuilder {
             status: texts(),
             status_message: texts(),
             level: texts(),
-            mapped: mapping::COLUMNS
+            mapped: mapping::columns()
                 .iter()
-                .map(|column| match column.value {
-                    ValueKind::Integer => MappedBuilder::Integer(Int32Builder::with_capacity(rows)),
-                    ValueKind::Boolean => {
-                        MappedBuilder::Boolean(BooleanBuilder::with_capacity(rows))
-                    }
-                    _ => MappedBuilder::Text(texts()),
+                .map(|column| {
+                    let builder = match column.description().value {
+                        ColumnType::Int32 => {
+                            MappedBuilder::Integer(Int32Builder::with_capacity(rows))
+                        }
+                        ColumnType::Boolean => {
+                            MappedBuilder::Boolean(BooleanBuilder::with_capacity(rows))
+                        }
+                        _ => MappedBuilder::Text(texts()),
+                    };
+                    (*column, builder)
                 })
                 .collect(),
             trace_state: texts(),
@@ -320,20 +322,20 @@ impl ColumnsBuilder {
             .status
             .as_ref()
             .is_some_and(|status| status.code == STATUS_ERROR);
-        let status_code = mapped.integer(place(super::schema::STATUS_CODE));
+        let status_code = mapped.integer(SpanColumn::StatusCode);
         self.level
             .append_value(origin::level(&span.attributes, is_error, status_code))?;
-        let resource_column = place("resource");
-        for (position, builder) in self.mapped.iter_mut().enumerate() {
+        for (column, builder) in &mut self.mapped {
+            let column = *column;
             match builder {
-                MappedBuilder::Integer(builder) => builder.append_option(mapped.integer(position)),
-                MappedBuilder::Boolean(builder) => builder.append_option(mapped.boolean(position)),
-                MappedBuilder::Text(builder) => match mapped.text(position) {
-                    Some(text) if mapped.is_of_resource(position) => {
+                MappedBuilder::Integer(builder) => builder.append_option(mapped.integer(column)),
+                MappedBuilder::Boolean(builder) => builder.append_option(mapped.boolean(column)),
+                MappedBuilder::Text(builder) => match mapped.text(column) {
+                    Some(text) if mapped.is_of_resource(column) => {
                         builder.append_of_resource(text)?;
                     }
                     Some(text) => builder.append_value(text)?,
-                    None if position == resource_column && *origin == Origin::Infra => {
+                    None if column == SpanColumn::Resource && *origin == Origin::Infra => {
                         builder.append_option(origin::resource_of_infra_span(&span.name))?;
                     }
                     None => builder.append_null(),
@@ -361,7 +363,7 @@ impl ColumnsBuilder {
     }
 
     /// The rows so far, in the order they came. `trace_start` is each span's
-    /// own start; the seal sets it.
+    /// own start; the seal sets it. `sequence` is 0; the writer sets it.
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when the columns do not form a batch.
@@ -371,50 +373,74 @@ impl ColumnsBuilder {
     }
 
     fn batch(mut self) -> Result<RecordBatch, ArrowError> {
+        use SpanColumn as Span;
         let mut team = Texts::with_capacity(self.rows);
         for _ in 0..self.rows {
             team.append_value(self.team.as_str())?;
         }
         let start_time = Arc::new(self.start_time.finish().with_timezone("UTC"));
-        let mut columns: Vec<ArrayRef> = vec![
-            team.finish()?,
-            Arc::new(self.trace_id.finish()),
-            Arc::new(self.span_id.finish()),
-            Arc::new(self.parent_span_id.finish()),
-            Arc::<arrow::array::TimestampNanosecondArray>::clone(&start_time),
-            start_time,
-            Arc::new(self.duration.finish()),
-            Arc::new(self.end_before_start.finish()),
-            self.name.finish()?,
-            self.kind.finish()?,
-            self.origin.finish()?,
-            self.status.finish()?,
-            self.status_message.finish()?,
-            self.level.finish()?,
+        let mut columns: Vec<(Span, ArrayRef)> = vec![
+            (Span::TeamId, team.finish()?),
+            (Span::TraceId, Arc::new(self.trace_id.finish())),
+            (Span::SpanId, Arc::new(self.span_id.finish())),
+            (Span::ParentSpanId, Arc::new(self.parent_span_id.finish())),
+            (
+                Span::TraceStart,
+                Arc::<TimestampNanosecondArray>::clone(&start_time),
+            ),
+            (Span::StartTime, start_time),
+            (Span::Duration, Arc::new(self.duration.finish())),
+            (
+                Span::EndBeforeStart,
+                Arc::new(self.end_before_start.finish()),
+            ),
+            (Span::Name, self.name.finish()?),
+            (Span::Kind, self.kind.finish()?),
+            (Span::Origin, self.origin.finish()?),
+            (Span::Status, self.status.finish()?),
+            (Span::StatusMessage, self.status_message.finish()?),
+            (Span::Level, self.level.finish()?),
+            (Span::TraceState, self.trace_state.finish()?),
+            (Span::Flags, Arc::new(self.flags.finish())),
+            (Span::ScopeName, self.scope_name.finish()?),
+            (Span::ScopeVersion, self.scope_version.finish()?),
+            (
+                Span::Sequence,
+                Arc::new(Int64Array::from_value(0, self.rows)),
+            ),
+            (Span::Attributes, self.attributes.finish()?),
+            (Span::ResourceAttributes, self.resource_attributes.finish()?),
+            (Span::Scope, self.scope.finish()?),
+            (Span::ResourceSchemaUrl, self.resource_schema_url.finish()?),
+            (Span::ScopeSchemaUrl, self.scope_schema_url.finish()?),
+            (Span::Events, self.events.finish()?),
+            (Span::Links, self.links.finish()?),
+            (Span::Rest, self.rest.finish()?),
         ];
-        for builder in self.mapped {
-            columns.push(match builder {
+        for (column, builder) in self.mapped {
+            let values: ArrayRef = match builder {
                 MappedBuilder::Text(builder) => builder.finish()?,
                 MappedBuilder::Integer(mut builder) => Arc::new(builder.finish()),
                 MappedBuilder::Boolean(mut builder) => Arc::new(builder.finish()),
-            });
+            };
+            columns.push((column, values));
         }
-        columns.extend([
-            self.trace_state.finish()?,
-            Arc::new(self.flags.finish()),
-            self.scope_name.finish()?,
-            self.scope_version.finish()?,
-            self.attributes.finish()?,
-            self.resource_attributes.finish()?,
-            self.scope.finish()?,
-            self.resource_schema_url.finish()?,
-            self.scope_schema_url.finish()?,
-            self.events.finish()?,
-            self.links.finish()?,
-            self.rest.finish()?,
-        ]);
+        columns.sort_unstable_by_key(|(column, _)| *column);
+        let columns = columns.into_iter().map(|(_, values)| values).collect();
         RecordBatch::try_new(schema(), columns)
     }
+}
+
+/// Rows with the columns of spans, with another value of `sequence`.
+///
+/// # Errors
+/// [`ArrowError`] when the batch has other columns.
+pub fn with_sequence(rows: &RecordBatch, sequence: i64) -> Result<RecordBatch, ArrowError> {
+    let mut columns = rows.columns().to_vec();
+    if let Some(column) = columns.get_mut(SpanColumn::Sequence.place()) {
+        *column = Arc::new(Int64Array::from_value(sequence, rows.num_rows()));
+    }
+    RecordBatch::try_new(rows.schema(), columns)
 }
 
 fn not_empty(text: &str) -> Option<&str> {

@@ -1,290 +1,52 @@
-//! Which attributes become which columns: the one table.
+//! Which attributes fill which columns.
 //!
-//! A column takes the first of its keys that the span carries, else the first
-//! that the resource carries. OpenTelemetry's present name comes first, then
-//! its old names and the vendors'. The attributes themselves stay as they came. Of
-//! an array the first element counts; bytes, and values that hold others, fill no
-//! column.
-//!
-//! | column | attributes, first match wins |
-//! |---|---|
-//! | `session_id` | `session.id` |
-//! | `request_id` | `request.id`, `vercel.request_id`, `faas.invocation_id`; the part after the last `::` |
-//! | `user_id` | `user.id`, `enduser.id`, `enduser.pseudo.id` |
-//! | `service` | `service.name` |
-//! | `project_id` | `project.id`, `vercel.projectId`, `vercel.project_id` |
-//! | `environment` | `deployment.environment.name`, `deployment.environment`, `vercel.environment`, `env` |
-//! | `deployment_id` | `deployment.id`, `vercel.deploymentId`, `vercel.deployment_id`, `service.version` |
-//! | `branch` | `vcs.ref.head.name`, `vercel.branch`, `vcs.repository.ref.name` |
-//! | `sha` | `vcs.ref.head.revision`, `vercel.sha`, `vcs.repository.ref.revision` |
-//! | `region` | `cloud.region`, `vercel.region`, `vercel.function.region`, `vercel.execution_region`, `faas.invoked_region`, `vercel.edge_region` |
-//! | `runtime` | `process.runtime.name`, `vercel.runtime` |
-//! | `host` | `server.address`, `http.host`, `vercel.proxy.host`, `vercel.host`, `net.peer.name` |
-//! | `method` | `http.request.method`, `http.method`, `vercel.proxy.method` |
-//! | `route` | `http.route`, `next.route`, `vercel.matched_path` |
-//! | `path` | `url.path`, `http.target`, `vercel.proxy.path`, `url.full`, `http.url`; the path alone |
-//! | `url_query` | `url.query`, `http.target`, `vercel.proxy.path`, `url.full`, `http.url`; what follows `?` |
-//! | `status_code` | `http.response.status_code`, `http.status_code`, `vercel.status_code`, `vercel.proxy.status_code`; integers and texts of integers |
-//! | `request_type` | `vercel.path_type`, `vercel.pathType`, `vercel.proxy.path_type`, `vercel.request_type`, `faas.trigger` |
-//! | `resource` | `vercel.source`, `vercel.resource`; else by the name of an infrastructure span |
-//! | `cache` | `vercel.cache`, `http.response.header.x-vercel-cache`, `vercel.proxy.vercel_cache`, `vercel.proxy.vercelCache` |
-//! | `cache_reason` | `vercel.cache_reason`, `vercel.cache.reason`, `http.response.header.x-vercel-cache-reason` |
-//! | `client_address` | `client.address`, `vercel.proxy.client_ip`, `http.client_ip` |
-//! | `user_agent` | `user_agent.original`, `http.user_agent`, `vercel.proxy.user_agent` |
-//! | `cold_start` | `faas.coldstart`, `func.cold` |
-//! | `error_type` | `error.type` |
+//! [`SpanColumn`] names the attributes of each column. A column takes the first of
+//! them that the span carries, else the first that the resource carries.
+//! OpenTelemetry's present name comes first, then its old names and the vendors'.
+//! The attributes themselves stay as they came. Of an array the first element
+//! counts; bytes, and values that hold others, fill no column.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
+use super::column::{Source, SpanColumn, ValueKind};
 use crate::otlp::{AnyValue, KeyValue, Value};
 use crate::span::attribute;
+use crate::table::ColumnType;
 
-/// How a column reads the value of its attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueKind {
-    /// The text of the value; of an array, of its first element.
-    Text,
-    /// The text after the last `::`.
-    LastPart,
-    /// The path of a URL or of a request target.
-    Path,
-    /// The query of a URL or of a request target, without its `?`.
-    Query,
-    /// A 32-bit integer, or a text of one.
-    Integer,
-    /// A boolean, or a text of one.
-    Boolean,
+/// The version of the rules that fill columns from attributes, which segments keep:
+/// of the attributes that [`SpanColumn`] names, and of those of
+/// [`origin`](super::origin). It is raised by one whenever they change.
+pub const VERSION: u32 = 1;
+
+/// The first of the columns that attributes fill; they follow each other.
+const FIRST: usize = SpanColumn::SessionId.place();
+/// How many there are.
+const COUNT: usize = SpanColumn::ErrorType.place() + 1 - FIRST;
+
+/// The columns that attributes fill, in the order of the schema.
+pub fn columns() -> &'static [SpanColumn] {
+    SpanColumn::ALL
+        .get(FIRST..FIRST + COUNT)
+        .unwrap_or_default()
 }
 
-/// A column and the attributes that it is taken from.
-#[derive(Debug, Clone, Copy)]
-pub struct MappedColumn {
-    /// The column's name.
-    pub name: &'static str,
-    /// How the value is read.
-    pub value: ValueKind,
-    /// Attribute keys, the first one found wins.
-    pub keys: &'static [&'static str],
-}
-
-const fn column(
-    name: &'static str,
-    value: ValueKind,
-    keys: &'static [&'static str],
-) -> MappedColumn {
-    MappedColumn { name, value, keys }
-}
-
-/// The mapped columns in the order of the schema.
-pub const COLUMNS: &[MappedColumn] = &[
-    column("session_id", ValueKind::Text, &["session.id"]),
-    column(
-        "request_id",
-        ValueKind::LastPart,
-        &["request.id", "vercel.request_id", "faas.invocation_id"],
-    ),
-    column(
-        "user_id",
-        ValueKind::Text,
-        &["user.id", "enduser.id", "enduser.pseudo.id"],
-    ),
-    column("service", ValueKind::Text, &["service.name"]),
-    column(
-        "project_id",
-        ValueKind::Text,
-        &["project.id", "vercel.projectId", "vercel.project_id"],
-    ),
-    column(
-        "environment",
-        ValueKind::Text,
-        &[
-            "deployment.environment.name",
-            "deployment.environment",
-            "vercel.environment",
-            "env",
-        ],
-    ),
-    column(
-        "deployment_id",
-        ValueKind::Text,
-        &[
-            "deployment.id",
-            "vercel.deploymentId",
-            "vercel.deployment_id",
-            "service.version",
-        ],
-    ),
-    column(
-        "branch",
-        ValueKind::Text,
-        &[
-            "vcs.ref.head.name",
-            "vercel.branch",
-            "vcs.repository.ref.name",
-        ],
-    ),
-    column(
-        "sha",
-        ValueKind::Text,
-        &[
-            "vcs.ref.head.revision",
-            "vercel.sha",
-            "vcs.repository.ref.revision",
-        ],
-    ),
-    column(
-        "region",
-        ValueKind::Text,
-        &[
-            "cloud.region",
-            "vercel.region",
-            "vercel.function.region",
-            "vercel.execution_region",
-            "faas.invoked_region",
-            "vercel.edge_region",
-        ],
-    ),
-    column(
-        "runtime",
-        ValueKind::Text,
-        &["process.runtime.name", "vercel.runtime"],
-    ),
-    column(
-        "host",
-        ValueKind::Text,
-        &[
-            "server.address",
-            "http.host",
-            "vercel.proxy.host",
-            "vercel.host",
-            "net.peer.name",
-        ],
-    ),
-    column(
-        "method",
-        ValueKind::Text,
-        &["http.request.method", "http.method", "vercel.proxy.method"],
-    ),
-    column(
-        "route",
-        ValueKind::Text,
-        &["http.route", "next.route", "vercel.matched_path"],
-    ),
-    column(
-        "path",
-        ValueKind::Path,
-        &[
-            "url.path",
-            "http.target",
-            "vercel.proxy.path",
-            "url.full",
-            "http.url",
-        ],
-    ),
-    column(
-        "url_query",
-        ValueKind::Query,
-        &[
-            "url.query",
-            "http.target",
-            "vercel.proxy.path",
-            "url.full",
-            "http.url",
-        ],
-    ),
-    column(
-        "status_code",
-        ValueKind::Integer,
-        &[
-            "http.response.status_code",
-            "http.status_code",
-            "vercel.status_code",
-            "vercel.proxy.status_code",
-        ],
-    ),
-    column(
-        "request_type",
-        ValueKind::Text,
-        &[
-            "vercel.path_type",
-            "vercel.pathType",
-            "vercel.proxy.path_type",
-            "vercel.request_type",
-            "faas.trigger",
-        ],
-    ),
-    column(
-        "resource",
-        ValueKind::Text,
-        &["vercel.source", "vercel.resource"],
-    ),
-    column(
-        "cache",
-        ValueKind::Text,
-        &[
-            "vercel.cache",
-            "http.response.header.x-vercel-cache",
-            "vercel.proxy.vercel_cache",
-            "vercel.proxy.vercelCache",
-        ],
-    ),
-    column(
-        "cache_reason",
-        ValueKind::Text,
-        &[
-            "vercel.cache_reason",
-            "vercel.cache.reason",
-            "http.response.header.x-vercel-cache-reason",
-        ],
-    ),
-    column(
-        "client_address",
-        ValueKind::Text,
-        &["client.address", "vercel.proxy.client_ip", "http.client_ip"],
-    ),
-    column(
-        "user_agent",
-        ValueKind::Text,
-        &[
-            "user_agent.original",
-            "http.user_agent",
-            "vercel.proxy.user_agent",
-        ],
-    ),
-    column(
-        "cold_start",
-        ValueKind::Boolean,
-        &["faas.coldstart", "func.cold"],
-    ),
-    column("error_type", ValueKind::Text, &["error.type"]),
-];
-
-/// Where `COLUMNS` stands a column of this name.
-pub(crate) fn position(name: &str) -> Option<usize> {
-    COLUMNS.iter().position(|column| column.name == name)
-}
-
-/// The columns that the mapping may fill from an attribute key, by their
-/// places in the span schema.
-pub(crate) fn columns_of(key: &str) -> Vec<usize> {
+/// The columns that the mapping may fill from an attribute key.
+pub(crate) fn columns_of(key: &str) -> impl Iterator<Item = SpanColumn> {
     let columns = BY_KEY.get(key).into_iter().flatten();
-    columns
-        .filter_map(|(position, _)| {
-            let name = COLUMNS.get(*position)?.name;
-            super::schema::schema().index_of(name).ok()
-        })
-        .collect()
+    columns.map(|(column, _)| *column)
 }
 
 /// Attribute key to the columns it may fill and its rank among their keys.
-static BY_KEY: LazyLock<HashMap<&'static str, Vec<(usize, usize)>>> = LazyLock::new(|| {
+static BY_KEY: LazyLock<HashMap<&'static str, Vec<(SpanColumn, usize)>>> = LazyLock::new(|| {
     let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
-    for (position, column) in COLUMNS.iter().enumerate() {
-        for (rank, key) in column.keys.iter().enumerate() {
-            by_key.entry(*key).or_default().push((position, rank));
+    for column in columns() {
+        if let Source::Attributes(_, keys) = column.source() {
+            for (rank, key) in keys.iter().enumerate() {
+                by_key.entry(*key).or_default().push((*column, rank));
+            }
         }
     }
     by_key
@@ -293,8 +55,8 @@ static BY_KEY: LazyLock<HashMap<&'static str, Vec<(usize, usize)>>> = LazyLock::
 /// The attribute values that fill the mapped columns of one span or resource.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mapped<'a> {
-    /// What was found, by the column's place in [`COLUMNS`].
-    found: [Option<Found<'a>>; COLUMNS.len()],
+    /// What was found, by the column's place in [`columns`].
+    found: [Option<Found<'a>>; COUNT],
 }
 
 /// The value that fills a column.
@@ -321,8 +83,8 @@ impl<'a> Mapped<'a> {
             else {
                 continue;
             };
-            for (position, rank) in columns {
-                let Some(slot) = mapped.found.get_mut(*position) else {
+            for (column, rank) in columns {
+                let Some(slot) = mapped.found.get_mut(column.place() - FIRST) else {
                     continue;
                 };
                 if slot.is_none_or(|best| *rank < best.rank) {
@@ -349,18 +111,18 @@ impl<'a> Mapped<'a> {
         self
     }
 
-    fn found(&self, position: usize) -> Option<Found<'a>> {
-        self.found.get(position).copied().flatten()
+    fn found(&self, column: SpanColumn) -> Option<Found<'a>> {
+        let place = column.place().checked_sub(FIRST)?;
+        self.found.get(place).copied().flatten()
     }
 
-    fn value(&self, position: usize) -> Option<&'a AnyValue> {
-        self.found(position).map(|found| found.value)
+    fn value(&self, column: SpanColumn) -> Option<&'a AnyValue> {
+        self.found(column).map(|found| found.value)
     }
 
     /// Whether the value of a column comes from the resource.
-    pub(crate) fn is_of_resource(&self, position: usize) -> bool {
-        self.found(position)
-            .is_some_and(|found| found.is_of_resource)
+    pub(crate) fn is_of_resource(&self, column: SpanColumn) -> bool {
+        self.found(column).is_some_and(|found| found.is_of_resource)
     }
 
     /// Bytes of the longest value that a column of texts is taken from.
@@ -368,16 +130,19 @@ impl<'a> Mapped<'a> {
         let texts = self
             .found
             .iter()
-            .zip(COLUMNS)
-            .filter(|(_, column)| !matches!(column.value, ValueKind::Integer | ValueKind::Boolean))
+            .zip(columns())
+            .filter(|(_, column)| column.description().value == ColumnType::Text)
             .filter_map(|(found, _)| scalar_text(found.as_ref()?.value));
         texts.map(|text| text.len()).max().unwrap_or(0)
     }
 
     /// The text of a column that holds text.
-    pub(crate) fn text(&self, position: usize) -> Option<Cow<'a, str>> {
-        let text = scalar_text(self.value(position)?)?;
-        match COLUMNS.get(position)?.value {
+    pub(crate) fn text(&self, column: SpanColumn) -> Option<Cow<'a, str>> {
+        let text = scalar_text(self.value(column)?)?;
+        let Source::Attributes(kind, _) = column.source() else {
+            return None;
+        };
+        match kind {
             ValueKind::LastPart => Some(match text.rfind("::") {
                 Some(at) => Cow::Owned(text.get(at + 2..)?.to_owned()),
                 None => text,
@@ -386,7 +151,7 @@ impl<'a> Mapped<'a> {
                 .0
                 .map(|path| Cow::Owned(path.to_owned())),
             ValueKind::Query => {
-                let is_query_itself = self.found(position)?.rank == 0;
+                let is_query_itself = self.found(column)?.rank == 0;
                 if is_query_itself {
                     return Some(text);
                 }
@@ -399,8 +164,8 @@ impl<'a> Mapped<'a> {
     }
 
     /// The integer of a column that holds one.
-    pub(crate) fn integer(&self, position: usize) -> Option<i32> {
-        match first_element(self.value(position)?).value.as_ref()? {
+    pub(crate) fn integer(&self, column: SpanColumn) -> Option<i32> {
+        match first_element(self.value(column)?).value.as_ref()? {
             Value::IntValue(number) => i32::try_from(*number).ok(),
             Value::StringValue(text) => text.trim().parse().ok(),
             Value::DoubleValue(number) if number.fract() == 0.0 => (f64::from(i32::MIN)
@@ -412,8 +177,8 @@ impl<'a> Mapped<'a> {
     }
 
     /// The boolean of a column that holds one.
-    pub(crate) fn boolean(&self, position: usize) -> Option<bool> {
-        match self.value(position)?.value.as_ref()? {
+    pub(crate) fn boolean(&self, column: SpanColumn) -> Option<bool> {
+        match self.value(column)?.value.as_ref()? {
             Value::BoolValue(truth) => Some(*truth),
             Value::StringValue(text) => text.parse().ok(),
             _ => None,
@@ -482,8 +247,16 @@ mod tests {
 
     fn text(attributes: &[KeyValue], column: &str) -> Option<String> {
         Mapped::of(attributes)
-            .text(position(column).unwrap())
+            .text(SpanColumn::of_name(column).unwrap())
             .map(Cow::into_owned)
+    }
+
+    #[test]
+    fn the_columns_that_attributes_fill_follow_each_other() {
+        for column in SpanColumn::ALL {
+            let is_filled = matches!(column.source(), Source::Attributes(..));
+            assert_eq!(is_filled, columns().contains(column), "{}", column.name());
+        }
     }
 
     #[test]
@@ -503,14 +276,8 @@ mod tests {
             string("service.name", "shop"),
         ];
         let mapped = Mapped::of(&span).or(&Mapped::of(&resource));
-        assert_eq!(
-            mapped.text(position("region").unwrap()).as_deref(),
-            Some("fra1")
-        );
-        assert_eq!(
-            mapped.text(position("service").unwrap()).as_deref(),
-            Some("shop")
-        );
+        assert_eq!(mapped.text(SpanColumn::Region).as_deref(), Some("fra1"));
+        assert_eq!(mapped.text(SpanColumn::Service).as_deref(), Some("shop"));
     }
 
     #[test]
@@ -552,7 +319,7 @@ mod tests {
 
     #[test]
     fn status_codes_come_as_integers_and_as_text() {
-        let at = position("status_code").unwrap();
+        let at = SpanColumn::StatusCode;
         let of = |value| Mapped::of(&[attribute("http.status_code", value)]).integer(at);
         assert_eq!(of(Value::IntValue(503)), Some(503));
         assert_eq!(of(Value::StringValue("404".into())), Some(404));

@@ -1,17 +1,17 @@
 //! Spans as rows: columns, and how OTLP becomes columns and comes back.
 
 pub mod attribute;
+pub mod column;
 pub mod columns;
 pub mod encoded;
 pub mod mapping;
 pub mod origin;
 pub mod request;
 pub mod restore;
-pub mod schema;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
+pub use column::{SpanColumn, schema, table};
 pub use origin::Origin;
-pub use schema::schema;

@@ -1,18 +1,13 @@
 //! Columns back into OTLP, equal to what came in.
 
 use arrow::array::{
-    Array, AsArray, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Int64Array, RecordBatch,
+    Array, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Int64Array, RecordBatch,
     StringViewArray, TimestampNanosecondArray, UInt32Array,
 };
-use arrow::datatypes::{Int64Type, TimestampNanosecondType, UInt32Type};
 use prost::Message;
 
+use super::column::SpanColumn;
 use super::columns::{kind_number, status_number};
-use super::schema::{
-    ATTRIBUTES, DURATION, END_BEFORE_START, EVENTS, FLAGS, KIND, LINKS, NAME, PARENT_SPAN_ID,
-    RESOURCE_ATTRIBUTES, RESOURCE_SCHEMA_URL, REST, SCOPE, SCOPE_SCHEMA_URL, SPAN_ID, START_TIME,
-    STATUS, STATUS_MESSAGE, TRACE_ID, TRACE_STATE,
-};
 use crate::error::FormatError;
 use crate::otlp::{
     ExportTraceServiceRequest, InstrumentationScope, Resource, ResourceSpans, ScopeSpans, Span,
@@ -51,30 +46,26 @@ impl<'a> SpanColumns<'a> {
     /// [`FormatError::Malformed`] when one is missing or has another type.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, FormatError> {
         Ok(Self {
-            trace_id: typed(batch, TRACE_ID, AsArray::as_fixed_size_binary_opt)?,
-            span_id: typed(batch, SPAN_ID, AsArray::as_fixed_size_binary_opt)?,
-            parent_span_id: typed(batch, PARENT_SPAN_ID, AsArray::as_fixed_size_binary_opt)?,
-            start_time: typed(
-                batch,
-                START_TIME,
-                AsArray::as_primitive_opt::<TimestampNanosecondType>,
-            )?,
-            duration: typed(batch, DURATION, AsArray::as_primitive_opt::<Int64Type>)?,
-            end_before_start: typed(batch, END_BEFORE_START, AsArray::as_boolean_opt)?,
-            name: typed(batch, NAME, AsArray::as_string_view_opt)?,
-            kind: typed(batch, KIND, AsArray::as_string_view_opt)?,
-            status: typed(batch, STATUS, AsArray::as_string_view_opt)?,
-            status_message: typed(batch, STATUS_MESSAGE, AsArray::as_string_view_opt)?,
-            trace_state: typed(batch, TRACE_STATE, AsArray::as_string_view_opt)?,
-            flags: typed(batch, FLAGS, AsArray::as_primitive_opt::<UInt32Type>)?,
-            attributes: typed(batch, ATTRIBUTES, AsArray::as_binary_view_opt)?,
-            resource: typed(batch, RESOURCE_ATTRIBUTES, AsArray::as_binary_view_opt)?,
-            scope: typed(batch, SCOPE, AsArray::as_binary_view_opt)?,
-            resource_schema_url: typed(batch, RESOURCE_SCHEMA_URL, AsArray::as_string_view_opt)?,
-            scope_schema_url: typed(batch, SCOPE_SCHEMA_URL, AsArray::as_string_view_opt)?,
-            events: typed(batch, EVENTS, AsArray::as_binary_view_opt)?,
-            links: typed(batch, LINKS, AsArray::as_binary_view_opt)?,
-            rest: typed(batch, REST, AsArray::as_binary_view_opt)?,
+            trace_id: SpanColumn::TraceId.ids(batch)?,
+            span_id: SpanColumn::SpanId.ids(batch)?,
+            parent_span_id: SpanColumn::ParentSpanId.ids(batch)?,
+            start_time: SpanColumn::StartTime.times(batch)?,
+            duration: SpanColumn::Duration.int64s(batch)?,
+            end_before_start: SpanColumn::EndBeforeStart.booleans(batch)?,
+            name: SpanColumn::Name.texts(batch)?,
+            kind: SpanColumn::Kind.texts(batch)?,
+            status: SpanColumn::Status.texts(batch)?,
+            status_message: SpanColumn::StatusMessage.texts(batch)?,
+            trace_state: SpanColumn::TraceState.texts(batch)?,
+            flags: SpanColumn::Flags.uint32s(batch)?,
+            attributes: SpanColumn::Attributes.bytes(batch)?,
+            resource: SpanColumn::ResourceAttributes.bytes(batch)?,
+            scope: SpanColumn::Scope.bytes(batch)?,
+            resource_schema_url: SpanColumn::ResourceSchemaUrl.texts(batch)?,
+            scope_schema_url: SpanColumn::ScopeSchemaUrl.texts(batch)?,
+            events: SpanColumn::Events.bytes(batch)?,
+            links: SpanColumn::Links.bytes(batch)?,
+            rest: SpanColumn::Rest.bytes(batch)?,
         })
     }
 
@@ -85,10 +76,10 @@ impl<'a> SpanColumns<'a> {
     pub fn span(&self, row: usize) -> Result<Span, FormatError> {
         let mut span = Span::default();
         for (column, name) in [
-            (self.attributes, ATTRIBUTES),
-            (self.events, EVENTS),
-            (self.links, LINKS),
-            (self.rest, REST),
+            (self.attributes, SpanColumn::Attributes),
+            (self.events, SpanColumn::Events),
+            (self.links, SpanColumn::Links),
+            (self.rest, SpanColumn::Rest),
         ] {
             if column.is_valid(row) {
                 span.merge(column.value(row))
@@ -108,10 +99,10 @@ impl<'a> SpanColumns<'a> {
         }
         self.name.value(row).clone_into(&mut span.name);
         span.kind = kind_number(self.kind.value(row))
-            .ok_or_else(|| unknown(KIND, row, self.kind.value(row)))?;
+            .ok_or_else(|| unknown(SpanColumn::Kind, row, self.kind.value(row)))?;
         if self.status_message.is_valid(row) {
             let code = status_number(self.status.value(row))
-                .ok_or_else(|| unknown(STATUS, row, self.status.value(row)))?;
+                .ok_or_else(|| unknown(SpanColumn::Status, row, self.status.value(row)))?;
             span.status = Some(Status {
                 message: self.status_message.value(row).to_owned(),
                 code,
@@ -149,7 +140,11 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
         let new_resource = row == 0 || !columns.same_resource(row, row - 1);
         if new_resource {
             resource_spans.push(ResourceSpans {
-                resource: message::<Resource>(columns.resource, RESOURCE_ATTRIBUTES, row)?,
+                resource: message::<Resource>(
+                    columns.resource,
+                    SpanColumn::ResourceAttributes,
+                    row,
+                )?,
                 scope_spans: Vec::new(),
                 schema_url: text_or_empty(columns.resource_schema_url, row).to_owned(),
             });
@@ -159,7 +154,7 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
         };
         if new_resource || !columns.same_scope(row, row - 1) {
             resource.scope_spans.push(ScopeSpans {
-                scope: message::<InstrumentationScope>(columns.scope, SCOPE, row)?,
+                scope: message::<InstrumentationScope>(columns.scope, SpanColumn::Scope, row)?,
                 spans: Vec::new(),
                 schema_url: text_or_empty(columns.scope_schema_url, row).to_owned(),
             });
@@ -171,25 +166,9 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
     Ok(ExportTraceServiceRequest { resource_spans })
 }
 
-fn typed<'a, T>(
-    batch: &'a RecordBatch,
-    name: &str,
-    cast: impl Fn(&'a dyn Array) -> Option<&'a T>,
-) -> Result<&'a T, FormatError> {
-    let column = batch.column_by_name(name);
-    column
-        .and_then(|column| cast(column.as_ref()))
-        .ok_or_else(|| {
-            let found = column.map_or("no such column".into(), |column| {
-                column.data_type().to_string()
-            });
-            FormatError::malformed("columns", 0, format!("the span column {name}"), found)
-        })
-}
-
 fn message<M: Message + Default>(
     column: &BinaryViewArray,
-    name: &str,
+    name: SpanColumn,
     row: usize,
 ) -> Result<Option<M>, FormatError> {
     if column.is_null(row) {
@@ -200,17 +179,22 @@ fn message<M: Message + Default>(
         .map_err(|error| malformed(name, row, &error))
 }
 
-fn malformed(column: &str, row: usize, error: &prost::DecodeError) -> FormatError {
+fn malformed(column: SpanColumn, row: usize, error: &prost::DecodeError) -> FormatError {
     FormatError::malformed(
         "columns",
         row as u64,
-        format!("protobuf in {column}"),
+        format!("protobuf in {}", column.name()),
         error.to_string(),
     )
 }
 
-fn unknown(column: &str, row: usize, text: &str) -> FormatError {
-    FormatError::malformed("columns", row as u64, format!("a known {column}"), text)
+fn unknown(column: SpanColumn, row: usize, text: &str) -> FormatError {
+    FormatError::malformed(
+        "columns",
+        row as u64,
+        format!("a known {}", column.name()),
+        text,
+    )
 }
 
 fn same(column: &BinaryViewArray, row: usize, other: usize) -> bool {

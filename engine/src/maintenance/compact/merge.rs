@@ -14,7 +14,9 @@ use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::order::CHUNK_ROWS;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
-use spanstore_format::segment::{Origin, Partition, Promotion, SegmentReader, SegmentSummary};
+use spanstore_format::segment::{
+    NewSegment, Origin, Partition, Promotion, SegmentReader, SegmentSummary,
+};
 use spanstore_format::{Month, SegmentId, TeamId};
 
 use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, trace_runs};
@@ -101,15 +103,13 @@ impl Merge<'_> {
         for ((teams, id), part) in plan.into_iter().zip(merged.given.clone()).zip(1..) {
             let promotion = self.promotion(&readers, &teams)?;
             origin.parts.end = part;
-            let mut out = SegmentFile::create(
-                disk,
-                removals,
-                root,
+            let segment = NewSegment {
                 id,
-                self.month,
-                origin.clone(),
+                month: self.month,
+                origin: origin.clone(),
                 promotion,
-            )?;
+            };
+            let mut out = SegmentFile::create(disk, removals, root, segment)?;
             let mut waiting = Waiting::default();
             for places in &teams {
                 self.merge_team(

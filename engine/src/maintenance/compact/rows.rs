@@ -3,16 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::TimestampNanosecondType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
-use spanstore_format::span::schema::{TRACE_ID, TRACE_START, schema};
+use spanstore_format::span::{SpanColumn, table};
 
 use crate::error::Error;
 use crate::read::scan::{columns_error, damaged};
@@ -46,13 +45,7 @@ pub(super) fn trace_runs(
     part: &Part,
     runs: &mut Vec<TraceRun>,
 ) -> Result<(), Error> {
-    let place = |name| {
-        let place = schema().index_of(name);
-        place
-            .map(Column::Span)
-            .map_err(|error| columns_error("span schema", &error))
-    };
-    let columns = [place(TRACE_ID)?, place(TRACE_START)?];
+    let columns = [SpanColumn::TraceId, SpanColumn::TraceStart].map(Column::from);
     let reader = segment.row_reader()?;
     let batches = reader
         .read(std::slice::from_ref(&part.rows), &columns, CHUNK_ROWS)
@@ -60,15 +53,10 @@ pub(super) fn trace_runs(
     let mut row = part.rows.start;
     for batch in batches {
         let batch = batch.map_err(|error| damaged(segment, &error))?;
-        let missing = || FormatError::malformed("rows", 0, "ids and starts of traces", "none");
-        let (Some(ids), Some(starts)) = (
-            batch.column(0).as_fixed_size_binary_opt(),
-            batch
-                .column(1)
-                .as_primitive_opt::<TimestampNanosecondType>(),
-        ) else {
-            return Err(segment.corrupt(missing()));
-        };
+        let columns = SpanColumn::TraceId
+            .ids(&batch)
+            .and_then(|ids| Ok((ids, SpanColumn::TraceStart.times(&batch)?)));
+        let (ids, starts) = columns.map_err(|error| segment.corrupt(error))?;
         for (place, start) in starts.values().iter().enumerate() {
             let trace_id: [u8; 16] = ids.value(place).try_into().unwrap_or_default();
             match runs.last_mut() {
@@ -95,7 +83,7 @@ pub(super) fn read(
     segment: &Segment,
     rows: &[Range<u32>],
 ) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
-    let columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let columns = Column::all(table());
     let reader = segment.row_reader()?;
     let batches = reader
         .read(rows, &columns, CHUNK_ROWS)
@@ -251,23 +239,37 @@ fn distinct(
     if candidates.is_empty() {
         return Ok(rows);
     }
-    // As bytes, and looked up by hash: there may be any number of versions.
+    // As bytes, and looked up by hash: there may be any number of versions. When a
+    // copy was accepted is no part of its content: the first one stays.
     let converted = gather(batches, &candidates)?;
     let malformed = |error: ArrowError| {
         FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
     };
-    let columns = converted.columns().iter();
-    let fields = columns.map(|column| SortField::new(column.data_type().clone()));
-    let contents = RowConverter::new(fields.collect())
-        .and_then(|converter| converter.convert_columns(converted.columns()))
-        .map_err(malformed)?;
-    let mut seen = HashSet::with_capacity(candidates.len());
-    let copies: HashSet<Place> = candidates
+    let sequences = SpanColumn::Sequence.int64s(&converted)?;
+    let of_content = SpanColumn::ALL
         .iter()
-        .zip(&contents)
-        .filter(|(_, content)| !seen.insert(content.data()))
-        .map(|(row, _)| row.place)
-        .collect();
+        .filter(|column| **column != SpanColumn::Sequence);
+    let columns: Vec<ArrayRef> = of_content
+        .map(|column| column.of(&converted).cloned())
+        .collect::<Result<_, _>>()?;
+    let fields = columns
+        .iter()
+        .map(|column| SortField::new(column.data_type().clone()));
+    let contents = RowConverter::new(fields.collect())
+        .and_then(|converter| converter.convert_columns(&columns))
+        .map_err(malformed)?;
+    // The first one of each content: its sequence and its place.
+    let mut first: HashMap<&[u8], (i64, Place)> = HashMap::with_capacity(candidates.len());
+    let mut copies: HashSet<Place> = HashSet::new();
+    for ((row, content), sequence) in candidates.iter().zip(&contents).zip(sequences.values()) {
+        let this = (*sequence, row.place);
+        let kept = first.entry(content.data()).or_insert(this);
+        if *kept != this {
+            let (earlier, later) = (this.min(*kept), this.max(*kept));
+            *kept = earlier;
+            copies.insert(later.1);
+        }
+    }
     rows.retain(|row| !copies.contains(&row.place));
     Ok(rows)
 }

@@ -156,7 +156,7 @@ fn ranges_of_time() {
                     Some(5),
                     Some(Arc::from("UTC")),
                 )),
-                schema::time_type(),
+                SpanColumn::StartTime.description().value.data_type(),
             )),
             times(Some(5_000_000), None),
         ),

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use spanstore_format::span::schema;
+use spanstore_format::span::{SpanColumn, schema};
 
 use super::FilterError;
 use super::syntax::Name;
@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Text,
     /// An integer of 32 bits.
     Int32,
+    /// An integer of 64 bits.
+    Int64,
     /// An integer of 32 bits without sign.
     UInt32,
     /// An HTTP status code, of 32 bits; its classes are texts such as `5xx`.
@@ -37,7 +39,7 @@ impl Kind {
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Text => "a text",
-            Self::Int32 | Self::UInt32 => "an integer",
+            Self::Int32 | Self::Int64 | Self::UInt32 => "an integer",
             Self::StatusCode => "a status code",
             Self::Duration => "a duration",
             Self::Time => "a time",
@@ -57,12 +59,13 @@ impl Kind {
         if let Some(id) = IdKind::of(field.data_type()) {
             return Self::Id(id);
         }
-        match (field.name().as_str(), field.data_type()) {
-            (schema::DURATION, _) => Self::Duration,
-            (schema::STATUS_CODE, _) => Self::StatusCode,
+        match (SpanColumn::of_name(field.name()), field.data_type()) {
+            (Some(SpanColumn::Duration), _) => Self::Duration,
+            (Some(SpanColumn::StatusCode), _) => Self::StatusCode,
             (_, DataType::Timestamp(..)) => Self::Time,
             (_, DataType::Boolean) => Self::Boolean,
             (_, DataType::Int32) => Self::Int32,
+            (_, DataType::Int64) => Self::Int64,
             (_, DataType::UInt32) => Self::UInt32,
             (_, DataType::BinaryView) => Self::Encoded,
             _ => Self::Text,
@@ -70,28 +73,22 @@ impl Kind {
     }
 }
 
-/// Columns that no filter sees: the internal ones, and what is stored for the
-/// way back to OTLP.
-const HIDDEN: &[&str] = &[
-    schema::TEAM_ID,
-    schema::TRACE_START,
-    schema::RESOURCE_ATTRIBUTES,
-    schema::RESOURCE_SCHEMA_URL,
-    schema::SCOPE,
-    schema::SCOPE_SCHEMA_URL,
-    schema::REST,
+/// Columns that queries see and filters do not: what is stored for the way back to
+/// OTLP.
+const HIDDEN: &[SpanColumn] = &[
+    SpanColumn::ResourceAttributes,
+    SpanColumn::ResourceSchemaUrl,
+    SpanColumn::Scope,
+    SpanColumn::ScopeSchemaUrl,
+    SpanColumn::Rest,
 ];
 
 /// The schema, and which of its columns filters see.
 static COLUMNS: LazyLock<(SchemaRef, Vec<usize>)> = LazyLock::new(|| {
-    let schema = schema();
-    let seen = |field: &Field| !HIDDEN.contains(&field.name().as_str());
-    let fields = schema.fields().iter().enumerate();
-    let visible = fields
-        .filter(|(_, field)| seen(field))
-        .map(|(position, _)| position)
-        .collect();
-    (schema, visible)
+    let is_seen =
+        |column: &&SpanColumn| column.description().is_visible && !HIDDEN.contains(column);
+    let visible = SpanColumn::ALL.iter().filter(is_seen);
+    (schema(), visible.map(|column| column.place()).collect())
 });
 
 /// The column that `name` means: the one of exactly this name, or of this name

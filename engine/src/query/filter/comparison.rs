@@ -49,7 +49,12 @@ impl Value {
 
 /// The expression for an aspect of an attribute.
 pub(super) fn attribute(owner: Owner, aspect: Aspect, key: &str) -> Expr {
-    attribute_expr(owner, aspect, Expr::Column(owner.column().into()), key)
+    attribute_expr(
+        owner,
+        aspect,
+        Expr::Column(owner.column().name().into()),
+        key,
+    )
 }
 
 /// What a value is compared with.

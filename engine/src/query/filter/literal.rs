@@ -39,7 +39,8 @@ pub(super) fn constant(
             .map(|number| ScalarValue::Int32(Some(number)))
             .map_err(|_| unexpected("a status code such as 500, or with `=` and `!=` '5xx'")),
         (Kind::StatusCode, _) => Err(unexpected("a status code such as 500 or '5xx'")),
-        (Kind::Int32, _) => Err(unexpected("an integer")),
+        (Kind::Int64, Literal::Integer(number)) => Ok(ScalarValue::Int64(Some(*number))),
+        (Kind::Int32 | Kind::Int64, _) => Err(unexpected("an integer")),
         (Kind::UInt32, Literal::Integer(number)) => u32::try_from(*number)
             .map(|number| ScalarValue::UInt32(Some(number)))
             .map_err(|_| unexpected("an integer from 0 to 4294967295")),

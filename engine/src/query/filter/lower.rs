@@ -257,7 +257,7 @@ impl Lowering<'_> {
 
 fn column(name: &Name, position: usize) -> Lowered<Value> {
     let (column, kind) = columns::resolve(name, position)?;
-    if column == Owner::Span.column() {
+    if column == Owner::Span.column().name() {
         let expected = "a key, as in attributes['key'] or has(attributes, 'key')";
         return Err(FilterError::unexpected(
             position,

@@ -24,7 +24,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::access::Attribute;
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::{SpanColumn, table};
 
 use super::condition::{self, Compile};
 use super::functions::AttributeAccess;
@@ -152,7 +152,7 @@ impl Filter {
                     columns.push(column.clone());
                 }
                 let name = column
-                    .field()
+                    .field(table())
                     .map_err(|error| DataFusionError::External(Box::new(error)))?;
                 let named = datafusion::common::Column::new_unqualified(name.name());
                 return Ok(Transformed::new(
@@ -164,8 +164,8 @@ impl Filter {
             Ok(Transformed::no(expr))
         })?;
         for name in expr.data.column_refs().into_iter().map(|one| &one.name) {
-            if let Ok(place) = schema().index_of(name) {
-                columns.push(Column::Span(place));
+            if let Some(column) = SpanColumn::of_name(name) {
+                columns.push(column.into());
             }
         }
         Ok((columns, expr.data))

@@ -5,7 +5,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::schema;
 
 use super::*;
 use crate::query::functions;

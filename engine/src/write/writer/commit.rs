@@ -194,7 +194,7 @@ impl Writer {
         if pending.is_empty() {
             return;
         }
-        let written = hot_batches(&mut pending)
+        let written = hot_batches(&mut pending, self.log.next_sequence())
             .map_err(|error| Error::internal("admitted rows", &error))
             .and_then(|batches| {
                 if is_planted!(PublishBeforeSync) {
@@ -322,15 +322,22 @@ fn record(
     record.encode_to_vec()
 }
 
-/// The rows of each job that were let in.
-fn hot_batches(pending: &mut [Pending]) -> Result<Vec<(TeamId, Arc<HotBatch>)>, ArrowError> {
+/// The rows of each job that were let in; the first record that is written will have
+/// the sequence `next`.
+fn hot_batches(
+    pending: &mut [Pending],
+    next: u64,
+) -> Result<Vec<(TeamId, Arc<HotBatch>)>, ArrowError> {
     let mut batches = Vec::with_capacity(pending.len());
+    let mut sequence = next;
     for job in pending {
         for (part, verdict) in &mut job.parts {
             if verdict.accepted > 0 {
-                batches.push((job.team.clone(), hot_batch(part, &verdict.admitted)?));
+                let batch = hot_batch(part, &verdict.admitted, sequence)?;
+                batches.push((job.team.clone(), batch));
             }
         }
+        sequence += u64::from(!job.record.is_empty());
     }
     Ok(batches)
 }

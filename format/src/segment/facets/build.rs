@@ -10,10 +10,11 @@ use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use twox_hash::XxHash3_128;
 
-use super::{ALL_OTHERS, FACET_BYTES, MOST_PROMOTED_VALUES, MOST_VALUES, VALUE_BYTES};
+use super::{
+    ALL_OTHERS, FACET_BYTES, MOST_PROMOTED_VALUES, MOST_VALUES, VALUE_BYTES, integer_bytes,
+};
 use crate::error::FormatError;
 use crate::segment::key_index::{Posting, put_posting};
-use crate::span::schema::schema;
 
 /// Gathers the facets of one partition.
 #[derive(Debug)]
@@ -33,8 +34,9 @@ struct FacetBuilder {
 }
 
 impl FacetsBuilder {
-    pub(in crate::segment) fn new(columns: &[usize]) -> Self {
-        let first_promoted = schema().fields().len();
+    /// Of columns of the file by their places, the first of which, up to
+    /// `first_promoted`, are the table's.
+    pub(in crate::segment) fn new(columns: &[usize], first_promoted: usize) -> Self {
         let facets = columns.iter().map(|column| FacetBuilder {
             column: *column,
             most_values: if *column < first_promoted {
@@ -204,7 +206,7 @@ impl FacetBuilder {
 
     fn add_numbers(&mut self, column: &ArrayRef, first_row: u32, number: impl Fn(usize) -> i64) {
         let bytes: Vec<Option<[u8; 8]>> = (0..column.len())
-            .map(|row| column.is_valid(row).then(|| number(row).to_le_bytes()))
+            .map(|row| column.is_valid(row).then(|| integer_bytes(number(row))))
             .collect();
         let is_same = |one: usize, other: usize| bytes.get(one) == bytes.get(other);
         self.add_runs(column.len(), first_row, is_same, |row| {

@@ -16,7 +16,8 @@
 //!
 //! A partition has a block when it has [`LEAST_ROWS`] rows; a facet is left out
 //! of it where it has too many values. Values are sorted by their bytes: texts
-//! as they are, integers as `i64` in little-endian, booleans as one byte.
+//! as they are, integers as `i64` in big-endian with the sign bit turned over, so
+//! that they are in the order of numbers, booleans as one byte.
 
 pub(super) mod build;
 #[cfg(test)]
@@ -28,35 +29,12 @@ use bytes::{Buf, Bytes};
 use roaring::RoaringBitmap;
 
 use super::key_index::Posting;
-use super::promotion::{PromotedType, Promotion};
 use crate::error::FormatError;
-use crate::span::schema::schema;
-
-/// Columns of the span schema that are facets.
-pub const COLUMNS: [&str; 17] = [
-    "level",
-    "status",
-    "kind",
-    "origin",
-    "service",
-    "environment",
-    "deployment_id",
-    "branch",
-    "region",
-    "host",
-    "method",
-    "route",
-    "status_code",
-    "request_type",
-    "resource",
-    "cache",
-    "name",
-];
 
 /// Rows from which on a partition has facets. Below, reading a column costs
 /// less than the postings would take.
 pub const LEAST_ROWS: u32 = 8_192;
-/// Values that a facet of the span schema may have in a partition.
+/// Values that a facet of the table may have in a partition.
 const MOST_VALUES: usize = 4_096;
 /// Values that a facet of a promoted key may have in a partition.
 const MOST_PROMOTED_VALUES: usize = 32;
@@ -68,21 +46,18 @@ const VALUE_BYTES: usize = 20;
 const ALL_OTHERS: u32 = u32::MAX;
 const PART: &str = "facets";
 
-/// The places of facets in the file of a segment, in rising order.
-pub fn columns(promotion: &Promotion) -> Vec<usize> {
-    let schema = schema();
-    let mut columns: Vec<usize> = COLUMNS
-        .iter()
-        .filter_map(|name| schema.index_of(name).ok())
-        .collect();
-    let own = promotion.keys().iter().filter(|key| key.has_own_column());
-    columns.extend(
-        own.filter(|key| key.value != PromotedType::Double && !key.is_varied)
-            .map(|key| key.column),
-    );
-    columns.sort_unstable();
-    columns
+/// The bytes of an integer in a facet: bytes in their order are numbers in theirs.
+pub fn integer_bytes(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ SIGN).to_be_bytes()
 }
+
+/// The integer of its bytes in a facet.
+pub fn integer_of(bytes: &[u8]) -> Option<i64> {
+    let bytes = bytes.try_into().ok()?;
+    Some((u64::from_be_bytes(bytes) ^ SIGN).cast_signed())
+}
+
+const SIGN: u64 = 1 << 63;
 
 /// The facets of one partition, searched in place.
 #[derive(Debug, Clone)]
@@ -106,7 +81,7 @@ pub struct Facet<'a> {
 /// A value of a facet, and how many rows have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FacetValue {
-    /// A text; an integer as `i64` in little-endian; a boolean as one byte.
+    /// A text; an integer as in [`integer_of`]; a boolean as one byte.
     pub bytes: Bytes,
     /// Rows of the partition.
     pub rows: u32,

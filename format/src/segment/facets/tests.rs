@@ -51,9 +51,9 @@ fn bytes(column: usize, value: u8) -> Vec<u8> {
     if let Some(texts) = column.as_string_view_opt() {
         texts.value(0).as_bytes().to_vec()
     } else if let Some(numbers) = column.as_primitive_opt::<Int32Type>() {
-        i64::from(numbers.value(0)).to_le_bytes().to_vec()
+        integer_bytes(i64::from(numbers.value(0))).to_vec()
     } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
-        numbers.value(0).to_le_bytes().to_vec()
+        integer_bytes(numbers.value(0)).to_vec()
     } else {
         vec![u8::from(column.as_boolean().value(0))]
     }
@@ -77,7 +77,7 @@ proptest! {
             .flat_map(|(value, length)| std::iter::repeat_n(*value, *length))
             .collect();
         let rows = first_row..first_row + values.len() as u32;
-        let mut builder = FacetsBuilder::new(&[0, 1, 2, 3]);
+        let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4);
         for (number, batch) in values.chunks(batch_rows).enumerate() {
             builder.add(&columns(batch), first_row + (number * batch_rows) as u32);
         }
@@ -121,6 +121,15 @@ proptest! {
 }
 
 #[test]
+fn bytes_of_integers_are_in_the_order_of_numbers() {
+    let numbers = [i64::MIN, -256, -1, 0, 1, 255, 256, i64::MAX];
+    let bytes = numbers.map(integer_bytes);
+    assert!(bytes.is_sorted());
+    assert_eq!(bytes.map(|bytes| integer_of(&bytes)), numbers.map(Some));
+    assert_eq!(integer_of(&[1; 7]), None);
+}
+
+#[test]
 fn columns_of_too_many_values_or_of_none_are_left_out() {
     let count = 5_000;
     let texts: ArrayRef = Arc::new(
@@ -131,7 +140,7 @@ fn columns_of_too_many_values_or_of_none_are_left_out() {
     let few: ArrayRef = Arc::new((0..count).map(|n| Some(n % 4)).collect::<Int32Array>());
     let nulls: ArrayRef = Arc::new((0..count).map(|_| None).collect::<Int32Array>());
     let doubles: ArrayRef = Arc::new((0..count).map(|_| Some(0.5)).collect::<Float64Array>());
-    let mut builder = FacetsBuilder::new(&[0, 1, 2, 3]);
+    let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4);
     builder.add(&[texts, few, nulls, doubles], 0);
     let none = BTreeSet::new();
     let block = builder

@@ -9,10 +9,11 @@ use arrow::datatypes::DataType;
 
 use super::entry::Plain;
 use super::rebuild::{Values, names};
-use super::{Owner, PromotedKey, Promotion, order_column};
+use super::{Owner, PromotedKey};
 use crate::error::FormatError;
+use crate::segment::columns::FileColumns;
+use crate::span::SpanColumn;
 use crate::span::attribute::{self, RESOURCE_FIELD, SPAN_FIELD};
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
 
 /// What is asked of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +50,10 @@ pub struct Attribute {
 
 impl Owner {
     /// The column of the span schema that holds the attributes.
-    pub fn column(self) -> &'static str {
+    pub fn column(self) -> SpanColumn {
         match self {
-            Self::Span => ATTRIBUTES,
-            Self::Resource => RESOURCE_ATTRIBUTES,
+            Self::Span => SpanColumn::Attributes,
+            Self::Resource => SpanColumn::ResourceAttributes,
         }
     }
 
@@ -75,14 +76,14 @@ impl Attribute {
     }
 
     /// The columns of a segment's file that the attribute is read from.
-    pub(in crate::segment) fn file_columns(&self, promotion: &Promotion) -> Vec<usize> {
-        let residual = schema().index_of(self.owner.column()).ok();
-        let Some((_, key)) = self.promoted(promotion) else {
+    pub(in crate::segment) fn file_columns(&self, file: &FileColumns) -> Vec<usize> {
+        let residual = file.place(self.owner.column().place());
+        let Some((_, key)) = self.promoted(file) else {
             return residual.into_iter().collect();
         };
         let mut columns = vec![key.column];
-        if !key.has_own_column() && key.owner == Owner::Span {
-            columns.push(order_column());
+        if !key.is_own && key.owner == Owner::Span {
+            columns.extend(file.order());
         }
         if key.has_strays {
             columns.extend(residual);
@@ -91,8 +92,8 @@ impl Attribute {
     }
 
     /// The promoted key, if its column is of use.
-    fn promoted<'a>(&self, promotion: &'a Promotion) -> Option<(usize, &'a PromotedKey)> {
-        let found = promotion.find(self.owner, &self.key);
+    fn promoted<'a>(&self, file: &'a FileColumns) -> Option<(usize, &'a PromotedKey)> {
+        let found = file.promotion().find(self.owner, &self.key);
         found.filter(|(_, key)| key.is_useful())
     }
 
@@ -104,20 +105,20 @@ impl Attribute {
     /// [`Attribute::file_columns`] is not there.
     pub(in crate::segment) fn read_promoted<'a>(
         &self,
-        promotion: &Promotion,
+        file: &FileColumns,
         rows: usize,
         column: impl Fn(usize) -> Option<&'a ArrayRef>,
     ) -> Result<ArrayRef, FormatError> {
         let missing = || FormatError::malformed("columns", 0, format!("{self:?}"), "none");
         let residual = || {
-            let place = schema().index_of(self.owner.column()).ok()?;
+            let place = file.place(self.owner.column().place())?;
             column(place)?.as_binary_view_opt()
         };
-        let Some((number, key)) = self.promoted(promotion) else {
+        let Some((number, key)) = self.promoted(file) else {
             return Ok(self.read(residual().ok_or_else(missing)?));
         };
         let values = column(key.column).ok_or_else(missing)?;
-        let is_whole = key.has_own_column() || key.owner == Owner::Resource;
+        let is_whole = key.is_own || key.owner == Owner::Resource;
         // Nothing to turn into another type and nothing beside it.
         if is_whole
             && !key.has_strays
@@ -130,7 +131,10 @@ impl Attribute {
         let named = if is_whole {
             None
         } else {
-            let order = column(order_column()).and_then(|order| order.as_binary_view_opt());
+            let order = file
+                .order()
+                .and_then(&column)
+                .and_then(|order| order.as_binary_view_opt());
             Some(names(order.ok_or_else(missing)?, number))
         };
         let strays = if key.has_strays {

@@ -7,10 +7,9 @@ use hashbrown::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 
 use super::entry::{self, Plain};
-use super::{Owner, PromotedKey, PromotedType, Promotion, order_column};
+use super::{Owner, PromotedKey, PromotedType, Promotion, first_own_column};
 use crate::span::attribute::{RESOURCE_FIELD, SPAN_FIELD};
-use crate::span::mapping;
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, TEAM_ID};
+use crate::span::{SpanColumn, mapping};
 
 /// Columns that keys of spans get, at most.
 const MOST_SPAN_COLUMNS: usize = 48;
@@ -81,15 +80,9 @@ impl Sample {
     /// Adds one row in `step` of a batch with the columns of spans, on average:
     /// at equal steps the rows of traces of one shape would be the same ones.
     pub fn add(&mut self, batch: &RecordBatch, step: usize) {
-        let bytes = |name| {
-            batch
-                .column_by_name(name)
-                .and_then(|column| column.as_binary_view_opt())
-        };
-        let (attributes, resources) = (bytes(ATTRIBUTES), bytes(RESOURCE_ATTRIBUTES));
-        let teams = batch
-            .column_by_name(TEAM_ID)
-            .and_then(|column| column.as_string_view_opt());
+        let attributes = SpanColumn::Attributes.bytes(batch).ok();
+        let resources = SpanColumn::ResourceAttributes.bytes(batch).ok();
+        let teams = SpanColumn::TeamId.texts(batch).ok();
         let mut next = self.skipped;
         while next < batch.num_rows() {
             let row = next;
@@ -138,7 +131,7 @@ impl Sample {
     /// of a single team get as many as it has rows, of what others leave more.
     pub fn choose(&self) -> Promotion {
         let mut keys = Vec::new();
-        let mut next_column = order_column() + 1;
+        let mut next_column = first_own_column();
         for (owner, candidates, most) in [
             (Owner::Span, &self.span, MOST_SPAN_COLUMNS),
             (Owner::Resource, &self.resource, MOST_RESOURCE_COLUMNS),
@@ -177,6 +170,7 @@ impl Sample {
                     key: key.to_owned(),
                     value,
                     column,
+                    is_own: mapped.is_none(),
                     has_strays: false,
                     is_varied: seen.distinct.len() as u64 * 4
                         >= seen.values.min(2 * MOST_DISTINCT as u64),
@@ -271,9 +265,10 @@ fn count(
             EntryRef::Vacant(_) if is_full => continue,
             EntryRef::Vacant(new) => {
                 seen.keys += 1;
-                let mapped = std::str::from_utf8(key).map_or(Vec::new(), mapping::columns_of);
+                let key = std::str::from_utf8(key).unwrap_or_default();
+                let mapped = mapping::columns_of(key);
                 new.insert(Candidate {
-                    mapped: mapped.into_iter().map(|column| (column, 0)).collect(),
+                    mapped: mapped.map(|column| (column.place(), 0)).collect(),
                     ..Candidate::default()
                 })
             }

@@ -24,12 +24,9 @@ pub(super) mod split;
 #[cfg(test)]
 mod tests;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use bytes::{Buf, BufMut};
-use std::sync::{Arc, LazyLock};
+use arrow::datatypes::DataType;
 
-use crate::error::FormatError;
-use crate::span::schema::schema;
+use crate::span;
 
 /// Name of the column that says how a row's attributes are put together: one
 /// variable-length number (as in protobuf) for each attribute in its order. 0
@@ -44,6 +41,16 @@ pub enum Owner {
     Span,
     /// The resource's.
     Resource,
+}
+
+impl Owner {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Span => "span",
+            Self::Resource => "resource",
+        }
+    }
 }
 
 /// The type of a promoted key's values. Values of other types are not promoted.
@@ -70,7 +77,17 @@ impl PromotedType {
         }
     }
 
-    fn number(self) -> u8 {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Text => 1,
             Self::Integer => 2,
@@ -79,7 +96,7 @@ impl PromotedType {
         }
     }
 
-    fn of(number: u8) -> Option<Self> {
+    pub(super) fn of(number: u32) -> Option<Self> {
         [Self::Text, Self::Integer, Self::Double, Self::Boolean]
             .into_iter()
             .find(|one| one.number() == number)
@@ -95,9 +112,10 @@ pub struct PromotedKey {
     pub key: String,
     /// The type of its values.
     pub value: PromotedType,
-    /// The column of the file that holds them: one of the span schema, or one
-    /// of the key's own after those.
+    /// The place in the file of the column that holds them.
     pub column: usize,
+    /// Whether that column is the key's own; else it is one of spans.
+    pub is_own: bool,
     /// Whether some row has a value of the key that is not in the column; for a
     /// resource's key without a column of its own, whether the column differs
     /// from the key's value in some row.
@@ -108,25 +126,25 @@ pub struct PromotedKey {
 }
 
 impl PromotedKey {
-    /// Whether the key has a column of its own.
-    pub fn has_own_column(&self) -> bool {
-        self.column > order_column()
+    /// The name of the key's own column.
+    pub fn column_name(&self) -> String {
+        match self.owner {
+            Owner::Span => format!("attributes.{}", self.key),
+            Owner::Resource => format!("resource.{}", self.key),
+        }
     }
-}
 
-impl PromotedKey {
     /// Whether values can be had from the column: a column of spans that
     /// differs somewhere from a resource's key says nothing about it.
     pub fn is_useful(&self) -> bool {
-        self.owner == Owner::Span || self.has_own_column() || !self.has_strays
+        self.owner == Owner::Span || self.is_own || !self.has_strays
     }
 }
 
-/// The place of [`ATTRIBUTE_ORDER`] in a file: after the span schema.
-pub fn order_column() -> usize {
-    // Asked for with every attribute.
-    static PLACE: LazyLock<usize> = LazyLock::new(|| schema().fields().len());
-    *PLACE
+/// The place of the first column of a key's own in a file that is written: after
+/// the columns of spans and [`ATTRIBUTE_ORDER`].
+pub(super) fn first_own_column() -> usize {
+    span::table().columns().len() + 1
 }
 
 /// The promoted keys of a segment.
@@ -135,9 +153,19 @@ pub struct Promotion {
     keys: Vec<PromotedKey>,
 }
 
-const PART: &str = "promoted keys";
-
 impl Promotion {
+    pub(super) fn of(keys: Vec<PromotedKey>) -> Self {
+        Self { keys }
+    }
+
+    /// Changes the places of all columns.
+    #[cfg(test)]
+    pub(super) fn move_columns(&mut self, place: impl Fn(usize) -> usize) {
+        for key in &mut self.keys {
+            key.column = place(key.column);
+        }
+    }
+
     /// The promoted keys. A key's number is its place here.
     pub fn keys(&self) -> &[PromotedKey] {
         &self.keys
@@ -147,92 +175,5 @@ impl Promotion {
     pub fn find(&self, owner: Owner, key: &str) -> Option<(usize, &PromotedKey)> {
         let mut keys = self.keys.iter().enumerate();
         keys.find(|(_, one)| one.owner == owner && one.key == key)
-    }
-
-    /// The columns of the segment's file: those of spans, the order of
-    /// attributes, and those of promoted keys.
-    pub fn file_schema(&self) -> SchemaRef {
-        let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
-        let order = Field::new(ATTRIBUTE_ORDER, DataType::BinaryView, true);
-        fields.push(Arc::new(order));
-        for key in self.keys.iter().filter(|key| key.has_own_column()) {
-            let owner = match key.owner {
-                Owner::Span => "attributes",
-                Owner::Resource => "resource",
-            };
-            let name = format!("{owner}.{}", key.key);
-            fields.push(Arc::new(Field::new(name, key.value.data_type(), true)));
-        }
-        Arc::new(Schema::new(fields))
-    }
-
-    /// The part of the index:
-    /// ```text
-    /// count u32 · entry[count]
-    /// entry: owner u8, type u8, has strays u8, is varied u8, column u32,
-    ///        key bytes u32, key
-    /// ```
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u32_le(self.keys.len() as u32);
-        for key in &self.keys {
-            out.put_u8(u8::from(key.owner == Owner::Resource));
-            out.put_u8(key.value.number());
-            out.put_u8(u8::from(key.has_strays));
-            out.put_u8(u8::from(key.is_varied));
-            out.put_u32_le(key.column as u32);
-            out.put_u32_le(key.key.len() as u32);
-            out.put_slice(key.key.as_bytes());
-        }
-        out
-    }
-
-    /// Reads the part, which stands at `offset` of its file.
-    ///
-    /// # Errors
-    /// [`FormatError::Malformed`] when the bytes make no sense.
-    pub fn decode(mut bytes: &[u8], offset: u64) -> Result<Self, FormatError> {
-        let malformed = |expected: &str| FormatError::malformed(PART, offset, expected, "others");
-        let count = bytes
-            .try_get_u32_le()
-            .map_err(|_| malformed("a number of keys"))?;
-        let mut promotion = Self::default();
-        let mut next_own = order_column() + 1;
-        for _ in 0..count {
-            let (head, rest) = bytes
-                .split_first_chunk::<12>()
-                .ok_or_else(|| malformed("12 bytes a key"))?;
-            let [owner, value, strays, varied, ..] = *head;
-            let mut words = head.get(4..).unwrap_or_default();
-            let column = words.get_u32_le() as usize;
-            let (key, rest) = rest
-                .split_at_checked(words.get_u32_le() as usize)
-                .ok_or_else(|| malformed("a key"))?;
-            bytes = rest;
-            let key = PromotedKey {
-                owner: if owner == 0 {
-                    Owner::Span
-                } else {
-                    Owner::Resource
-                },
-                key: std::str::from_utf8(key)
-                    .map_err(|_| malformed("a key in UTF-8"))?
-                    .to_owned(),
-                value: PromotedType::of(value).ok_or_else(|| malformed("a type of values"))?,
-                column,
-                has_strays: strays != 0,
-                is_varied: varied != 0,
-            };
-            if key.has_own_column() {
-                if key.column != next_own {
-                    return Err(malformed("columns in their order"));
-                }
-                next_own += 1;
-            } else if schema().fields().get(column).is_none() {
-                return Err(malformed("a column of spans"));
-            }
-            promotion.keys.push(key);
-        }
-        Ok(promotion)
     }
 }

@@ -16,7 +16,7 @@ use super::resources::Resources;
 use super::{Owner, PromotedKey, PromotedType, Promotion};
 use crate::error::FormatError;
 use crate::span::attribute::{self, SPAN_FIELD};
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, schema};
+use crate::table::AttributeColumns;
 
 /// Splits batches of spans into the columns of a segment's file.
 #[derive(Debug)]
@@ -57,26 +57,15 @@ impl Splitter {
             .map(|(number, _)| number)
     }
 
-    /// The rows of the file for rows with the columns of spans.
+    /// The columns of the file for rows with the columns of spans.
     pub(in crate::segment) fn split(
         &mut self,
         batch: &RecordBatch,
-    ) -> Result<RecordBatch, FormatError> {
-        let columns = self.split_columns(batch)?;
-        RecordBatch::try_new(self.promotion.file_schema(), columns).map_err(|error| {
-            FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
-        })
-    }
-
-    /// The columns of the file.
-    pub(super) fn split_columns(
-        &mut self,
-        batch: &RecordBatch,
+        places: AttributeColumns,
     ) -> Result<Vec<ArrayRef>, FormatError> {
         let malformed =
             |found: &str| FormatError::malformed("columns", 0, "the columns of spans", found);
-        let place = |name| schema().index_of(name).map_err(|_| malformed(name));
-        let (attributes_place, resource_place) = (place(ATTRIBUTES)?, place(RESOURCE_ATTRIBUTES)?);
+        let (attributes_place, resource_place) = (places.own, places.resource);
         let mut columns = batch.columns().to_vec();
         let bytes = |place: usize| {
             batch
@@ -90,7 +79,7 @@ impl Splitter {
         let keys = self.promotion.keys.iter();
         let mut own: Vec<Option<OwnColumn>> = keys
             .map(|key| {
-                let is_own = key.owner == Owner::Span && key.has_own_column();
+                let is_own = key.owner == Owner::Span && key.is_own;
                 is_own.then(|| OwnColumn::new(key, rows))
             })
             .collect();
@@ -104,7 +93,7 @@ impl Splitter {
         for (number, ((key, strays), own)) in keys.zip(own).enumerate() {
             if let Some(own) = own {
                 columns.push(own.finish(rows));
-            } else if key.owner == Owner::Resource && key.has_own_column() {
+            } else if key.owner == Owner::Resource && key.is_own {
                 let column = resources.column(number, key, strays);
                 columns.push(column.map_err(|error| malformed(&error.to_string()))?);
             } else if key.owner == Owner::Resource {
@@ -211,7 +200,7 @@ fn take(
     value: Plain<'_>,
     own: Option<&mut OwnColumn>,
 ) -> bool {
-    if key.has_own_column() {
+    if key.is_own {
         return own.is_some_and(|own| own.append(row, value));
     }
     let column = batch.columns().get(key.column);

@@ -10,34 +10,36 @@ use super::choose::Sample;
 use super::split::Splitter;
 use super::*;
 use crate::otlp::{AnyValue, ArrayValue, KeyValue, Resource, Span, Value};
-use crate::span::schema::{ATTRIBUTES, RESOURCE_ATTRIBUTES, TEAM_ID, schema};
+use crate::segment::columns::FileColumns;
+use crate::span::{SpanColumn, schema, table};
+use crate::table::AttributeColumns;
+use arrow::datatypes::Schema;
 
 /// Rows that have attributes and two mapped columns, and nothing else.
 fn batch(rows: &[Row]) -> RecordBatch {
-    let columns: Vec<ArrayRef> = schema()
-        .fields()
+    let columns: Vec<ArrayRef> = SpanColumn::ALL
         .iter()
-        .map(|field| -> ArrayRef {
-            match field.name().as_str() {
-                ATTRIBUTES => Arc::new(
+        .map(|column| -> ArrayRef {
+            match column {
+                SpanColumn::Attributes => Arc::new(
                     rows.iter()
                         .map(|row| row.attributes.clone())
                         .collect::<BinaryViewArray>(),
                 ),
-                RESOURCE_ATTRIBUTES => Arc::new(
+                SpanColumn::ResourceAttributes => Arc::new(
                     rows.iter()
                         .map(|row| row.resource.clone())
                         .collect::<BinaryViewArray>(),
                 ),
-                "route" => Arc::new(
+                SpanColumn::Route => Arc::new(
                     rows.iter()
                         .map(|row| row.route.clone())
                         .collect::<StringViewArray>(),
                 ),
-                "status_code" => {
+                SpanColumn::StatusCode => {
                     Arc::new(rows.iter().map(|row| row.status).collect::<Int32Array>())
                 }
-                _ => new_null_array(field.data_type(), rows.len()),
+                _ => new_null_array(&column.description().value.data_type(), rows.len()),
             }
         })
         .collect();
@@ -49,6 +51,15 @@ fn batch(rows: &[Row]) -> RecordBatch {
         .map(|field| field.as_ref().clone().with_nullable(true));
     let nullable = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     RecordBatch::try_new(nullable, columns).unwrap()
+}
+
+/// The columns of the file for some rows.
+fn split(splitter: &mut Splitter, batch: &RecordBatch) -> Vec<ArrayRef> {
+    let places = AttributeColumns {
+        own: SpanColumn::Attributes.place(),
+        resource: SpanColumn::ResourceAttributes.place(),
+    };
+    splitter.split(batch, places).unwrap()
 }
 
 #[derive(Debug, Clone)]
@@ -147,15 +158,15 @@ proptest! {
         let mut sample = Sample::default();
         sample.add(&batch, sampled);
         let mut splitter = Splitter::new(sample.choose());
-        let split = splitter.split_columns(&batch).unwrap();
+        let split = split(&mut splitter, &batch);
         let promotion = splitter.promotion().clone();
-        prop_assert_eq!(split.len(), promotion.file_schema().fields().len());
+        let file = FileColumns::new(table(), &promotion);
+        prop_assert_eq!(split.len(), file.names().len());
         let column = |place: usize| split.get(place);
-        let attributes_place = schema().index_of(ATTRIBUTES).unwrap();
         let rebuilt = rebuild::attributes(
             &promotion,
-            &split[attributes_place],
-            &split[order_column()],
+            &split[SpanColumn::Attributes.place()],
+            &split[file.order().unwrap()],
             column,
         ).unwrap();
         let rebuilt = rebuilt.as_binary_view();
@@ -165,20 +176,21 @@ proptest! {
         }
         // Each aspect of each key, promoted or not, is that of the messages.
         for owner in [Owner::Span, Owner::Resource] {
-            let messages = batch.column_by_name(owner.column()).unwrap();
+            let messages = owner.column().bytes(&batch).unwrap();
             for key in KEYS.into_iter().chain(["absent"]) {
                 for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
                     let attribute = Attribute { owner, key: key.into(), aspect };
-                    let wanted = attribute.file_columns(&promotion);
+                    let wanted = attribute.file_columns(&file);
                     let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
-                    let found = attribute.read_promoted(&promotion, rows.len(), only_wanted).unwrap();
-                    let expected = attribute.read(messages.as_binary_view());
+                    let found = attribute.read_promoted(&file, rows.len(), only_wanted).unwrap();
+                    let expected = attribute.read(messages);
                     prop_assert_eq!(format!("{:?}", found), format!("{:?}", expected), "{:?} of {:?}", attribute, promotion);
                 }
             }
         }
         // The part of the index says the same.
-        prop_assert_eq!(Promotion::decode(&promotion.encode(), 0).unwrap(), promotion);
+        let read = FileColumns::decode(&file.encode(table()), 0, table());
+        prop_assert_eq!(read, Ok(file));
     }
 }
 
@@ -246,7 +258,7 @@ fn of_teams(teams: [(&str, usize, Vec<KeyValue>); 2]) -> RecordBatch {
     }
     let batch = batch(&rows);
     let mut columns = batch.columns().to_vec();
-    let place = schema().index_of(TEAM_ID).unwrap();
+    let place = SpanColumn::TeamId.place();
     columns[place] = Arc::new(names.into_iter().map(Some).collect::<StringViewArray>());
     RecordBatch::try_new(batch.schema(), columns).unwrap()
 }
@@ -292,7 +304,7 @@ fn a_team_that_makes_up_keys_leaves_room_to_count_those_of_others() {
     let batch = batch(&rows);
     let mut columns = batch.columns().to_vec();
     let names = (0..4_000).map(|n| Some(if n < 2_000 { "large" } else { "other" }));
-    columns[schema().index_of(TEAM_ID).unwrap()] = Arc::new(names.collect::<StringViewArray>());
+    columns[SpanColumn::TeamId.place()] = Arc::new(names.collect::<StringViewArray>());
     let mut sample = Sample::default();
     sample.add(&RecordBatch::try_new(batch.schema(), columns).unwrap(), 1);
     let chosen = sample.choose();
@@ -340,7 +352,7 @@ fn strays_are_found_where_they_are() {
     let mut sample = Sample::default();
     sample.add(&batch.slice(0, 20), 1);
     let mut splitter = Splitter::new(sample.choose());
-    splitter.split_columns(&batch).unwrap();
+    split(&mut splitter, &batch);
     let number = |owner, key: &str| {
         let (number, key) = splitter.promotion().find(owner, key).unwrap();
         assert!(key.has_strays);
@@ -357,7 +369,7 @@ fn strays_are_found_where_they_are() {
         assert!(!has(0..row) && !has(row + 1..100), "{key}");
     }
     // Of the next batch nothing is known of this one's.
-    splitter.split_columns(&batch.slice(0, 20)).unwrap();
+    split(&mut splitter, &batch.slice(0, 20));
     assert_eq!(splitter.strays(0..100).count(), 0);
 }
 
@@ -369,19 +381,6 @@ fn who_makes_up_keys_fills_no_memory() {
     let mut sample = Sample::default();
     sample.add(&batch(&rows), 1);
     assert_eq!(sample.choose(), Promotion::default());
-}
-
-#[test]
-fn cut_bytes_are_an_error() {
-    let rows: Vec<Row> = (0..10)
-        .map(|_| span(vec![text("a", "x"), text("b", "y")]))
-        .collect();
-    let mut sample = Sample::default();
-    sample.add(&batch(&rows), 1);
-    let bytes = sample.choose().encode();
-    for end in 0..bytes.len() {
-        assert!(Promotion::decode(&bytes[..end], 0).is_err(), "{end}");
-    }
 }
 
 /// A key of resources that equals its column in all rows of the sample, and
@@ -407,19 +406,18 @@ fn what_the_sample_did_not_show_is_read_from_the_message() {
         let mut sample = Sample::default();
         sample.add(&batch.slice(0, 100), 1);
         let mut splitter = Splitter::new(sample.choose());
-        let split = splitter.split_columns(&batch).unwrap();
+        let split = split(&mut splitter, &batch);
         let promotion = splitter.promotion().clone();
-        assert!(!promotion.keys()[0].has_own_column() && promotion.keys()[0].has_strays);
+        assert!(!promotion.keys()[0].is_own && promotion.keys()[0].has_strays);
+        let file = FileColumns::new(table(), &promotion);
         let attribute = Attribute {
             owner: Owner::Resource,
             key: "http.route".into(),
             aspect: Aspect::Text,
         };
-        let wanted = attribute.file_columns(&promotion);
+        let wanted = attribute.file_columns(&file);
         let column = |place: usize| split.get(place).filter(|_| wanted.contains(&place));
-        let found = attribute
-            .read_promoted(&promotion, rows.len(), column)
-            .unwrap();
+        let found = attribute.read_promoted(&file, rows.len(), column).unwrap();
         let found: Vec<&str> = found.as_string_view().iter().flatten().collect();
         assert_eq!(found, expected);
     }
@@ -431,14 +429,14 @@ fn a_key_that_is_named_twice_in_a_row_is_damage() {
     let mut sample = Sample::default();
     sample.add(&batch, 1);
     let mut splitter = Splitter::new(sample.choose());
-    let split = splitter.split_columns(&batch).unwrap();
+    let split = split(&mut splitter, &batch);
     let rebuild = |order: &[u8]| {
         let order: ArrayRef = Arc::new(
             vec![Some(order); 10]
                 .into_iter()
                 .collect::<BinaryViewArray>(),
         );
-        let attributes = schema().index_of(ATTRIBUTES).unwrap();
+        let attributes = SpanColumn::Attributes.place();
         rebuild::attributes(splitter.promotion(), &split[attributes], &order, |place| {
             split.get(place)
         })

@@ -6,7 +6,7 @@ use parquet::file::metadata::RowGroupMetaData;
 
 use super::samples::varied_segment;
 use crate::segment::checksum::{self, BLOCK_BYTES};
-use crate::segment::header::{self, HEADER_BYTES, Part};
+use crate::segment::header;
 use crate::segment::reader::{self, summarize};
 use crate::segment::{SegmentReader, SegmentSummary};
 
@@ -41,6 +41,7 @@ pub struct Forgery {
     starts: Vec<u64>,
     /// Where the parts of the index lie.
     parts: Vec<std::ops::Range<u64>>,
+    header_bytes: u64,
 }
 
 impl Forgery {
@@ -64,16 +65,15 @@ impl Forgery {
             .flatten()
             .map(i64::cast_unsigned)
             .collect();
-        let parts: Vec<_> = Part::ALL
-            .iter()
-            .map(|part| reader.header().part(*part))
-            .collect();
+        let parts = reader.header().parts.iter();
+        let parts: Vec<_> = parts.map(|part| part.range.clone()).collect();
         starts.extend(parts.iter().map(|part| part.start));
         Self {
             file,
             summary,
             starts,
             parts,
+            header_bytes: reader.header().bytes(),
         }
     }
 
@@ -109,7 +109,7 @@ impl Forgery {
             }
             Place::Header(at) => {
                 let start = self.summary.index_offset;
-                within(start..start + HEADER_BYTES as u64, at)
+                within(start..start + self.header_bytes, at)
             }
             Place::Tail(at) => within(self.summary.tail_offset..self.summary.bytes, at),
         };
@@ -126,7 +126,12 @@ impl Default for Forgery {
 /// Makes all checksums of a segment's file hold: those of its blocks, of its
 /// index header and of its tail. None when the file is too short for them.
 pub fn reseal(file: &mut [u8], summary: &mut SegmentSummary) -> Option<()> {
-    reseal_index(file, summary.index_offset)?;
+    // Where the header ends is not what it says, which may have been changed.
+    let blocks = summary.index_offset.div_ceil(BLOCK_BYTES) * 4;
+    let header_bytes = summary
+        .tail_offset
+        .checked_sub(summary.index_offset + blocks)?;
+    reseal_index(file, summary.index_offset, header_bytes as usize)?;
     checksum::reseal_tail(file.get_mut(summary.tail_offset as usize..)?);
     summary.tail_crc = crc32c::crc32c(file.get(summary.tail_offset as usize..)?);
     Some(())
@@ -137,7 +142,8 @@ pub fn reseal(file: &mut [u8], summary: &mut SegmentSummary) -> Option<()> {
 pub fn resealed(file: &[u8]) -> Option<(Bytes, SegmentSummary)> {
     let mut file = file.to_vec();
     let index = reader::find_index(&Bytes::copy_from_slice(&file)).ok()?;
-    let tail = reseal_index(&mut file, index)?;
+    let header_bytes = header::header_bytes(file.get(usize::try_from(index).ok()?..)?)?;
+    let tail = reseal_index(&mut file, index, header_bytes)?;
     checksum::reseal_tail(file.get_mut(tail..)?);
     let file = Bytes::from(file);
     let summary = summarize(&file).ok()?;
@@ -145,12 +151,12 @@ pub fn resealed(file: &[u8]) -> Option<(Bytes, SegmentSummary)> {
 }
 
 /// Answers where the tail begins.
-fn reseal_index(file: &mut [u8], index: u64) -> Option<usize> {
+fn reseal_index(file: &mut [u8], index: u64, header_bytes: usize) -> Option<usize> {
     let (content, rest) = file.split_at_mut_checked(usize::try_from(index).ok()?)?;
     let blocks = content.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c);
     let blocks: Vec<u8> = blocks.flat_map(u32::to_le_bytes).collect();
-    let (header, rest) = rest.split_at_mut_checked(HEADER_BYTES)?;
+    let (header, rest) = rest.split_at_mut_checked(header_bytes)?;
     rest.get_mut(..blocks.len())?.copy_from_slice(&blocks);
-    header::reseal(header, crc32c::crc32c(&blocks));
-    Some(content.len() + HEADER_BYTES + blocks.len())
+    header::reseal(header, crc32c::crc32c(&blocks))?;
+    Some(content.len() + header_bytes + blocks.len())
 }

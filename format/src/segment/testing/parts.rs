@@ -5,11 +5,12 @@ use std::ops::Range;
 use roaring::RoaringBitmap;
 
 use crate::error::FormatError;
+use crate::segment::columns::FileColumns;
 use crate::segment::directory::{self, Partition};
 use crate::segment::hybrid;
 use crate::segment::key_index::{self, Key};
 use crate::segment::page_header::PageHeader;
-use crate::segment::promotion::Promotion;
+use crate::span::table;
 
 /// A key of a key index and its rows.
 pub type KeyRows = (Key, RoaringBitmap);
@@ -19,9 +20,9 @@ pub fn encode_directory(partitions: &[Partition]) -> Vec<u8> {
     directory::encode(partitions)
 }
 
-/// The encoded promoted keys.
-pub fn encode_promotion(promotion: &Promotion) -> Vec<u8> {
-    promotion.encode()
+/// The encoded columns of a file of spans.
+pub fn encode_columns(columns: &FileColumns) -> Vec<u8> {
+    columns.encode(table())
 }
 
 /// The key index of entries that are sorted by key, and its postings.

@@ -8,7 +8,7 @@ use crate::segment::promotion::Owner;
 use crate::segment::promotion::access::{Aspect, Attribute};
 use crate::segment::reader::summarize;
 use crate::segment::{Column, Id, Partition, SegmentReader, SegmentSummary};
-use crate::span::schema::schema;
+use crate::span::table;
 
 /// Reads everything of a segment in every way. What it reads is dropped: each
 /// read ends in an answer or an error.
@@ -70,7 +70,7 @@ fn read_indexes(reader: &SegmentReader, partition: &Partition) {
 
 /// All columns of spans, and attributes of each type.
 pub fn columns() -> Vec<Column> {
-    let mut columns: Vec<Column> = (0..schema().fields().len()).map(Column::Span).collect();
+    let mut columns: Vec<Column> = Column::all(table());
     for key in ["text", "number", "double", "flag", "varied", "absent"] {
         for aspect in [Aspect::Text, Aspect::Number] {
             columns.push(Column::Attribute(Attribute {

@@ -8,9 +8,10 @@ use crate::month::Month;
 use crate::otlp::{AnyValue, KeyValue, Span, Value};
 use crate::segment::order::arrange;
 use crate::segment::promotion::choose::Sample;
-use crate::segment::{Origin, SegmentSummary, SegmentWriter};
+use crate::segment::{NewSegment, Origin, SegmentSummary, SegmentWriter};
 use crate::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
 use crate::span::encoded::EncodedSpan;
+use crate::span::table;
 
 /// Start of the first span, ns since 1970.
 pub const START: u64 = 1_793_491_200_000_000_000;
@@ -80,14 +81,13 @@ pub fn segment_of(teams: impl IntoIterator<Item = RecordBatch>) -> (Bytes, Segme
     for batch in halves.iter().flatten() {
         sample.add(batch, 3);
     }
-    let mut writer = SegmentWriter::new(
-        Vec::new(),
-        SegmentId(9),
+    let segment = NewSegment {
+        id: SegmentId(9),
         month,
-        Origin::sealed(1..9),
-        sample.choose(),
-    )
-    .unwrap();
+        origin: Origin::sealed(1..9),
+        promotion: sample.choose(),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), table(), segment).unwrap();
     arrange(halves, |batch| writer.write(batch)).unwrap();
     let (file, summary) = writer.finish().unwrap();
     (Bytes::from(file), summary)

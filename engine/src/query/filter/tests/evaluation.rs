@@ -13,7 +13,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::create_physical_expr;
 use prost::Message;
 use spanstore_format::otlp::{AnyValue, KeyValue, Resource, Span, Value};
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::schema;
 
 use super::*;
 
@@ -75,6 +75,10 @@ pub(super) fn batch(rows: &[Row]) -> RecordBatch {
             }
             "duration" => Arc::new(Int64Array::from_iter_values(
                 rows.iter().map(|r| r.duration),
+            )),
+            // Each append brought two of them.
+            "sequence" => Arc::new(Int64Array::from_iter_values(
+                (0..rows.len() as i64).map(|row| 7 + row / 2),
             )),
             "name" => text(|row| Some(&row.name)),
             "session_id" => text(|row| row.session.as_deref()),
@@ -240,6 +244,9 @@ fn finds_the_rows() {
         ("resource is null", [1, 1, 1]),
         ("name > session_id or flags = 0", [1, 1, 1]),
         ("events is null", [1, 1, 1]),
+        ("sequence = 7", [1, 1, 0]),
+        ("sequence > 7 and sequence <= 9000000000", [0, 0, 1]),
+        ("sequence in (8, 9)", [0, 0, 1]),
     ] {
         let filter = parse(text).unwrap_or_else(|error| panic!("{}", error.render(text)));
         let found: Vec<_> = answers(filter.expr(), &batch)

@@ -7,7 +7,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use proptest::prelude::*;
 use spanstore_format::otlp::Value as AttributeValue;
-use spanstore_format::span::schema::schema;
+use spanstore_format::span::schema;
 
 use super::evaluation::{Row, answers, batch, id};
 use super::*;
