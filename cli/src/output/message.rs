@@ -1,11 +1,11 @@
 //! The stored OTLP messages of a row as plain JSON.
 
 use prost::Message;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use spanstore_format::id::to_hex;
 use spanstore_format::month::rfc3339;
-use spanstore_format::otlp::json::any_value_to_plain_json;
-use spanstore_format::otlp::{Event, InstrumentationScope, KeyValue, Link, Resource, Span};
+use spanstore_format::otlp::json::attributes_to_plain_json as object;
+use spanstore_format::otlp::{Event, InstrumentationScope, Link, Resource, Span};
 use spanstore_format::span::SpanColumn;
 
 /// Which message a column of bytes holds.
@@ -74,18 +74,4 @@ impl Kind {
             }
         })
     }
-}
-
-/// Attributes as an object; of keys that repeat, the first counts.
-fn object(attributes: &[KeyValue]) -> Value {
-    let mut object = Map::with_capacity(attributes.len());
-    for attribute in attributes {
-        object.entry(attribute.key.as_str()).or_insert_with(|| {
-            attribute
-                .value
-                .as_ref()
-                .map_or(Value::Null, any_value_to_plain_json)
-        });
-    }
-    Value::Object(object)
 }

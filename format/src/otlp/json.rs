@@ -25,7 +25,7 @@
 
 #[cfg(doc)]
 use super::MAX_VALUE_NESTING;
-pub use super::json_any_value::any_value_to_plain_json;
+pub use super::json_any_value::{any_value_to_plain_json, attributes_to_plain_json};
 pub use super::json_encode::{attributes_to_json, encode, span_to_json};
 use super::{ExportTraceServiceRequest, Measured, OtlpError, json_decode, json_stream};
 

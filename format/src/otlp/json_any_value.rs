@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::json_decode::{FromJson, list};
 use super::json_scalar::{Double, beginning, bytes, integer};
-use super::{AnyValue, ArrayValue, KeyValueList, MAX_VALUE_NESTING, Value};
+use super::{AnyValue, ArrayValue, KeyValue, KeyValueList, MAX_VALUE_NESTING, Value};
 
 impl FromJson for AnyValue {
     fn from_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -155,7 +155,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// An attribute value as a person would write it in JSON, for display: text,
 /// truth, number, array or object. Bytes are base64, what is not finite is text,
-/// an empty value is `null`. Of equal keys in a list the last one stays.
+/// an empty value is `null`. Of equal keys in a list the first counts.
 pub fn any_value_to_plain_json(value: &AnyValue) -> serde_json::Value {
     use serde_json::Value as Json;
     match &value.value {
@@ -170,18 +170,22 @@ pub fn any_value_to_plain_json(value: &AnyValue) -> serde_json::Value {
         Some(Value::ArrayValue(array)) => {
             array.values.iter().map(any_value_to_plain_json).collect()
         }
-        Some(Value::KvlistValue(list)) => list
-            .values
-            .iter()
-            .map(|entry| {
-                let value = entry
-                    .value
-                    .as_ref()
-                    .map_or(Json::Null, any_value_to_plain_json);
-                (entry.key.clone(), value)
-            })
-            .collect(),
+        Some(Value::KvlistValue(list)) => attributes_to_plain_json(&list.values),
     }
+}
+
+/// Attributes as an object of [`any_value_to_plain_json`]; of equal keys the first
+/// counts.
+pub fn attributes_to_plain_json(attributes: &[KeyValue]) -> serde_json::Value {
+    use serde_json::Value as Json;
+    let mut object = serde_json::Map::with_capacity(attributes.len());
+    for attribute in attributes {
+        object.entry(attribute.key.as_str()).or_insert_with(|| {
+            let value = attribute.value.as_ref();
+            value.map_or(Json::Null, any_value_to_plain_json)
+        });
+    }
+    Json::Object(object)
 }
 
 /// What JSON has no number for, in the words of the protobuf mapping.

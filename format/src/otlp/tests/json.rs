@@ -454,8 +454,8 @@ fn plain_json_is_as_a_person_writes_it() {
     let list = r#"{"kvlistValue":{"values":[
         {"key":"a","value":{"intValue":"-1"}},{"key":"b","value":{"bytesValue":"AP8="}},
         {"key":"c"},{"key":"d","value":{"doubleValue":"NaN"}},{"key":"e","value":{"doubleValue":1}},
-        {"key":"f","value":{"boolValue":false}},{"key":"f","value":{"stringValue":"last"}}]}}"#;
-    let expected = json!({"a": -1, "b": "AP8=", "c": null, "d": "NaN", "e": 1.0, "f": "last"});
+        {"key":"f","value":{"boolValue":false}},{"key":"f","value":{"stringValue":"second"}}]}}"#;
+    let expected = json!({"a": -1, "b": "AP8=", "c": null, "d": "NaN", "e": 1.0, "f": false});
     assert_eq!(any_value_to_plain_json(&any_value(list)), expected);
 }
 
