@@ -3,7 +3,8 @@
 //! Nothing here opens a file, asks for the time or starts a thread: bytes come
 //! in, values go out, and the other way round. Read [`span::SpanColumn`] for the
 //! columns, [`otlp`] for how spans come in and go out, [`log`] for what the
-//! write-ahead log holds and [`segment`] for what a segment adds to Parquet.
+//! write-ahead log holds, [`segment`] for what a segment adds to Parquet and
+//! [`interchange`] for what other programs read.
 //! `FORMAT.md` at the top of the repository specifies every byte.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ macro_rules! is_planted {
 pub mod catalog;
 pub mod error;
 pub mod id;
+pub mod interchange;
 pub mod log;
 pub mod month;
 pub mod otlp;

@@ -11,7 +11,7 @@ pub mod restore;
 mod views;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use column::{SpanColumn, schema, table};
 pub use origin::Origin;

@@ -113,14 +113,31 @@ impl<'a> SpanColumns<'a> {
         Ok(span)
     }
 
+    /// The OTLP resource of a row, if it had one.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when what is stored is not protobuf.
+    pub fn resource(&self, row: usize) -> Result<Option<Resource>, FormatError> {
+        message(self.resource, RESOURCE_ATTRIBUTES, row)
+    }
+
+    /// The OTLP instrumentation scope of a row, if it had one.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when what is stored is not protobuf.
+    pub fn scope(&self, row: usize) -> Result<Option<InstrumentationScope>, FormatError> {
+        message(self.scope, SCOPE, row)
+    }
+
     /// Whether two rows have the same resource, as a message.
-    fn same_resource(&self, row: usize, other: usize) -> bool {
+    pub fn same_resource(&self, row: usize, other: usize) -> bool {
         same(self.resource, row, other)
             && text_or_empty(self.resource_schema_url, row)
                 == text_or_empty(self.resource_schema_url, other)
     }
 
-    fn same_scope(&self, row: usize, other: usize) -> bool {
+    /// Whether two rows have the same instrumentation scope, as a message.
+    pub fn same_scope(&self, row: usize, other: usize) -> bool {
         same(self.scope, row, other)
             && text_or_empty(self.scope_schema_url, row)
                 == text_or_empty(self.scope_schema_url, other)
@@ -140,11 +157,7 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
         let new_resource = row == 0 || !columns.same_resource(row, row - 1);
         if new_resource {
             resource_spans.push(ResourceSpans {
-                resource: message::<Resource>(
-                    columns.resource,
-                    SpanColumn::ResourceAttributes,
-                    row,
-                )?,
+                resource: columns.resource(row)?,
                 scope_spans: Vec::new(),
                 schema_url: text_or_empty(columns.resource_schema_url, row).to_owned(),
             });
@@ -154,7 +167,7 @@ pub fn to_otlp(batch: &RecordBatch) -> Result<ExportTraceServiceRequest, FormatE
         };
         if new_resource || !columns.same_scope(row, row - 1) {
             resource.scope_spans.push(ScopeSpans {
-                scope: message::<InstrumentationScope>(columns.scope, SpanColumn::Scope, row)?,
+                scope: columns.scope(row)?,
                 spans: Vec::new(),
                 schema_url: text_or_empty(columns.scope_schema_url, row).to_owned(),
             });

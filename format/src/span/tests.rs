@@ -8,7 +8,7 @@ use crate::TeamId;
 use crate::otlp::{ExportTraceServiceRequest, Span, arbitrary, protobuf};
 
 /// Spans as the checks let them through.
-fn checked(mut request: ExportTraceServiceRequest) -> ExportTraceServiceRequest {
+pub(crate) fn checked(mut request: ExportTraceServiceRequest) -> ExportTraceServiceRequest {
     for resource in &mut request.resource_spans {
         for scope in &mut resource.scope_spans {
             for span in &mut scope.spans {
