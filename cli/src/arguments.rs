@@ -10,6 +10,10 @@ use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 use crate::error::Error;
 use crate::time::TimeArgument;
 
+mod export;
+
+pub use export::{ExportArguments, IdsArgument, TimeUnitArgument};
+
 const DEFAULT_STORE: &str = "./spanstore-data";
 const GLOBAL: &str = "Options of every command";
 
@@ -435,14 +439,6 @@ pub struct RepairArguments {
     /// An empty directory, or one to be made, for the new store
     #[arg(long, value_name = "NEW")]
     pub out: PathBuf,
-}
-
-/// Arguments of `export`.
-#[derive(Debug, Args)]
-pub struct ExportArguments {
-    /// Where to; standard output when not given
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `generate`.

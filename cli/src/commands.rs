@@ -79,7 +79,10 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Session(it) => open(false, out)?.run(|context| session::run(context, it))?,
         Command::Sessions(it) => open(false, out)?.run(|context| sessions::run(context, it))?,
         Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
-        Command::Export(export) => open(false, out)?.run(|context| export::run(context, export))?,
+        Command::Export(export) => {
+            let options = export.interchange(format)?;
+            open(false, out)?.run(|context| export::run(context, export, options))?;
+        }
         Command::Seal => open(false, out)?.run(seal::run)?,
         Command::Inspect(it) => open(false, out)?.run(|context| inspect::run(context, it))?,
         Command::Compact(it) => open(false, out)?.run(|context| compact::run(context, it))?,

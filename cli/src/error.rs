@@ -27,6 +27,9 @@ pub enum Error {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] spanstore::Error),
+    /// What is stored of a span cannot be read.
+    #[error("spans: {0}")]
+    Stored(#[from] spanstore_format::FormatError),
     /// Rows could not be turned into the format.
     #[error("output: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

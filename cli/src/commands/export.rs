@@ -3,41 +3,48 @@
 use std::fs::File;
 use std::io::BufWriter;
 
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 use spanstore::{Spans, Team};
+use spanstore_format::interchange::{self, InterchangeOptions};
 use spanstore_format::otlp;
-use spanstore_format::span::schema;
 
 use super::{Context, Out};
 use crate::arguments::{ExportArguments, Format};
 use crate::error::Error;
-use crate::output::RowWriter;
 
-pub(super) fn run(context: &mut Context<'_>, arguments: &ExportArguments) -> Result<(), Error> {
+/// Rows of a row group. Readers such as DuckDB give each thread one, and a row group
+/// is in memory until it is written.
+const ROW_GROUP_ROWS: usize = 128 << 10;
+
+pub(super) fn run(
+    context: &mut Context<'_>,
+    arguments: &ExportArguments,
+    options: InterchangeOptions,
+) -> Result<(), Error> {
     let Some(path) = &arguments.out else {
-        return export(&context.team, context.format, context.out);
+        return export(&context.team, context.format, options, context.out);
     };
     let name = path.display().to_string();
     let file = File::create(path).map_err(Error::io(&name))?;
     let mut out = BufWriter::new(file);
-    export(&context.team, context.format, &mut out)?;
+    export(&context.team, context.format, options, &mut out)?;
     let file = out
         .into_inner()
         .map_err(|error| Error::io(&name)(error.into_error()))?;
     file.sync_all().map_err(Error::io(&name))
 }
 
-fn export(team: &Team, format: Format, out: Out<'_>) -> Result<(), Error> {
+fn export(
+    team: &Team,
+    format: Format,
+    options: InterchangeOptions,
+    out: Out<'_>,
+) -> Result<(), Error> {
     let chunks = team.export()?;
     match format {
-        Format::Parquet => {
-            let mut writer = RowWriter::new(Format::Parquet, schema(), out)?;
-            for spans in chunks {
-                for batch in spans?.batches() {
-                    writer.write(batch)?;
-                }
-            }
-            writer.finish()?;
-        }
+        Format::Parquet => write_parquet(chunks, options, out)?,
         Format::OtlpProtobuf => {
             // Requests that follow each other read as one.
             let encode = |spans: &Spans| Ok(otlp::protobuf::encode(&spans.to_otlp()?));
@@ -49,6 +56,30 @@ fn export(team: &Team, format: Format, out: Out<'_>) -> Result<(), Error> {
             Ok(line)
         })?,
     }
+    Ok(())
+}
+
+/// Writes the interchange form, in the order of the store.
+fn write_parquet(
+    chunks: impl Iterator<Item = Result<Spans, spanstore::Error>>,
+    options: InterchangeOptions,
+    out: Out<'_>,
+) -> Result<(), Error> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let schema = interchange::schema(options);
+    let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties))?;
+    for spans in chunks {
+        for batch in spans?.batches() {
+            for piece in interchange::pieces(batch, options) {
+                writer.write(&piece?)?;
+            }
+        }
+    }
+    writer.close()?;
+    out.flush()?;
     Ok(())
 }
 
