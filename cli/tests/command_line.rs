@@ -5,32 +5,14 @@
     reason = "a test ends by a panic"
 )]
 
-use std::io::{BufRead, BufReader, Write};
+mod support;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
-use tempfile::TempDir;
-
-fn spanstore(store: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spanstore"));
-    command
-        .env("SPANSTORE_DIR", store)
-        .env_remove("RUST_BACKTRACE");
-    command
-}
-
-/// Runs a command that has to end well and gives its output.
-fn run(store: &Path, arguments: &[&str]) -> String {
-    let output = output(store, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn output(store: &Path, arguments: &[&str]) -> Output {
-    spanstore(store).args(arguments).output().unwrap()
-}
+use support::{ingest, output, run, sample, spanstore};
 
 fn json(store: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&run(store, arguments)).unwrap()
@@ -40,35 +22,6 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
-}
-
-/// A store with the sample application's spans.
-fn sample(spans: u64) -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let generated = run(
-        directory.path(),
-        &["generate", "--spans", &spans.to_string(), "--seed", "3"],
-    );
-    let report = ingest(
-        directory.path(),
-        &["ingest", "-", "--format", "json"],
-        generated.as_bytes(),
-    );
-    assert_eq!(report["accepted"], spans);
-    directory
-}
-
-fn ingest(store: &Path, arguments: &[&str], input: &[u8]) -> Value {
-    let mut child = spanstore(store)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
@@ -234,6 +187,16 @@ fn failures_are_one_line_and_an_exit_code() {
             "--since must lie before",
         ),
         (&["sql", "DROP TABLE spans"], 1, ""),
+        (
+            &["export", "--ids", "bytes"],
+            2,
+            "--ids needs --format parquet",
+        ),
+        (
+            &["export", "--format", "otlp-protobuf", "--time-unit", "us"],
+            2,
+            "--time-unit needs --format parquet",
+        ),
     ];
     for (arguments, code, text) in cases {
         let output = output(&store, arguments);

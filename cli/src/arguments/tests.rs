@@ -1,4 +1,5 @@
 use clap::CommandFactory;
+use spanstore_format::interchange::{IdForm, InterchangeOptions, TimePrecision};
 
 use super::*;
 
@@ -62,6 +63,35 @@ fn each_command_offers_its_own_formats() {
 }
 
 #[test]
+fn the_interchange_form_is_chosen_for_parquet_alone() {
+    let options = |line| {
+        let arguments = parse(line).unwrap();
+        let Command::Export(export) = &arguments.command else {
+            panic!("not export")
+        };
+        export.interchange(arguments.format().unwrap())
+    };
+    let plain = InterchangeOptions::default();
+    assert_eq!(options("export --format parquet").unwrap(), plain);
+    assert_eq!(options("export").unwrap(), plain);
+    let same = "export --format parquet --ids hex --time-unit ns";
+    assert_eq!(options(same).unwrap(), plain);
+    let other = InterchangeOptions {
+        ids: IdForm::Bytes,
+        times: TimePrecision::Microseconds,
+    };
+    let line = "export --format parquet --ids bytes --time-unit us";
+    assert_eq!(options(line).unwrap(), other);
+    for line in [
+        "export --ids hex",
+        "export --format otlp-json --ids bytes",
+        "export --format otlp-protobuf --time-unit ns",
+    ] {
+        assert_eq!(options(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
 fn ingest_takes_files_and_standard_input() {
     let Command::Ingest(ingest) = parse("ingest --any-time a.json -").unwrap().command else {
         panic!("not ingest");
@@ -106,6 +136,9 @@ fn what_makes_no_sense_is_refused() {
         "generate --spans 5",
         "generate --spans 5 --seed 1 --start 2026-01-01 --month 2026-01",
         "--team  usage --team",
+        "export --format parquet --ids base64",
+        "export --format parquet --time-unit s",
+        "query --ids hex",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }
