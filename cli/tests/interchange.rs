@@ -1,5 +1,9 @@
 //! `export --format parquet`, read as other programs do.
-#![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by a panic"
+)]
 
 mod support;
 
@@ -13,6 +17,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType, TimestampNanosecondType};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Compression;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::printer::print_schema;
 use serde_json::Value;
@@ -53,7 +58,7 @@ fn a_file_has_the_spans_of_the_store_in_plain_columns() {
         .lines()
         .map(|line| {
             let span: Value = serde_json::from_str(line).unwrap();
-            let id = |name: &str| span.get(name).unwrap().as_str().unwrap().to_owned();
+            let id = |name: &str| span[name].as_str().unwrap().to_owned();
             ((id("trace_id"), id("span_id")), span)
         })
         .collect();
@@ -83,23 +88,19 @@ fn a_file_has_the_spans_of_the_store_in_plain_columns() {
             "service",
             "route",
         ] {
-            assert_eq!(
-                text(&batch, name, row),
-                span.get(name).unwrap().as_str(),
-                "{name}"
-            );
+            assert_eq!(text(&batch, name, row), span[name].as_str(), "{name}");
         }
         let duration = durations.value(row);
-        assert_eq!(span.get("duration_ns").unwrap(), duration);
+        assert_eq!(span["duration_ns"], duration);
         assert_eq!(ends.value(row) - starts.value(row), duration);
         for (column, queried) in [
             ("attributes_json", "attributes"),
             ("resource_attributes_json", "resource_attributes"),
         ] {
             let json: Value = serde_json::from_str(text(&batch, column, row).unwrap()).unwrap();
-            assert_eq!(&json, span.get(queried).unwrap(), "{column}");
+            assert_eq!(json, span[queried], "{column}");
         }
-        let attributes = span.get("attributes").unwrap().as_object().unwrap();
+        let attributes = span["attributes"].as_object().unwrap();
         let entries = maps.value(row);
         let found = entries.column(0).as_string::<i32>().iter();
         let found = found.zip(entries.column(1).as_string::<i32>());
@@ -109,7 +110,7 @@ fn a_file_has_the_spans_of_the_store_in_plain_columns() {
             }
         }
         assert_eq!(found.count(), attributes.len());
-        let in_query = span.get("events").unwrap().as_array().map_or(0, Vec::len);
+        let in_query = span["events"].as_array().map_or(0, Vec::len);
         assert_eq!(events.value_length(row) as usize, in_query);
     }
 }
@@ -144,7 +145,7 @@ fn parquets_own_types_are_right() {
     for column in metadata
         .row_groups()
         .iter()
-        .flat_map(|group| group.columns())
+        .flat_map(RowGroupMetaData::columns)
     {
         assert!(matches!(column.compression(), Compression::ZSTD(_)));
     }

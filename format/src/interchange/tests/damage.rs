@@ -15,7 +15,7 @@ fn with(batch: &RecordBatch, name: &str, bytes: &[u8]) -> RecordBatch {
     let place = batch.schema().index_of(name).unwrap();
     let mut columns = batch.columns().to_vec();
     let bytes = std::iter::repeat_n(Some(bytes), batch.num_rows());
-    columns[place] = Arc::new(BinaryViewArray::from_iter(bytes)) as ArrayRef;
+    columns[place] = Arc::new(bytes.collect::<BinaryViewArray>()) as ArrayRef;
     RecordBatch::try_new(batch.schema(), columns).unwrap()
 }
 
