@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Builder};
-use arrow::datatypes::{DataType, TimestampNanosecondType};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Builder};
 
 use super::attributes::{Attributes, Written};
 use super::events::Events;
@@ -17,15 +16,14 @@ use super::times::Times;
 use super::{InterchangeOptions, columns_error, ids, texts, times};
 use crate::error::FormatError;
 use crate::otlp::Span;
+use crate::span::SpanColumn;
 use crate::span::restore::SpanColumns;
-use crate::span::schema::{
-    ATTRIBUTES, EVENTS, LINKS, PARENT_SPAN_ID, RESOURCE_ATTRIBUTES, SPAN_ID, START_TIME, TRACE_ID,
-};
+use crate::table::ColumnType;
 
 /// Bytes of texts and messages after which a piece ends.
 const PIECE_BYTES: usize = 16 << 20;
 
-/// A batch with the [columns of a span](mod@crate::span::schema) as one with the
+/// A batch with the [columns of a span](SpanColumn) as one with the
 /// columns of [`schema`].
 ///
 /// # Errors
@@ -106,30 +104,13 @@ fn column_of_stored(
     name: &str,
     options: InterchangeOptions,
 ) -> Result<ArrayRef, FormatError> {
-    let missing = |found: &DataType| {
-        let expected = format!("the span column {name}");
-        FormatError::malformed("columns", 0, expected, found.to_string())
-    };
-    let column = stored
-        .column_by_name(name)
-        .ok_or_else(|| missing(&DataType::Null))?;
-    match name {
-        TRACE_ID | SPAN_ID | PARENT_SPAN_ID => {
-            let stored = column.as_fixed_size_binary_opt();
-            ids::of_stored(
-                stored.ok_or_else(|| missing(column.data_type()))?,
-                options.ids,
-            )
-        }
-        START_TIME => {
-            let stored = column.as_primitive_opt::<TimestampNanosecondType>();
-            let stored = stored.ok_or_else(|| missing(column.data_type()))?;
-            Ok(times::of_stored(stored, options.times))
-        }
-        _ => match column.as_string_view_opt() {
-            Some(views) => texts::of_views(views),
-            None => Ok(Arc::clone(column)),
-        },
+    let column = SpanColumn::of_name(name)
+        .ok_or_else(|| FormatError::malformed("columns", 0, "a column of spans", name))?;
+    match column.description().value {
+        ColumnType::Id(_) => ids::of_stored(column.ids(stored)?, options.ids),
+        ColumnType::Time => Ok(times::of_stored(column.times(stored)?, options.times)),
+        ColumnType::Text => texts::of_views(column.texts(stored)?),
+        _ => Ok(Arc::clone(column.of(stored)?)),
     }
 }
 
@@ -220,14 +201,14 @@ impl Builder {
         let [scope_attributes, scope_json] = self.scope_attributes.finish()?;
         Ok(Decoded(vec![
             (END_TIME, self.end_time.finish()),
-            (ATTRIBUTES, attributes),
+            (SpanColumn::Attributes.name(), attributes),
             (ATTRIBUTES_JSON, attributes_json),
-            (RESOURCE_ATTRIBUTES, resource_attributes),
+            (SpanColumn::ResourceAttributes.name(), resource_attributes),
             (RESOURCE_ATTRIBUTES_JSON, resource_json),
             (SCOPE_ATTRIBUTES, scope_attributes),
             (SCOPE_ATTRIBUTES_JSON, scope_json),
-            (EVENTS, self.events.finish()?),
-            (LINKS, self.links.finish()?),
+            (SpanColumn::Events.name(), self.events.finish()?),
+            (SpanColumn::Links.name(), self.links.finish()?),
             (
                 DROPPED_ATTRIBUTES,
                 Arc::new(self.dropped_attributes.finish()),

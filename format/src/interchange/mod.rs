@@ -7,7 +7,7 @@
 //! | `trace_id`, `span_id`, `parent_span_id` | text, or 16, 8 and 8 bytes | lower-case hexadecimal digits unless [bytes](IdForm::Bytes) are asked for; no parent is null |
 //! | `start_time`, `end_time` | timestamp, UTC | nanoseconds unless [microseconds](TimePrecision::Microseconds) are asked for; the end as it came, also before the start |
 //! | `duration` | int64 | nanoseconds in any case; 0 when the end lies before the start |
-//! | `name` … `error_type` | text, int32, bool | as in the [columns of a span](mod@crate::span::schema) |
+//! | `name` … `error_type` | text, int32, bool | as in the [columns of a span](crate::span::SpanColumn) |
 //! | `trace_state`, `flags`, `scope_name`, `scope_version` | text, uint32, text, text | likewise |
 //! | `attributes`, `resource_attributes`, `scope_attributes` | map of texts | each value as the [text](crate::span::attribute::text) that filters compare; a value that is empty is null |
 //! | `attributes_json`, `resource_attributes_json`, `scope_attributes_json` | text | the same as a JSON object with [types](crate::otlp::json::any_value_to_plain_json) |

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
 use super::{IdForm, InterchangeOptions, TimePrecision};
-use crate::span::schema::{
-    ATTRIBUTES, END_BEFORE_START, EVENTS, FLAGS, LINKS, NAME, PARENT_SPAN_ID, RESOURCE_ATTRIBUTES,
-    REST, SCOPE, SPAN_ID, START_TIME, TRACE_ID, TRACE_START, TRACE_STATE,
-};
+use crate::span::SpanColumn;
+use crate::table::ColumnType;
 
 pub(super) const END_TIME: &str = "end_time";
 pub(super) const ATTRIBUTES_JSON: &str = "attributes_json";
@@ -28,46 +26,45 @@ pub(super) const SPAN_ID_BYTES: i32 = 8;
 
 /// The columns in their order, which is that of the columns of a span.
 pub fn schema(options: InterchangeOptions) -> SchemaRef {
-    let stored = crate::span::schema();
     let mut fields: Vec<FieldRef> = Vec::new();
     let mut add = |name: &str, data_type: DataType, is_nullable: bool| {
         fields.push(Arc::new(Field::new(name, data_type, is_nullable)));
     };
-    for field in stored.fields() {
-        match field.name().as_str() {
-            TRACE_START | END_BEFORE_START => {}
-            TRACE_ID => add(TRACE_ID, id_type(options.ids, TRACE_ID_BYTES), false),
-            SPAN_ID => add(SPAN_ID, id_type(options.ids, SPAN_ID_BYTES), false),
-            PARENT_SPAN_ID => add(PARENT_SPAN_ID, id_type(options.ids, SPAN_ID_BYTES), true),
-            START_TIME => {
-                add(START_TIME, time_type(options.times), false);
+    for column in SpanColumn::ALL {
+        let (name, stored) = (column.name(), column.description());
+        match column {
+            // What says something of the store alone, or is told by others.
+            SpanColumn::TraceStart | SpanColumn::Sequence | SpanColumn::EndBeforeStart => {}
+            SpanColumn::StartTime => {
+                add(name, time_type(options.times), false);
                 add(END_TIME, time_type(options.times), true);
             }
-            ATTRIBUTES => {
-                add(ATTRIBUTES, map_type(), false);
+            SpanColumn::Attributes => {
+                add(name, map_type(), false);
                 add(ATTRIBUTES_JSON, DataType::Utf8, false);
             }
-            RESOURCE_ATTRIBUTES => {
-                add(RESOURCE_ATTRIBUTES, map_type(), false);
+            SpanColumn::ResourceAttributes => {
+                add(name, map_type(), false);
                 add(RESOURCE_ATTRIBUTES_JSON, DataType::Utf8, false);
             }
-            SCOPE => {
+            SpanColumn::Scope => {
                 add(SCOPE_ATTRIBUTES, map_type(), false);
                 add(SCOPE_ATTRIBUTES_JSON, DataType::Utf8, false);
             }
-            EVENTS => add(EVENTS, list_type(event_fields(options)), false),
-            LINKS => add(LINKS, list_type(link_fields(options)), false),
-            REST => {
+            SpanColumn::Events => add(name, list_type(event_fields(options)), false),
+            SpanColumn::Links => add(name, list_type(link_fields(options)), false),
+            SpanColumn::Rest => {
                 add(DROPPED_ATTRIBUTES, DataType::UInt32, false);
                 add(DROPPED_EVENTS, DataType::UInt32, false);
                 add(DROPPED_LINKS, DataType::UInt32, false);
             }
-            name => {
-                let data_type = match field.data_type() {
-                    DataType::Utf8View => DataType::Utf8,
-                    other => other.clone(),
+            _ => {
+                let data_type = match stored.value {
+                    ColumnType::Text => DataType::Utf8,
+                    ColumnType::Id(bytes) => id_type(options.ids, i32::from(bytes)),
+                    other => other.data_type(),
                 };
-                add(name, data_type, field.is_nullable());
+                add(name, data_type, stored.is_nullable);
             }
         }
     }
@@ -78,7 +75,7 @@ pub fn schema(options: InterchangeOptions) -> SchemaRef {
 pub(super) fn event_fields(options: InterchangeOptions) -> Fields {
     let mut fields = vec![
         Field::new("time", time_type(options.times), true),
-        Field::new(NAME, DataType::Utf8, false),
+        Field::new(SpanColumn::Name.name(), DataType::Utf8, false),
     ];
     fields.extend(attribute_fields());
     Fields::from(fields)
@@ -87,10 +84,18 @@ pub(super) fn event_fields(options: InterchangeOptions) -> Fields {
 /// The parts of a link.
 pub(super) fn link_fields(options: InterchangeOptions) -> Fields {
     let mut fields = vec![
-        Field::new(TRACE_ID, id_type(options.ids, TRACE_ID_BYTES), true),
-        Field::new(SPAN_ID, id_type(options.ids, SPAN_ID_BYTES), true),
-        Field::new(TRACE_STATE, DataType::Utf8, true),
-        Field::new(FLAGS, DataType::UInt32, false),
+        Field::new(
+            SpanColumn::TraceId.name(),
+            id_type(options.ids, TRACE_ID_BYTES),
+            true,
+        ),
+        Field::new(
+            SpanColumn::SpanId.name(),
+            id_type(options.ids, SPAN_ID_BYTES),
+            true,
+        ),
+        Field::new(SpanColumn::TraceState.name(), DataType::Utf8, true),
+        Field::new(SpanColumn::Flags.name(), DataType::UInt32, false),
     ];
     fields.extend(attribute_fields());
     Fields::from(fields)
@@ -99,7 +104,7 @@ pub(super) fn link_fields(options: InterchangeOptions) -> Fields {
 /// What events and links say of their attributes.
 fn attribute_fields() -> [Field; 3] {
     [
-        Field::new(ATTRIBUTES, map_type(), false),
+        Field::new(SpanColumn::Attributes.name(), map_type(), false),
         Field::new(ATTRIBUTES_JSON, DataType::Utf8, false),
         Field::new(DROPPED_ATTRIBUTES, DataType::UInt32, false),
     ]

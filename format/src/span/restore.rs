@@ -118,7 +118,7 @@ impl<'a> SpanColumns<'a> {
     /// # Errors
     /// [`FormatError::Malformed`] when what is stored is not protobuf.
     pub fn resource(&self, row: usize) -> Result<Option<Resource>, FormatError> {
-        message(self.resource, RESOURCE_ATTRIBUTES, row)
+        message(self.resource, SpanColumn::ResourceAttributes, row)
     }
 
     /// The OTLP instrumentation scope of a row, if it had one.
@@ -126,7 +126,7 @@ impl<'a> SpanColumns<'a> {
     /// # Errors
     /// [`FormatError::Malformed`] when what is stored is not protobuf.
     pub fn scope(&self, row: usize) -> Result<Option<InstrumentationScope>, FormatError> {
-        message(self.scope, SCOPE, row)
+        message(self.scope, SpanColumn::Scope, row)
     }
 
     /// Whether two rows have the same resource, as a message.

@@ -29,7 +29,7 @@ fn the_columns_are_these_whatever_is_chosen() {
         "status_message",
         "level",
     ];
-    expected.extend(mapping::COLUMNS.iter().map(|column| column.name));
+    expected.extend(mapping::columns().iter().map(|column| column.name()));
     expected.extend([
         "trace_state",
         "flags",
