@@ -338,7 +338,7 @@ fn segments_are_listed_taken_apart_and_merged() {
     assert!(find("column", "trace_id")["bytes"].as_u64().unwrap() > 0);
     assert!(find("index", "trace index")["bytes"].as_u64().unwrap() > 0);
     assert!(find("facet", "method")["count"].as_u64().unwrap() > 1);
-    let promoted = find("promoted key", "span http.route");
+    let promoted = find("promoted key", "http.route");
     assert!(promoted["detail"].as_str().unwrap().contains("in route"));
     assert!(run(store, &["inspect", id]).contains("row group"));
     assert_eq!(

@@ -15,8 +15,7 @@ pub(crate) struct HotBatch {
     pub(crate) month: Month,
     /// The rows, with the columns of the span schema.
     pub(crate) rows: RecordBatch,
-    /// Memory that they take, in bytes, about. Large resources and scopes count for
-    /// each row, since so does the seal handle them.
+    /// Memory that they take, in bytes, about.
     pub(crate) bytes: usize,
     /// Trace ids of the rows, each once. May name one whose rows were left out.
     pub(crate) traces: Vec<[u8; 16]>,

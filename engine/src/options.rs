@@ -120,9 +120,9 @@ pub struct Limits {
     pub batch_spans: usize,
     /// Bytes of a batch, as it comes and in OTLP protobuf; at most 96 MiB in any case.
     pub batch_bytes: usize,
-    /// Bytes of resources, scopes and their schema URLs, summed over the spans of a
-    /// batch: each row of a segment carries them.
-    pub batch_expanded_bytes: usize,
+    /// Bytes of the texts that become columns, such as `service.name`, summed over the
+    /// spans of a batch: a resource is stored once, and its texts in each row's columns.
+    pub batch_column_bytes: usize,
     /// Bytes of memory that a batch may take until its append is answered, as they
     /// are reckoned from the elements of its body before it is decoded. A larger
     /// batch may take seven times its bytes.
@@ -149,7 +149,7 @@ impl Default for Limits {
             schema_url_bytes: 2 << 10,
             batch_spans: 100_000,
             batch_bytes: 64 << 20,
-            batch_expanded_bytes: 256 << 20,
+            batch_column_bytes: 256 << 20,
             batch_memory_bytes: 192 << 20,
         }
     }

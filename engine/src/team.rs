@@ -11,6 +11,7 @@ use spanstore_format::segment::key_index::key_of;
 use spanstore_format::span::table;
 use spanstore_format::{Month, TeamId, TraceId};
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 
 use crate::clock::nanos;
 use crate::error::Error;
@@ -78,7 +79,10 @@ impl Team {
     /// found whole when the store is opened again.
     pub fn append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
         let batch = self.prepare(batch.into())?;
-        let room = pollster::block_on(self.parts.queue.room(batch.bytes()))?;
+        // Tokio lets a task do only so much before it yields; a task that blocks here
+        // would never be woken.
+        let room = unconstrained(self.parts.queue.room(batch.bytes()));
+        let room = pollster::block_on(room)?;
         self.send_and_wait(batch, room, true)
     }
 

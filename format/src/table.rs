@@ -275,17 +275,44 @@ pub struct Roles {
     pub ids: &'static [(IndexedId, usize)],
     /// The columns that rows are ordered by, the first one first.
     pub order: &'static [usize],
-    /// The columns of encoded attributes, of which some are promoted.
-    pub attributes: Option<AttributeColumns>,
+    /// The column of encoded attributes, of which some are promoted.
+    pub attributes: Option<usize>,
+    /// What rows share with others.
+    pub shared: &'static [SharedColumns],
 }
 
-/// Columns of encoded attributes, by their places.
+/// Columns that are not stored row by row: a segment has each of their messages once,
+/// with its schema URL, and rows have its number.
 #[derive(Debug, Clone, Copy)]
-pub struct AttributeColumns {
-    /// Attributes of the row itself.
-    pub own: usize,
-    /// Messages of resources.
-    pub resource: usize,
+pub struct SharedColumns {
+    /// Which messages these are.
+    pub kind: SharedKind,
+    /// The column of the file that holds the number.
+    pub number: TableColumn,
+    /// The place of the column of messages, which are protobuf.
+    pub message: usize,
+    /// The place of the column of schema URLs.
+    pub schema_url: usize,
+    /// Places of columns of texts that the message has, and the numbers of its fields.
+    pub texts: &'static [(usize, u32)],
+}
+
+/// What rows share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedKind {
+    /// OTLP's resources.
+    Resources,
+    /// OTLP's instrumentation scopes.
+    Scopes,
+}
+
+impl SharedColumns {
+    /// Whether a column of the table is one of these.
+    pub fn has(&self, place: usize) -> bool {
+        self.message == place
+            || self.schema_url == place
+            || self.texts.iter().any(|(text, _)| *text == place)
+    }
 }
 
 /// A kind of rows.

@@ -418,8 +418,9 @@ impl Model {
 
     /// A merge may have run: of rows that are there twice one stays, and of
     /// months that retention has let go none has to. No leap of the clock while
-    /// the store is open lets any go.
-    pub fn merges(&mut self, now: i64) {
+    /// the store is open lets any go. Rows that were in memory before are among them
+    /// if a seal may have come first.
+    pub fn merges(&mut self, now: i64, may_have_sealed: bool) {
         let now = now.min(self.removal);
         let horizons: Vec<i64> = self
             .teams
@@ -429,7 +430,7 @@ impl Model {
         for (team, horizon) in self.teams.values_mut().zip(horizons) {
             let mut seen: Vec<Facts> = Vec::new();
             for row in &mut team.rows {
-                if !row.is_sealed {
+                if !row.is_sealed && !may_have_sealed {
                     continue;
                 }
                 let is_expired = Month::of(row.facts.start).end_nanos() <= horizon;

@@ -106,7 +106,8 @@ impl Run {
             Ok(report) => self.tell(format!("  {report:?}")),
             Err(error) => self.excuse("maintain", error)?,
         }
-        self.worlds.each(|model| model.merges(now));
+        let has_sealed = !matches!(&done, Ok(report) if report.sealed.segments.is_empty());
+        self.worlds.each(|model| model.merges(now, has_sealed));
         if self.disk.is_crashed() {
             return Ok(());
         }
@@ -123,7 +124,7 @@ impl Run {
         self.disk.set_activity("merge");
         let now = self.now();
         let compacted = self.store().compact();
-        self.worlds.each(|model| model.merges(now));
+        self.worlds.each(|model| model.merges(now, false));
         match compacted {
             Ok(report) => self.tell(format!("  {report:?}")),
             Err(error) => self.excuse("compact", &error)?,
@@ -139,7 +140,7 @@ impl Run {
         }
         let now = self.now();
         let erased = self.store().erase();
-        self.worlds.each(|model| model.merges(now));
+        self.worlds.each(|model| model.merges(now, false));
         match erased {
             Ok(report) => self.tell(format!("  {report:?}")),
             Err(error) => self.excuse("erase", &error)?,

@@ -12,6 +12,19 @@ fn found(store: &Store) -> (usize, usize, u64) {
     (trace, session, team.usage(Month::of(NOW)).unwrap().used)
 }
 
+/// Async runtimes let a task do only so much at a time; a call that blocks must not
+/// wait for what they hold back.
+#[tokio::test]
+async fn blocking_calls_in_an_async_task_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    for n in 0..400 {
+        assert_eq!(acme.append(request([span(n)])).unwrap().accepted, 1);
+    }
+    assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, 400);
+}
+
 #[test]
 fn rows_are_found_at_once_after_the_seal_and_after_a_reopen() {
     let directory = tempfile::tempdir().unwrap();

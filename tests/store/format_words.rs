@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt32Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
@@ -39,18 +39,32 @@ struct Columns {
 /// A promoted key.
 #[derive(Clone, PartialEq, Message)]
 struct Promoted {
-    #[prost(uint32, tag = "1")]
-    owner: u32,
-    #[prost(string, tag = "2")]
+    #[prost(string, tag = "1")]
     key: String,
-    #[prost(uint32, tag = "3")]
+    #[prost(uint32, tag = "2")]
     value: u32,
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     column: String,
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "4")]
     is_own: bool,
-    #[prost(bool, tag = "6")]
+    #[prost(bool, tag = "5")]
     has_strays: bool,
+}
+
+/// A block of what rows share.
+#[derive(Clone, PartialEq, Message)]
+struct SharedBlock {
+    #[prost(message, repeated, tag = "1")]
+    messages: Vec<Shared>,
+}
+
+/// A resource or a scope.
+#[derive(Clone, PartialEq, Message)]
+struct Shared {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    message: Option<Vec<u8>>,
+    #[prost(string, optional, tag = "2")]
+    schema_url: Option<String>,
 }
 
 /// The parts of a segment, found by the page's words and verified.
@@ -67,6 +81,8 @@ const REQUESTS: u16 = 5;
 const FACETS: u16 = 6;
 const POSTINGS: u16 = 7;
 const ORIGIN: u16 = 8;
+const RESOURCES: u16 = 9;
+const SCOPES: u16 = 10;
 
 fn read(file: &[u8]) -> Parts {
     let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(file)).unwrap();
@@ -164,6 +180,25 @@ impl Parts {
         columns
     }
 
+    /// The messages and schema URLs of what rows share, by their numbers.
+    fn shared(&self, part: u16) -> Vec<(Option<Vec<u8>>, Option<String>)> {
+        let part = &self.parts[&part];
+        let (messages, blocks) = (u32_at(part, 0), u32_at(part, 4) as usize);
+        let data = &part[8 + blocks * 24..];
+        let mut all = Vec::new();
+        for block in part[8..8 + blocks * 24].chunks(24) {
+            assert_eq!(u32_at(block, 0) as usize, all.len());
+            let bytes = &data[u64_at(block, 8) as usize..][..u32_at(block, 16) as usize];
+            let bytes = zstd::decode_all(bytes).unwrap();
+            assert_eq!(bytes.len(), u32_at(block, 20) as usize);
+            let block = SharedBlock::decode(bytes.as_slice()).unwrap();
+            let messages = block.messages.into_iter();
+            all.extend(messages.map(|one| (one.message, one.schema_url)));
+        }
+        assert_eq!(all.len(), messages as usize);
+        all
+    }
+
     /// The attributes of a row, put together.
     fn attributes(&self, row: usize) -> Vec<u8> {
         let column = |name: &str| self.rows.column_by_name(name).unwrap();
@@ -186,7 +221,6 @@ impl Parts {
                 continue;
             }
             let key = &keys[usize::from(code) - 1];
-            assert_eq!(key.owner, 0);
             let values = column(&key.column);
             assert!(values.is_valid(row));
             let value = match key.value {
@@ -302,6 +336,19 @@ fn a_segment_is_what_the_page_says() {
     assert_eq!(find("http.request.method").column, "method");
     assert_eq!((find("mixed").value, find("mixed").has_strays), (2, true));
     assert!(promoted.iter().all(|one| one.key != "rare"));
+    // One resource and one scope of each team, of which the second has the same.
+    let resources = segment.shared(RESOURCES);
+    let scopes = segment.shared(SCOPES);
+    assert_eq!((resources.len(), scopes.len()), (1, 1));
+    let sent = request([span(0)]).resource_spans.remove(0);
+    let scope = sent.scope_spans[0].scope.as_ref();
+    let encoded = sent.resource.map(|resource| resource.encode_to_vec());
+    assert_eq!(resources[0], (encoded, None));
+    assert_eq!(scopes[0], (scope.map(Message::encode_to_vec), None));
+    for name in ["resource_number", "scope_number"] {
+        let numbers = column(name).as_primitive::<UInt32Type>();
+        assert!(numbers.iter().all(|number| number == Some(0)), "{name}");
+    }
     // One append brought them.
     let sequences = column("sequence").as_primitive::<Int64Type>();
     let [first, second] = [0, 12_000].map(|row| sequences.value(row));
@@ -336,6 +383,10 @@ fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
                 DataType::Int64 => {
                     let number = values.as_primitive::<Int64Type>().value(at);
                     in_order(number)
+                }
+                DataType::UInt32 => {
+                    let number = values.as_primitive::<UInt32Type>().value(at);
+                    in_order(number.into())
                 }
                 DataType::Boolean => vec![u8::from(values.as_boolean().value(at))],
                 _ => values.as_string::<i32>().value(at).as_bytes().to_vec(),

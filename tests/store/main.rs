@@ -36,5 +36,6 @@ mod retention;
 mod seal;
 mod sequences;
 mod settings;
+mod shared;
 mod unreadable;
 mod visibility;

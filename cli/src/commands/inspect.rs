@@ -100,7 +100,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
         };
         lines.push(Line {
             part: "promoted key",
-            name: format!("{:?} {}", key.owner, key.key).to_lowercase(),
+            name: key.key.clone(),
             detail: format!("{:?} in {column}{strays}", key.value).to_lowercase(),
             count: None,
             bytes: None,

@@ -18,8 +18,8 @@ use roaring::RoaringBitmap;
 use spanstore_format::segment::facets::{Facets, integer_of};
 use spanstore_format::segment::promotion::access::{Aspect, Attribute};
 use spanstore_format::segment::promotion::{Owner, PromotedType};
-use spanstore_format::segment::{Id, Partition, SegmentReader};
-use spanstore_format::table::ColumnType;
+use spanstore_format::segment::{FileColumns, Id, Partition, SegmentReader};
+use spanstore_format::table::{ColumnType, SharedKind};
 use spanstore_format::{FormatError, TraceId};
 
 use super::interrupt::Interrupt;
@@ -293,6 +293,32 @@ impl Indexes<'_> {
         self.interrupt.check().map_err(Stop::Interrupted)
     }
 
+    /// The place of resources among what rows share, and that of the column of the file
+    /// that has their numbers.
+    fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
+        let mut shared = self.reader.table().roles().shared.iter();
+        let shared = shared.position(|shared| shared.kind == SharedKind::Resources)?;
+        Some((shared, columns.number(shared)?))
+    }
+
+    /// An attribute of resources given by their numbers, and that of no resource after
+    /// them.
+    fn resource_values(
+        &self,
+        attribute: &Attribute,
+        shared: usize,
+        numbers: &[&[u8]],
+    ) -> Result<ArrayRef, Stop> {
+        let malformed = || FormatError::malformed("facets", 0, "numbers of resources", "others");
+        let number = |bytes: &&[u8]| Some(Some(u32::try_from(integer_of(bytes)?).ok()?));
+        let numbers: Option<Vec<Option<u32>>> = numbers.iter().map(number).collect();
+        let numbers = numbers.ok_or_else(malformed)?.into_iter().chain([None]);
+        let all = self.reader.shared()?;
+        let messages = all.get(shared).and_then(Option::as_ref);
+        let messages = messages.ok_or_else(malformed)?;
+        Ok(messages.pick(&numbers.collect())?.attribute(attribute)?)
+    }
+
     fn facet(&self, column: &FacetColumn, test: &dyn Test) -> Result<Truth, Stop> {
         let unknown = || Ok(Truth::unknown());
         let Some(facets) = self.facets else {
@@ -308,19 +334,20 @@ impl Indexes<'_> {
                 };
                 (place, ValueKind::Stored(column.value), false, true)
             }
+            FacetColumn::Attribute(attribute) if attribute.owner == Owner::Resource => {
+                let Some((shared, place)) = self.resources(&columns) else {
+                    return unknown();
+                };
+                (place, ValueKind::Resource(attribute, shared), false, true)
+            }
             FacetColumn::Attribute(attribute) => {
-                let found = columns.promotion().find(attribute.owner, &attribute.key);
-                let Some((number, key)) = found else {
+                let Some((number, key)) = columns.promoted().find(&attribute.key) else {
                     return unknown();
                 };
                 // Of this partition: others in the segment do not matter.
                 let has_strays = facets.has_strays(number)?;
-                let is_whole = key.is_own || key.owner == Owner::Resource;
-                if has_strays && !key.is_own && key.owner == Owner::Resource {
-                    return unknown();
-                }
                 let kind = ValueKind::Promoted(attribute.aspect, key.value);
-                (key.column, kind, has_strays, is_whole)
+                (key.column, kind, has_strays, key.is_own)
             }
         };
         let Some(facet) = facets.facet(place)? else {
@@ -334,6 +361,9 @@ impl Indexes<'_> {
         let typed = match kind {
             ValueKind::Stored(value) => stored_values(value, &bytes),
             ValueKind::Promoted(aspect, value) => promoted_values(aspect, value, &bytes),
+            ValueKind::Resource(attribute, shared) => {
+                Some(self.resource_values(attribute, shared, &bytes)?)
+            }
         };
         let Some(answers) = typed.and_then(|values| test.holds(values)) else {
             return unknown();
@@ -393,11 +423,14 @@ impl Indexes<'_> {
 }
 
 /// What the values of a facet are.
-enum ValueKind {
+enum ValueKind<'a> {
     /// Those of a column of the table.
     Stored(ColumnType),
     /// One aspect of those of a promoted key.
     Promoted(Aspect, PromotedType),
+    /// Numbers of resources, of which this attribute is asked for; and the place of
+    /// resources among what rows share.
+    Resource(&'a Attribute, usize),
 }
 
 /// Values of a column of the table as an array, and a null after them.

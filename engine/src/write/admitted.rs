@@ -21,10 +21,9 @@ pub(super) fn hot_batch(
 ) -> Result<Arc<HotBatch>, ArrowError> {
     let rows = admitted_rows(&part.rows, admitted)?;
     let rows = with_sequence(&rows, sequence.cast_signed())?;
-    let heavy_bytes = part.heavy_bytes / admitted.len().max(1) * rows.num_rows();
     Ok(Arc::new(HotBatch {
         month: part.month,
-        bytes: rows.get_array_memory_size() + heavy_bytes + BATCH_OVERHEAD,
+        bytes: rows.get_array_memory_size() + BATCH_OVERHEAD,
         rows,
         traces: std::mem::take(&mut part.traces),
         sessions: std::mem::take(&mut part.sessions),

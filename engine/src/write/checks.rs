@@ -102,12 +102,14 @@ pub(crate) fn check_span(
     Ok(())
 }
 
-/// Checks what the attributes mean.
+/// Checks what the attributes mean; the longest text of a column has `longest_text`
+/// bytes.
 ///
 /// # Errors
 /// The first reason to refuse the span.
 pub(crate) fn check_meaning(
     classified: &Classified<'_>,
+    longest_text: usize,
     limits: &Limits,
 ) -> Result<(), RefusalReason> {
     if classified.is_custom_edge_span() {
@@ -121,7 +123,7 @@ pub(crate) fn check_meaning(
             return Err(RefusalReason::IdTooLong);
         }
     }
-    if classified.longest_text_bytes() > limits.mapped_text_bytes {
+    if longest_text > limits.mapped_text_bytes {
         return Err(RefusalReason::MappedTextTooLong);
     }
     Ok(())

@@ -10,9 +10,8 @@
 //! - a fixed amount for each row, whatever is in it;
 //! - one span, resource and scope at a time that is decoded.
 
-use prost::Message;
 use spanstore_format::otlp::body::MOST_DECODED_BYTES;
-use spanstore_format::otlp::{ExportTraceServiceRequest, Measured, is_shallow};
+use spanstore_format::otlp::{ExportTraceServiceRequest, Measured};
 
 use crate::error::Error;
 use crate::options::Limits;
@@ -47,13 +46,7 @@ pub(crate) fn check_protobuf(
         limits.most_batch_bytes() as u64,
         body_bytes,
     )?;
-    check_counts(
-        measured.spans,
-        measured.resources,
-        measured.scopes,
-        measured.expanded_bytes,
-        limits,
-    )?;
+    check_counts(measured.spans, measured.resources, measured.scopes, limits)?;
     check_memory(measured.spans, body_bytes, limits)
 }
 
@@ -63,13 +56,7 @@ pub(crate) fn check_protobuf(
 /// # Errors
 /// [`Error::TooLarge`], with what was counted.
 pub(crate) fn check_json(measured: &Measured, limits: &Limits) -> Result<(), Error> {
-    check_counts(
-        measured.spans,
-        measured.resources,
-        measured.scopes,
-        0,
-        limits,
-    )?;
+    check_counts(measured.spans, measured.resources, measured.scopes, limits)?;
     check(
         "bytes of a text, a number or nested brackets in JSON",
         MOST_TOKEN_BYTES,
@@ -90,43 +77,20 @@ pub(crate) fn check_request(
     request: &ExportTraceServiceRequest,
     limits: &Limits,
 ) -> Result<(), Error> {
-    let (mut spans, mut scopes, mut expanded) = (0, 0, 0_u64);
-    for resource_spans in &request.resource_spans {
-        scopes += resource_spans.scope_spans.len() as u64;
-        // What is too deep is refused and never encoded.
-        let resource = resource_spans.resource.as_ref();
-        let resource = resource.filter(|resource| is_shallow(&resource.attributes));
-        let resource = resource.map_or(0, Message::encoded_len) + resource_spans.schema_url.len();
-        for scope_spans in &resource_spans.scope_spans {
-            let scope = scope_spans.scope.as_ref();
-            let scope = scope.filter(|scope| is_shallow(&scope.attributes));
-            let scope = scope.map_or(0, Message::encoded_len) + scope_spans.schema_url.len();
-            let count = scope_spans.spans.len() as u64;
-            spans += count;
-            let shared = (resource + scope) as u64;
-            expanded = expanded.saturating_add(count.saturating_mul(shared));
-        }
-    }
     let resources = request.resource_spans.len() as u64;
-    check_counts(spans, resources, scopes, expanded, limits)
+    let scopes = request
+        .resource_spans
+        .iter()
+        .flat_map(|one| &one.scope_spans);
+    let spans = scopes.clone().map(|scope| scope.spans.len() as u64);
+    check_counts(spans.sum(), resources, scopes.count() as u64, limits)
 }
 
-fn check_counts(
-    spans: u64,
-    resources: u64,
-    scopes: u64,
-    expanded: u64,
-    limits: &Limits,
-) -> Result<(), Error> {
+fn check_counts(spans: u64, resources: u64, scopes: u64, limits: &Limits) -> Result<(), Error> {
     let most = limits.most_batch_spans() as u64;
     check("spans of a batch", most, spans)?;
     check("resources of a batch", most, resources)?;
-    check("scopes of a batch", most, scopes)?;
-    check(
-        "bytes of resources and scopes, summed over the spans of a batch",
-        limits.batch_expanded_bytes as u64,
-        expanded,
-    )
+    check("scopes of a batch", most, scopes)
 }
 
 fn check_memory(spans: u64, body_bytes: u64, limits: &Limits) -> Result<(), Error> {
@@ -135,7 +99,7 @@ fn check_memory(spans: u64, body_bytes: u64, limits: &Limits) -> Result<(), Erro
     check("bytes of memory for the spans of a batch", limit, memory)
 }
 
-fn check(what: &'static str, limit: u64, found: u64) -> Result<(), Error> {
+pub(super) fn check(what: &'static str, limit: u64, found: u64) -> Result<(), Error> {
     if found > limit {
         Err(Error::TooLarge { what, limit, found })
     } else {

@@ -17,6 +17,7 @@ use spanstore_format::{FormatError, Month, TeamId};
 use twox_hash::XxHash3_128;
 
 use super::checks::{Window, check_meaning, check_resource, check_scope, check_size, check_span};
+use super::memory;
 use super::receipt::{Refusal, RefusalReason};
 use crate::error::Error;
 use crate::options::Limits;
@@ -60,8 +61,6 @@ pub(crate) struct Part {
     pub(crate) traces: Vec<[u8; 16]>,
     /// Keys of the session ids of the rows, each once.
     pub(crate) sessions: Vec<Key>,
-    /// Bytes of large resources and scopes, counted for each row.
-    pub(crate) heavy_bytes: usize,
 }
 
 /// Tells equal spans: a hash (XXH3, 128 bits) of the team, the span, its
@@ -74,8 +73,6 @@ struct PartBuilder {
     positions: Vec<u32>,
     indices: Vec<u32>,
     identities: Vec<Identity>,
-    /// Bytes of large resources and scopes, counted for each row.
-    heavy_bytes: usize,
 }
 
 /// Which spans of a batch may pass.
@@ -171,6 +168,8 @@ struct Preparer<'a> {
     /// Numbers of the next span, in the caller's batch and in the request.
     index: u32,
     position: u32,
+    /// Bytes of the texts of columns so far.
+    column_bytes: u64,
 }
 
 /// What the spans of a scope share.
@@ -205,6 +204,7 @@ impl<'a> Preparer<'a> {
             scratch: Vec::new(),
             index: 0,
             position: 0,
+            column_bytes: 0,
         }
     }
 
@@ -332,11 +332,18 @@ impl<'a> Preparer<'a> {
         let classified = Classified::of(span, resource, scope);
         let encoded = EncodedSpan::encode(span, &mut self.scratch);
         if let Some(Checks { limits, .. }) = self.checks {
-            let checked = check_meaning(&classified, limits)
+            let texts = classified.text_bytes();
+            let checked = check_meaning(&classified, texts.longest, limits)
                 .and_then(|()| check_size(encoded.bytes(), limits));
             if let Err(reason) = checked {
                 return self.refuse(reason);
             }
+            self.column_bytes += texts.all as u64;
+            memory::check(
+                "bytes of the texts of columns, summed over the spans of a batch",
+                limits.batch_column_bytes as u64,
+                self.column_bytes,
+            )?;
             check_batch_bytes(self.encoder.bytes() + encoded.bytes().len(), limits)?;
         }
         let month = Month::of(span.start_time_unix_nano.cast_signed());
@@ -352,7 +359,6 @@ impl<'a> Preparer<'a> {
             positions: Vec::new(),
             indices: Vec::new(),
             identities: Vec::new(),
-            heavy_bytes: 0,
         });
         part.columns
             .append(span, &classified, &encoded, resource, scope)?;
@@ -362,10 +368,6 @@ impl<'a> Preparer<'a> {
             context.hash,
             encoded.bytes(),
         ));
-        let shared = shared_bytes(resource.shared()) + shared_bytes(scope.shared());
-        if shared > LIGHT_BYTES {
-            part.heavy_bytes += shared;
-        }
         self.encoder
             .put_span(encoded.bytes(), resource.shared(), scope.shared());
         self.position += 1;
@@ -386,14 +388,6 @@ impl<'a> Preparer<'a> {
 
 /// Rows that a batch is taken to have in each month but the first.
 const FEW_ROWS: usize = 16;
-
-/// Bytes of a resource and a scope up to which they cost a segment little, since its
-/// dictionaries hold them.
-const LIGHT_BYTES: usize = 4 << 10;
-
-fn shared_bytes(shared: Shared<'_>) -> usize {
-    shared.encoded.map_or(0, <[u8]>::len) + shared.schema_url.len()
-}
 
 /// The message that was decoded, if there was one, or why its spans are refused.
 fn message_or<T>(
@@ -466,7 +460,6 @@ impl PartBuilder {
                 .into_iter()
                 .map(|id| key_of(id.as_bytes()))
                 .collect(),
-            heavy_bytes: self.heavy_bytes,
             rows,
         })
     }

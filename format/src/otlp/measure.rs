@@ -36,9 +36,6 @@ pub struct Measured {
     /// Bytes of the longest text or number, or the deepest nesting of what is skipped:
     /// what the decoder may copy as a whole. In JSON alone.
     pub longest_token_bytes: u64,
-    /// Bytes of resource, scope and schema URLs, summed over the spans: what
-    /// they take when each span carries them. In protobuf alone.
-    pub expanded_bytes: u64,
     /// Whether values nest deeper than [`MAX_VALUE_NESTING`](super::MAX_VALUE_NESTING).
     /// In protobuf alone.
     pub is_too_deep: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use prost::Message;
 
-use super::promotion::{ATTRIBUTE_ORDER, Owner, PromotedKey, PromotedType, Promotion};
+use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedKeys, PromotedType, Promotion};
 use crate::error::FormatError;
 use crate::table::Table;
 
@@ -35,23 +35,20 @@ struct ColumnsPart {
 /// A promoted key.
 #[derive(Clone, PartialEq, Message)]
 struct PromotedPart {
-    /// 0 span, 1 resource.
-    #[prost(uint32, tag = "1")]
-    owner: u32,
-    #[prost(string, tag = "2")]
+    #[prost(string, tag = "1")]
     key: String,
     /// 1 text, 2 i64, 3 double, 4 bool.
-    #[prost(uint32, tag = "3")]
+    #[prost(uint32, tag = "2")]
     value: u32,
     /// The name of the column that holds the values.
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     column: String,
     /// Whether that column is the key's alone.
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "4")]
     is_own: bool,
-    #[prost(bool, tag = "6")]
+    #[prost(bool, tag = "5")]
     has_strays: bool,
-    #[prost(bool, tag = "7")]
+    #[prost(bool, tag = "6")]
     is_varied: bool,
 }
 
@@ -62,27 +59,57 @@ pub struct FileColumns {
     names: Vec<String>,
     /// Where the columns of the table are in the file, by their places in the table.
     places: Vec<Option<usize>>,
+    /// Where the numbers of what rows share are, in the order of the table's
+    /// [shared columns](crate::table::Roles::shared).
+    numbers: Vec<Option<usize>>,
     /// Where [`ATTRIBUTE_ORDER`] is.
     order: Option<usize>,
-    promotion: Promotion,
+    promoted: PromotedKeys,
 }
 
 impl FileColumns {
-    /// The columns of a file that is to be written.
-    pub fn new(table: &Table, promotion: &Promotion) -> Self {
+    /// The columns of a file that is written; `has_strays` says of which keys some
+    /// values are not in their columns.
+    pub(super) fn written(table: &Table, promotion: &Promotion, has_strays: &[bool]) -> Self {
         let schema = file_schema(table, promotion);
-        let names: Vec<String> = schema
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
-            .collect();
-        let columns = table.columns().len();
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        let mut columns = Self::found(table, names.collect());
+        let is_own = promotion.keys().iter().filter(|key| key.mapped.is_none());
+        let mut own = columns.names.len() - is_own.count()..;
+        let keys = promotion.keys().iter().zip(has_strays);
+        let keys = keys.filter_map(|(key, has_strays)| {
+            let column = match key.mapped {
+                Some(column) => columns.place(column),
+                None => own.next(),
+            };
+            Some(PromotedKey {
+                key: key.key.clone(),
+                value: key.value,
+                column: column?,
+                is_own: key.mapped.is_none(),
+                has_strays: *has_strays,
+                is_varied: key.is_varied,
+            })
+        });
+        columns.promoted = PromotedKeys::of(keys.collect());
+        columns
+    }
+
+    /// The columns of these names, without promoted keys.
+    fn found(table: &Table, names: Vec<String>) -> Self {
+        let place_of = |name: &str| names.iter().position(|one| one == name);
+        let shared = table.roles().shared.iter();
         Self {
             mapping: table.mapping(),
-            places: (0..columns).map(Some).collect(),
-            order: table.roles().attributes.map(|_| columns),
+            places: table
+                .columns()
+                .iter()
+                .map(|column| place_of(column.name))
+                .collect(),
+            numbers: shared.map(|one| place_of(one.number.name)).collect(),
+            order: place_of(ATTRIBUTE_ORDER),
+            promoted: PromotedKeys::default(),
             names,
-            promotion: promotion.clone(),
         }
     }
 
@@ -107,9 +134,15 @@ impl FileColumns {
         self.order
     }
 
+    /// Where the numbers are of what rows share, given by its place among the table's
+    /// [shared columns](crate::table::Roles::shared).
+    pub fn number(&self, shared: usize) -> Option<usize> {
+        self.numbers.get(shared).copied().flatten()
+    }
+
     /// The promoted keys.
-    pub fn promotion(&self) -> &Promotion {
-        &self.promotion
+    pub fn promoted(&self) -> &PromotedKeys {
+        &self.promoted
     }
 
     /// The field that a column of the file is read as; none for a column that is not
@@ -121,7 +154,10 @@ impl FileColumns {
         if self.order == Some(place) {
             return Some(order_field());
         }
-        let mut keys = self.promotion.keys().iter();
+        if let Some(shared) = self.numbers.iter().position(|one| *one == Some(place)) {
+            return Some(table.roles().shared.get(shared)?.number.field());
+        }
+        let mut keys = self.promoted.keys().iter();
         let key = keys.find(|key| key.is_own && key.column == place)?;
         let name = self.names.get(place)?;
         Some(Field::new(name, key.value.data_type(), true))
@@ -132,13 +168,16 @@ impl FileColumns {
     pub fn facets(&self, table: &Table) -> Vec<usize> {
         let columns = table.columns().iter().zip(&self.places);
         let of_table = columns.filter(|(column, _)| column.is_facet);
+        let numbers = table.roles().shared.iter().zip(&self.numbers);
+        let numbers = numbers.filter(|(shared, _)| shared.number.is_facet);
         let own = self
-            .promotion
+            .promoted
             .keys()
             .iter()
             .filter(|key| key.is_own && key.value != PromotedType::Double && !key.is_varied);
         let mut places: Vec<usize> = of_table
             .filter_map(|(_, place)| *place)
+            .chain(numbers.filter_map(|(_, place)| *place))
             .chain(own.map(|key| key.column))
             .collect();
         places.sort_unstable();
@@ -147,8 +186,7 @@ impl FileColumns {
 
     /// The part of the index.
     pub(super) fn encode(&self, table: &Table) -> Vec<u8> {
-        let promoted = self.promotion.keys().iter().map(|key| PromotedPart {
-            owner: u32::from(key.owner == Owner::Resource),
+        let promoted = self.promoted.keys().iter().map(|key| PromotedPart {
             key: key.key.clone(),
             value: key.value.number(),
             column: self.names.get(key.column).cloned().unwrap_or_default(),
@@ -185,8 +223,6 @@ impl FileColumns {
                 return Err(malformed("columns of different names", name));
             }
         }
-        let columns = table.columns().iter();
-        let places = columns.map(|column| place_of(column.name)).collect();
         let mut keys = Vec::with_capacity(part.promoted.len());
         for key in part.promoted {
             let column = place_of(&key.column)
@@ -197,11 +233,6 @@ impl FileColumns {
                 return Err(malformed("a column of the key's own", &key.column));
             }
             keys.push(PromotedKey {
-                owner: if key.owner == 0 {
-                    Owner::Span
-                } else {
-                    Owner::Resource
-                },
                 key: key.key,
                 value,
                 column,
@@ -210,27 +241,26 @@ impl FileColumns {
                 is_varied: key.is_varied,
             });
         }
-        Ok(Self {
-            mapping: part.mapping,
-            places,
-            order: place_of(ATTRIBUTE_ORDER),
-            names: part.columns,
-            promotion: Promotion::of(keys),
-        })
+        let mut columns = Self::found(table, part.columns);
+        columns.mapping = part.mapping;
+        columns.promoted = PromotedKeys::of(keys);
+        Ok(columns)
     }
 }
 
-/// The schema of a file that is to be written: the columns of the table, the order
-/// of attributes, and the columns of promoted keys.
+/// The schema of a file that is to be written: the columns of the table but those that
+/// rows share, the numbers of these, the order of attributes, and the columns of
+/// promoted keys.
 pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
-    if table.roles().attributes.is_none() {
-        return table.schema();
-    }
-    let mut fields: Vec<_> = table.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(order_field()));
-    for key in promotion.keys().iter().filter(|key| key.is_own) {
-        let field = Field::new(key.column_name(), key.value.data_type(), true);
-        fields.push(Arc::new(field));
+    let roles = table.roles();
+    let columns = table.columns().iter().enumerate();
+    let own = columns.filter(|(place, _)| !roles.shared.iter().any(|shared| shared.has(*place)));
+    let mut fields: Vec<Field> = own.map(|(_, column)| column.field()).collect();
+    fields.extend(roles.shared.iter().map(|shared| shared.number.field()));
+    if roles.attributes.is_some() {
+        fields.push(order_field());
+        let own = promotion.keys().iter().filter(|key| key.mapped.is_none());
+        fields.extend(own.map(|key| Field::new(key.column_name(), key.value.data_type(), true)));
     }
     Arc::new(Schema::new(fields))
 }
@@ -246,9 +276,8 @@ fn order_field() -> Field {
 /// The promoted keys as JSON, for the footer of the file: what other readers need to
 /// find attributes.
 pub(super) fn promotion_as_json(table: &Table, columns: &FileColumns) -> String {
-    let keys = columns.promotion.keys().iter().map(|key| {
+    let keys = columns.promoted.keys().iter().map(|key| {
         serde_json::json!({
-            "owner": key.owner.name(),
             "key": key.key,
             "column": columns.names.get(key.column),
             "type": key.value.name(),
@@ -267,25 +296,19 @@ pub(super) fn promotion_as_json(table: &Table, columns: &FileColumns) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::promotion::ChosenKey;
     use crate::span::table;
 
-    fn key(key: &str, column: usize, is_own: bool) -> PromotedKey {
-        PromotedKey {
-            owner: Owner::Span,
+    fn columns() -> FileColumns {
+        let key = |key: &str, mapped| ChosenKey {
             key: key.into(),
             value: PromotedType::Text,
-            column,
-            is_own,
-            has_strays: true,
+            mapped,
             is_varied: false,
-        }
-    }
-
-    fn columns() -> FileColumns {
-        let own = table().columns().len() + 1;
-        let route = table().place_of("route").unwrap();
-        let keys = vec![key("a", own, true), key("http.route", route, false)];
-        FileColumns::new(table(), &Promotion::of(keys))
+        };
+        let route = table().place_of("route");
+        let promotion = Promotion::of(vec![key("a", None), key("http.route", route)]);
+        FileColumns::written(table(), &promotion, &[true, false])
     }
 
     #[test]
@@ -303,8 +326,16 @@ mod tests {
         let read = FileColumns::decode(&part.encode_to_vec(), 0, table()).unwrap();
         let branch = table().place_of("branch").unwrap();
         assert_eq!(read.place(branch), None);
-        for column in table().columns().iter().filter(|one| one.name != "branch") {
-            let place = read.place(table().place_of(column.name).unwrap()).unwrap();
+        let is_shared = |place: usize| {
+            let mut shared = table().roles().shared.iter();
+            shared.any(|one| one.has(place))
+        };
+        for (place, column) in table().columns().iter().enumerate() {
+            if column.name == "branch" || is_shared(place) {
+                assert_eq!(read.place(place), None);
+                continue;
+            }
+            let place = read.place(place).unwrap();
             assert_eq!(read.names()[place], column.name);
             assert_eq!(read.field(table(), place), Some(column.field()));
         }
@@ -314,7 +345,7 @@ mod tests {
             .position(|name| name == "colour")
             .unwrap();
         assert_eq!(read.field(table(), colour), None);
-        let route = read.promotion().find(Owner::Span, "http.route").unwrap().1;
+        let route = read.promoted().find("http.route").unwrap().1;
         assert_eq!(read.names()[route.column], "route");
     }
 

@@ -17,7 +17,7 @@ use super::checksum::BLOCK_BYTES;
 use crate::error::FormatError;
 use crate::id::SegmentId;
 use crate::month::Month;
-use crate::table::IndexedId;
+use crate::table::{IndexedId, SharedKind};
 use crate::version::{INDEX_MAGIC, SEGMENT_VERSION};
 
 /// Bytes before the parts.
@@ -53,6 +53,10 @@ pub enum Part {
     Postings,
     /// Where the rows come from.
     Origin,
+    /// The resources of the rows.
+    Resources,
+    /// The instrumentation scopes of the rows.
+    Scopes,
 }
 
 /// What is known of a kind of part: here and nowhere else.
@@ -78,7 +82,7 @@ const fn kind(part: Part, number: u16, name: &'static str, is_required: bool) ->
 }
 
 /// All parts, each at its place in [`Part`].
-static KINDS: [PartKind; 8] = [
+static KINDS: [PartKind; 10] = [
     kind(Part::Columns, 1, "columns", true),
     kind(Part::Directory, 2, "partition directory", true),
     kind(Part::Traces, 3, "trace index", false),
@@ -87,6 +91,8 @@ static KINDS: [PartKind; 8] = [
     kind(Part::Facets, 6, "facets", false),
     kind(Part::Postings, 7, "postings", true),
     kind(Part::Origin, 8, "origin", true),
+    kind(Part::Resources, 9, "resources", true),
+    kind(Part::Scopes, 10, "scopes", true),
 ];
 
 impl Part {
@@ -96,6 +102,14 @@ impl Part {
             IndexedId::Trace => Self::Traces,
             IndexedId::Session => Self::Sessions,
             IndexedId::Request => Self::Requests,
+        }
+    }
+
+    /// The part of what rows share.
+    pub fn of_shared(kind: SharedKind) -> Self {
+        match kind {
+            SharedKind::Resources => Self::Resources,
+            SharedKind::Scopes => Self::Scopes,
         }
     }
 

@@ -154,7 +154,7 @@ impl SegmentReader {
                 .collect(),
             header_bytes: summary.tail_offset - summary.index_offset,
             tail_bytes: summary.bytes - summary.tail_offset,
-            promoted: rows.columns().promotion().keys().to_vec(),
+            promoted: rows.columns().promoted().keys().to_vec(),
             facets,
         })
     }

@@ -11,7 +11,8 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnPath;
 
-use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedType, Promotion};
+use super::columns::FileColumns;
+use super::promotion::{ATTRIBUTE_ORDER, ChosenKey, PromotedType, Promotion};
 use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
 
 /// Rows of a row group: the upper 16 bits of a row number are its row group
@@ -24,8 +25,11 @@ pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
 /// The Parquet writer's settings for a segment of a table.
 pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterProperties {
-    let sorting = table.roles().order.iter().map(|place| SortingColumn {
-        column_idx: *place as i32,
+    let columns = FileColumns::written(table, promotion, &[]);
+    let order = table.roles().order.iter();
+    let sorting = order.filter_map(|column| columns.place(*column));
+    let sorting = sorting.map(|place| SortingColumn {
+        column_idx: place as i32,
         descending: false,
         nulls_first: false,
     });
@@ -41,12 +45,13 @@ pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterP
         // Statistics of pages would cost memory in every reader and only times
         // are asked for by page.
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    for column in table.columns() {
+    let numbers = table.roles().shared.iter().map(|shared| &shared.number);
+    for column in table.columns().iter().chain(numbers) {
         properties = with_column(properties, column);
     }
     let order = ColumnPath::from(ATTRIBUTE_ORDER);
     properties = properties.set_column_statistics_enabled(order, EnabledStatistics::None);
-    for key in promotion.keys().iter().filter(|key| key.is_own) {
+    for key in promotion.keys().iter().filter(|key| key.mapped.is_none()) {
         properties = with_key(properties, key);
     }
     properties.build()
@@ -82,7 +87,7 @@ fn with_column(
 }
 
 /// The settings of a promoted key's own column.
-fn with_key(mut properties: WriterPropertiesBuilder, key: &PromotedKey) -> WriterPropertiesBuilder {
+fn with_key(mut properties: WriterPropertiesBuilder, key: &ChosenKey) -> WriterPropertiesBuilder {
     if !key.is_varied {
         return properties;
     }

@@ -12,6 +12,7 @@
 //! │ facets                       │ values of columns with few, and their counts
 //! │ postings                     │ roaring bitmaps of scattered rows
 //! │ origin                       │ where the rows come from
+//! │ resources, scopes            │ what rows share, each once
 //! ├──────────────────────────────┤ index offset
 //! │ index header                 │ where the parts above lie
 //! │ block checksums              │ of every byte above the header
@@ -40,7 +41,9 @@ mod pages;
 mod partition;
 pub mod promotion;
 pub mod reader;
+mod row_batches;
 pub mod rows;
+pub mod shared;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
@@ -54,8 +57,9 @@ pub use columns::FileColumns;
 pub use directory::Partition;
 pub use inspect::SegmentLayout;
 pub use origin::Origin;
-pub use promotion::Promotion;
+pub use promotion::{PromotedKey, Promotion};
 pub use reader::{Id, SegmentReader};
 pub use rows::{Column, RowReader};
+pub use shared::SharedMessages;
 pub use source::{ReadFile, Source};
 pub use writer::{NewSegment, SegmentSummary, SegmentWriter};

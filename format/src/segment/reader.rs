@@ -16,6 +16,7 @@ use super::key_index::{self, Posting};
 use super::layout::ROW_GROUP_ROWS;
 use super::origin::Origin;
 use super::rows::{RowReader, parquet_error, without_panic};
+use super::shared::SharedMessages;
 use super::source::Source;
 use super::writer::SegmentSummary;
 use crate::error::FormatError;
@@ -34,6 +35,9 @@ pub enum Id<'a> {
     Request(&'a str),
 }
 
+/// What the rows of a segment share.
+pub type Shared = Arc<[Option<SharedMessages>]>;
+
 /// An open segment. Opening parses no Parquet; rows are read through a
 /// [`RowReader`], which does.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub struct SegmentReader {
     bytes: VerifiedBytes,
     directory: Directory,
     columns: OnceLock<Arc<FileColumns>>,
+    shared: OnceLock<Shared>,
 }
 
 impl SegmentReader {
@@ -101,6 +106,7 @@ impl SegmentReader {
             bytes,
             directory: directory?,
             columns: OnceLock::new(),
+            shared: OnceLock::new(),
         })
     }
 
@@ -210,6 +216,29 @@ impl SegmentReader {
         Ok(Arc::clone(self.columns.get_or_init(|| Arc::new(columns))))
     }
 
+    /// What the rows share, in the order of the table's
+    /// [shared columns](crate::table::Roles::shared); none where the file has no column
+    /// of numbers.
+    ///
+    /// # Errors
+    /// [`FormatError`] when a part is damaged or missing.
+    pub fn shared(&self) -> Result<Shared, FormatError> {
+        if let Some(shared) = self.shared.get() {
+            return Ok(Arc::clone(shared));
+        }
+        let columns = self.columns()?;
+        let of_table = self.table.roles().shared.iter().enumerate();
+        let shared = of_table.map(|(place, shared)| {
+            if columns.number(place).is_none() {
+                return Ok(None);
+            }
+            let part = self.header.required(Part::of_shared(shared.kind))?;
+            SharedMessages::new(self.bytes.clone(), part).map(Some)
+        });
+        let shared: Shared = shared.collect::<Result<_, FormatError>>()?;
+        Ok(Arc::clone(self.shared.get_or_init(|| shared)))
+    }
+
     /// Where the rows come from.
     ///
     /// # Errors
@@ -248,6 +277,7 @@ impl SegmentReader {
             (offset, tail),
             self.summary.rows,
             self.columns()?,
+            self.shared()?,
         )
     }
 
@@ -265,6 +295,13 @@ impl SegmentReader {
             Ok(rows) => damage.extend(self.verify_footer(rows.metadata())),
         }
         damage.extend(self.origin().err());
+        match self.shared() {
+            Err(error) => damage.push(error),
+            Ok(shared) => {
+                let shared = shared.iter().flatten();
+                damage.extend(shared.filter_map(|one| one.verify().err()));
+            }
+        }
         let mut next_row = 0;
         for partition in self.directory.partitions() {
             match partition {

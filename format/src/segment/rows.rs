@@ -5,9 +5,8 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, StringViewArray, new_null_array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
 use parquet::arrow::{
@@ -22,8 +21,11 @@ use super::columns::FileColumns;
 use super::dictionary_pages;
 use super::layout::ROW_GROUP_ROWS;
 use super::pages::{Pages, WantedPages, damaged};
+use super::promotion::Owner;
 use super::promotion::access::Attribute;
-use super::promotion::{Owner, rebuild};
+use super::reader::Shared;
+use super::row_batches::{Constant, RowBatches, Source};
+use super::shared::SharedMessages;
 use crate::error::FormatError;
 use crate::span::SpanColumn;
 use crate::table::Table;
@@ -90,6 +92,7 @@ pub struct RowReader {
     bytes: VerifiedBytes,
     rows: u32,
     columns: Arc<FileColumns>,
+    shared: Shared,
     /// The columns of the file.
     schema: SchemaRef,
     pages: Arc<Pages>,
@@ -118,6 +121,7 @@ impl RowReader {
         (tail_offset, tail): (u64, Bytes),
         rows: u32,
         columns: Arc<FileColumns>,
+        shared: Shared,
     ) -> Result<Self, FormatError> {
         let with_tail = bytes.with_tail(tail_offset, tail);
         let metadata = ParquetMetaDataReader::new()
@@ -132,6 +136,7 @@ impl RowReader {
             bytes,
             rows,
             columns,
+            shared,
             schema,
             pages: Arc::new(Pages::new(Arc::new(metadata))),
             levels: Mutex::default(),
@@ -140,7 +145,8 @@ impl RowReader {
 
     /// Memory that it takes and may come to take, in bytes, about.
     pub fn memory(&self) -> usize {
-        self.pages.memory()
+        let shared = self.shared.iter().flatten();
+        self.pages.memory() + shared.map(SharedMessages::memory).sum::<usize>()
     }
 
     /// The columns of the file.
@@ -175,19 +181,25 @@ impl RowReader {
         for column in columns {
             match column {
                 Column::Stored(place) => {
-                    wanted.extend(self.columns.place(*place));
+                    wanted.extend(
+                        self.columns
+                            .place(*place)
+                            .or_else(|| self.number_of(*place)),
+                    );
                     if self.are_attributes(*place) {
                         wanted.extend(self.columns.order());
-                        let keys = self.columns.promotion().keys().iter();
-                        wanted.extend(
-                            keys.filter(|key| key.owner == Owner::Span)
-                                .map(|key| key.column),
-                        );
+                        let keys = self.columns.promoted().keys().iter();
+                        wanted.extend(keys.map(|key| key.column));
                     }
                 }
-                Column::Attribute(attribute) => {
-                    wanted.extend(attribute.file_columns(&self.columns));
-                }
+                Column::Attribute(attribute) => match attribute.owner {
+                    Owner::Span => wanted.extend(attribute.file_columns(&self.columns)),
+                    Owner::Resource => {
+                        let place = attribute.owner.column().place();
+                        let column = self.columns.place(place);
+                        wanted.extend(column.or_else(|| self.number_of(place)));
+                    }
+                },
             }
         }
         wanted.sort_unstable();
@@ -195,10 +207,17 @@ impl RowReader {
         wanted
     }
 
+    /// Where the numbers are of what rows share, if a column of the table is one of
+    /// that.
+    fn number_of(&self, column: usize) -> Option<usize> {
+        let mut shared = self.table.roles().shared.iter();
+        let place = shared.position(|shared| shared.has(column))?;
+        self.columns.number(place)
+    }
+
     /// Whether a column of the table is that of which attributes are promoted.
     fn are_attributes(&self, place: usize) -> bool {
-        let attributes = self.table.roles().attributes;
-        attributes.is_some_and(|columns| columns.own == place)
+        self.table.roles().attributes == Some(place)
     }
 
     /// How many rows of a row group take so many bytes of some columns, about,
@@ -277,6 +296,7 @@ impl RowReader {
             bytes,
             reader,
             file: Arc::clone(&self.columns),
+            shared: Arc::clone(&self.shared),
             file_schema: Arc::clone(&self.schema),
             sources,
             columns: columns.to_vec(),
@@ -339,6 +359,14 @@ impl RowReader {
                     }
                     Constant::Text(std::str::from_utf8(least.data()).ok()?.to_owned())
                 }
+                (0, Statistics::Int32(numbers)) => {
+                    let (least, most) = numbers.min_opt().zip(numbers.max_opt())?;
+                    let is_number = *self.schema.field(column).data_type() == DataType::UInt32;
+                    if least != most || !is_number {
+                        return None;
+                    }
+                    Constant::Number(least.cast_unsigned())
+                }
                 _ => return None,
             };
             if constant
@@ -366,104 +394,6 @@ impl RowReader {
         }
         all.insert(leaves, Arc::clone(&levels));
         Ok(levels)
-    }
-}
-
-/// Where the values of a column of the file come from.
-#[derive(Debug)]
-enum Source {
-    Constant(Constant),
-    /// The column of the Parquet reader at this place.
-    Read(usize),
-    /// Read already; the read has one batch.
-    Values(ArrayRef),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Constant {
-    Null,
-    Text(String),
-}
-
-/// The batches of a read, one by one; an error is the last.
-#[derive(Debug)]
-pub struct RowBatches {
-    table: &'static Table,
-    bytes: VerifiedBytes,
-    reader: ParquetRecordBatchReader,
-    file: Arc<FileColumns>,
-    file_schema: SchemaRef,
-    sources: Vec<(usize, Source)>,
-    columns: Vec<Column>,
-    schema: SchemaRef,
-    has_failed: bool,
-}
-
-impl RowBatches {
-    fn columns_of(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let rows = batch.num_rows();
-        let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
-        for (place, source) in &self.sources {
-            let column: ArrayRef = match source {
-                Source::Read(at) => Arc::clone(batch.column(*at)),
-                Source::Values(values) => Arc::clone(values),
-                Source::Constant(Constant::Null) => {
-                    new_null_array(self.file_schema.field(*place).data_type(), rows)
-                }
-                Source::Constant(Constant::Text(text)) => Arc::new(
-                    StringViewArray::from_iter_values(std::iter::repeat_n(text, rows)),
-                ),
-            };
-            if let Some(slot) = file.get_mut(*place) {
-                *slot = Some(column);
-            }
-        }
-        let damaged = |error: FormatError| ArrowError::ExternalError(Box::new(error));
-        let read = |place: usize| file.get(place)?.as_ref();
-        let attributes = self.table.roles().attributes.map(|columns| columns.own);
-        let columns: Result<Vec<ArrayRef>, ArrowError> = self
-            .columns
-            .iter()
-            .map(|column| {
-                let values = match column {
-                    Column::Stored(place) => {
-                        let order = self.file.order().filter(|_| attributes == Some(*place));
-                        self.stored(*place, order, rows, read)
-                    }
-                    Column::Attribute(attribute) => attribute.read_promoted(&self.file, rows, read),
-                };
-                values.map_err(damaged)
-            })
-            .collect();
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
-    }
-
-    /// A column of the table; `order` is the column that says how attributes are put
-    /// together, if the column is that of attributes.
-    fn stored<'a>(
-        &self,
-        column: usize,
-        order: Option<usize>,
-        rows: usize,
-        read: impl Fn(usize) -> Option<&'a ArrayRef>,
-    ) -> Result<ArrayRef, FormatError> {
-        let missing = || {
-            let found = format!("no column {column}");
-            FormatError::malformed("columns", 0, "a column that was read", found)
-        };
-        let Some(place) = self.file.place(column) else {
-            let column = self.table.column(column).ok_or_else(missing)?;
-            return column.values_if_missing(rows);
-        };
-        let values = read(place).ok_or_else(missing)?;
-        match order {
-            None => Ok(Arc::clone(values)),
-            Some(order) => {
-                let order = read(order).ok_or_else(missing)?;
-                rebuild::attributes(self.file.promotion(), values, order, read)
-            }
-        }
     }
 }
 
@@ -506,24 +436,6 @@ fn is_stored_as(column: &DataType, file: &DataType) -> bool {
     match (column, file) {
         (DataType::Utf8View, DataType::Utf8) | (DataType::BinaryView, DataType::Binary) => true,
         (column, file) => column == file,
-    }
-}
-
-impl Iterator for RowBatches {
-    type Item = Result<RecordBatch, ArrowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.has_failed {
-            return None;
-        }
-        let batch = without_panic(|| self.reader.next().transpose());
-        let batch = batch.transpose()?;
-        let batch = batch.and_then(|batch| self.columns_of(&batch));
-        self.has_failed = batch.is_err();
-        Some(batch.map_err(|error| match self.bytes.first_error() {
-            Some(first) => ArrowError::ExternalError(Box::new(first)),
-            None => error,
-        }))
     }
 }
 

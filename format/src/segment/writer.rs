@@ -1,6 +1,7 @@
 //! Writes a segment: rows in their order in, a Parquet file with its indexes out.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -18,6 +19,7 @@ use super::origin::Origin;
 use super::partition::{Indexes, OpenPartition};
 use super::promotion::Promotion;
 use super::promotion::split::Splitter;
+use super::shared::SharedBuilder;
 use crate::error::FormatError;
 use crate::id::{SegmentId, TeamId};
 use crate::month::Month;
@@ -102,6 +104,9 @@ pub struct SegmentWriter<W: Write + Send> {
     origin: Origin,
     rows: u32,
     splitter: Splitter,
+    shared: Vec<SharedBuilder>,
+    /// The first column of the file that is a promoted key's own.
+    first_promoted: usize,
     facet_columns: Vec<usize>,
     indexes: Indexes,
     open: Option<OpenPartition>,
@@ -132,6 +137,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
         let schema = columns::file_schema(table, &promotion);
+        let keys = promotion.keys().len();
         Ok(Self {
             table,
             parquet: ArrowWriter::try_new_with_options(out, SchemaRef::clone(&schema), options)?,
@@ -140,8 +146,18 @@ impl<W: Write + Send> SegmentWriter<W> {
             month,
             origin,
             rows: 0,
-            facet_columns: FileColumns::new(table, &promotion).facets(table),
+            first_promoted: columns::file_schema(table, &Promotion::default())
+                .fields()
+                .len(),
+            facet_columns: FileColumns::written(table, &promotion, &vec![false; keys])
+                .facets(table),
             splitter: Splitter::new(promotion),
+            shared: table
+                .roles()
+                .shared
+                .iter()
+                .map(SharedBuilder::new)
+                .collect(),
             indexes: Indexes::of(table),
             open: None,
             #[cfg(any(test, feature = "testing"))]
@@ -194,7 +210,6 @@ impl<W: Write + Send> SegmentWriter<W> {
             return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
         };
         let split = self.split(batch)?;
-        let first_promoted = table.columns().len();
         let mut row = 0;
         while row < batch.num_rows() {
             let team = teams.value(row);
@@ -207,7 +222,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             partition.add(table, batch, start..row)?;
             partition.add_strays(self.splitter.strays(start as u32..row as u32));
             let slice = split.slice(start, row - start);
-            partition.add_facets(&slice, &self.facet_columns, first_promoted);
+            partition.add_facets(&slice, &self.facet_columns, self.first_promoted);
             self.open = Some(partition);
         }
         self.parquet.write(&split)?;
@@ -217,10 +232,28 @@ impl<W: Write + Send> SegmentWriter<W> {
 
     /// The rows of the file for rows of the table.
     fn split(&mut self, batch: &RecordBatch) -> Result<RecordBatch, FormatError> {
-        let columns = match self.table.roles().attributes {
-            Some(places) => self.splitter.split(batch, places)?,
-            None => batch.columns().to_vec(),
-        };
+        let roles = self.table.roles();
+        let split = roles
+            .attributes
+            .map(|place| self.splitter.split(batch, place));
+        let split = split.transpose()?;
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (place, column) in batch.columns().iter().enumerate() {
+            if roles.shared.iter().any(|shared| shared.has(place)) {
+                continue;
+            }
+            columns.push(match &split {
+                Some(split) if roles.attributes == Some(place) => Arc::clone(&split.residual),
+                _ => Arc::clone(column),
+            });
+        }
+        for shared in &mut self.shared {
+            columns.push(shared.numbers(batch)?);
+        }
+        if let Some(split) = split {
+            columns.push(split.order);
+            columns.extend(split.own);
+        }
         RecordBatch::try_new(SchemaRef::clone(&self.schema), columns).map_err(|error| {
             FormatError::malformed("columns", 0, "the columns of the table", error.to_string())
         })
@@ -264,7 +297,8 @@ impl<W: Write + Send> SegmentWriter<W> {
             parquet.write_all(bytes).map(|()| start..offset)
         };
         let indexes = &self.indexes;
-        let columns = FileColumns::new(self.table, self.splitter.promotion());
+        let splitter = &self.splitter;
+        let columns = FileColumns::written(self.table, splitter.promotion(), splitter.has_strays());
         let directory = directory::encode(&indexes.partitions);
         let mut parts = Vec::new();
         let mut part = |part, bytes: &[u8], parquet: &mut ArrowWriter<_>| {
@@ -284,6 +318,10 @@ impl<W: Write + Send> SegmentWriter<W> {
         part(Part::Facets, &indexes.facets, &mut self.parquet)?;
         part(Part::Postings, &indexes.postings, &mut self.parquet)?;
         part(Part::Origin, &self.origin.encode(), &mut self.parquet)?;
+        for shared in std::mem::take(&mut self.shared) {
+            let kind = Part::of_shared(shared.columns.kind);
+            part(kind, &shared.finish()?, &mut self.parquet)?;
+        }
         #[cfg(any(test, feature = "testing"))]
         for (place, bytes) in &self.more_parts {
             let range = put(bytes, &mut self.parquet)?;

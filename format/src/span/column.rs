@@ -12,7 +12,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
 use super::mapping;
 use crate::error::FormatError;
 use crate::table::{
-    AttributeColumns, Codec, Encoding, IndexedId, Missing, Roles, Table, TableColumn,
+    Codec, Encoding, IndexedId, Missing, Roles, SharedColumns, SharedKind, Table, TableColumn,
 };
 
 /// Where the value of a column comes from.
@@ -76,13 +76,6 @@ const fn mapped(name: &'static str) -> TableColumn {
 /// A column of protobuf messages that a span may lack.
 const fn messages(name: &'static str) -> TableColumn {
     TableColumn::bytes(name).nullable()
-}
-
-/// A column of protobuf messages that repeat.
-const fn repeated(name: &'static str) -> TableColumn {
-    messages(name)
-        .encoded(Encoding::Dictionary)
-        .compressed(Codec::Lz4)
 }
 
 const fn from(keys: &'static [&'static str]) -> Source {
@@ -221,9 +214,9 @@ span_columns! {
     /// one after the other, decode as one `Span`.
     Attributes: messages("attributes"), Source::Otlp;
     /// OTLP's `Resource`; null when there was none.
-    ResourceAttributes: repeated("resource_attributes"), Source::Otlp;
+    ResourceAttributes: messages("resource_attributes"), Source::Otlp;
     /// OTLP's `InstrumentationScope`; null when there was none.
-    Scope: repeated("scope"), Source::Otlp;
+    Scope: messages("scope"), Source::Otlp;
     /// The resource's schema URL, null when empty.
     ResourceSchemaUrl: mapped("resource_schema_url"), Source::Otlp;
     /// The scope's schema URL, null when empty.
@@ -387,15 +380,33 @@ pub fn table() -> &'static Table {
             SpanColumn::StartTime.place(),
             SpanColumn::SpanId.place(),
         ];
+        const SHARED: &[SharedColumns] = &[
+            SharedColumns {
+                kind: SharedKind::Resources,
+                number: TableColumn::uint32("resource_number").nullable().facet(),
+                message: SpanColumn::ResourceAttributes.place(),
+                schema_url: SpanColumn::ResourceSchemaUrl.place(),
+                texts: &[],
+            },
+            SharedColumns {
+                kind: SharedKind::Scopes,
+                number: TableColumn::uint32("scope_number").nullable(),
+                message: SpanColumn::Scope.place(),
+                schema_url: SpanColumn::ScopeSchemaUrl.place(),
+                // Fields of OTLP's `InstrumentationScope`.
+                texts: &[
+                    (SpanColumn::ScopeName.place(), 1),
+                    (SpanColumn::ScopeVersion.place(), 2),
+                ],
+            },
+        ];
         let roles = Roles {
             team: SpanColumn::TeamId.place(),
             start: SpanColumn::StartTime.place(),
             ids: IDS,
             order: ORDER,
-            attributes: Some(AttributeColumns {
-                own: SpanColumn::Attributes.place(),
-                resource: SpanColumn::ResourceAttributes.place(),
-            }),
+            attributes: Some(SpanColumn::Attributes.place()),
+            shared: SHARED,
         };
         Table::new("spans", mapping::VERSION, COLUMNS, roles)
     });

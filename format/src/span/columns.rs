@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{
     ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Array, Int64Builder,
@@ -12,7 +13,7 @@ use prost::Message;
 
 use super::column::{SpanColumn, schema};
 use super::encoded::EncodedSpan;
-use super::mapping::{self, Mapped};
+use super::mapping::{self, Mapped, TextBytes};
 use super::origin::{self, Origin};
 use super::request::Shared;
 use super::views::{Blobs, Texts};
@@ -21,9 +22,17 @@ use crate::id::TeamId;
 use crate::otlp::{InstrumentationScope, Resource, Span};
 use crate::table::ColumnType;
 
+/// A number that no resource and no scope had before in the process.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// What all spans of one resource share.
 #[derive(Debug)]
 pub struct ResourceContext<'a> {
+    /// Tells it from all others.
+    number: u64,
     mapped: Mapped<'a>,
     encoded: Option<Vec<u8>>,
     schema_url: &'a str,
@@ -33,6 +42,7 @@ impl<'a> ResourceContext<'a> {
     /// Reads a resource once for all its spans.
     pub fn new(resource: Option<&'a Resource>, schema_url: &'a str) -> Self {
         Self {
+            number: next_number(),
             mapped: resource
                 .map(|resource| Mapped::of(&resource.attributes))
                 .unwrap_or_default(),
@@ -58,6 +68,8 @@ impl<'a> ResourceContext<'a> {
 /// What all spans of one instrumentation scope share.
 #[derive(Debug)]
 pub struct ScopeContext<'a> {
+    /// Tells it from all others.
+    number: u64,
     scope: Option<&'a InstrumentationScope>,
     encoded: Option<Vec<u8>>,
     schema_url: &'a str,
@@ -67,6 +79,7 @@ impl<'a> ScopeContext<'a> {
     /// Reads a scope once for all its spans.
     pub fn new(scope: Option<&'a InstrumentationScope>, schema_url: &'a str) -> Self {
         Self {
+            number: next_number(),
             scope,
             encoded: scope.map(Message::encode_to_vec),
             schema_url,
@@ -124,9 +137,9 @@ impl<'a> Classified<'a> {
         self.mapped.text(column)
     }
 
-    /// Bytes of the longest attribute value that a column of texts is taken from.
-    pub fn longest_text_bytes(&self) -> usize {
-        self.mapped.longest_text_bytes()
+    /// Bytes of the attribute values that columns of texts are taken from.
+    pub fn text_bytes(&self) -> TextBytes {
+        self.mapped.text_bytes()
     }
 }
 
@@ -177,6 +190,9 @@ pub struct ColumnsBuilder {
     events: Blobs,
     links: Blobs,
     rest: Blobs,
+    /// Numbers of the resource and of the scope of the last row.
+    last_resource: u64,
+    last_scope: u64,
 }
 
 impl ColumnsBuilder {
@@ -228,6 +244,8 @@ impl ColumnsBuilder {
             events: blobs(),
             links: blobs(),
             rest: blobs(),
+            last_resource: 0,
+            last_scope: 0,
         }
     }
 
@@ -301,8 +319,18 @@ impl ColumnsBuilder {
         let version = scope.scope.map_or("", |scope| scope.version.as_str());
         self.scope_version.append_option(not_empty(version))?;
         self.attributes.append_option(encoded.attributes())?;
-        self.resource_attributes.append_option(resource.encoded())?;
-        self.scope.append_option(scope.encoded())?;
+        // Large messages are not compared with the last one for each of their spans.
+        match resource.encoded() {
+            Some(_) if self.last_resource == resource.number => {
+                self.resource_attributes.append_again();
+            }
+            encoded => self.resource_attributes.append_option(encoded)?,
+        }
+        match scope.encoded() {
+            Some(_) if self.last_scope == scope.number => self.scope.append_again(),
+            encoded => self.scope.append_option(encoded)?,
+        }
+        (self.last_resource, self.last_scope) = (resource.number, scope.number);
         self.resource_schema_url
             .append_option(not_empty(resource.schema_url))?;
         self.scope_schema_url

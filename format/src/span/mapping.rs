@@ -59,6 +59,15 @@ pub(crate) struct Mapped<'a> {
     found: [Option<Found<'a>>; COUNT],
 }
 
+/// Bytes of the values that the columns of texts of a span are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TextBytes {
+    /// Of the longest one.
+    pub longest: usize,
+    /// Of all together.
+    pub all: usize,
+}
+
 /// The value that fills a column.
 #[derive(Debug, Clone, Copy)]
 struct Found<'a> {
@@ -125,15 +134,20 @@ impl<'a> Mapped<'a> {
         self.found(column).is_some_and(|found| found.is_of_resource)
     }
 
-    /// Bytes of the longest value that a column of texts is taken from.
-    pub(crate) fn longest_text_bytes(&self) -> usize {
+    /// Bytes of the values that columns of texts are taken from.
+    pub(crate) fn text_bytes(&self) -> TextBytes {
         let texts = self
             .found
             .iter()
             .zip(columns())
             .filter(|(_, column)| column.description().value == ColumnType::Text)
             .filter_map(|(found, _)| scalar_text(found.as_ref()?.value));
-        texts.map(|text| text.len()).max().unwrap_or(0)
+        let mut bytes = TextBytes::default();
+        for text in texts {
+            bytes.longest = bytes.longest.max(text.len());
+            bytes.all += text.len();
+        }
+        bytes
     }
 
     /// The text of a column that holds text.

@@ -211,8 +211,10 @@ fn unknown(column: SpanColumn, row: usize, text: &str) -> FormatError {
 }
 
 fn same(column: &BinaryViewArray, row: usize, other: usize) -> bool {
+    let view = |row: usize| column.is_valid(row).then(|| column.views().get(row));
     let value = |row| column.is_valid(row).then(|| column.value(row));
-    value(row) == value(other)
+    // Rows often share the bytes, which then need no look.
+    view(row) == view(other) || value(row) == value(other)
 }
 
 fn text_or_empty(column: &StringViewArray, row: usize) -> &str {

@@ -107,6 +107,11 @@ impl<V: ByteViewType> Views<V> {
         self.rows.append_null();
     }
 
+    /// Adds the last value once more.
+    pub(super) fn append_again(&mut self) {
+        self.rows.append_option(self.last);
+    }
+
     /// Adds a value or null.
     ///
     /// # Errors

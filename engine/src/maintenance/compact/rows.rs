@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -225,6 +226,39 @@ impl Waiting {
     }
 }
 
+/// A column of bytes or texts as numbers, equal ones for equal values: each value is
+/// looked at once, however many rows share it.
+fn coded(column: &ArrayRef) -> ArrayRef {
+    fn codes<'a>(views: &[u128], value: impl Fn(usize) -> Option<&'a [u8]>) -> ArrayRef {
+        let mut codes: HashMap<&[u8], u32> = HashMap::new();
+        let mut last: Option<(u128, u32)> = None;
+        let rows = views.iter().enumerate().map(|(row, view)| {
+            let value = value(row)?;
+            let code = match last {
+                Some((same, code)) if same == *view => code,
+                _ => {
+                    let next = codes.len() as u32;
+                    *codes.entry(value).or_insert(next)
+                }
+            };
+            last = Some((*view, code));
+            Some(code)
+        });
+        Arc::new(rows.collect::<UInt32Array>())
+    }
+    if let Some(bytes) = column.as_binary_view_opt() {
+        codes(bytes.views(), |row| {
+            bytes.is_valid(row).then(|| bytes.value(row))
+        })
+    } else if let Some(texts) = column.as_string_view_opt() {
+        codes(texts.views(), |row| {
+            texts.is_valid(row).then(|| texts.value(row).as_bytes())
+        })
+    } else {
+        Arc::clone(column)
+    }
+}
+
 /// Leaves out rows of the same span with the same content. Their order brings
 /// the same ids together.
 fn distinct(
@@ -250,7 +284,7 @@ fn distinct(
         .iter()
         .filter(|column| **column != SpanColumn::Sequence);
     let columns: Vec<ArrayRef> = of_content
-        .map(|column| column.of(&converted).cloned())
+        .map(|column| column.of(&converted).map(coded))
         .collect::<Result<_, _>>()?;
     let fields = columns
         .iter()

@@ -49,7 +49,7 @@ impl Walk {
             return Ok(());
         }
         let mut lists: [Option<(&Field, u64)>; LISTS] = [None; LISTS];
-        let (mut shared, mut shared_decoded, mut spans) = (0, 0, 0);
+        let mut shared_decoded = 0;
         while !bytes.is_empty() {
             let (number, wire_type) =
                 decode_key(&mut bytes).map_err(|error| malformed(kind, None, &error))?;
@@ -96,7 +96,6 @@ impl Walk {
                 Holds::Message(inner) | Holds::Messages(inner) => {
                     let before = self.measured;
                     self.message(inner, part, containers)?;
-                    spans += self.measured.spans - before.spans;
                     let decoded = self.measured.decoded_bytes - before.decoded_bytes;
                     match inner {
                         // Occurrences of one resource or scope are one message.
@@ -107,26 +106,16 @@ impl Walk {
                 }
                 Holds::Varint | Holds::Fixed32 | Holds::Fixed64 => {}
             }
-            // What every span of a resource or of a scope shares.
-            if matches!(kind, Kind::ResourceSpans | Kind::ScopeSpans)
-                && !matches!(field.holds, Holds::Messages(_))
-            {
-                shared += part.len() as u64;
-            }
         }
         for (field, count) in lists.into_iter().flatten() {
             if let Holds::Messages(inner) = field.holds {
                 self.measured.add_list(inner, kind, count);
-                if kind == Kind::ScopeSpans && inner == Kind::Span {
-                    spans += count;
-                }
             } else {
                 self.measured.others += count;
                 self.measured.add_growing(count, size_of::<String>());
             }
         }
         if matches!(kind, Kind::ResourceSpans | Kind::ScopeSpans) {
-            self.measured.expanded_bytes += shared.saturating_mul(spans);
             self.note_largest(shared_decoded);
         }
         Ok(())

@@ -288,42 +288,6 @@ fn depth_is_seen() {
 }
 
 #[test]
-fn what_spans_share_counts_for_each() {
-    use crate::otlp::{InstrumentationScope, Resource, ResourceSpans, ScopeSpans, Span};
-    let request = ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![super::attribute("k", nested(1))],
-                ..Resource::default()
-            }),
-            schema_url: "12345".into(),
-            scope_spans: vec![
-                ScopeSpans {
-                    scope: Some(InstrumentationScope {
-                        name: "1234567".into(),
-                        ..InstrumentationScope::default()
-                    }),
-                    spans: vec![Span::default(); 3],
-                    ..ScopeSpans::default()
-                },
-                ScopeSpans {
-                    spans: vec![Span::default(); 10],
-                    ..ScopeSpans::default()
-                },
-            ],
-        }],
-    };
-    let bytes = protobuf::encode(&request);
-    let resource = request.resource_spans[0].resource.as_ref().unwrap();
-    let resource = prost::Message::encoded_len(resource) as u64;
-    let expected = 13 * (resource + 5) + 3 * 9;
-    assert_eq!(
-        Measured::of_protobuf(&bytes).unwrap().expanded_bytes,
-        expected
-    );
-}
-
-#[test]
 fn many_spans_are_no_large_span() {
     let body = json_spans(&vec![r#"{"name":"a"}"#; 100_000].join(","));
     let measured = Measured::of_json(body.as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::{Int32Type, Int64Type, UInt32Type};
 use bytes::BufMut;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -187,6 +187,8 @@ impl FacetBuilder {
                 texts.is_valid(row).then(|| texts.value(row).as_bytes())
             });
         } else if let Some(numbers) = column.as_primitive_opt::<Int32Type>() {
+            self.add_numbers(column, first_row, |row| i64::from(numbers.value(row)));
+        } else if let Some(numbers) = column.as_primitive_opt::<UInt32Type>() {
             self.add_numbers(column, first_row, |row| i64::from(numbers.value(row)));
         } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
             self.add_numbers(column, first_row, |row| numbers.value(row));

@@ -7,9 +7,9 @@ use arrow::array::{
 };
 use arrow::datatypes::DataType;
 
+use super::Owner;
 use super::entry::Plain;
 use super::rebuild::{Values, names};
-use super::{Owner, PromotedKey};
 use crate::error::FormatError;
 use crate::segment::columns::FileColumns;
 use crate::span::SpanColumn;
@@ -75,14 +75,14 @@ impl Attribute {
         })
     }
 
-    /// The columns of a segment's file that the attribute is read from.
+    /// The columns of a segment's file that the attribute of a span is read from.
     pub(in crate::segment) fn file_columns(&self, file: &FileColumns) -> Vec<usize> {
         let residual = file.place(self.owner.column().place());
-        let Some((_, key)) = self.promoted(file) else {
+        let Some((_, key)) = file.promoted().find(&self.key) else {
             return residual.into_iter().collect();
         };
         let mut columns = vec![key.column];
-        if !key.is_own && key.owner == Owner::Span {
+        if !key.is_own {
             columns.extend(file.order());
         }
         if key.has_strays {
@@ -91,13 +91,7 @@ impl Attribute {
         columns
     }
 
-    /// The promoted key, if its column is of use.
-    fn promoted<'a>(&self, file: &'a FileColumns) -> Option<(usize, &'a PromotedKey)> {
-        let found = file.promotion().find(self.owner, &self.key);
-        found.filter(|(_, key)| key.is_useful())
-    }
-
-    /// Reads the attribute out of the columns of a segment's file, which
+    /// Reads the attribute of a span out of the columns of a segment's file, which
     /// `column` hands out by their places.
     ///
     /// # Errors
@@ -114,13 +108,12 @@ impl Attribute {
             let place = file.place(self.owner.column().place())?;
             column(place)?.as_binary_view_opt()
         };
-        let Some((number, key)) = self.promoted(file) else {
+        let Some((number, key)) = file.promoted().find(&self.key) else {
             return Ok(self.read(residual().ok_or_else(missing)?));
         };
         let values = column(key.column).ok_or_else(missing)?;
-        let is_whole = key.is_own || key.owner == Owner::Resource;
         // Nothing to turn into another type and nothing beside it.
-        if is_whole
+        if key.is_own
             && !key.has_strays
             && self.aspect != Aspect::Presence
             && *values.data_type() == self.aspect.data_type()
@@ -128,7 +121,7 @@ impl Attribute {
             return Ok(Arc::clone(values));
         }
         let values = Values::of(values).ok_or_else(missing)?;
-        let named = if is_whole {
+        let named = if key.is_own {
             None
         } else {
             let order = file

@@ -7,14 +7,12 @@ use hashbrown::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 
 use super::entry::{self, Plain};
-use super::{Owner, PromotedKey, PromotedType, Promotion, first_own_column};
-use crate::span::attribute::{RESOURCE_FIELD, SPAN_FIELD};
+use super::{ChosenKey, PromotedType, Promotion};
+use crate::span::attribute::SPAN_FIELD;
 use crate::span::{SpanColumn, mapping};
 
-/// Columns that keys of spans get, at most.
-const MOST_SPAN_COLUMNS: usize = 48;
-/// Columns that keys of resources get, at most.
-const MOST_RESOURCE_COLUMNS: usize = 16;
+/// Columns that keys get, at most.
+const MOST_COLUMNS: usize = 48;
 /// A key is promoted when at least one row in this many has it: each column
 /// costs every look-up some microseconds, a rare key little where it is.
 const RAREST: u64 = 100;
@@ -44,8 +42,7 @@ pub struct Sample {
     skipped: usize,
     /// Chooses the rows.
     choices: u64,
-    span: HashMap<Vec<u8>, Candidate>,
-    resource: HashMap<Vec<u8>, Candidate>,
+    candidates: HashMap<Vec<u8>, Candidate>,
     /// The teams of the counted rows, by hashes of their ids.
     teams: HashMap<u64, Seen>,
 }
@@ -81,7 +78,6 @@ impl Sample {
     /// at equal steps the rows of traces of one shape would be the same ones.
     pub fn add(&mut self, batch: &RecordBatch, step: usize) {
         let attributes = SpanColumn::Attributes.bytes(batch).ok();
-        let resources = SpanColumn::ResourceAttributes.bytes(batch).ok();
         let teams = SpanColumn::TeamId.texts(batch).ok();
         let mut next = self.skipped;
         while next < batch.num_rows() {
@@ -94,23 +90,7 @@ impl Sample {
             seen.rows += 1;
             if let Some(attributes) = attributes.filter(|one| one.is_valid(row)) {
                 let message = attributes.value(row);
-                count(
-                    &mut self.span,
-                    message,
-                    SPAN_FIELD,
-                    (team, seen),
-                    (batch, row),
-                );
-            }
-            if let Some(resources) = resources.filter(|one| one.is_valid(row)) {
-                let message = resources.value(row);
-                count(
-                    &mut self.resource,
-                    message,
-                    RESOURCE_FIELD,
-                    (team, seen),
-                    (batch, row),
-                );
+                count(&mut self.candidates, message, (team, seen), (batch, row));
             }
         }
         self.skipped = next - batch.num_rows();
@@ -130,63 +110,34 @@ impl Sample {
     /// that take most bytes first. Columns are dealt out among the teams: keys
     /// of a single team get as many as it has rows, of what others leave more.
     pub fn choose(&self) -> Promotion {
-        let mut keys = Vec::new();
-        let mut next_column = first_own_column();
-        for (owner, candidates, most) in [
-            (Owner::Span, &self.span, MOST_SPAN_COLUMNS),
-            (Owner::Resource, &self.resource, MOST_RESOURCE_COLUMNS),
-        ] {
-            let mut ranked: Vec<_> = candidates
-                .iter()
-                .filter_map(|(key, seen)| {
-                    let value = self.worth(seen)?;
-                    Some((std::str::from_utf8(key).ok()?, value, seen))
-                })
-                .collect();
-            ranked.sort_unstable_by_key(|(key, _, seen)| (std::cmp::Reverse(seen.bytes), *key));
-            let is_mapped = |seen: &Candidate| {
-                let mapped = seen.mapped.iter().find(|(_, equal)| match owner {
-                    Owner::Span => equal * 100 >= seen.values * LEAST_EQUALITY,
-                    Owner::Resource => *equal == self.rows,
-                });
-                mapped.map(|(column, _)| *column)
-            };
-            let mapped: Vec<Option<usize>> =
-                ranked.iter().map(|(_, _, seen)| is_mapped(seen)).collect();
-            let unmapped = ranked.iter().zip(&mapped);
-            let unmapped = unmapped.filter(|(_, column)| column.is_none());
-            let with_columns = self.deal(unmapped.map(|((key, _, seen), _)| (*key, *seen)), most);
-            for ((key, value, seen), mapped) in ranked.into_iter().zip(mapped) {
-                let column = match mapped {
-                    Some(column) => column,
-                    None if with_columns.contains(key) => {
-                        next_column += 1;
-                        next_column - 1
-                    }
-                    None => continue,
-                };
-                keys.push(PromotedKey {
-                    owner,
-                    key: key.to_owned(),
-                    value,
-                    column,
-                    is_own: mapped.is_none(),
-                    has_strays: false,
-                    is_varied: seen.distinct.len() as u64 * 4
-                        >= seen.values.min(2 * MOST_DISTINCT as u64),
-                });
-            }
+        let candidates = self.candidates.iter();
+        let mut ranked: Vec<_> = candidates
+            .filter_map(|(key, seen)| {
+                let value = self.worth(seen)?;
+                Some((std::str::from_utf8(key).ok()?, value, seen))
+            })
+            .collect();
+        ranked.sort_unstable_by_key(|(key, _, seen)| (std::cmp::Reverse(seen.bytes), *key));
+        let unmapped = ranked.iter().filter(|(_, _, seen)| seen.column().is_none());
+        let with_columns = self.deal(unmapped.map(|(key, _, seen)| (*key, *seen)));
+        let keys = ranked.into_iter().filter_map(|(key, value, seen)| {
+            let mapped = seen.column();
+            (mapped.is_some() || with_columns.contains(key)).then(|| ChosenKey {
+                key: key.to_owned(),
+                value,
+                mapped,
+                is_varied: seen.distinct.len() as u64 * 4
+                    >= seen.values.min(2 * MOST_DISTINCT as u64),
+            })
+        });
+        Promotion {
+            keys: keys.collect(),
         }
-        Promotion { keys }
     }
 
     /// The keys that get columns, of keys by rank: first a few of each team, then
     /// those within the share of their team, then others while there is room.
-    fn deal<'a>(
-        &self,
-        ranked: impl Iterator<Item = (&'a str, &'a Candidate)>,
-        most: usize,
-    ) -> HashSet<&'a str> {
+    fn deal<'a>(&self, ranked: impl Iterator<Item = (&'a str, &'a Candidate)>) -> HashSet<&'a str> {
         let mut of_team: HashMap<u64, usize> = HashMap::new();
         let mut first = Vec::new();
         let mut within = Vec::new();
@@ -197,7 +148,7 @@ impl Sample {
                 continue;
             };
             let rows = self.teams.get(&team).map_or(0, |team| team.rows);
-            let share = (most as u64 * rows).div_ceil(self.rows.max(1)) as usize;
+            let share = (MOST_COLUMNS as u64 * rows).div_ceil(self.rows.max(1)) as usize;
             let taken = of_team.entry(team).or_default();
             *taken += 1;
             if *taken <= LEAST_COLUMNS_OF_TEAM {
@@ -209,7 +160,7 @@ impl Sample {
             }
         }
         let keys = first.into_iter().chain(within).chain(others);
-        keys.take(most).collect()
+        keys.take(MOST_COLUMNS).collect()
     }
 
     /// The type that a key is promoted with, if it is worth it.
@@ -242,6 +193,13 @@ impl Candidate {
         }
     }
 
+    /// The mapped column that has its values, if there is one.
+    fn column(&self) -> Option<usize> {
+        let mut mapped = self.mapped.iter();
+        let mapped = mapped.find(|(_, equal)| equal * 100 >= self.values * LEAST_EQUALITY);
+        mapped.map(|(column, _)| *column)
+    }
+
     /// The team whose key it is, if it is one's.
     fn team(&self) -> Option<u64> {
         (self.ahead * 2 >= self.bytes).then_some(self.owner)
@@ -251,11 +209,10 @@ impl Candidate {
 fn count(
     candidates: &mut HashMap<Vec<u8>, Candidate>,
     message: &[u8],
-    field: u32,
     (team, seen): (u64, &mut Seen),
     (batch, row): (&RecordBatch, usize),
 ) {
-    for (entry, whole) in entry::all(message, field) {
+    for (entry, whole) in entry::all(message, SPAN_FIELD) {
         let Some((key, value)) = entry::read(entry) else {
             continue;
         };

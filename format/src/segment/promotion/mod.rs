@@ -5,28 +5,24 @@
 //! written, [`rebuild`] puts the attributes together again, byte for byte, and
 //! [`access`] answers single attributes without doing so.
 //!
-//! A promoted key of spans has a column of its own, or, where a mapped column
+//! A promoted key has a column of its own, or, where a mapped column
 //! of the span schema has the same value nearly always, that column. The column
 //! [`ATTRIBUTE_ORDER`] says for each row which attributes are found where and in
 //! which order; what is not promoted stays in `attributes`.
 //!
-//! The message of a resource repeats over many rows and costs little, so it
-//! stays whole. Promoted keys of resources have columns for queries beside it,
-//! or use a mapped column that has the same value in every row.
+//! Attributes of resources are not promoted: a segment has each resource once
+//! ([`shared`](super::shared)).
 
 pub mod access;
 pub mod choose;
 pub(crate) mod entry;
 pub mod rebuild;
-mod resources;
 pub(super) mod split;
 
 #[cfg(test)]
 mod tests;
 
 use arrow::datatypes::DataType;
-
-use crate::span;
 
 /// Name of the column that says how a row's attributes are put together: one
 /// variable-length number (as in protobuf) for each attribute in its order. 0
@@ -103,11 +99,56 @@ impl PromotedType {
     }
 }
 
-/// A promoted key.
+/// The keys that a segment is to promote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Promotion {
+    keys: Vec<ChosenKey>,
+}
+
+/// A key that is to be promoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenKey {
+    /// The key.
+    pub key: String,
+    /// The type of its values.
+    pub value: PromotedType,
+    /// The place of the column of spans that has the same value; none for a key that
+    /// gets a column of its own.
+    pub mapped: Option<usize>,
+    /// Whether hardly a value occurs twice.
+    pub is_varied: bool,
+}
+
+impl Promotion {
+    #[cfg(test)]
+    pub(super) fn of(keys: Vec<ChosenKey>) -> Self {
+        Self { keys }
+    }
+
+    /// Changes the places of columns.
+    #[cfg(test)]
+    pub(super) fn move_columns(&mut self, place: impl Fn(usize) -> usize) {
+        for key in &mut self.keys {
+            key.mapped = key.mapped.map(&place);
+        }
+    }
+
+    /// The keys. A key's number is its place here.
+    pub fn keys(&self) -> &[ChosenKey] {
+        &self.keys
+    }
+}
+
+impl ChosenKey {
+    /// The name of the column that the key gets if it has one of its own.
+    pub fn column_name(&self) -> String {
+        format!("attributes.{}", self.key)
+    }
+}
+
+/// A promoted key of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromotedKey {
-    /// Whose attribute it is.
-    pub owner: Owner,
     /// The key.
     pub key: String,
     /// The type of its values.
@@ -116,54 +157,22 @@ pub struct PromotedKey {
     pub column: usize,
     /// Whether that column is the key's own; else it is one of spans.
     pub is_own: bool,
-    /// Whether some row has a value of the key that is not in the column; for a
-    /// resource's key without a column of its own, whether the column differs
-    /// from the key's value in some row.
+    /// Whether some row has a value of the key that is not in the column.
     pub has_strays: bool,
     /// Whether hardly a value occurs twice: it is then stored as it is, and is
     /// no facet.
     pub is_varied: bool,
 }
 
-impl PromotedKey {
-    /// The name of the key's own column.
-    pub fn column_name(&self) -> String {
-        match self.owner {
-            Owner::Span => format!("attributes.{}", self.key),
-            Owner::Resource => format!("resource.{}", self.key),
-        }
-    }
-
-    /// Whether values can be had from the column: a column of spans that
-    /// differs somewhere from a resource's key says nothing about it.
-    pub fn is_useful(&self) -> bool {
-        self.owner == Owner::Span || self.is_own || !self.has_strays
-    }
-}
-
-/// The place of the first column of a key's own in a file that is written: after
-/// the columns of spans and [`ATTRIBUTE_ORDER`].
-pub(super) fn first_own_column() -> usize {
-    span::table().columns().len() + 1
-}
-
 /// The promoted keys of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Promotion {
+pub struct PromotedKeys {
     keys: Vec<PromotedKey>,
 }
 
-impl Promotion {
+impl PromotedKeys {
     pub(super) fn of(keys: Vec<PromotedKey>) -> Self {
         Self { keys }
-    }
-
-    /// Changes the places of all columns.
-    #[cfg(test)]
-    pub(super) fn move_columns(&mut self, place: impl Fn(usize) -> usize) {
-        for key in &mut self.keys {
-            key.column = place(key.column);
-        }
     }
 
     /// The promoted keys. A key's number is its place here.
@@ -172,8 +181,8 @@ impl Promotion {
     }
 
     /// The number and the description of a key, if it is promoted.
-    pub fn find(&self, owner: Owner, key: &str) -> Option<(usize, &PromotedKey)> {
+    pub fn find(&self, key: &str) -> Option<(usize, &PromotedKey)> {
         let mut keys = self.keys.iter().enumerate();
-        keys.find(|(_, one)| one.owner == owner && one.key == key)
+        keys.find(|(_, one)| one.key == key)
     }
 }

@@ -8,8 +8,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 
+use super::PromotedKeys;
 use super::entry::{self, Plain};
-use super::{Owner, Promotion};
 use crate::error::FormatError;
 use crate::span::attribute::SPAN_FIELD;
 
@@ -63,7 +63,7 @@ impl<'a> Values<'a> {
 /// # Errors
 /// [`FormatError::Malformed`] when the order names what is not there.
 pub(in crate::segment) fn attributes<'a>(
-    promotion: &Promotion,
+    promotion: &PromotedKeys,
     residual: &'a ArrayRef,
     order: &'a ArrayRef,
     column: impl Fn(usize) -> Option<&'a ArrayRef>,
@@ -81,10 +81,7 @@ pub(in crate::segment) fn attributes<'a>(
     let values: Vec<Option<Values<'a>>> = promotion
         .keys()
         .iter()
-        .map(|key| match key.owner {
-            Owner::Span => column(key.column).and_then(Values::of),
-            Owner::Resource => None,
-        })
+        .map(|key| column(key.column).and_then(Values::of))
         .collect();
     let mut rows = BinaryViewBuilder::with_capacity(order.len());
     let mut message = Vec::new();

@@ -12,41 +12,52 @@ use roaring::RoaringBitmap;
 
 use super::choose::is_equal;
 use super::entry::{self, Plain};
-use super::resources::Resources;
-use super::{Owner, PromotedKey, PromotedType, Promotion};
+use super::{ChosenKey, PromotedType, Promotion};
 use crate::error::FormatError;
 use crate::span::attribute::{self, SPAN_FIELD};
-use crate::table::AttributeColumns;
 
-/// Splits batches of spans into the columns of a segment's file.
+/// Takes promoted attributes out of batches of spans.
 #[derive(Debug)]
 pub(in crate::segment) struct Splitter {
     promotion: Promotion,
-    span_keys: HashMap<Vec<u8>, usize>,
-    resource_keys: HashMap<Vec<u8>, usize>,
+    numbers: HashMap<Vec<u8>, usize>,
     /// For each key, the rows of the last batch in which it has strays.
     strays: Vec<RoaringBitmap>,
+    /// For each key, whether it has strays in any row so far.
+    has_strays: Vec<bool>,
+}
+
+/// What is left of attributes, and what was taken out.
+pub(in crate::segment) struct Split {
+    /// The attributes that are not promoted.
+    pub(in crate::segment) residual: ArrayRef,
+    /// How to put them together.
+    pub(in crate::segment) order: ArrayRef,
+    /// The columns of the keys that have one of their own, in the order of the keys.
+    pub(in crate::segment) own: Vec<ArrayRef>,
 }
 
 impl Splitter {
     pub(in crate::segment) fn new(promotion: Promotion) -> Self {
-        let keys = |owner| {
-            let keys = promotion.keys.iter().enumerate();
-            keys.filter(|(_, key)| key.owner == owner)
-                .map(|(number, key)| (key.key.clone().into_bytes(), number))
-                .collect()
-        };
+        let keys = promotion.keys.iter().enumerate();
         Self {
-            span_keys: keys(Owner::Span),
-            resource_keys: keys(Owner::Resource),
+            numbers: keys
+                .map(|(number, key)| (key.key.clone().into_bytes(), number))
+                .collect(),
             strays: vec![RoaringBitmap::new(); promotion.keys.len()],
+            has_strays: vec![false; promotion.keys.len()],
             promotion,
         }
     }
 
-    /// The promotion, which knows by now which keys have strays.
+    /// The keys.
     pub(in crate::segment) fn promotion(&self) -> &Promotion {
         &self.promotion
+    }
+
+    /// For each key, whether some row so far has a value that is not in its column.
+    pub(in crate::segment) fn has_strays(&self) -> &[bool] {
+        &self.has_strays
     }
 
     /// The numbers of the keys that have strays in some rows of the batch that
@@ -57,59 +68,39 @@ impl Splitter {
             .map(|(number, _)| number)
     }
 
-    /// The columns of the file for rows with the columns of spans.
+    /// Splits the attributes of rows with the columns of spans, which are in the column
+    /// at a place.
     pub(in crate::segment) fn split(
         &mut self,
         batch: &RecordBatch,
-        places: AttributeColumns,
-    ) -> Result<Vec<ArrayRef>, FormatError> {
-        let malformed =
-            |found: &str| FormatError::malformed("columns", 0, "the columns of spans", found);
-        let (attributes_place, resource_place) = (places.own, places.resource);
-        let mut columns = batch.columns().to_vec();
-        let bytes = |place: usize| {
-            batch
-                .columns()
-                .get(place)
-                .and_then(|column| column.as_binary_view_opt())
-                .ok_or_else(|| malformed("others"))
-        };
+        attributes: usize,
+    ) -> Result<Split, FormatError> {
+        let attributes = batch.columns().get(attributes);
+        let attributes = attributes
+            .and_then(|column| column.as_binary_view_opt())
+            .ok_or_else(|| {
+                FormatError::malformed("columns", 0, "the columns of spans", "others")
+            })?;
         let rows = batch.num_rows();
         self.strays.iter_mut().for_each(RoaringBitmap::clear);
         let keys = self.promotion.keys.iter();
         let mut own: Vec<Option<OwnColumn>> = keys
             .map(|key| {
-                let is_own = key.owner == Owner::Span && key.is_own;
-                is_own.then(|| OwnColumn::new(key, rows))
+                key.mapped
+                    .is_none()
+                    .then(|| OwnColumn::new(key.value, rows))
             })
             .collect();
-        let (residual, order) = self.split_spans(batch, bytes(attributes_place)?, &mut own);
-        let resources = Resources::read(bytes(resource_place)?, &self.resource_keys);
-        if let Some(column) = columns.get_mut(attributes_place) {
-            *column = residual;
+        let (residual, order) = self.split_spans(batch, attributes, &mut own);
+        for (has_strays, strays) in self.has_strays.iter_mut().zip(&self.strays) {
+            *has_strays |= !strays.is_empty();
         }
-        columns.push(order);
-        let keys = self.promotion.keys.iter().zip(&mut self.strays);
-        for (number, ((key, strays), own)) in keys.zip(own).enumerate() {
-            if let Some(own) = own {
-                columns.push(own.finish(rows));
-            } else if key.owner == Owner::Resource && key.is_own {
-                let column = resources.column(number, key, strays);
-                columns.push(column.map_err(|error| malformed(&error.to_string()))?);
-            } else if key.owner == Owner::Resource {
-                // Such a key is of use only when the column has all of it.
-                match batch.columns().get(key.column) {
-                    Some(column) => resources.add_differing(number, column, strays),
-                    None => {
-                        strays.insert_range(0..rows as u32);
-                    }
-                }
-            }
-        }
-        for (key, strays) in self.promotion.keys.iter_mut().zip(&self.strays) {
-            key.has_strays |= !strays.is_empty();
-        }
-        Ok(columns)
+        let own = own.into_iter().flatten();
+        Ok(Split {
+            residual,
+            order,
+            own: own.map(|own| own.finish(rows)).collect(),
+        })
     }
 
     fn split_spans(
@@ -140,7 +131,7 @@ impl Splitter {
                 // Not what this store encodes: it stays as it came.
                 residuals.append_value(message);
                 orders.append_null();
-                for number in self.span_keys.values() {
+                for number in self.numbers.values() {
                     if let Some(strays) = self.strays.get_mut(*number) {
                         strays.insert(row as u32);
                     }
@@ -154,7 +145,7 @@ impl Splitter {
                 let key = plain
                     .map(|(key, _)| key)
                     .or_else(|| attribute::key_of(entry));
-                let number = key.and_then(|key| self.span_keys.get(key).copied());
+                let number = key.and_then(|key| self.numbers.get(key).copied());
                 let key = number.and_then(|number| self.promotion.keys.get(number));
                 let taken = number.zip(key).filter(|(number, key)| {
                     let is_first = seen
@@ -196,21 +187,21 @@ impl Splitter {
 fn take(
     batch: &RecordBatch,
     row: usize,
-    key: &PromotedKey,
+    key: &ChosenKey,
     value: Plain<'_>,
     own: Option<&mut OwnColumn>,
 ) -> bool {
-    if key.is_own {
+    let Some(mapped) = key.mapped else {
         return own.is_some_and(|own| own.append(row, value));
-    }
-    let column = batch.columns().get(key.column);
+    };
+    let column = batch.columns().get(mapped);
     // A 32-bit column of a key of 64-bit integers is equal or not, likewise.
     column.is_some_and(|column| is_equal(column, row, value))
 }
 
 /// A column on its way; rows that nothing is added for are null.
 #[derive(Debug)]
-pub(super) enum OwnColumn {
+enum OwnColumn {
     Text(StringViewBuilder),
     Integer(Int64Builder),
     Double(Float64Builder),
@@ -218,8 +209,8 @@ pub(super) enum OwnColumn {
 }
 
 impl OwnColumn {
-    pub(super) fn new(key: &PromotedKey, rows: usize) -> Self {
-        match key.value {
+    fn new(value: PromotedType, rows: usize) -> Self {
+        match value {
             PromotedType::Text => Self::Text(StringViewBuilder::with_capacity(rows)),
             PromotedType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
             PromotedType::Double => Self::Double(Float64Builder::with_capacity(rows)),
@@ -252,7 +243,7 @@ impl OwnColumn {
 
     /// Adds a row's value; answers whether the column can hold it and has none
     /// of the row yet.
-    pub(super) fn append(&mut self, row: usize, value: Plain<'_>) -> bool {
+    fn append(&mut self, row: usize, value: Plain<'_>) -> bool {
         if self.len() > row {
             return false;
         }
@@ -267,7 +258,7 @@ impl OwnColumn {
         true
     }
 
-    pub(super) fn finish(mut self, rows: usize) -> ArrayRef {
+    fn finish(mut self, rows: usize) -> ArrayRef {
         self.fill(rows);
         match self {
             Self::Text(mut builder) => Arc::new(builder.finish()),

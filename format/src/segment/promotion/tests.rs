@@ -9,11 +9,10 @@ use super::access::{Aspect, Attribute};
 use super::choose::Sample;
 use super::split::Splitter;
 use super::*;
-use crate::otlp::{AnyValue, ArrayValue, KeyValue, Resource, Span, Value};
+use crate::otlp::{AnyValue, ArrayValue, KeyValue, Span, Value};
 use crate::segment::columns::FileColumns;
 use crate::span::{SpanColumn, schema, table};
-use crate::table::AttributeColumns;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 
 /// Rows that have attributes and two mapped columns, and nothing else.
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -24,11 +23,6 @@ fn batch(rows: &[Row]) -> RecordBatch {
                 SpanColumn::Attributes => Arc::new(
                     rows.iter()
                         .map(|row| row.attributes.clone())
-                        .collect::<BinaryViewArray>(),
-                ),
-                SpanColumn::ResourceAttributes => Arc::new(
-                    rows.iter()
-                        .map(|row| row.resource.clone())
                         .collect::<BinaryViewArray>(),
                 ),
                 SpanColumn::Route => Arc::new(
@@ -53,19 +47,30 @@ fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(nullable, columns).unwrap()
 }
 
-/// The columns of the file for some rows.
-fn split(splitter: &mut Splitter, batch: &RecordBatch) -> Vec<ArrayRef> {
-    let places = AttributeColumns {
-        own: SpanColumn::Attributes.place(),
-        resource: SpanColumn::ResourceAttributes.place(),
-    };
-    splitter.split(batch, places).unwrap()
+/// The columns of the file for some rows, and what they are.
+fn split(splitter: &mut Splitter, batch: &RecordBatch) -> (Vec<ArrayRef>, FileColumns) {
+    let attributes = SpanColumn::Attributes.place();
+    let split = splitter.split(batch, attributes).unwrap();
+    let file = FileColumns::written(table(), splitter.promotion(), splitter.has_strays());
+    let rows = batch.num_rows();
+    // Nothing looks at what rows share here.
+    let mut columns = vec![new_null_array(&DataType::UInt32, rows); file.names().len()];
+    for (place, column) in batch.columns().iter().enumerate() {
+        if let Some(place) = file.place(place) {
+            columns[place] = Arc::clone(column);
+        }
+    }
+    columns[file.place(attributes).unwrap()] = split.residual;
+    columns[file.order().unwrap()] = split.order;
+    let first_own = columns.len() - split.own.len();
+    columns.truncate(first_own);
+    columns.extend(split.own);
+    (columns, file)
 }
 
 #[derive(Debug, Clone)]
 struct Row {
     attributes: Option<Vec<u8>>,
-    resource: Option<Vec<u8>>,
     route: Option<String>,
     status: Option<i32>,
 }
@@ -104,14 +109,8 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    (
-        attributes(),
-        attributes(),
-        any::<bool>(),
-        any::<bool>(),
-        0u8..12,
-    )
-        .prop_map(|(span, resource, mapped_route, has_status, kind)| {
+    (attributes(), any::<bool>(), any::<bool>(), 0u8..12).prop_map(
+        |(span, mapped_route, has_status, kind)| {
             // As the mapping would fill them, and not.
             let text = |key: &str| {
                 span.iter()
@@ -137,17 +136,13 @@ fn row() -> impl Strategy<Value = Row> {
                 1 => Some([&encoded[..], &[0x2a, 1, b'x']].concat()),
                 _ => Some(encoded).filter(|bytes| !bytes.is_empty()),
             };
-            let resource = Resource {
-                attributes: resource,
-                ..Resource::default()
-            };
             Row {
                 attributes,
-                resource: (kind != 2).then(|| resource.encode_to_vec()),
                 route,
                 status,
             }
-        })
+        },
+    )
 }
 
 proptest! {
@@ -158,34 +153,30 @@ proptest! {
         let mut sample = Sample::default();
         sample.add(&batch, sampled);
         let mut splitter = Splitter::new(sample.choose());
-        let split = split(&mut splitter, &batch);
-        let promotion = splitter.promotion().clone();
-        let file = FileColumns::new(table(), &promotion);
-        prop_assert_eq!(split.len(), file.names().len());
+        let (split, file) = split(&mut splitter, &batch);
+        let promoted = file.promoted();
         let column = |place: usize| split.get(place);
         let rebuilt = rebuild::attributes(
-            &promotion,
-            &split[SpanColumn::Attributes.place()],
+            promoted,
+            &split[file.place(SpanColumn::Attributes.place()).unwrap()],
             &split[file.order().unwrap()],
             column,
         ).unwrap();
         let rebuilt = rebuilt.as_binary_view();
         for (number, row) in rows.iter().enumerate() {
             let found = rebuilt.is_valid(number).then(|| rebuilt.value(number));
-            prop_assert_eq!(found, row.attributes.as_deref(), "row {} of {:?}", number, promotion);
+            prop_assert_eq!(found, row.attributes.as_deref(), "row {} of {:?}", number, promoted);
         }
         // Each aspect of each key, promoted or not, is that of the messages.
-        for owner in [Owner::Span, Owner::Resource] {
-            let messages = owner.column().bytes(&batch).unwrap();
-            for key in KEYS.into_iter().chain(["absent"]) {
-                for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
-                    let attribute = Attribute { owner, key: key.into(), aspect };
-                    let wanted = attribute.file_columns(&file);
-                    let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
-                    let found = attribute.read_promoted(&file, rows.len(), only_wanted).unwrap();
-                    let expected = attribute.read(messages);
-                    prop_assert_eq!(format!("{:?}", found), format!("{:?}", expected), "{:?} of {:?}", attribute, promotion);
-                }
+        let messages = SpanColumn::Attributes.bytes(&batch).unwrap();
+        for key in KEYS.into_iter().chain(["absent"]) {
+            for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
+                let attribute = Attribute { owner: Owner::Span, key: key.into(), aspect };
+                let wanted = attribute.file_columns(&file);
+                let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
+                let found = attribute.read_promoted(&file, rows.len(), only_wanted).unwrap();
+                let expected = attribute.read(messages);
+                prop_assert_eq!(format!("{:?}", found), format!("{:?}", expected), "{:?} of {:?}", attribute, promoted);
             }
         }
         // The part of the index says the same.
@@ -201,7 +192,6 @@ fn span(attributes: Vec<KeyValue>) -> Row {
     };
     Row {
         attributes: Some(span.encode_to_vec()),
-        resource: None,
         route: None,
         status: None,
     }
@@ -312,17 +302,9 @@ fn a_team_that_makes_up_keys_leaves_room_to_count_those_of_others() {
     assert_eq!(chosen.keys()[0].key, "common");
 }
 
-/// Strays are told row by row: of spans, of resources with a column of the key's
-/// own, and of those in a mapped column.
+/// Strays are told row by row.
 #[test]
 fn strays_are_found_where_they_are() {
-    let resource = |attributes: Vec<KeyValue>| {
-        let resource = Resource {
-            attributes,
-            ..Resource::default()
-        };
-        Some(resource.encode_to_vec())
-    };
     let number = |key: &str| KeyValue {
         key: key.into(),
         value: Some(AnyValue {
@@ -331,18 +313,13 @@ fn strays_are_found_where_they_are() {
         ..KeyValue::default()
     };
     let plain = Row {
-        resource: resource(vec![text("own", "x"), text("http.route", "/a")]),
         route: Some("/a".into()),
-        ..span(vec![text("k", "v")])
+        ..span(vec![text("k", "v"), text("http.route", "/a")])
     };
     let mut rows = vec![plain.clone(); 100];
     rows[20] = Row {
-        attributes: span(vec![number("k")]).attributes,
-        ..plain.clone()
-    };
-    rows[40] = Row {
-        resource: resource(vec![number("own"), text("http.route", "/a")]),
-        ..plain.clone()
+        route: Some("/a".into()),
+        ..span(vec![number("k"), text("http.route", "/a")])
     };
     rows[60] = Row {
         route: Some("/b".into()),
@@ -352,25 +329,18 @@ fn strays_are_found_where_they_are() {
     let mut sample = Sample::default();
     sample.add(&batch.slice(0, 20), 1);
     let mut splitter = Splitter::new(sample.choose());
-    split(&mut splitter, &batch);
-    let number = |owner, key: &str| {
-        let (number, key) = splitter.promotion().find(owner, key).unwrap();
+    let (_, file) = split(&mut splitter, &batch);
+    for (key, row) in [("k", 20), ("http.route", 60)] {
+        let (number, key) = file.promoted().find(key).unwrap();
         assert!(key.has_strays);
-        number as u32
-    };
-    for (owner, key, row) in [
-        (Owner::Span, "k", 20),
-        (Owner::Resource, "own", 40),
-        (Owner::Resource, "http.route", 60),
-    ] {
-        let number = number(owner, key);
-        let has = |rows| splitter.strays(rows).any(|one| one == number);
-        assert!(has(row..row + 1) && has(0..100), "{key}");
-        assert!(!has(0..row) && !has(row + 1..100), "{key}");
+        let has = |rows| splitter.strays(rows).any(|one| one == number as u32);
+        assert!(has(row..row + 1) && has(0..100), "{key:?}");
+        assert!(!has(0..row) && !has(row + 1..100), "{key:?}");
     }
-    // Of the next batch nothing is known of this one's.
-    split(&mut splitter, &batch.slice(0, 20));
+    // Of the next batch nothing is known of this one's; of the segment it is.
+    let (_, file) = split(&mut splitter, &batch.slice(0, 20));
     assert_eq!(splitter.strays(0..100).count(), 0);
+    assert!(file.promoted().find("k").unwrap().1.has_strays);
 }
 
 #[test]
@@ -383,61 +353,21 @@ fn who_makes_up_keys_fills_no_memory() {
     assert_eq!(sample.choose(), Promotion::default());
 }
 
-/// A key of resources that equals its column in all rows of the sample, and
-/// not in others: there the column is another, or the resource is.
-#[test]
-fn what_the_sample_did_not_show_is_read_from_the_message() {
-    for (resources, columns) in [(["/a", "/a"], ["/a", "/b"]), (["/a", "/b"], ["/a", "/a"])] {
-        let expected: Vec<&str> = (0..200).map(|n| resources[n / 100]).collect();
-        let rows: Vec<Row> = (0..200)
-            .map(|n| {
-                let resource = Resource {
-                    attributes: vec![text("http.route", expected[n])],
-                    ..Resource::default()
-                };
-                Row {
-                    resource: Some(resource.encode_to_vec()),
-                    route: Some(columns[n / 100].into()),
-                    ..span(Vec::new())
-                }
-            })
-            .collect();
-        let batch = batch(&rows);
-        let mut sample = Sample::default();
-        sample.add(&batch.slice(0, 100), 1);
-        let mut splitter = Splitter::new(sample.choose());
-        let split = split(&mut splitter, &batch);
-        let promotion = splitter.promotion().clone();
-        assert!(!promotion.keys()[0].is_own && promotion.keys()[0].has_strays);
-        let file = FileColumns::new(table(), &promotion);
-        let attribute = Attribute {
-            owner: Owner::Resource,
-            key: "http.route".into(),
-            aspect: Aspect::Text,
-        };
-        let wanted = attribute.file_columns(&file);
-        let column = |place: usize| split.get(place).filter(|_| wanted.contains(&place));
-        let found = attribute.read_promoted(&file, rows.len(), column).unwrap();
-        let found: Vec<&str> = found.as_string_view().iter().flatten().collect();
-        assert_eq!(found, expected);
-    }
-}
-
 #[test]
 fn a_key_that_is_named_twice_in_a_row_is_damage() {
     let batch = batch(&vec![span(vec![text("a", "x")]); 10]);
     let mut sample = Sample::default();
     sample.add(&batch, 1);
     let mut splitter = Splitter::new(sample.choose());
-    let split = split(&mut splitter, &batch);
+    let (split, file) = split(&mut splitter, &batch);
     let rebuild = |order: &[u8]| {
         let order: ArrayRef = Arc::new(
             vec![Some(order); 10]
                 .into_iter()
                 .collect::<BinaryViewArray>(),
         );
-        let attributes = SpanColumn::Attributes.place();
-        rebuild::attributes(splitter.promotion(), &split[attributes], &order, |place| {
+        let attributes = file.place(SpanColumn::Attributes.place()).unwrap();
+        rebuild::attributes(file.promoted(), &split[attributes], &order, |place| {
             split.get(place)
         })
     };

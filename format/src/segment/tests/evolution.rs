@@ -12,7 +12,7 @@ use crate::month::Month;
 use crate::segment::order::arrange;
 use crate::segment::promotion::choose::Sample;
 use crate::span::table;
-use crate::table::{Roles, Table, TableColumn};
+use crate::table::{Roles, SharedColumns, Table, TableColumn};
 
 /// The table of spans as another version has it: without `left_out`, and with
 /// `colour` and `weight` in front.
@@ -38,16 +38,24 @@ fn other_version(left_out: &[&str]) -> &'static Table {
         .map(|(id, column)| (*id, place(*column)))
         .collect();
     let order: Vec<usize> = roles.order.iter().map(|column| place(*column)).collect();
-    let attributes = roles.attributes.unwrap();
+    let shared = roles.shared.iter().map(|shared| {
+        let texts = shared.texts.iter();
+        let texts: Vec<_> = texts.map(|(text, field)| (place(*text), *field)).collect();
+        SharedColumns {
+            message: place(shared.message),
+            schema_url: place(shared.schema_url),
+            texts: texts.leak(),
+            ..*shared
+        }
+    });
+    let shared: Vec<SharedColumns> = shared.collect();
     let roles = Roles {
         team: place(roles.team),
         start: place(roles.start),
         ids: ids.leak(),
         order: order.leak(),
-        attributes: Some(crate::table::AttributeColumns {
-            own: place(attributes.own),
-            resource: place(attributes.resource),
-        }),
+        attributes: roles.attributes.map(&place),
+        shared: shared.leak(),
     };
     Box::leak(Box::new(Table::new("spans", 9, columns, roles)))
 }
@@ -82,9 +90,9 @@ fn written(
     let mut sample = Sample::default();
     sample.add(&batch, 3);
     let mut promotion = sample.choose();
-    promotion.move_columns(|column| match SpanColumn::at(column) {
-        Some(column) => table.place_of(column.name()).unwrap(),
-        None => column + table.columns().len() - super::table().columns().len(),
+    promotion.move_columns(|column| {
+        let column = SpanColumn::at(column).unwrap();
+        table.place_of(column.name()).unwrap()
     });
     let segment = NewSegment {
         id: SegmentId(9),

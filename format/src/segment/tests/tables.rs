@@ -34,6 +34,7 @@ fn views() -> &'static Table {
             ids: &[(IndexedId::Trace, TRACE)],
             order: &[TEAM, START],
             attributes: None,
+            shared: &[],
         };
         Table::new("views", 3, &COLUMNS, roles)
     });
@@ -170,8 +171,5 @@ fn the_footer_tells_the_order_and_the_promoted_keys() {
     let key = &json["promoted"][0];
     assert_eq!(key["key"], "session.id");
     assert_eq!(key["column"], "session_id");
-    assert_eq!(
-        (&key["owner"], &key["type"]),
-        (&"span".into(), &"text".into())
-    );
+    assert_eq!(key["type"], "text");
 }

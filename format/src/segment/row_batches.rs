@@ -1,0 +1,190 @@
+//! What a read of rows gives: batch after batch, with the columns that were asked for
+//! made of those of the file.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray, UInt32Array, new_null_array};
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+use super::checksum::VerifiedBytes;
+use super::columns::FileColumns;
+use super::promotion::access::Attribute;
+use super::promotion::{Owner, rebuild};
+use super::reader::Shared;
+use super::rows::{Column, without_panic};
+use super::shared::SharedRows;
+use crate::error::FormatError;
+use crate::table::Table;
+
+/// Where the values of a column of the file come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Constant(Constant),
+    /// The column of the Parquet reader at this place.
+    Read(usize),
+    /// Read already; the read has one batch.
+    Values(ArrayRef),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Constant {
+    Null,
+    Text(String),
+    Number(u32),
+}
+
+/// The batches of a read, one by one; an error is the last.
+#[derive(Debug)]
+pub struct RowBatches {
+    pub(super) table: &'static Table,
+    pub(super) bytes: VerifiedBytes,
+    pub(super) reader: ParquetRecordBatchReader,
+    pub(super) file: Arc<FileColumns>,
+    pub(super) shared: Shared,
+    pub(super) file_schema: SchemaRef,
+    pub(super) sources: Vec<(usize, Source)>,
+    pub(super) columns: Vec<Column>,
+    pub(super) schema: SchemaRef,
+    pub(super) has_failed: bool,
+}
+
+impl RowBatches {
+    fn columns_of(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let rows = batch.num_rows();
+        let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
+        for (place, source) in &self.sources {
+            let column: ArrayRef = match source {
+                Source::Read(at) => Arc::clone(batch.column(*at)),
+                Source::Values(values) => Arc::clone(values),
+                Source::Constant(Constant::Null) => {
+                    new_null_array(self.file_schema.field(*place).data_type(), rows)
+                }
+                Source::Constant(Constant::Number(number)) => {
+                    Arc::new(UInt32Array::from_value(*number, rows))
+                }
+                Source::Constant(Constant::Text(text)) => Arc::new(
+                    StringViewArray::from_iter_values(std::iter::repeat_n(text, rows)),
+                ),
+            };
+            if let Some(slot) = file.get_mut(*place) {
+                *slot = Some(column);
+            }
+        }
+        let damaged = |error: FormatError| ArrowError::ExternalError(Box::new(error));
+        let read = |place: usize| file.get(place)?.as_ref();
+        let attributes = self.table.roles().attributes;
+        let shared = self.shared_rows(read).map_err(damaged)?;
+        let columns: Result<Vec<ArrayRef>, ArrowError> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let values = match column {
+                    Column::Stored(place) => {
+                        let order = self.file.order().filter(|_| attributes == Some(*place));
+                        self.stored(*place, order, rows, &shared, read)
+                    }
+                    Column::Attribute(attribute) => match attribute.owner {
+                        Owner::Span => attribute.read_promoted(&self.file, rows, read),
+                        Owner::Resource => self.of_resource(attribute, rows, &shared, read),
+                    },
+                };
+                values.map_err(damaged)
+            })
+            .collect();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
+    }
+
+    /// A column of the table; `order` is the column that says how attributes are put
+    /// together, if the column is that of attributes.
+    fn stored<'a>(
+        &self,
+        column: usize,
+        order: Option<usize>,
+        rows: usize,
+        shared: &[Option<SharedRows>],
+        read: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Result<ArrayRef, FormatError> {
+        let missing = || {
+            let found = format!("no column {column}");
+            FormatError::malformed("columns", 0, "a column that was read", found)
+        };
+        let Some(place) = self.file.place(column) else {
+            let of_table = self.table.roles().shared.iter().zip(shared);
+            let mut of_table = of_table.filter(|(columns, _)| columns.has(column));
+            if let Some((columns, Some(shared))) = of_table.next() {
+                return shared.column(columns, column);
+            }
+            let column = self.table.column(column).ok_or_else(missing)?;
+            return column.values_if_missing(rows);
+        };
+        let values = read(place).ok_or_else(missing)?;
+        match order {
+            None => Ok(Arc::clone(values)),
+            Some(order) => {
+                let order = read(order).ok_or_else(missing)?;
+                rebuild::attributes(self.file.promoted(), values, order, read)
+            }
+        }
+    }
+}
+
+impl RowBatches {
+    /// What the rows share, as far as its numbers were read.
+    fn shared_rows<'a>(
+        &self,
+        read: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Result<Vec<Option<SharedRows>>, FormatError> {
+        let shared = self.shared.iter().enumerate();
+        let rows = shared.map(|(place, messages)| {
+            let numbers = self.file.number(place).and_then(&read);
+            let numbers = numbers.and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>());
+            match (messages, numbers) {
+                (Some(messages), Some(numbers)) => messages.pick(numbers).map(Some),
+                _ => Ok(None),
+            }
+        });
+        rows.collect()
+    }
+
+    /// One aspect of an attribute of resources: of each resource once.
+    fn of_resource<'a>(
+        &self,
+        attribute: &Attribute,
+        rows: usize,
+        shared: &[Option<SharedRows>],
+        read: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Result<ArrayRef, FormatError> {
+        let column = attribute.owner.column().place();
+        let of_table = self.table.roles().shared.iter().zip(shared);
+        let mut of_table = of_table.filter(|(columns, _)| columns.message == column);
+        if let Some((_, Some(shared))) = of_table.next() {
+            return shared.attribute(attribute);
+        }
+        let messages = self.stored(column, None, rows, shared, read)?;
+        let messages = messages.as_binary_view_opt().ok_or_else(|| {
+            FormatError::malformed("columns", 0, "messages of resources", "others")
+        })?;
+        Ok(attribute.read(messages))
+    }
+}
+
+impl Iterator for RowBatches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        let batch = without_panic(|| self.reader.next().transpose());
+        let batch = batch.transpose()?;
+        let batch = batch.and_then(|batch| self.columns_of(&batch));
+        self.has_failed = batch.is_err();
+        Some(batch.map_err(|error| match self.bytes.first_error() {
+            Some(first) => ArrowError::ExternalError(Box::new(first)),
+            None => error,
+        }))
+    }
+}

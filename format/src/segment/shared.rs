@@ -1,0 +1,452 @@
+//! What many rows share, resources and instrumentation scopes: a segment has each
+//! once, and rows have its number.
+//!
+//! ```text
+//! messages u32 · blocks u32 · block[blocks] · data
+//! block (24 bytes): first message u32, 0 u32, offset in the data u64,
+//!                   bytes in the data u32, bytes decompressed u32
+//! ```
+//! The data of a block is a ZSTD frame of a protobuf message, [`SharedBlock`]. Numbers
+//! count from 0 through all blocks.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, StringViewArray, UInt32Array,
+    UInt32Builder,
+};
+use arrow::compute::take;
+use bytes::{Buf, BufMut, Bytes};
+use hashbrown::HashMap;
+use parquet::basic::{Compression, ZstdLevel};
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use twox_hash::XxHash3_128;
+
+use super::checksum::VerifiedBytes;
+use super::pages::decompress;
+use super::promotion::access::Attribute;
+use crate::error::FormatError;
+use crate::table::SharedColumns;
+
+const HEAD_BYTES: u64 = 8;
+const BLOCK_ENTRY_BYTES: usize = 24;
+/// Bytes after which a block is closed.
+const BLOCK_BYTES: usize = 64 << 10;
+/// Bytes of all blocks up to which they are kept once they are decompressed.
+const MOST_KEPT_BYTES: u64 = 4 << 20;
+const PART: &str = "shared messages";
+
+/// A message that rows share.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SharedMessage {
+    /// The message, encoded; none when there was none.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub message: Option<Bytes>,
+    /// Its schema URL, if there is one.
+    #[prost(string, optional, tag = "2")]
+    pub schema_url: Option<String>,
+}
+
+/// The messages of a block.
+#[derive(Clone, PartialEq, Message)]
+struct SharedBlock {
+    #[prost(message, repeated, tag = "1")]
+    messages: Vec<SharedMessage>,
+}
+
+/// Gathers what the rows of a segment share.
+#[derive(Debug)]
+pub(super) struct SharedBuilder {
+    pub(super) columns: &'static SharedColumns,
+    /// By hash, with a seed that nobody knows beforehand.
+    numbers: HashMap<u128, u32>,
+    seed: u64,
+    blocks: Vec<u8>,
+    data: Vec<u8>,
+    open: SharedBlock,
+    open_bytes: usize,
+    first_open: u32,
+}
+
+impl SharedBuilder {
+    pub(super) fn new(columns: &'static SharedColumns) -> Self {
+        Self {
+            columns,
+            numbers: HashMap::new(),
+            seed: RandomState::new().hash_one(0),
+            blocks: Vec::new(),
+            data: Vec::new(),
+            open: SharedBlock::default(),
+            open_bytes: 0,
+            first_open: 0,
+        }
+    }
+
+    /// The numbers of what the rows of a batch with the columns of the table share;
+    /// null where there is nothing.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the batch has other columns.
+    pub(super) fn numbers(&mut self, batch: &RecordBatch) -> Result<ArrayRef, FormatError> {
+        let column = |place: usize| {
+            batch.columns().get(place).ok_or_else(|| {
+                let found = format!("{} columns", batch.num_columns());
+                FormatError::malformed("columns", 0, "the columns of the table", found)
+            })
+        };
+        let other = || FormatError::malformed("columns", 0, "messages and schema URLs", "others");
+        let messages = column(self.columns.message)?.as_binary_view_opt();
+        let messages = messages.ok_or_else(other)?;
+        let urls = column(self.columns.schema_url)?.as_string_view_opt();
+        let urls = urls.ok_or_else(other)?;
+        let mut numbers = UInt32Builder::with_capacity(batch.num_rows());
+        let mut last = None;
+        for row in 0..batch.num_rows() {
+            let message = messages.is_valid(row).then(|| messages.views().get(row));
+            let url = urls.is_valid(row).then(|| urls.views().get(row));
+            if message.is_none() && url.is_none() {
+                numbers.append_null();
+                continue;
+            }
+            // Neighbours often share the bytes, which then need no look.
+            let number = match last {
+                Some((same, number)) if same == (message, url) => number,
+                _ => {
+                    let message = message.map(|_| messages.value(row));
+                    self.number(message, url.map(|_| urls.value(row)))?
+                }
+            };
+            last = Some(((message, url), number));
+            numbers.append_value(number);
+        }
+        Ok(Arc::new(numbers.finish()))
+    }
+
+    fn number(&mut self, message: Option<&[u8]>, url: Option<&str>) -> Result<u32, FormatError> {
+        let presence = [u8::from(message.is_some()), u8::from(url.is_some())];
+        let mut hash = XxHash3_128::oneshot_with_seed(self.seed, &presence);
+        for piece in [
+            message.unwrap_or_default(),
+            url.unwrap_or_default().as_bytes(),
+        ] {
+            hash = hash.rotate_left(64) ^ XxHash3_128::oneshot_with_seed(hash as u64, piece);
+        }
+        if let Some(number) = self.numbers.get(&hash) {
+            return Ok(*number);
+        }
+        let number = self.first_open + self.open.messages.len() as u32;
+        self.numbers.insert(hash, number);
+        self.open_bytes += message.map_or(0, <[u8]>::len) + url.map_or(0, str::len);
+        self.open.messages.push(SharedMessage {
+            message: message.map(Bytes::copy_from_slice),
+            schema_url: url.map(str::to_owned),
+        });
+        if self.open_bytes >= BLOCK_BYTES {
+            self.close()?;
+        }
+        Ok(number)
+    }
+
+    fn close(&mut self) -> Result<(), FormatError> {
+        let messages = self.open.messages.len() as u32;
+        if messages == 0 {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.open).encode_to_vec();
+        let data = zstd::bulk::compress(&bytes, zstd::DEFAULT_COMPRESSION_LEVEL);
+        let data = data
+            .map_err(|error| FormatError::malformed(PART, 0, "compression", error.to_string()))?;
+        self.blocks.put_u32_le(self.first_open);
+        self.blocks.put_u32_le(0);
+        self.blocks.put_u64_le(self.data.len() as u64);
+        self.blocks.put_u32_le(data.len() as u32);
+        self.blocks.put_u32_le(bytes.len() as u32);
+        self.data.put_slice(&data);
+        self.first_open += messages;
+        self.open_bytes = 0;
+        Ok(())
+    }
+
+    /// The part of the index.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, FormatError> {
+        self.close()?;
+        let mut out = Vec::with_capacity(16 + self.blocks.len() + self.data.len());
+        out.put_u32_le(self.first_open);
+        out.put_u32_le((self.blocks.len() / BLOCK_ENTRY_BYTES) as u32);
+        out.put_slice(&self.blocks);
+        out.put_slice(&self.data);
+        Ok(out)
+    }
+}
+
+/// What the rows of a segment share, read block by block.
+#[derive(Debug)]
+pub struct SharedMessages {
+    bytes: VerifiedBytes,
+    /// Where the part begins, for errors.
+    offset: u64,
+    messages: u32,
+    blocks: Vec<Block>,
+    /// The blocks, once they are decompressed, if they are few.
+    kept: Option<Vec<OnceLock<Arc<[SharedMessage]>>>>,
+}
+
+#[derive(Debug)]
+struct Block {
+    /// The numbers of its messages.
+    numbers: Range<u32>,
+    /// Where it lies in the file.
+    place: Range<u64>,
+    decompressed_bytes: usize,
+}
+
+impl SharedMessages {
+    /// Takes the part that lies at a place of a file.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is damaged.
+    pub(super) fn new(bytes: VerifiedBytes, part: Range<u64>) -> Result<Self, FormatError> {
+        let malformed =
+            |expected: &str| FormatError::malformed(PART, part.start, expected, "another");
+        let within = |start: u64, length: u64| {
+            let end = start.checked_add(length).filter(|end| *end <= part.end);
+            end.map(|end| start..end)
+                .ok_or_else(|| malformed("blocks within the part"))
+        };
+        let mut head = bytes.slice(within(part.start, HEAD_BYTES)?)?;
+        let (messages, count) = (head.get_u32_le(), head.get_u32_le());
+        let length = u64::from(count) * BLOCK_ENTRY_BYTES as u64;
+        let entries = within(part.start + HEAD_BYTES, length)?;
+        let data = entries.end;
+        let mut entries = bytes.slice(entries)?;
+        let mut blocks: Vec<Block> = Vec::with_capacity(count as usize);
+        while entries.has_remaining() {
+            let first = entries.get_u32_le();
+            entries.advance(4);
+            let offset = entries.get_u64_le();
+            let length = u64::from(entries.get_u32_le());
+            let decompressed_bytes = entries.get_u32_le() as usize;
+            match blocks.last_mut() {
+                Some(last) => last.numbers.end = first,
+                None if first != 0 => return Err(malformed("messages from 0 on")),
+                None => {}
+            }
+            let start = data.checked_add(offset);
+            let start = start.ok_or_else(|| malformed("blocks within the part"))?;
+            blocks.push(Block {
+                numbers: first..messages,
+                place: within(start, length)?,
+                decompressed_bytes,
+            });
+        }
+        if blocks.iter().any(|block| block.numbers.is_empty())
+            || blocks.is_empty() != (messages == 0)
+        {
+            return Err(malformed("blocks of messages in their order"));
+        }
+        let all: u64 = blocks.iter().map(|one| one.decompressed_bytes as u64).sum();
+        let is_kept = all <= MOST_KEPT_BYTES;
+        Ok(Self {
+            kept: is_kept.then(|| blocks.iter().map(|_| OnceLock::new()).collect()),
+            bytes,
+            offset: part.start,
+            messages,
+            blocks,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u32 {
+        self.messages
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Memory that it may come to take, in bytes, about.
+    pub(super) fn memory(&self) -> usize {
+        let of_blocks = self.blocks.len() * size_of::<Block>();
+        let kept = self.kept.iter().flat_map(|_| &self.blocks);
+        // The bytes, and a value for each message.
+        let kept = kept.map(|block| 2 * block.decompressed_bytes);
+        of_blocks + kept.sum::<usize>()
+    }
+
+    fn block(&self, place: usize) -> Result<Arc<[SharedMessage]>, FormatError> {
+        let kept = self.kept.as_ref().and_then(|kept| kept.get(place));
+        if let Some(messages) = kept.and_then(OnceLock::get) {
+            return Ok(Arc::clone(messages));
+        }
+        let malformed = |expected: &str, found: String| {
+            FormatError::malformed(PART, self.offset, expected, found)
+        };
+        let block = self.blocks.get(place);
+        let block = block.ok_or_else(|| malformed("a block", format!("number {place}")))?;
+        let data = self.bytes.slice(block.place.clone())?;
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        let bytes = decompress(zstd, data, block.decompressed_bytes)
+            .map_err(|error| malformed("a block that can be decompressed", error.to_string()))?;
+        let read = SharedBlock::decode(bytes)
+            .map_err(|error| malformed("a block of messages", error.to_string()))?;
+        if read.messages.len() != block.numbers.len() {
+            let expected = format!("{} messages", block.numbers.len());
+            return Err(malformed(&expected, read.messages.len().to_string()));
+        }
+        let messages: Arc<[SharedMessage]> = read.messages.into();
+        if let Some(cell) = kept {
+            return Ok(Arc::clone(cell.get_or_init(|| messages)));
+        }
+        Ok(messages)
+    }
+
+    /// The messages of rows by their numbers.
+    ///
+    /// # Errors
+    /// [`FormatError`] when there is none of a number, or the part is damaged.
+    pub fn pick(&self, numbers: &UInt32Array) -> Result<SharedRows, FormatError> {
+        let mut wanted: Vec<u32> = Vec::new();
+        for number in numbers.iter().flatten() {
+            if wanted.last() != Some(&number) {
+                wanted.push(number);
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut messages = Vec::with_capacity(wanted.len());
+        let mut open: Option<(&Block, Arc<[SharedMessage]>)> = None;
+        for number in &wanted {
+            if open
+                .as_ref()
+                .is_none_or(|(block, _)| !block.numbers.contains(number))
+            {
+                let place = self
+                    .blocks
+                    .partition_point(|one| one.numbers.end <= *number);
+                let read = self.block(place)?;
+                open = self.blocks.get(place).map(|block| (block, read));
+            }
+            let found = open.as_ref().and_then(|(block, read)| {
+                let place = number.checked_sub(block.numbers.start)?;
+                read.get(place as usize).cloned()
+            });
+            messages.push(found.ok_or_else(|| {
+                let expected = format!("a number below {}", self.messages);
+                FormatError::malformed(PART, self.offset, expected, number.to_string())
+            })?);
+        }
+        let mut last = None;
+        let rows = numbers.iter().map(|number| {
+            let number = number?;
+            let place = match last {
+                Some((same, place)) if same == number => place,
+                _ => wanted.binary_search(&number).ok()? as u32,
+            };
+            last = Some((number, place));
+            Some(place)
+        });
+        Ok(SharedRows {
+            rows: rows.collect(),
+            messages,
+        })
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is damaged.
+    pub(super) fn verify(&self) -> Result<(), FormatError> {
+        (0..self.blocks.len()).try_for_each(|place| self.block(place).map(|_| ()))
+    }
+}
+
+/// What some rows share.
+#[derive(Debug)]
+pub struct SharedRows {
+    /// The messages, each once.
+    messages: Vec<SharedMessage>,
+    /// Which of them each row has.
+    rows: UInt32Array,
+}
+
+impl SharedRows {
+    /// The values of a column for each row, of one value for each message.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when there are others.
+    fn spread(&self, of_messages: &ArrayRef) -> Result<ArrayRef, FormatError> {
+        take(of_messages, &self.rows, None).map_err(|error| {
+            FormatError::malformed(PART, 0, "a value a message", error.to_string())
+        })
+    }
+
+    /// One aspect of an attribute of resources, for each row.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the values do not fit the rows, which they do.
+    pub fn attribute(&self, attribute: &Attribute) -> Result<ArrayRef, FormatError> {
+        // Rows without a resource have what a null message has.
+        let messages = self.messages.iter().map(|one| one.message.as_deref());
+        let messages: BinaryViewArray = messages.chain([None]).collect();
+        let none = self.messages.len() as u32;
+        let rows = self.rows.iter().map(|row| row.unwrap_or(none));
+        let rows: UInt32Array = rows.collect::<Vec<_>>().into();
+        take(&attribute.read(&messages), &rows, None).map_err(|error| {
+            FormatError::malformed(PART, 0, "a value a message", error.to_string())
+        })
+    }
+
+    /// The messages, each once; null for one that only has a schema URL.
+    fn messages(&self) -> BinaryViewArray {
+        let messages = self.messages.iter();
+        messages.map(|one| one.message.as_deref()).collect()
+    }
+
+    /// A column of the table that is one of these, for each row.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when it is none.
+    pub(super) fn column(
+        &self,
+        columns: &SharedColumns,
+        place: usize,
+    ) -> Result<ArrayRef, FormatError> {
+        let messages = self.messages.iter();
+        let values: ArrayRef = if columns.message == place {
+            Arc::new(self.messages())
+        } else if columns.schema_url == place {
+            let urls = messages.map(|one| one.schema_url.as_deref());
+            Arc::new(urls.collect::<StringViewArray>())
+        } else {
+            let mut texts = columns.texts.iter();
+            let (_, field) = texts.find(|(text, _)| *text == place).ok_or_else(|| {
+                FormatError::malformed("columns", 0, "a shared column", place.to_string())
+            })?;
+            let texts = messages.map(|one| text_of(one.message.as_deref()?, *field));
+            Arc::new(texts.collect::<StringViewArray>())
+        };
+        self.spread(&values)
+    }
+}
+
+/// The text of a field of an encoded message; none when it is empty, absent or not
+/// UTF-8. The last one counts, as everywhere in protobuf.
+fn text_of(mut message: &[u8], field: u32) -> Option<&str> {
+    let mut found = None;
+    while !message.is_empty() {
+        let (tag, wire) = decode_key(&mut message).ok()?;
+        if tag == field && wire == WireType::LengthDelimited {
+            let length = decode_varint(&mut message).ok()?;
+            let (text, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
+            found = std::str::from_utf8(text).ok();
+            message = rest;
+        } else {
+            skip_field(wire, tag, &mut message, DecodeContext::default()).ok()?;
+        }
+    }
+    found.filter(|text| !text.is_empty())
+}
