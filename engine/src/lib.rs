@@ -6,7 +6,7 @@
 //! (`Team::sql`). What an append answers is a [`Receipt`]: what was accepted,
 //! what was refused and why, and what remains of the month's quota.
 //!
-//! The columns of a span are listed at [`mod@spanstore_format::span::schema`], the
+//! The columns of a span are listed at [`spanstore_format::span::SpanColumn`], the
 //! attributes that they are taken from at [`spanstore_format::span::mapping`].
 #![deny(unsafe_code)]
 

@@ -228,7 +228,7 @@ impl Team {
 
     /// Runs an SQL query over the team's spans, the table `spans`.
     ///
-    /// Its columns are those of [`spanstore_format::span::schema`](mod@spanstore_format::span::schema);
+    /// Its columns are those of [`SpanColumn`](spanstore_format::span::SpanColumn);
     /// times and durations are integers of nanoseconds. `attributes['key']` and
     /// `resource['key']` are the texts of attributes. Functions whose answers can be
     /// much longer than what they are given, such as `repeat` and `replace`, are

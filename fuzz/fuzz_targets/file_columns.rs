@@ -20,10 +20,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(name.is_none_or(|name| name == column.name));
         assert!(found.is_none_or(|place| place < count));
     }
-    let promotion = columns.promotion();
-    for key in promotion.keys() {
+    let promoted = columns.promoted();
+    for key in promoted.keys() {
         assert!(key.column < count);
-        let found = promotion.find(key.owner, &key.key);
+        let found = promoted.find(&key.key);
         assert_eq!(found.map(|(_, found)| &found.key), Some(&key.key));
     }
     let facets = columns.facets(table());

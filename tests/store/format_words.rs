@@ -31,7 +31,7 @@ struct Columns {
     #[prost(uint32, tag = "2")]
     mapping: u32,
     #[prost(string, repeated, tag = "3")]
-    columns: Vec<String>,
+    names: Vec<String>,
     #[prost(message, repeated, tag = "4")]
     promoted: Vec<Promoted>,
 }
@@ -176,7 +176,7 @@ impl Parts {
         assert_eq!((columns.table.as_str(), columns.mapping), ("spans", 1));
         let names = self.rows.schema();
         let names = names.fields().iter().map(|field| field.name());
-        assert!(names.eq(&columns.columns));
+        assert!(names.eq(&columns.names));
         columns
     }
 

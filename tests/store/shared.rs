@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use spanstore::otlp::{ExportTraceServiceRequest, ScopeSpans, Span};
+use arrow::array::RecordBatch;
+use prost::Message;
+use spanstore::otlp::{ExportTraceServiceRequest, KeyValue, ScopeSpans, Span};
 use spanstore::{Store, Team, TraceId};
 use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::reader::summarize;
@@ -47,12 +49,19 @@ fn exported(team: &Team) -> Vec<(ScopeSpans, String, Span)> {
         let memory: usize = chunk
             .batches()
             .iter()
-            .map(|one| one.get_array_memory_size())
+            .map(RecordBatch::get_array_memory_size)
             .sum();
         assert!(memory < 64 << 20, "{memory} bytes of {} spans", chunk.len());
         for resource in chunk.to_otlp().unwrap().resource_spans {
-            assert_eq!(resource.resource.unwrap().attributes.len(), 1);
+            let is_whole = |attributes: &[KeyValue]| {
+                attributes.len() == 1 && attributes[0].encoded_len() > 65_480
+            };
+            assert!(is_whole(&resource.resource.unwrap().attributes));
             for mut scope in resource.scope_spans {
+                // 64 KiB for each span would take more than a gigabyte here.
+                let attributes = &mut scope.scope.as_mut().unwrap().attributes;
+                assert!(is_whole(attributes));
+                attributes.clear();
                 let spans = std::mem::take(&mut scope.spans);
                 let url = resource.schema_url.clone();
                 all.extend(
@@ -62,12 +71,6 @@ fn exported(team: &Team) -> Vec<(ScopeSpans, String, Span)> {
                 );
             }
         }
-        all.iter_mut().for_each(|(scope, _, _)| {
-            // One is enough to compare.
-            let attributes = &mut scope.scope.as_mut().unwrap().attributes;
-            assert!(attributes.len() <= 1);
-            attributes.clear();
-        });
     }
     all.sort_by(|one, other| one.2.span_id.cmp(&other.2.span_id));
     all
@@ -80,9 +83,7 @@ fn one_large_resource_of_many_spans_costs_its_bytes_once() {
     let acme = store.team(&team("acme"));
     let receipt = acme.append(large(0..SPANS)).unwrap();
     assert_eq!(receipt.accepted, SPANS);
-    let spans: u64 = (0..SPANS)
-        .map(|n| prost::Message::encoded_len(&span(n)) as u64 + 4)
-        .sum();
+    let spans: u64 = (0..SPANS).map(|n| span(n).encoded_len() as u64 + 4).sum();
     let log = bytes_below(&directory.path().join("log"));
     assert!(log < spans + (300 << 10), "{log} bytes of log for {spans}");
     let expected = exported(&acme);

@@ -73,7 +73,7 @@ impl Query {
     /// Keeps the spans that a condition holds for, such as
     /// `level = 'error' and path like '/api/%' and attributes['db.system'] = 'postgresql'`.
     /// [`Filter`] has the whole language, and
-    /// [`spanstore_format::span::schema`](mod@spanstore_format::span::schema) the columns.
+    /// [`SpanColumn`](spanstore_format::span::SpanColumn) the columns.
     /// The text may be a stranger's: it is an expression over the team's own
     /// columns and nothing else, and its size is bounded. A second filter takes
     /// the place of the first.

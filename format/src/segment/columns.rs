@@ -1,7 +1,7 @@
 //! The columns of a segment's file, by their names: those of its table, and those
 //! that hold promoted attributes.
 //!
-//! The part of the index is a protobuf message, [`ColumnsPart`]. Places of columns in
+//! The part of the index is a protobuf message, `ColumnsPart`. Places of columns in
 //! other parts count in its list, which is that of the Parquet schema too.
 
 use std::sync::Arc;

@@ -59,9 +59,8 @@ pub enum Part {
     Scopes,
 }
 
-/// What is known of a kind of part: here and nowhere else.
+/// What is known of a kind of part.
 struct PartKind {
-    part: Part,
     /// Its number in the header.
     number: u16,
     name: &'static str,
@@ -71,31 +70,51 @@ struct PartKind {
     is_required: bool,
 }
 
-const fn kind(part: Part, number: u16, name: &'static str, is_required: bool) -> PartKind {
+const fn required(number: u16, name: &'static str) -> PartKind {
     PartKind {
-        part,
         number,
         name,
         version: 1,
-        is_required,
+        is_required: true,
     }
 }
 
-/// All parts, each at its place in [`Part`].
-static KINDS: [PartKind; 10] = [
-    kind(Part::Columns, 1, "columns", true),
-    kind(Part::Directory, 2, "partition directory", true),
-    kind(Part::Traces, 3, "trace index", false),
-    kind(Part::Sessions, 4, "session index", false),
-    kind(Part::Requests, 5, "request index", false),
-    kind(Part::Facets, 6, "facets", false),
-    kind(Part::Postings, 7, "postings", true),
-    kind(Part::Origin, 8, "origin", true),
-    kind(Part::Resources, 9, "resources", true),
-    kind(Part::Scopes, 10, "scopes", true),
-];
+const fn optional(number: u16, name: &'static str) -> PartKind {
+    PartKind {
+        is_required: false,
+        ..required(number, name)
+    }
+}
 
 impl Part {
+    const ALL: [Self; 10] = [
+        Self::Columns,
+        Self::Directory,
+        Self::Traces,
+        Self::Sessions,
+        Self::Requests,
+        Self::Facets,
+        Self::Postings,
+        Self::Origin,
+        Self::Resources,
+        Self::Scopes,
+    ];
+
+    const fn kind(self) -> PartKind {
+        match self {
+            Self::Columns => required(1, "columns"),
+            Self::Directory => required(2, "partition directory"),
+            Self::Traces => optional(3, "trace index"),
+            Self::Sessions => optional(4, "session index"),
+            Self::Requests => optional(5, "request index"),
+            Self::Facets => optional(6, "facets"),
+            Self::Postings => required(7, "postings"),
+            Self::Origin => required(8, "origin"),
+            Self::Resources => required(9, "resources"),
+            Self::Scopes => required(10, "scopes"),
+        }
+    }
+
     /// The index of an id.
     pub fn of_id(id: IndexedId) -> Self {
         match id {
@@ -111,11 +130,6 @@ impl Part {
             SharedKind::Resources => Self::Resources,
             SharedKind::Scopes => Self::Scopes,
         }
-    }
-
-    fn kind(self) -> &'static PartKind {
-        let place = self as usize;
-        KINDS.get(place).unwrap_or(&KINDS[0])
     }
 
     /// What it is called.
@@ -151,10 +165,10 @@ impl PartPlace {
 
     /// Which part it is; none for one of an unknown kind or version.
     pub fn part(&self) -> Option<Part> {
-        let kind = KINDS.iter().find(|kind| kind.number == self.kind)?;
-        (1..=kind.version)
-            .contains(&self.version)
-            .then_some(kind.part)
+        let mut parts = Part::ALL.into_iter();
+        let part = parts.find(|part| part.kind().number == self.kind)?;
+        let known = 1..=part.kind().version;
+        known.contains(&self.version).then_some(part)
     }
 
     /// What it is called.
@@ -393,11 +407,9 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_stands_at_its_place() {
-        for (place, kind) in KINDS.iter().enumerate() {
-            assert_eq!(kind.part as usize, place);
-            assert_eq!(kind.part.name(), kind.name);
-        }
+    fn each_kind_has_a_number_of_its_own() {
+        let numbers = Part::ALL.map(|part| part.kind().number);
+        assert!(numbers.is_sorted_by(|one, next| one < next));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! block (24 bytes): first message u32, 0 u32, offset in the data u64,
 //!                   bytes in the data u32, bytes decompressed u32
 //! ```
-//! The data of a block is a ZSTD frame of a protobuf message, [`SharedBlock`]. Numbers
+//! The data of a block is a ZSTD frame of a protobuf message, `SharedBlock`. Numbers
 //! count from 0 through all blocks.
 
 use std::hash::{BuildHasher, RandomState};
@@ -35,8 +35,9 @@ const HEAD_BYTES: u64 = 8;
 const BLOCK_ENTRY_BYTES: usize = 24;
 /// Bytes after which a block is closed.
 const BLOCK_BYTES: usize = 64 << 10;
-/// Bytes of all blocks up to which they are kept once they are decompressed.
-const MOST_KEPT_BYTES: u64 = 4 << 20;
+/// Bytes of all blocks up to which they are kept once they are decompressed: each open
+/// file may keep so many.
+const MOST_KEPT_BYTES: u64 = 256 << 10;
 const PART: &str = "shared messages";
 
 /// A message that rows share.

@@ -57,10 +57,26 @@ macro_rules! span_columns {
         impl SpanColumn {
             /// All columns in the order of the schema.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How it is stored.
+            pub fn description(self) -> &'static TableColumn {
+                match self {
+                    $(Self::$variant => {
+                        static COLUMN: TableColumn = $column;
+                        &COLUMN
+                    })*
+                }
+            }
+
+            /// Where its values come from.
+            pub fn source(self) -> Source {
+                match self {
+                    $(Self::$variant => $source,)*
+                }
+            }
         }
 
         static COLUMNS: &[TableColumn] = &[$($column,)*];
-        static SOURCES: &[Source] = &[$($source,)*];
     };
 }
 
@@ -233,17 +249,6 @@ impl SpanColumn {
     /// Its place in the schema.
     pub const fn place(self) -> usize {
         self as usize
-    }
-
-    /// How it is stored.
-    pub fn description(self) -> &'static TableColumn {
-        // Both lists are made by one macro.
-        COLUMNS.get(self.place()).unwrap_or(&COLUMNS[0])
-    }
-
-    /// Where its values come from.
-    pub fn source(self) -> Source {
-        SOURCES.get(self.place()).copied().unwrap_or(Source::Store)
     }
 
     /// Its name.
@@ -433,7 +438,6 @@ mod tests {
             assert_eq!(schema().field(place).name(), column.name());
         }
         assert_eq!(COLUMNS.len(), SpanColumn::ALL.len());
-        assert_eq!(SOURCES.len(), SpanColumn::ALL.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! A filter is what a dashboard's search bar sends, so it comes from
 //! strangers. It is read by the parser in this module alone, within
-//! [`FilterLimits`]; it names the columns of [`mod@spanstore_format::span::schema`],
+//! [`FilterLimits`]; it names the columns of [`spanstore_format::span::SpanColumn`],
 //! never another table, never the team.
 
 mod columns;
@@ -119,7 +119,7 @@ impl Filter {
         Ok(Self { expr, columns })
     }
 
-    /// The condition, over the columns of [`mod@spanstore_format::span::schema`] by
+    /// The condition, over the columns of [`spanstore_format::span::SpanColumn`] by
     /// their names alone. Its types fit, so it needs no coercion. It is not to be
     /// simplified: the simplifier of DataFusion 55.2 merges lists as if there
     /// were no nulls (`x not in (1, 2) or x not in (3, 4)` becomes true).

@@ -68,13 +68,16 @@ fn read_indexes(reader: &SegmentReader, partition: &Partition) {
     }
 }
 
-/// All columns of spans, and attributes of each type.
+/// All columns of spans, and attributes of each type, of spans and of resources.
 pub fn columns() -> Vec<Column> {
     let mut columns: Vec<Column> = Column::all(table());
-    for key in ["text", "number", "double", "flag", "varied", "absent"] {
-        for aspect in [Aspect::Text, Aspect::Number] {
+    let of_spans = ["text", "number", "double", "flag", "varied", "absent"];
+    let of_spans = of_spans.map(|key| (Owner::Span, key));
+    let of_resources = ["instance", "number", "absent"].map(|key| (Owner::Resource, key));
+    for (owner, key) in of_spans.into_iter().chain(of_resources) {
+        for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
             columns.push(Column::Attribute(Attribute {
-                owner: Owner::Span,
+                owner,
                 key: key.into(),
                 aspect,
             }));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::id::{SegmentId, TeamId};
 use crate::month::Month;
-use crate::otlp::{AnyValue, KeyValue, Span, Value};
+use crate::otlp::{AnyValue, InstrumentationScope, KeyValue, Resource, Span, Value};
 use crate::segment::order::arrange;
 use crate::segment::promotion::choose::Sample;
 use crate::segment::{NewSegment, Origin, SegmentSummary, SegmentWriter};
@@ -57,13 +57,41 @@ pub fn batch_with(name: &str, rows: u64, more: impl Fn(u64) -> Vec<KeyValue>) ->
             ..Span::default()
         };
         let encoded = EncodedSpan::encode(&span, &mut encoded);
-        let (resource, scope) = (ResourceContext::new(None, ""), ScopeContext::new(None, ""));
+        let (resource, scope) = (resource_of(n), scope_of(n));
+        let url = if n.is_multiple_of(3) {
+            "https://example.test"
+        } else {
+            ""
+        };
+        let resource = ResourceContext::new(resource.as_ref(), url);
+        let scope = ScopeContext::new(scope.as_ref(), "");
         let classified = Classified::of(&span, &resource, &scope);
         builder
             .append(&span, &classified, &encoded, &resource, &scope)
             .unwrap();
     }
     builder.finish().unwrap()
+}
+
+/// The resource of a span: one of three, or none.
+fn resource_of(n: u64) -> Option<Resource> {
+    let number = n / 10 % 4;
+    (number > 0).then(|| Resource {
+        attributes: vec![
+            attribute("instance", Value::StringValue(format!("instance {number}"))),
+            attribute("number", Value::IntValue(number.cast_signed())),
+        ],
+        ..Resource::default()
+    })
+}
+
+/// The scope of a span: one of two, or none.
+fn scope_of(n: u64) -> Option<InstrumentationScope> {
+    (!n.is_multiple_of(5)).then(|| InstrumentationScope {
+        name: format!("scope {}", n % 2),
+        version: if n.is_multiple_of(2) { "1" } else { "" }.into(),
+        ..InstrumentationScope::default()
+    })
 }
 
 /// A segment of one batch a team.

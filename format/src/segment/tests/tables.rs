@@ -173,3 +173,62 @@ fn the_footer_tells_the_order_and_the_promoted_keys() {
     assert_eq!(key["column"], "session_id");
     assert_eq!(key["type"], "text");
 }
+
+/// What rows share comes back for each row: messages, URLs, the texts in them, and
+/// attributes.
+#[test]
+fn what_rows_share_comes_back() {
+    use crate::segment::promotion::Owner;
+    use crate::segment::promotion::access::{Aspect, Attribute};
+
+    let batch = batch("a", 9_000);
+    let (file, summary) = segment_of([batch.clone()]);
+    let reader = SegmentReader::open(file, summary).unwrap();
+    let counts = reader.shared().unwrap();
+    let counts = counts.iter().map(|one| one.as_ref().unwrap().len());
+    // Of resources with and without a URL, the one with nothing but a URL among them.
+    assert_eq!(counts.collect::<Vec<_>>(), [7, 2]);
+    let instance = Attribute {
+        owner: Owner::Resource,
+        key: "instance".into(),
+        aspect: Aspect::Text,
+    };
+    let columns = [
+        SpanColumn::SpanId,
+        SpanColumn::ResourceAttributes,
+        SpanColumn::ResourceSchemaUrl,
+        SpanColumn::Scope,
+        SpanColumn::ScopeName,
+        SpanColumn::ScopeVersion,
+        SpanColumn::ScopeSchemaUrl,
+    ];
+    let mut wanted: Vec<Column> = columns.map(Column::from).to_vec();
+    wanted.push(Column::Attribute(instance.clone()));
+    let rows = reader.row_reader().unwrap();
+    let expected = instance.read(SpanColumn::ResourceAttributes.bytes(&batch).unwrap());
+    let mut seen = 0;
+    for range in [0..9_000, 4_000..4_003] {
+        for read in rows.read(&[range], &wanted, 1_000).unwrap() {
+            let read = read.unwrap();
+            let ids = SpanColumn::SpanId.ids(&read).unwrap();
+            for row in 0..read.num_rows() {
+                let id = u64::from_be_bytes(ids.value(row).try_into().unwrap());
+                // The sample has its rows the other way round.
+                let at = 9_000 - id as usize;
+                for column in columns {
+                    let (found, expected) = (column.of(&read).unwrap(), column.of(&batch).unwrap());
+                    assert_eq!(
+                        &found.slice(row, 1),
+                        &expected.slice(at, 1),
+                        "{}",
+                        column.name()
+                    );
+                }
+                let found = read.columns().last().unwrap().slice(row, 1);
+                assert_eq!(&found, &expected.slice(at, 1));
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 9_003);
+}
