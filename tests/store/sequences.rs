@@ -138,3 +138,37 @@ fn a_repaired_store_gives_out_higher_ones() {
     let after = sequences(&acme);
     assert!(after[&20][0] > before[&10][0], "{after:?}");
 }
+
+/// Some appends that share a sync write no record; those after them have the sequences
+/// of their own records all the same.
+#[test]
+fn repeated_bodies_in_a_group_take_no_sequence() {
+    let disk = SimulatedDisk::new();
+    let options = spanstore_test_support::quiet();
+    let open = || open_on(Arc::new(disk.clone()), "/store", options.clone()).unwrap();
+    let store = open();
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let acme = store.team(&team("acme"));
+            scope.spawn(move || {
+                for n in 0..30 {
+                    let own = thread * 1_000 + n * 10;
+                    acme.append(request((own..own + 3).map(span))).unwrap();
+                    // All threads send these.
+                    let common = 90_000 + n * 10;
+                    acme.append(request((common..common + 3).map(span)))
+                        .unwrap();
+                }
+            });
+        }
+    });
+    let hot = sequences(&store.team(&team("acme")));
+    assert_eq!(hot.len(), 8 * 90 + 90);
+    drop(store);
+    disk.restart(PowerCut::DropAll);
+    assert_eq!(
+        sequences(&open().team(&team("acme"))),
+        hot,
+        "as the log has them"
+    );
+}

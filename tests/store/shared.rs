@@ -143,3 +143,117 @@ async fn each_resource_is_there_once() {
         assert_eq!(query.count().await.unwrap(), expected, "{n}");
     }
 }
+
+/// Spans that differ in what they share alone are no copies of each other.
+#[test]
+fn a_merge_keeps_spans_of_different_resources_and_scopes() {
+    let directory = tempfile::tempdir().unwrap();
+    let change = |number: usize| {
+        let mut request = request((0..10).map(span));
+        let resource = &mut request.resource_spans[0];
+        match number {
+            0 => resource
+                .resource
+                .as_mut()
+                .unwrap()
+                .attributes
+                .push(text("k", "v")),
+            1 => resource.schema_url = "u".into(),
+            2 => resource.scope_spans[0].schema_url = "u".into(),
+            3 => resource.scope_spans[0].scope.as_mut().unwrap().version = "2".into(),
+            4 => resource.scope_spans[0].scope = None,
+            _ => {}
+        }
+        request
+    };
+    // What was sealed is not known any more: the last ones are copies of the first.
+    for number in [5, 0, 1, 2, 3, 4, 5] {
+        let store = open(directory.path());
+        store.team(&team("acme")).append(change(number)).unwrap();
+        store.seal().unwrap();
+        store.close().unwrap();
+    }
+    let store = open(directory.path());
+    let report = store.compact().unwrap();
+    assert_eq!((report.segments_after, report.rows_removed), (1, 10));
+    let acme = store.team(&team("acme"));
+    let mut found: Vec<String> = Vec::new();
+    for chunk in acme.export().unwrap() {
+        for resource in chunk.unwrap().to_otlp().unwrap().resource_spans {
+            for scope in &resource.scope_spans {
+                let shared = (
+                    &resource.resource,
+                    &resource.schema_url,
+                    &scope.scope,
+                    &scope.schema_url,
+                );
+                found.extend(scope.spans.iter().map(|_| format!("{shared:?}")));
+            }
+        }
+    }
+    let mut expected: Vec<String> = Vec::new();
+    for number in 0..6 {
+        let resource = change(number).resource_spans.remove(0);
+        let scope = &resource.scope_spans[0];
+        let shared = (
+            &resource.resource,
+            &resource.schema_url,
+            &scope.scope,
+            &scope.schema_url,
+        );
+        expected.extend(scope.spans.iter().map(|_| format!("{shared:?}")));
+    }
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+/// Conditions on resources say the same of rows in memory, of rows that are read and
+/// of indexes; rows without a resource among them.
+#[tokio::test]
+async fn conditions_on_resources_are_the_same_everywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let teams = [("large", 9_000u64), ("small", 90)];
+    for (name, count) in teams {
+        let handle = store.team(&team(name));
+        for part in 0..3 {
+            let spans = (0..count).filter(|n| n / 10 % 3 == part).map(span);
+            let mut one = request(spans);
+            match part {
+                0 => one.resource_spans[0].resource = None,
+                1 => {
+                    let resource = one.resource_spans[0].resource.as_mut().unwrap();
+                    resource.attributes.push(text("zone", "a"));
+                }
+                _ => {}
+            }
+            handle.append(one).unwrap();
+        }
+    }
+    let filters = [
+        ("resource['zone'] = 'a'", 1),
+        ("resource['zone'] != 'b'", 1),
+        ("resource['zone'] is null", 2),
+        ("resource['zone'] is not null", 1),
+        ("has(resource, 'zone')", 1),
+        ("not has(resource, 'zone')", 2),
+        ("not has(resource, 'service.name')", 1),
+        ("not (resource['zone'] = 'a')", 0),
+        (
+            "resource['zone'] = 'a' or resource['service.name'] is null",
+            2,
+        ),
+        ("resource['service.name'] > 5", 0),
+    ];
+    for state in ["hot", "sealed"] {
+        for (name, count) in teams {
+            for (filter, thirds) in filters {
+                let query = store.team(&team(name)).query().filter(filter).unwrap();
+                let found = query.count().await.unwrap();
+                assert_eq!(found, count / 3 * thirds, "{state} {name}: {filter}");
+            }
+        }
+        store.seal().unwrap();
+    }
+}

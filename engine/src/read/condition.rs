@@ -302,13 +302,13 @@ impl Indexes<'_> {
     }
 
     /// An attribute of resources given by their numbers, and that of no resource after
-    /// them.
+    /// them; none where the resources are so large that rows are read instead.
     fn resource_values(
         &self,
         attribute: &Attribute,
         shared: usize,
         numbers: &[&[u8]],
-    ) -> Result<ArrayRef, Stop> {
+    ) -> Result<Option<ArrayRef>, Stop> {
         let malformed = || FormatError::malformed("facets", 0, "numbers of resources", "others");
         let number = |bytes: &&[u8]| Some(Some(u32::try_from(integer_of(bytes)?).ok()?));
         let numbers: Option<Vec<Option<u32>>> = numbers.iter().map(number).collect();
@@ -316,7 +316,13 @@ impl Indexes<'_> {
         let all = self.reader.shared()?;
         let messages = all.get(shared).and_then(Option::as_ref);
         let messages = messages.ok_or_else(malformed)?;
-        Ok(messages.pick(&numbers.collect())?.attribute(attribute)?)
+        if messages.bytes() > MOST_RESOURCE_BYTES {
+            return Ok(None);
+        }
+        self.check()?;
+        Ok(Some(
+            messages.pick(&numbers.collect())?.attribute(attribute)?,
+        ))
     }
 
     fn facet(&self, column: &FacetColumn, test: &dyn Test) -> Result<Truth, Stop> {
@@ -362,7 +368,7 @@ impl Indexes<'_> {
             ValueKind::Stored(value) => stored_values(value, &bytes),
             ValueKind::Promoted(aspect, value) => promoted_values(aspect, value, &bytes),
             ValueKind::Resource(attribute, shared) => {
-                Some(self.resource_values(attribute, shared, &bytes)?)
+                self.resource_values(attribute, shared, &bytes)?
             }
         };
         let Some(answers) = typed.and_then(|values| test.holds(values)) else {
@@ -421,6 +427,9 @@ impl Indexes<'_> {
         })
     }
 }
+
+/// Bytes of the resources of a segment up to which a condition looks at all of them.
+const MOST_RESOURCE_BYTES: u64 = 16 << 20;
 
 /// What the values of a facet are.
 enum ValueKind<'a> {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use hashbrown::HashMap;
 use prost::Message;
 
 use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedKeys, PromotedType, Promotion};
@@ -14,6 +15,8 @@ use crate::error::FormatError;
 use crate::table::Table;
 
 const PART: &str = "columns";
+/// Columns that a file may have.
+const MOST_COLUMNS: usize = 4_096;
 
 /// The part of the index.
 #[derive(Clone, PartialEq, Message)]
@@ -97,17 +100,19 @@ impl FileColumns {
 
     /// The columns of these names, without promoted keys.
     fn found(table: &Table, names: Vec<String>) -> Self {
-        let place_of = |name: &str| names.iter().position(|one| one == name);
+        let by_name = by_name(&names);
+        let place_of = |name: &str| by_name.get(name).copied();
         let shared = table.roles().shared.iter();
+        let columns = table.columns().iter();
+        let places = columns.map(|column| place_of(column.name)).collect();
+        let numbers = shared.map(|one| place_of(one.number.name)).collect();
+        let order = place_of(ATTRIBUTE_ORDER);
+        drop(by_name);
         Self {
             mapping: table.mapping(),
-            places: table
-                .columns()
-                .iter()
-                .map(|column| place_of(column.name))
-                .collect(),
-            numbers: shared.map(|one| place_of(one.number.name)).collect(),
-            order: place_of(ATTRIBUTE_ORDER),
+            places,
+            numbers,
+            order,
             promoted: PromotedKeys::default(),
             names,
         }
@@ -158,7 +163,9 @@ impl FileColumns {
             return Some(table.roles().shared.get(shared)?.number.field());
         }
         let mut keys = self.promoted.keys().iter();
-        let key = keys.find(|key| key.is_own && key.column == place)?;
+        // A column of the table that is not known yet holds numbers as it likes.
+        let is_told = |key: &&PromotedKey| key.is_own || key.value == PromotedType::Text;
+        let key = keys.find(|key| key.column == place && is_told(key))?;
         let name = self.names.get(place)?;
         Some(Field::new(name, key.value.data_type(), true))
     }
@@ -217,7 +224,12 @@ impl FileColumns {
             let expected = format!("the table {}", table.name());
             return Err(malformed(&expected, &part.table));
         }
-        let place_of = |name: &str| part.columns.iter().position(|one| one == name);
+        if part.columns.len() > MOST_COLUMNS {
+            let expected = format!("at most {MOST_COLUMNS} columns");
+            return Err(malformed(&expected, &part.columns.len().to_string()));
+        }
+        let by_name = by_name(&part.columns);
+        let place_of = |name: &str| by_name.get(name).copied();
         for (place, name) in part.columns.iter().enumerate() {
             if place_of(name) != Some(place) {
                 return Err(malformed("columns of different names", name));
@@ -241,11 +253,18 @@ impl FileColumns {
                 is_varied: key.is_varied,
             });
         }
+        drop(by_name);
         let mut columns = Self::found(table, part.columns);
         columns.mapping = part.mapping;
         columns.promoted = PromotedKeys::of(keys);
         Ok(columns)
     }
+}
+
+/// The places of columns by their names; of equal names the last one counts.
+fn by_name(names: &[String]) -> HashMap<&str, usize> {
+    let names = names.iter().enumerate();
+    names.map(|(place, name)| (name.as_str(), place)).collect()
 }
 
 /// The schema of a file that is to be written: the columns of the table but those that

@@ -104,9 +104,9 @@ impl Part {
         match self {
             Self::Columns => required(1, "columns"),
             Self::Directory => required(2, "partition directory"),
-            Self::Traces => optional(3, "trace index"),
-            Self::Sessions => optional(4, "session index"),
-            Self::Requests => optional(5, "request index"),
+            Self::Traces => required(3, "trace index"),
+            Self::Sessions => required(4, "session index"),
+            Self::Requests => required(5, "request index"),
             Self::Facets => optional(6, "facets"),
             Self::Postings => required(7, "postings"),
             Self::Origin => required(8, "origin"),

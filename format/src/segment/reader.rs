@@ -49,7 +49,6 @@ pub struct SegmentReader {
     bytes: VerifiedBytes,
     directory: Directory,
     columns: OnceLock<Arc<FileColumns>>,
-    shared: OnceLock<Shared>,
 }
 
 impl SegmentReader {
@@ -106,7 +105,6 @@ impl SegmentReader {
             bytes,
             directory: directory?,
             columns: OnceLock::new(),
-            shared: OnceLock::new(),
         })
     }
 
@@ -222,10 +220,14 @@ impl SegmentReader {
     ///
     /// # Errors
     /// [`FormatError`] when a part is damaged or missing.
-    pub fn shared(&self) -> Result<Shared, FormatError> {
-        if let Some(shared) = self.shared.get() {
-            return Ok(Arc::clone(shared));
-        }
+    pub fn shared(&self) -> Result<Vec<Option<SharedMessages>>, FormatError> {
+        self.shared_messages(false)
+    }
+
+    fn shared_messages(
+        &self,
+        is_keeping: bool,
+    ) -> Result<Vec<Option<SharedMessages>>, FormatError> {
         let columns = self.columns()?;
         let of_table = self.table.roles().shared.iter().enumerate();
         let shared = of_table.map(|(place, shared)| {
@@ -233,10 +235,10 @@ impl SegmentReader {
                 return Ok(None);
             }
             let part = self.header.required(Part::of_shared(shared.kind))?;
-            SharedMessages::new(self.bytes.clone(), part).map(Some)
+            let rows = self.summary.rows;
+            SharedMessages::new(self.bytes.clone(), part, rows, is_keeping).map(Some)
         });
-        let shared: Shared = shared.collect::<Result<_, FormatError>>()?;
-        Ok(Arc::clone(self.shared.get_or_init(|| shared)))
+        shared.collect()
     }
 
     /// Where the rows come from.
@@ -277,7 +279,7 @@ impl SegmentReader {
             (offset, tail),
             self.summary.rows,
             self.columns()?,
-            self.shared()?,
+            self.shared_messages(true)?.into(),
         )
     }
 

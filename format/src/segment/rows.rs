@@ -28,7 +28,7 @@ use super::row_batches::{Constant, RowBatches, Source};
 use super::shared::SharedMessages;
 use crate::error::FormatError;
 use crate::span::SpanColumn;
-use crate::table::Table;
+use crate::table::{SharedKind, Table};
 
 /// A column to read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -232,8 +232,33 @@ impl RowReader {
         });
         let stored = stored.fold(0, u64::saturating_add).max(1);
         let rows = u128::from(row_group.num_rows().max(0).cast_unsigned());
+        let shared = self
+            .shared_bytes(bytes, columns)
+            .saturating_mul(rows as u64);
+        let stored = stored.saturating_add(shared);
         let within = (u128::from(bytes) * rows / u128::from(stored)).max(1);
         usize::try_from(within).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes a row, about, that come with what rows share where it may take more than
+    /// half of so many bytes; rows that share a message take it once.
+    fn shared_bytes(&self, bytes: u64, columns: &[Column]) -> u64 {
+        let of_table = self.table.roles().shared.iter().zip(&*self.shared);
+        let wanted = of_table.filter(|(shared, _)| {
+            let is_of = |column: &Column| match column {
+                Column::Stored(place) => shared.has(*place),
+                Column::Attribute(attribute) => {
+                    attribute.owner == Owner::Resource && shared.kind == SharedKind::Resources
+                }
+            };
+            columns.iter().any(is_of)
+        });
+        let many = wanted.filter_map(|(_, messages)| {
+            let messages = messages.as_ref()?;
+            let is_much = messages.bytes() > bytes / 2;
+            is_much.then(|| messages.bytes() / u64::from(messages.len().max(1)))
+        });
+        many.sum()
     }
 
     /// Reads rows: `rows` are row numbers in rising, disjoint ranges; batches

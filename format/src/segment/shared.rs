@@ -104,7 +104,8 @@ impl SharedBuilder {
         let urls = column(self.columns.schema_url)?.as_string_view_opt();
         let urls = urls.ok_or_else(other)?;
         let mut numbers = UInt32Builder::with_capacity(batch.num_rows());
-        let mut last = None;
+        // Rows often share the bytes, which then need no second look.
+        let mut seen = HashMap::new();
         for row in 0..batch.num_rows() {
             let message = messages.is_valid(row).then(|| messages.views().get(row));
             let url = urls.is_valid(row).then(|| urls.views().get(row));
@@ -112,15 +113,15 @@ impl SharedBuilder {
                 numbers.append_null();
                 continue;
             }
-            // Neighbours often share the bytes, which then need no look.
-            let number = match last {
-                Some((same, number)) if same == (message, url) => number,
-                _ => {
-                    let message = message.map(|_| messages.value(row));
-                    self.number(message, url.map(|_| urls.value(row)))?
+            let number = match seen.get(&(message, url)) {
+                Some(number) => *number,
+                None => {
+                    let value = message.map(|_| messages.value(row));
+                    let number = self.number(value, url.map(|_| urls.value(row)))?;
+                    seen.insert((message, url), number);
+                    number
                 }
             };
-            last = Some(((message, url), number));
             numbers.append_value(number);
         }
         Ok(Arc::new(numbers.finish()))
@@ -190,6 +191,8 @@ pub struct SharedMessages {
     /// Where the part begins, for errors.
     offset: u64,
     messages: u32,
+    /// Bytes of all blocks, decompressed.
+    decompressed_bytes: u64,
     blocks: Vec<Block>,
     /// The blocks, once they are decompressed, if they are few.
     kept: Option<Vec<OnceLock<Arc<[SharedMessage]>>>>,
@@ -205,11 +208,17 @@ struct Block {
 }
 
 impl SharedMessages {
-    /// Takes the part that lies at a place of a file.
+    /// Takes the part that lies at a place of the file of a segment with these rows;
+    /// `is_keeping` says whether blocks are kept once they are decompressed.
     ///
     /// # Errors
     /// [`FormatError`] when it is damaged.
-    pub(super) fn new(bytes: VerifiedBytes, part: Range<u64>) -> Result<Self, FormatError> {
+    pub(super) fn new(
+        bytes: VerifiedBytes,
+        part: Range<u64>,
+        rows: u32,
+        is_keeping: bool,
+    ) -> Result<Self, FormatError> {
         let malformed =
             |expected: &str| FormatError::malformed(PART, part.start, expected, "another");
         let within = |start: u64, length: u64| {
@@ -219,6 +228,9 @@ impl SharedMessages {
         };
         let mut head = bytes.slice(within(part.start, HEAD_BYTES)?)?;
         let (messages, count) = (head.get_u32_le(), head.get_u32_le());
+        if messages > rows {
+            return Err(malformed("at most one message a row"));
+        }
         let length = u64::from(count) * BLOCK_ENTRY_BYTES as u64;
         let entries = within(part.start + HEAD_BYTES, length)?;
         let data = entries.end;
@@ -235,8 +247,10 @@ impl SharedMessages {
                 None if first != 0 => return Err(malformed("messages from 0 on")),
                 None => {}
             }
-            let start = data.checked_add(offset);
-            let start = start.ok_or_else(|| malformed("blocks within the part"))?;
+            let start = blocks.last().map_or(data, |last| last.place.end);
+            if start - data != offset {
+                return Err(malformed("blocks one after the other"));
+            }
             blocks.push(Block {
                 numbers: first..messages,
                 place: within(start, length)?,
@@ -248,9 +262,11 @@ impl SharedMessages {
         {
             return Err(malformed("blocks of messages in their order"));
         }
-        let all: u64 = blocks.iter().map(|one| one.decompressed_bytes as u64).sum();
-        let is_kept = all <= MOST_KEPT_BYTES;
+        let of_blocks = blocks.iter().map(|one| one.decompressed_bytes as u64);
+        let decompressed_bytes = of_blocks.sum();
+        let is_kept = is_keeping && decompressed_bytes <= MOST_KEPT_BYTES;
         Ok(Self {
+            decompressed_bytes,
             kept: is_kept.then(|| blocks.iter().map(|_| OnceLock::new()).collect()),
             bytes,
             offset: part.start,
@@ -269,13 +285,22 @@ impl SharedMessages {
         self.messages == 0
     }
 
+    /// Bytes of all messages with their schema URLs.
+    pub fn bytes(&self) -> u64 {
+        self.decompressed_bytes
+    }
+
     /// Memory that it may come to take, in bytes, about.
     pub(super) fn memory(&self) -> usize {
         let of_blocks = self.blocks.len() * size_of::<Block>();
-        let kept = self.kept.iter().flat_map(|_| &self.blocks);
-        // The bytes, and a value for each message.
-        let kept = kept.map(|block| 2 * block.decompressed_bytes);
-        of_blocks + kept.sum::<usize>()
+        let kept = self.kept.is_some();
+        let of_messages = self.messages as usize * size_of::<SharedMessage>();
+        let kept = if kept {
+            self.decompressed_bytes as usize + of_messages
+        } else {
+            0
+        };
+        of_blocks + kept
     }
 
     fn block(&self, place: usize) -> Result<Arc<[SharedMessage]>, FormatError> {
@@ -292,12 +317,14 @@ impl SharedMessages {
         let zstd = Compression::ZSTD(ZstdLevel::default());
         let bytes = decompress(zstd, data, block.decompressed_bytes)
             .map_err(|error| malformed("a block that can be decompressed", error.to_string()))?;
+        // Before they are made: a message takes more memory than bytes.
+        let found = count_messages(&bytes);
+        if found != Some(block.numbers.len()) {
+            let expected = format!("{} messages", block.numbers.len());
+            return Err(malformed(&expected, format!("{found:?}")));
+        }
         let read = SharedBlock::decode(bytes)
             .map_err(|error| malformed("a block of messages", error.to_string()))?;
-        if read.messages.len() != block.numbers.len() {
-            let expected = format!("{} messages", block.numbers.len());
-            return Err(malformed(&expected, read.messages.len().to_string()));
-        }
         let messages: Arc<[SharedMessage]> = read.messages.into();
         if let Some(cell) = kept {
             return Ok(Arc::clone(cell.get_or_init(|| messages)));
@@ -434,6 +461,17 @@ impl SharedRows {
     }
 }
 
+/// How many messages an encoded block has; none when it is not one.
+fn count_messages(mut block: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !block.is_empty() {
+        let (tag, wire) = decode_key(&mut block).ok()?;
+        count += usize::from(tag == 1);
+        skip_field(wire, tag, &mut block, DecodeContext::default()).ok()?;
+    }
+    Some(count)
+}
+
 /// The text of a field of an encoded message; none when it is empty, absent or not
 /// UTF-8. The last one counts, as everywhere in protobuf.
 fn text_of(mut message: &[u8], field: u32) -> Option<&str> {
@@ -450,4 +488,74 @@ fn text_of(mut message: &[u8], field: u32) -> Option<&str> {
         }
     }
     found.filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::checksum;
+
+    /// A part with these blocks, each of as many bytes as it has.
+    fn part(messages: u32, blocks: &[(u32, u64, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u32_le(messages);
+        out.put_u32_le(blocks.len() as u32);
+        let mut data = Vec::new();
+        for (first, offset, block) in blocks {
+            let compressed = zstd::bulk::compress(block, 1).unwrap();
+            out.put_u32_le(*first);
+            out.put_u32_le(0);
+            out.put_u64_le(*offset);
+            out.put_u32_le(compressed.len() as u32);
+            out.put_u32_le(block.len() as u32);
+            data.extend(compressed);
+        }
+        out.extend(data);
+        out
+    }
+
+    fn read(part: Vec<u8>, rows: u32) -> Result<SharedMessages, FormatError> {
+        let length = part.len() as u64;
+        let checksums = part
+            .chunks(checksum::BLOCK_BYTES as usize)
+            .map(crc32c::crc32c);
+        let checksums: Vec<u8> = checksums.flat_map(u32::to_le_bytes).collect();
+        let bytes = VerifiedBytes::new(Bytes::from(part), length, checksums.into())?;
+        SharedMessages::new(bytes, 0..length, rows, true)
+    }
+
+    fn block(messages: usize) -> Vec<u8> {
+        SharedBlock {
+            messages: vec![SharedMessage::default(); messages],
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let two = block(2);
+        let whole = read(part(2, &[(0, 0, &two)]), 2).unwrap();
+        assert_eq!(whole.verify(), Ok(()));
+        assert!(whole.pick(&vec![Some(1), None, Some(0)].into()).is_ok());
+        assert!(whole.pick(&vec![Some(2)].into()).is_err());
+        assert!(read(part(2, &[(0, 0, &two)]), 1).is_err(), "more than rows");
+        assert!(read(part(2, &[(1, 0, &two)]), 2).is_err(), "not from 0 on");
+        assert!(read(part(2, &[(0, 1, &two)]), 2).is_err(), "a gap");
+        assert!(
+            read(part(4, &[(0, 0, &two), (2, 0, &two)]), 4).is_err(),
+            "twice the same"
+        );
+        assert!(
+            read(part(0, &[(0, 0, &two)]), 2).is_err(),
+            "a block of none"
+        );
+        // More messages than the block says, which would take memory.
+        let many = read(part(2, &[(0, 0, &block(100_000))]), 2).unwrap();
+        let error = many.verify().unwrap_err().to_string();
+        assert!(error.contains("2 messages, found Some(100000)"), "{error}");
+        let whole = part(2, &[(0, 0, &two)]);
+        for end in 0..whole.len() {
+            assert!(read(whole[..end].to_vec(), 2).is_err(), "{end}");
+        }
+    }
 }

@@ -231,18 +231,13 @@ impl Waiting {
 fn coded(column: &ArrayRef) -> ArrayRef {
     fn codes<'a>(views: &[u128], value: impl Fn(usize) -> Option<&'a [u8]>) -> ArrayRef {
         let mut codes: HashMap<&[u8], u32> = HashMap::new();
-        let mut last: Option<(u128, u32)> = None;
+        let mut seen: HashMap<u128, u32> = HashMap::new();
         let rows = views.iter().enumerate().map(|(row, view)| {
             let value = value(row)?;
-            let code = match last {
-                Some((same, code)) if same == *view => code,
-                _ => {
-                    let next = codes.len() as u32;
-                    *codes.entry(value).or_insert(next)
-                }
-            };
-            last = Some((*view, code));
-            Some(code)
+            Some(*seen.entry(*view).or_insert_with(|| {
+                let next = codes.len() as u32;
+                *codes.entry(value).or_insert(next)
+            }))
         });
         Arc::new(rows.collect::<UInt32Array>())
     }

@@ -215,3 +215,52 @@ fn a_column_of_another_type_is_refused() {
     let error = reader.row_reader().unwrap_err().to_string();
     assert!(error.contains("Int64 in duration, found Utf8"), "{error}");
 }
+
+/// A version that maps another attribute promotes it into a column that this one does
+/// not know: the attribute comes back all the same.
+#[test]
+fn attributes_in_unknown_columns_come_back() {
+    let (file, summary, expected) = written(other_version(&[]), false);
+    // This version as it would be without the columns `route` and `name`.
+    let columns = table().columns().iter();
+    let columns: Vec<TableColumn> = columns.filter(|one| one.name != "route").copied().collect();
+    let columns: &'static [TableColumn] = columns.leak();
+    let place = |of_this: usize| {
+        let name = table().column(of_this).unwrap().name;
+        columns
+            .iter()
+            .position(|column| column.name == name)
+            .unwrap()
+    };
+    let roles = table().roles();
+    let ids: Vec<_> = roles
+        .ids
+        .iter()
+        .map(|(id, column)| (*id, place(*column)))
+        .collect();
+    let older = Roles {
+        team: place(roles.team),
+        start: place(roles.start),
+        ids: ids.leak(),
+        order: &[],
+        attributes: roles.attributes.map(place),
+        shared: &[],
+    };
+    let attributes = older.attributes.unwrap();
+    let older: &'static Table = Box::leak(Box::new(Table::new("spans", 1, columns, older)));
+    let reader = SegmentReader::open_of(older, file, summary).unwrap();
+    let rows = reader.row_reader().unwrap();
+    assert!(rows.columns().promoted().find("http.route").is_some());
+    let mut first = 0;
+    for batch in rows
+        .read(&[0..9_000], &[Column::Stored(attributes)], 20_000)
+        .unwrap()
+    {
+        let batch = batch.unwrap();
+        let all = arrow::compute::concat_batches(&table().schema(), &expected).unwrap();
+        let expected = SpanColumn::Attributes.of(&all).unwrap();
+        assert_eq!(batch.column(0), &expected.slice(first, batch.num_rows()));
+        first += batch.num_rows();
+    }
+    assert_eq!(first, 9_000);
+}
