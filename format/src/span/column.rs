@@ -261,11 +261,6 @@ impl SpanColumn {
         Self::ALL.iter().copied().find(|one| one.name() == name)
     }
 
-    /// The column at a place of the schema.
-    pub fn at(place: usize) -> Option<Self> {
-        Self::ALL.get(place).copied()
-    }
-
     /// The column in a batch that may have only some of the columns.
     ///
     /// # Errors

@@ -39,16 +39,6 @@ pub enum Owner {
     Resource,
 }
 
-impl Owner {
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Span => "span",
-            Self::Resource => "resource",
-        }
-    }
-}
-
 /// The type of a promoted key's values. Values of other types are not promoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PromotedType {

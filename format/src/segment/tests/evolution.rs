@@ -14,6 +14,13 @@ use crate::segment::promotion::choose::Sample;
 use crate::span::table;
 use crate::table::{Roles, SharedColumns, Table, TableColumn};
 
+/// Where other columns have a column of this version, given by its place.
+fn place_in(columns: &[TableColumn], of_this: usize) -> usize {
+    let name = table().column(of_this).unwrap().name;
+    let mut columns = columns.iter();
+    columns.position(|column| column.name == name).unwrap()
+}
+
 /// The table of spans as another version has it: without `left_out`, and with
 /// `colour` and `weight` in front.
 fn other_version(left_out: &[&str]) -> &'static Table {
@@ -24,13 +31,7 @@ fn other_version(left_out: &[&str]) -> &'static Table {
     let known = table().columns().iter();
     columns.extend(known.filter(|column| !left_out.contains(&column.name)));
     let columns: &'static [TableColumn] = columns.leak();
-    let place = |of_this: usize| {
-        let name = table().column(of_this).unwrap().name;
-        columns
-            .iter()
-            .position(|column| column.name == name)
-            .unwrap()
-    };
+    let place = |of_this| place_in(columns, of_this);
     let roles = table().roles();
     let ids: Vec<_> = roles
         .ids
@@ -91,8 +92,8 @@ fn written(
     sample.add(&batch, 3);
     let mut promotion = sample.choose();
     promotion.move_columns(|column| {
-        let column = SpanColumn::at(column).unwrap();
-        table.place_of(column.name()).unwrap()
+        let name = super::table().column(column).unwrap().name;
+        table.place_of(name).unwrap()
     });
     let segment = NewSegment {
         id: SegmentId(9),
@@ -221,17 +222,11 @@ fn a_column_of_another_type_is_refused() {
 #[test]
 fn attributes_in_unknown_columns_come_back() {
     let (file, summary, expected) = written(other_version(&[]), false);
-    // This version as it would be without the columns `route` and `name`.
+    // This version as it would be without the column `route`.
     let columns = table().columns().iter();
     let columns: Vec<TableColumn> = columns.filter(|one| one.name != "route").copied().collect();
     let columns: &'static [TableColumn] = columns.leak();
-    let place = |of_this: usize| {
-        let name = table().column(of_this).unwrap().name;
-        columns
-            .iter()
-            .position(|column| column.name == name)
-            .unwrap()
-    };
+    let place = |of_this| place_in(columns, of_this);
     let roles = table().roles();
     let ids: Vec<_> = roles
         .ids
