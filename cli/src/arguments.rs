@@ -427,8 +427,9 @@ pub struct BackupArguments {
 /// Arguments of `repair`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The damaged store is not changed. What is lost is reported by team and month; segments of which \
-nothing or only a part can be read lie in quarantine/ of the new store afterwards.
+The damaged store is not changed. What is lost is reported by team and month, and \
+which spans are kept without their resource and scope; segments of which nothing or only a part can \
+be read lie in quarantine/ of the new store afterwards.
 
 Example:
   spanstore repair ./spanstore-data --out ./spanstore-repaired")]

@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use spanstore::io::{Disk, Fault, OpenMode, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{CatalogTable, Error, Month, RepairReport, Store, repair_on};
-use spanstore_test_support::spans::{request, span};
+use spanstore_format::segment::SegmentReader;
+use spanstore_format::segment::header::Part;
+use spanstore_format::segment::reader::summarize;
+use spanstore_test_support::spans::{request, span, text};
 use spanstore_test_support::{NOW, open_on, quiet, team};
 
 const OLD: &str = "/old";
@@ -319,6 +324,75 @@ fn rows_of_a_damaged_segment_that_can_be_read_are_kept() {
     store.erase().unwrap();
     assert!(disk.map(quarantined).is_err());
     assert!(store.check().unwrap().damage.is_empty());
+}
+
+/// A text of 60 KiB that compression makes no smaller than half.
+fn noise(seed: u64) -> String {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let digits = (0..60 << 10).map(|_| char::from_digit(random.random_range(0..16), 16).unwrap());
+    digits.collect()
+}
+
+#[tokio::test]
+async fn rows_stay_where_their_resource_is_damaged() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, OLD).unwrap();
+    // Two resources fill the first block, the third lies in another.
+    for (seed, name, spans) in [
+        (0, "acme", 0..600),
+        (1, "acme", 600..900),
+        (2, "other", 0..50),
+    ] {
+        let mut spans = request(spans.map(span));
+        let resource = spans.resource_spans[0].resource.as_mut().unwrap();
+        resource.attributes.push(text("noise", &noise(seed)));
+        store.team(&team(name)).append(spans).unwrap();
+    }
+    store.seal().unwrap();
+    store.close().unwrap();
+    let mut paths = files(&disk).into_iter();
+    let path = paths.find(|path| path.extension().is_some_and(|one| one == "parquet"));
+    let path = path.unwrap();
+    let bytes = disk.map(&path).unwrap();
+    let reader = SegmentReader::open(bytes.clone(), summarize(&bytes).unwrap()).unwrap();
+    let part = reader.header().part(Part::Resources).unwrap();
+    assert!(part.end - part.start > 80 << 10, "{part:?}");
+    let damaged = part.start as usize + (30 << 10);
+    disk.corrupt(&path, |bytes| bytes[damaged] ^= 1).unwrap();
+    let store = open(&disk, OLD).unwrap();
+    let acme = store.team(&team("acme"));
+    let is_damage = |error: &Error| matches!(error, Error::Corrupt { .. });
+    // What asks for no resource finds the rows, what does is told.
+    let count = acme.query().filter("duration >= 0").unwrap().count();
+    assert_eq!(count.await.unwrap(), 900);
+    let count = acme
+        .query()
+        .filter("resource['noise'] = ''")
+        .unwrap()
+        .count();
+    assert!(is_damage(&count.await.unwrap_err()));
+    let error = acme.export().unwrap().find_map(Result::err).unwrap();
+    assert!(is_damage(&error), "{error}");
+    drop(acme);
+    store.close().unwrap();
+    let (report, store) = repaired(&disk, "resources");
+    assert_eq!((report.spans, report.lost), (950, Vec::new()));
+    let lacking = report.without_resource.iter();
+    let lacking = lacking.map(|one| (one.team.clone(), one.month, one.spans));
+    let expected = (Some(team("acme")), Month::of(NOW), Some(900));
+    assert_eq!(lacking.collect::<Vec<_>>(), [expected]);
+    for (name, spans, is_there) in [("acme", 900, false), ("other", 50, true)] {
+        let mut found = 0;
+        for chunk in store.team(&team(name)).export().unwrap() {
+            for resource in chunk.unwrap().to_otlp().unwrap().resource_spans {
+                let spans = resource.scope_spans.iter().map(|scope| scope.spans.len());
+                found += spans.sum::<usize>();
+                assert_eq!(resource.resource.is_some(), is_there, "{name}");
+            }
+        }
+        assert_eq!(found, spans, "{name}");
+    }
+    assert_eq!(store.check().unwrap().damage, []);
 }
 
 #[test]

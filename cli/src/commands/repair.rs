@@ -1,7 +1,7 @@
 //! `repair`: a store anew, of what can be read of a damaged one.
 
 use serde_json::{Value, json};
-use spanstore::{CatalogTable, RepairReport};
+use spanstore::{CatalogTable, LostSpans, RepairReport};
 
 use super::Out;
 use crate::arguments::{Format, RepairArguments};
@@ -14,17 +14,6 @@ pub(super) fn run(arguments: &RepairArguments, format: Format, out: Out<'_>) -> 
 }
 
 fn report(arguments: &RepairArguments, repaired: &RepairReport) -> Report {
-    let lost: Vec<Value> = repaired
-        .lost
-        .iter()
-        .map(|lost| {
-            json!({
-                "team": lost.team.as_ref().map(ToString::to_string),
-                "month": lost.month.to_string(),
-                "spans": lost.spans,
-            })
-        })
-        .collect();
     let sequences: Vec<Value> = repaired
         .lost_sequences
         .iter()
@@ -46,11 +35,23 @@ fn report(arguments: &RepairArguments, repaired: &RepairReport) -> Report {
         .with("segments", repaired.segments)
         .with("rebuilt_segments", repaired.rebuilt_segments)
         .with("log_records", repaired.log_records)
-        .with("lost", lost)
+        .with("lost", lost(&repaired.lost))
+        .with("without_resource", lost(&repaired.without_resource))
         .with("lost_sequences", sequences)
         .with("lost_tables", tables)
         .with("quarantined", repaired.quarantined.clone())
         .with("damage", damage)
+}
+
+fn lost(lost: &[LostSpans]) -> Vec<Value> {
+    let lost = lost.iter().map(|lost| {
+        json!({
+            "team": lost.team.as_ref().map(ToString::to_string),
+            "month": lost.month.to_string(),
+            "spans": lost.spans,
+        })
+    });
+    lost.collect()
 }
 
 fn name(table: CatalogTable) -> &'static str {

@@ -40,6 +40,9 @@ pub struct RepairReport {
     pub log_records: u64,
     /// Spans that are lost, by team and month.
     pub lost: Vec<LostSpans>,
+    /// Spans that are kept, but without their resource and scope, which are lost, by
+    /// team and month.
+    pub without_resource: Vec<LostSpans>,
     /// Sequences of the log whose records are lost: from the first to the one
     /// after the last.
     pub lost_sequences: Vec<Range<u64>>,
@@ -70,7 +73,7 @@ pub enum CatalogTable {
     Erasures,
 }
 
-/// Spans that are lost.
+/// Spans that are lost, or something of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostSpans {
@@ -120,6 +123,7 @@ pub fn repair_on(
         report: RepairReport::default(),
         segments: Vec::new(),
         missing: BTreeMap::new(),
+        without_resource: BTreeMap::new(),
         counts: BTreeMap::new(),
         next_segment: old.number("next_segment").unwrap_or(1).max(highest + 1),
         old,
@@ -183,6 +187,8 @@ struct Repair<'a> {
     segments: Vec<SegmentSummary>,
     /// Rows of damaged segments that are not among those written anew.
     missing: BTreeMap<(Month, TeamId), u64>,
+    /// Rows of the new store that are without their resource.
+    without_resource: BTreeMap<(Month, TeamId), u64>,
     /// Rows of the new store.
     counts: BTreeMap<(Month, TeamId), u64>,
     next_segment: u64,
@@ -287,9 +293,9 @@ impl Repair<'_> {
                 origin,
             };
             let rows = rebuild(place, salvage, from_log.map_or(&none, |log| &log.rows))?;
-            let written = |team| rows.as_ref().and_then(|(_, rows)| rows.get(team)).copied();
+            let written = |team| rows.as_ref().and_then(|(_, rows)| rows.get(team));
             for (team, had) in salvage.into_iter().flat_map(Salvage::had) {
-                let missing = had.saturating_sub(written(team).unwrap_or(0));
+                let missing = had.saturating_sub(written(team).map_or(0, |one| one.rows));
                 *self.missing.entry((one.month, team.clone())).or_default() += missing;
             }
             rebuilt.extend(rows.map(|rows| (one.month, rows)));
@@ -312,8 +318,13 @@ impl Repair<'_> {
             }
             self.report.rebuilt_segments += 1;
             self.segments.push(summary);
-            for (team, rows) in teams {
-                *self.counts.entry((month, team)).or_default() += rows;
+            for (team, written) in teams {
+                let partition = (month, team);
+                if written.without_resource > 0 {
+                    let lacking = self.without_resource.entry(partition.clone());
+                    *lacking.or_default() += written.without_resource;
+                }
+                *self.counts.entry(partition).or_default() += written.rows;
             }
         }
         Ok(())
@@ -412,14 +423,15 @@ impl Repair<'_> {
         } else {
             lost.clone_from(&self.missing);
         }
-        let known = lost.into_iter().filter(|(_, spans)| *spans > 0);
-        self.report
-            .lost
-            .extend(known.map(|((month, team), spans)| LostSpans {
-                team: Some(team),
-                month,
-                spans: Some(spans),
-            }));
+        let known = |((month, team), spans)| LostSpans {
+            team: Some(team),
+            month,
+            spans: Some(spans),
+        };
+        let lost = lost.into_iter().filter(|(_, spans)| *spans > 0);
+        self.report.lost.extend(lost.map(known));
+        let lacking = std::mem::take(&mut self.without_resource);
+        self.report.without_resource = lacking.into_iter().map(known).collect();
         if self.old.counts.is_some() {
             return;
         }

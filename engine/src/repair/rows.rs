@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use spanstore_format::segment::order::{CHUNK_ROWS, arrange};
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{
@@ -30,7 +32,21 @@ pub(super) type LogRows = BTreeMap<TeamId, Vec<RecordBatch>>;
 #[derive(Debug)]
 pub(super) struct Salvage {
     rows: Option<RowReader>,
-    partitions: Vec<(Partition, Vec<Range<u32>>)>,
+    partitions: Vec<(Partition, Vec<Stretch>)>,
+}
+
+/// Rows of a damaged segment that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stretch {
+    rows: Range<u32>,
+    /// Whether what they share, resource and scope, can be read too.
+    has_shared: bool,
+}
+
+impl Stretch {
+    fn rows(&self) -> u64 {
+        length(&self.rows)
+    }
 }
 
 impl Salvage {
@@ -59,7 +75,8 @@ impl Salvage {
     pub(super) fn has_whole(&self, team: &TeamId) -> bool {
         let found = self.partitions.iter().find(|(one, _)| one.team == *team);
         found.is_some_and(|(partition, good)| {
-            good.iter().map(length).sum::<u64>() == length(&partition.rows)
+            let whole = good.iter().filter(|one| one.has_shared);
+            whole.map(Stretch::rows).sum::<u64>() == length(&partition.rows)
         })
     }
 
@@ -70,13 +87,13 @@ impl Salvage {
             .map(|(partition, _)| (&partition.team, length(&partition.rows)))
     }
 
-    fn good(&self, team: &TeamId) -> &[Range<u32>] {
+    fn good(&self, team: &TeamId) -> &[Stretch] {
         let found = self.partitions.iter().find(|(one, _)| one.team == *team);
         found.map_or(&[], |(_, good)| good)
     }
 
     fn teams(&self) -> impl Iterator<Item = &TeamId> {
-        let has_rows = |one: &&(Partition, Vec<Range<u32>>)| !one.1.is_empty();
+        let has_rows = |one: &&(Partition, Vec<Stretch>)| !one.1.is_empty();
         self.partitions
             .iter()
             .filter(has_rows)
@@ -85,16 +102,15 @@ impl Salvage {
 
     fn read(
         &self,
-        rows: &[Range<u32>],
-    ) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
-        let reader = self.rows.as_ref().filter(|_| !rows.is_empty());
-        let batches = reader
-            .map(|reader| reader.read(rows, &all_columns(), CHUNK_ROWS))
-            .transpose()?;
-        let read = |batch: Result<RecordBatch, arrow::error::ArrowError>| {
-            batch.map_err(|error| unreadable(&error).into())
+        stretches: &[Stretch],
+        mut each: impl FnMut(RecordBatch) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(reader) = &self.rows else {
+            return Ok(());
         };
-        Ok(batches.into_iter().flatten().map(read))
+        stretches
+            .iter()
+            .try_for_each(|stretch| read(reader, stretch, &mut each))
     }
 }
 
@@ -102,33 +118,70 @@ fn length(range: &Range<u32>) -> u64 {
     u64::from(range.end - range.start)
 }
 
-fn all_columns() -> Vec<Column> {
-    Column::all(table())
+/// Reads rows with all columns of the table; what cannot be read of those that rows
+/// share is null.
+fn read(
+    reader: &RowReader,
+    stretch: &Stretch,
+    each: &mut dyn FnMut(RecordBatch) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let shared = &table().roles().shared;
+    let places = 0..table().columns().len();
+    let is_read =
+        |place: &usize| stretch.has_shared || !shared.iter().any(|shared| shared.has(*place));
+    let columns: Vec<Column> = places.clone().filter(is_read).map(Column::Stored).collect();
+    let schema = Column::schema(&Column::all(table()), table())?;
+    let rows = std::slice::from_ref(&stretch.rows);
+    for batch in reader.read(rows, &columns, CHUNK_ROWS)? {
+        let batch = batch.map_err(|error| unreadable(&error))?;
+        let mut found = batch.columns().iter();
+        let columns = places.clone().zip(schema.fields()).map(|(place, field)| {
+            let column = is_read(&place).then(|| found.next().cloned()).flatten();
+            column.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()))
+        });
+        let whole = RecordBatch::try_new(SchemaRef::clone(&schema), columns.collect());
+        each(whole.map_err(|error| unreadable(&error))?)?;
+    }
+    Ok(())
 }
 
-fn unreadable(error: &arrow::error::ArrowError) -> FormatError {
+fn unreadable(error: &ArrowError) -> FormatError {
     FormatError::malformed("rows", 0, "readable rows", error.to_string())
 }
 
 /// Adds the stretches of a range that can be read.
-fn add_good(rows: &RowReader, range: Range<u32>, good: &mut Vec<Range<u32>>) {
-    let is_good = || {
-        let mut found = 0;
-        for batch in rows.read(std::slice::from_ref(&range), &all_columns(), CHUNK_ROWS)? {
-            found += batch.map_err(|error| unreadable(&error))?.num_rows() as u64;
+fn add_good(reader: &RowReader, rows: Range<u32>, good: &mut Vec<Stretch>) {
+    let is_small = length(&rows) <= u64::from(STRETCH_ROWS);
+    for has_shared in [true, false] {
+        let stretch = Stretch {
+            rows: rows.clone(),
+            has_shared,
+        };
+        if is_readable(reader, &stretch) {
+            match good.last_mut() {
+                Some(last) if last.has_shared == has_shared && last.rows.end == rows.start => {
+                    last.rows.end = rows.end;
+                }
+                _ => good.push(stretch),
+            }
+            return;
         }
-        Ok::<bool, FormatError>(found == length(&range))
-    };
-    if is_good().unwrap_or(false) {
-        match good.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => good.push(range),
+        if !is_small {
+            let middle = rows.start + (rows.end - rows.start) / 2;
+            add_good(reader, rows.start..middle, good);
+            add_good(reader, middle..rows.end, good);
+            return;
         }
-    } else if length(&range) > u64::from(STRETCH_ROWS) {
-        let middle = range.start + (range.end - range.start) / 2;
-        add_good(rows, range.start..middle, good);
-        add_good(rows, middle..range.end, good);
     }
+}
+
+fn is_readable(reader: &RowReader, stretch: &Stretch) -> bool {
+    let mut found = 0;
+    let count = read(reader, stretch, &mut |batch| {
+        found += batch.num_rows() as u64;
+        Ok(())
+    });
+    count.is_ok() && found == stretch.rows()
 }
 
 /// What a segment that is written anew is called.
@@ -142,8 +195,16 @@ pub(super) struct Place<'a> {
     pub(super) origin: Origin,
 }
 
+/// Rows of a team in a segment that was written anew.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    /// How many of them are without their resource and scope.
+    pub(super) without_resource: u64,
+}
+
 /// A segment that was written anew, and its rows of each team.
-pub(super) type Rebuilt = (SegmentSummary, BTreeMap<TeamId, u64>);
+pub(super) type Rebuilt = (SegmentSummary, BTreeMap<TeamId, Written>);
 
 /// Writes a segment of what was salvaged and of what the log has. None when that
 /// is nothing.
@@ -187,18 +248,26 @@ pub(super) fn rebuild(
         // In the order of the segment already, if nothing is missing or added.
         let is_ordered = good.len() == 1;
         if let Some(salvage) = salvage {
-            for batch in salvage.read(good)? {
-                let batch = batch?;
+            salvage.read(good, |batch| {
                 if is_ordered {
                     out.write(&batch)?;
                 } else {
                     batches.push(batch);
                 }
-            }
+                Ok(())
+            })?;
         }
         batches.extend(from_log);
         arrange([batches], |batch| out.write(batch))?;
-        rows.insert(team.clone(), u64::from(out.rows() - before));
+        let written = Written {
+            rows: u64::from(out.rows() - before),
+            without_resource: good
+                .iter()
+                .filter(|one| !one.has_shared)
+                .map(Stretch::rows)
+                .sum(),
+        };
+        rows.insert(team.clone(), written);
     }
     Ok(Some((out.finish()?, rows)))
 }
@@ -212,11 +281,12 @@ fn add_to_sample(
     if let Some(salvage) = salvage
         && let Some(first) = salvage.good(team).first()
     {
-        let end = first.end.min(first.start + CHUNK_ROWS as u32);
-        let first = first.start..end;
-        for batch in salvage.read(std::slice::from_ref(&first))? {
-            sample.add(&batch?, 4);
-        }
+        let mut first = first.clone();
+        first.rows.end = first.rows.end.min(first.rows.start + CHUNK_ROWS as u32);
+        salvage.read(&[first], |batch| {
+            sample.add(&batch, 4);
+            Ok(())
+        })?;
     }
     for batch in log.get(team).into_iter().flatten() {
         sample.add(

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use spanstore_format::span::columns::with_sequence;
+use spanstore_format::span::columns::{memory_of, with_sequence};
 
 use super::prepare::Part;
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub(super) fn hot_batch(
     let rows = with_sequence(&rows, sequence.cast_signed())?;
     Ok(Arc::new(HotBatch {
         month: part.month,
-        bytes: rows.get_array_memory_size() + BATCH_OVERHEAD,
+        bytes: memory_of(&rows) + BATCH_OVERHEAD,
         rows,
         traces: std::mem::take(&mut part.traces),
         sessions: std::mem::take(&mut part.sessions),

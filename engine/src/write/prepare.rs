@@ -10,7 +10,9 @@ use spanstore_format::otlp::{ExportTraceServiceRequest, InstrumentationScope, Re
 use spanstore_format::segment::key_index::{Key, key_of};
 use spanstore_format::segment::order::OrderColumns;
 use spanstore_format::span::SpanColumn;
-use spanstore_format::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};
+use spanstore_format::span::columns::{
+    Classified, ColumnsBuilder, ResourceContext, ScopeContext, memory_of,
+};
 use spanstore_format::span::encoded::EncodedSpan;
 use spanstore_format::span::request::{RequestEncoder, Shared};
 use spanstore_format::{FormatError, Month, TeamId};
@@ -37,10 +39,7 @@ impl Prepared {
     /// Memory of the batch, in bytes, about.
     pub(crate) fn bytes(&self) -> usize {
         let rows = self.parts.iter();
-        self.request.len()
-            + rows
-                .map(|part| part.rows.get_array_memory_size())
-                .sum::<usize>()
+        self.request.len() + rows.map(|part| memory_of(&part.rows)).sum::<usize>()
     }
 }
 

@@ -35,8 +35,9 @@ pub enum Id<'a> {
     Request(&'a str),
 }
 
-/// What the rows of a segment share.
-pub type Shared = Arc<[Option<SharedMessages>]>;
+/// What the rows of a segment share. Damage to it is no concern of who asks for other
+/// columns.
+pub(super) type Shared = Arc<[Option<Result<SharedMessages, FormatError>>]>;
 
 /// An open segment. Opening parses no Parquet; rows are read through a
 /// [`RowReader`], which does.
@@ -221,24 +222,24 @@ impl SegmentReader {
     /// # Errors
     /// [`FormatError`] when a part is damaged or missing.
     pub fn shared(&self) -> Result<Vec<Option<SharedMessages>>, FormatError> {
-        self.shared_messages(false)
+        let parts = self.shared_parts(false)?.into_iter();
+        parts.map(Option::transpose).collect()
     }
 
-    fn shared_messages(
+    /// Each of them, or what is wrong with it.
+    fn shared_parts(
         &self,
         is_keeping: bool,
-    ) -> Result<Vec<Option<SharedMessages>>, FormatError> {
+    ) -> Result<Vec<Option<Result<SharedMessages, FormatError>>>, FormatError> {
         let columns = self.columns()?;
         let of_table = self.table.roles().shared.iter().enumerate();
-        let shared = of_table.map(|(place, shared)| {
-            if columns.number(place).is_none() {
-                return Ok(None);
-            }
-            let part = self.header.required(Part::of_shared(shared.kind))?;
-            let rows = self.summary.rows;
-            SharedMessages::new(self.bytes.clone(), part, rows, is_keeping).map(Some)
+        let parts = of_table.map(|(place, shared)| {
+            columns.number(place)?;
+            let part = self.header.required(Part::of_shared(shared.kind));
+            let (bytes, rows) = (self.bytes.clone(), self.summary.rows);
+            Some(part.and_then(|part| SharedMessages::new(bytes, part, rows, is_keeping)))
         });
-        shared.collect()
+        Ok(parts.collect())
     }
 
     /// Where the rows come from.
@@ -279,7 +280,7 @@ impl SegmentReader {
             (offset, tail),
             self.summary.rows,
             self.columns()?,
-            self.shared_messages(true)?.into(),
+            self.shared_parts(true)?.into(),
         )
     }
 

@@ -142,7 +142,8 @@ impl RowBatches {
             let numbers = self.file.number(place).and_then(&read);
             let numbers = numbers.and_then(|numbers| numbers.as_primitive_opt::<UInt32Type>());
             match (messages, numbers) {
-                (Some(messages), Some(numbers)) => messages.pick(numbers).map(Some),
+                (Some(Ok(messages)), Some(numbers)) => messages.pick(numbers).map(Some),
+                (Some(Err(error)), Some(_)) => Err(error.clone()),
                 _ => Ok(None),
             }
         });

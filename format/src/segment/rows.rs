@@ -145,7 +145,7 @@ impl RowReader {
 
     /// Memory that it takes and may come to take, in bytes, about.
     pub fn memory(&self) -> usize {
-        let shared = self.shared.iter().flatten();
+        let shared = self.shared.iter().flatten().flatten();
         self.pages.memory() + shared.map(SharedMessages::memory).sum::<usize>()
     }
 
@@ -254,7 +254,7 @@ impl RowReader {
             columns.iter().any(is_of)
         });
         let many = wanted.filter_map(|(_, messages)| {
-            let messages = messages.as_ref()?;
+            let messages = messages.as_ref()?.as_ref().ok()?;
             let is_much = messages.bytes() > bytes / 2;
             is_much.then(|| messages.bytes() / u64::from(messages.len().max(1)))
         });

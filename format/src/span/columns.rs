@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{
     ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, Int32Builder, Int64Array, Int64Builder,
     RecordBatch, TimestampNanosecondArray, TimestampNanosecondBuilder, UInt32Builder,
+    new_null_array,
 };
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use prost::Message;
 
@@ -402,13 +404,15 @@ impl ColumnsBuilder {
 
     fn batch(mut self) -> Result<RecordBatch, ArrowError> {
         use SpanColumn as Span;
+        let texts = &new_null_array(&DataType::Utf8View, self.rows);
+        let blobs = &new_null_array(&DataType::BinaryView, self.rows);
         let mut team = Texts::with_capacity(self.rows);
         for _ in 0..self.rows {
             team.append_value(self.team.as_str())?;
         }
         let start_time = Arc::new(self.start_time.finish().with_timezone("UTC"));
         let mut columns: Vec<(Span, ArrayRef)> = vec![
-            (Span::TeamId, team.finish()?),
+            (Span::TeamId, team.finish(texts)?),
             (Span::TraceId, Arc::new(self.trace_id.finish())),
             (Span::SpanId, Arc::new(self.span_id.finish())),
             (Span::ParentSpanId, Arc::new(self.parent_span_id.finish())),
@@ -422,32 +426,38 @@ impl ColumnsBuilder {
                 Span::EndBeforeStart,
                 Arc::new(self.end_before_start.finish()),
             ),
-            (Span::Name, self.name.finish()?),
-            (Span::Kind, self.kind.finish()?),
-            (Span::Origin, self.origin.finish()?),
-            (Span::Status, self.status.finish()?),
-            (Span::StatusMessage, self.status_message.finish()?),
-            (Span::Level, self.level.finish()?),
-            (Span::TraceState, self.trace_state.finish()?),
+            (Span::Name, self.name.finish(texts)?),
+            (Span::Kind, self.kind.finish(texts)?),
+            (Span::Origin, self.origin.finish(texts)?),
+            (Span::Status, self.status.finish(texts)?),
+            (Span::StatusMessage, self.status_message.finish(texts)?),
+            (Span::Level, self.level.finish(texts)?),
+            (Span::TraceState, self.trace_state.finish(texts)?),
             (Span::Flags, Arc::new(self.flags.finish())),
-            (Span::ScopeName, self.scope_name.finish()?),
-            (Span::ScopeVersion, self.scope_version.finish()?),
+            (Span::ScopeName, self.scope_name.finish(texts)?),
+            (Span::ScopeVersion, self.scope_version.finish(texts)?),
             (
                 Span::Sequence,
                 Arc::new(Int64Array::from_value(0, self.rows)),
             ),
-            (Span::Attributes, self.attributes.finish()?),
-            (Span::ResourceAttributes, self.resource_attributes.finish()?),
-            (Span::Scope, self.scope.finish()?),
-            (Span::ResourceSchemaUrl, self.resource_schema_url.finish()?),
-            (Span::ScopeSchemaUrl, self.scope_schema_url.finish()?),
-            (Span::Events, self.events.finish()?),
-            (Span::Links, self.links.finish()?),
-            (Span::Rest, self.rest.finish()?),
+            (Span::Attributes, self.attributes.finish(blobs)?),
+            (
+                Span::ResourceAttributes,
+                self.resource_attributes.finish(blobs)?,
+            ),
+            (Span::Scope, self.scope.finish(blobs)?),
+            (
+                Span::ResourceSchemaUrl,
+                self.resource_schema_url.finish(texts)?,
+            ),
+            (Span::ScopeSchemaUrl, self.scope_schema_url.finish(texts)?),
+            (Span::Events, self.events.finish(blobs)?),
+            (Span::Links, self.links.finish(blobs)?),
+            (Span::Rest, self.rest.finish(blobs)?),
         ];
         for (column, builder) in self.mapped {
             let values: ArrayRef = match builder {
-                MappedBuilder::Text(builder) => builder.finish()?,
+                MappedBuilder::Text(builder) => builder.finish(texts)?,
                 MappedBuilder::Integer(mut builder) => Arc::new(builder.finish()),
                 MappedBuilder::Boolean(mut builder) => Arc::new(builder.finish()),
             };
@@ -457,6 +467,18 @@ impl ColumnsBuilder {
         let columns = columns.into_iter().map(|(_, values)| values).collect();
         RecordBatch::try_new(schema(), columns)
     }
+}
+
+/// Memory that rows take, in bytes, about. Columns that are null throughout share
+/// theirs.
+pub fn memory_of(rows: &RecordBatch) -> usize {
+    let mut columns: Vec<&ArrayRef> = rows.columns().iter().collect();
+    columns.sort_unstable_by_key(|column| Arc::as_ptr(column).addr());
+    columns.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    columns
+        .iter()
+        .map(|column| column.get_array_memory_size())
+        .sum()
 }
 
 /// Rows with the columns of spans, with another value of `sequence`.

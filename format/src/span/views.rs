@@ -19,19 +19,24 @@ pub(super) type Blobs = Views<BinaryViewType>;
 /// before it, nulls aside, shares its bytes: spans of a request have most of
 /// what they have in common. So does one that repeats the last value that came
 /// from a resource, whatever came in between. The bytes lie in blocks, which are
-/// small for a small batch and never move.
+/// small for a small batch and never move. Most columns of most batches are null
+/// throughout, so nothing is allocated before the first value.
 pub(super) struct Views<V: ByteViewType> {
     values: GenericByteViewBuilder<V>,
     /// Places in `values` of the last value, and of the last one of a resource.
     last: Option<u32>,
     last_of_resource: Option<u32>,
-    /// Which of the values each row has.
+    /// Rows for which room is made at the first value.
+    expected_rows: usize,
+    /// Rows before the first value.
+    leading_nulls: usize,
+    /// Which of the values each row has, from the first value on.
     rows: UInt32Builder,
 }
 
 impl<V: ByteViewType> fmt::Debug for Views<V> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.rows.len();
+        let rows = self.leading_nulls + self.rows.len();
         out.debug_struct("Views")
             .field("rows", &rows)
             .finish_non_exhaustive()
@@ -53,7 +58,9 @@ impl<V: ByteViewType> Views<V> {
             values: GenericByteViewBuilder::with_capacity(0).with_fixed_block_size(block as u32),
             last: None,
             last_of_resource: None,
-            rows: UInt32Builder::with_capacity(rows.min(RESERVED_ROWS)),
+            expected_rows: rows.min(RESERVED_ROWS),
+            leading_nulls: 0,
+            rows: UInt32Builder::with_capacity(0),
         }
     }
 
@@ -66,9 +73,19 @@ impl<V: ByteViewType> Views<V> {
             Some(last) if self.is_at(last, value.as_ref()) => last,
             _ => self.push(value)?,
         };
+        self.add(place);
+        Ok(())
+    }
+
+    fn add(&mut self, place: u32) {
+        if self.last.is_none() {
+            let expected = self.expected_rows.max(self.leading_nulls + 1);
+            self.rows = UInt32Builder::with_capacity(expected);
+            self.rows.append_nulls(self.leading_nulls);
+            self.leading_nulls = 0;
+        }
         self.last = Some(place);
         self.rows.append_value(place);
-        Ok(())
     }
 
     /// Adds a value that came from the resource, which spans that come later may
@@ -86,9 +103,8 @@ impl<V: ByteViewType> Views<V> {
             Some(place) => place,
             None => self.push(value)?,
         };
-        self.last = Some(place);
         self.last_of_resource = Some(place);
-        self.rows.append_value(place);
+        self.add(place);
         Ok(())
     }
 
@@ -104,12 +120,18 @@ impl<V: ByteViewType> Views<V> {
     }
 
     pub(super) fn append_null(&mut self) {
-        self.rows.append_null();
+        match self.last {
+            None => self.leading_nulls += 1,
+            Some(_) => self.rows.append_null(),
+        }
     }
 
     /// Adds the last value once more.
     pub(super) fn append_again(&mut self) {
-        self.rows.append_option(self.last);
+        match self.last {
+            None => self.append_null(),
+            Some(last) => self.add(last),
+        }
     }
 
     /// Adds a value or null.
@@ -129,11 +151,14 @@ impl<V: ByteViewType> Views<V> {
         }
     }
 
-    /// The column.
+    /// The column; `nulls` if it has no value, which columns can share.
     ///
     /// # Errors
     /// When the rows do not fit the values, which they do.
-    pub(super) fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    pub(super) fn finish(mut self, nulls: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if self.last.is_none() {
+            return Ok(Arc::clone(nulls));
+        }
         let values = self.values.finish();
         let rows = self.rows.finish();
         let is_each_once = rows.len() == values.len() && rows.null_count() == 0;
@@ -146,8 +171,9 @@ impl<V: ByteViewType> Views<V> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, StringViewArray};
+    use arrow::array::{AsArray, StringViewArray, new_null_array};
     use arrow::buffer::Buffer;
+    use arrow::datatypes::DataType;
     use proptest::prelude::*;
 
     use super::*;
@@ -157,7 +183,12 @@ mod tests {
         for row in rows {
             texts.append_option(*row).unwrap();
         }
-        texts.finish().unwrap().as_string_view().clone()
+        let nulls = new_null_array(&DataType::Utf8View, rows.len());
+        texts.finish(&nulls).unwrap().as_string_view().clone()
+    }
+
+    fn no_rows() -> ArrayRef {
+        new_null_array(&DataType::Utf8View, 0)
     }
 
     #[test]
@@ -191,7 +222,7 @@ mod tests {
                 .unwrap();
             texts.append_null();
         }
-        let column = texts.finish().unwrap().as_string_view().clone();
+        let column = texts.finish(&no_rows()).unwrap().as_string_view().clone();
         for row in 0..1_000 {
             assert_eq!(column.value(3 * row), shared);
             assert_eq!(
@@ -215,7 +246,7 @@ mod tests {
                 .append_value(if row % 2 == 0 { "even" } else { "odd" })
                 .unwrap();
         }
-        let column = texts.finish().unwrap();
+        let column = texts.finish(&no_rows()).unwrap();
         assert_eq!(column.len(), 8_192);
         assert!(column.get_array_memory_size() < 2 << 20);
     }
@@ -242,7 +273,7 @@ mod tests {
                     texts.append_value(text).unwrap();
                 }
             }
-            let column = texts.finish().unwrap();
+            let column = texts.finish(&no_rows()).unwrap();
             let found: Vec<_> = column.as_string_view().iter().flatten().collect();
             let expected: Vec<_> = rows.iter().map(|(_, text)| text.as_str()).collect();
             prop_assert_eq!(found, expected);
