@@ -279,6 +279,22 @@ pub struct Roles {
     pub attributes: Option<usize>,
     /// What rows share with others.
     pub shared: &'static [SharedColumns],
+    /// The columns that say which row is the parent of which.
+    pub parent: Option<ParentColumns>,
+}
+
+/// Columns of ids of which one names a row of the same trace, its parent. Files have the
+/// distance to that row, and the id only where there is no such row.
+#[derive(Debug, Clone, Copy)]
+pub struct ParentColumns {
+    /// The place of the ids of rows, which are stored as they are.
+    pub id: usize,
+    /// The place of the ids of their parents, which rows may lack.
+    pub parent: usize,
+    /// The place of the ids of their traces.
+    pub trace: usize,
+    /// The column of the file that holds the number of the parent less that of the row.
+    pub distance: TableColumn,
 }
 
 /// Columns that are not stored row by row: a segment has each of their messages once,

@@ -314,6 +314,24 @@ fn a_segment_is_what_the_page_says() {
         if !facets.is_empty() {
             check_facets(&segment, rows, facets);
         }
+        // Parents are found by their distances.
+        let ids = |name| column(name).as_fixed_size_binary();
+        let distances = column("parent_distance").as_primitive::<Int32Type>();
+        for row in rows.clone() {
+            let at = row as usize;
+            let n = u64::from_be_bytes(ids("span_id").value(at).try_into().unwrap()) - 1;
+            let strays = ids("parent_span_id");
+            let parent = if distances.is_valid(at) {
+                let parent = at as i64 + i64::from(distances.value(at));
+                assert!(strays.is_null(at) && rows.contains(&u32::try_from(parent).unwrap()));
+                ids("span_id").value(parent as usize)
+            } else if strays.is_valid(at) {
+                strays.value(at)
+            } else {
+                &[]
+            };
+            assert_eq!(parent, rich(n).parent_span_id, "span {n}");
+        }
         // The attributes come out as they went in.
         for row in rows.clone() {
             let id = column("span_id").as_fixed_size_binary().value(row as usize);

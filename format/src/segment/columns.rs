@@ -53,6 +53,9 @@ struct PromotedPart {
     has_strays: bool,
     #[prost(bool, tag = "6")]
     is_varied: bool,
+    /// The name of the column with the ends of the values; empty when there is none.
+    #[prost(string, tag = "7")]
+    suffix: String,
 }
 
 /// The columns of a file.
@@ -65,6 +68,8 @@ pub struct FileColumns {
     /// Where the numbers of what rows share are, in the order of the table's
     /// [shared columns](crate::table::Roles::shared).
     numbers: Vec<Option<usize>>,
+    /// Where the distances of parents are.
+    distance: Option<usize>,
     /// Where [`ATTRIBUTE_ORDER`] is.
     order: Option<usize>,
     promoted: PromotedKeys,
@@ -90,6 +95,7 @@ impl FileColumns {
                 value: key.value,
                 column: column?,
                 is_own: key.mapped.is_none(),
+                suffix: key.suffix.and_then(|suffix| columns.place(suffix)),
                 has_strays: *has_strays,
                 is_varied: key.is_varied,
             })
@@ -106,12 +112,15 @@ impl FileColumns {
         let columns = table.columns().iter();
         let places = columns.map(|column| place_of(column.name)).collect();
         let numbers = shared.map(|one| place_of(one.number.name)).collect();
+        let distance = table.roles().parent.as_ref();
+        let distance = distance.and_then(|parent| place_of(parent.distance.name));
         let order = place_of(ATTRIBUTE_ORDER);
         drop(by_name);
         Self {
             mapping: table.mapping(),
             places,
             numbers,
+            distance,
             order,
             promoted: PromotedKeys::default(),
             names,
@@ -145,6 +154,11 @@ impl FileColumns {
         self.numbers.get(shared).copied().flatten()
     }
 
+    /// Where the distances of parents are.
+    pub fn distance(&self) -> Option<usize> {
+        self.distance
+    }
+
     /// The promoted keys.
     pub fn promoted(&self) -> &PromotedKeys {
         &self.promoted
@@ -162,11 +176,17 @@ impl FileColumns {
         if let Some(shared) = self.numbers.iter().position(|one| *one == Some(place)) {
             return Some(table.roles().shared.get(shared)?.number.field());
         }
+        if self.distance == Some(place) {
+            return Some(table.roles().parent.as_ref()?.distance.field());
+        }
+        let name = self.names.get(place)?;
         let mut keys = self.promoted.keys().iter();
+        if keys.clone().any(|key| key.suffix == Some(place)) {
+            return Some(Field::new(name, PromotedType::Text.data_type(), true));
+        }
         // A column of the table that is not known yet holds numbers as it likes.
         let is_told = |key: &&PromotedKey| key.is_own || key.value == PromotedType::Text;
         let key = keys.find(|key| key.column == place && is_told(key))?;
-        let name = self.names.get(place)?;
         Some(Field::new(name, key.value.data_type(), true))
     }
 
@@ -177,11 +197,10 @@ impl FileColumns {
         let of_table = columns.filter(|(column, _)| column.is_facet);
         let numbers = table.roles().shared.iter().zip(&self.numbers);
         let numbers = numbers.filter(|(shared, _)| shared.number.is_facet);
-        let own = self
-            .promoted
-            .keys()
-            .iter()
-            .filter(|key| key.is_own && key.value != PromotedType::Double && !key.is_varied);
+        let own = self.promoted.keys().iter().filter(|key| {
+            let is_whole = key.is_own && key.suffix.is_none();
+            is_whole && key.value != PromotedType::Double && !key.is_varied
+        });
         let mut places: Vec<usize> = of_table
             .filter_map(|(_, place)| *place)
             .chain(numbers.filter_map(|(_, place)| *place))
@@ -193,13 +212,18 @@ impl FileColumns {
 
     /// The part of the index.
     pub(super) fn encode(&self, table: &Table) -> Vec<u8> {
+        let name_of = |place: Option<usize>| {
+            let name = place.and_then(|place| self.names.get(place));
+            name.cloned().unwrap_or_default()
+        };
         let promoted = self.promoted.keys().iter().map(|key| PromotedPart {
             key: key.key.clone(),
             value: key.value.number(),
-            column: self.names.get(key.column).cloned().unwrap_or_default(),
+            column: name_of(Some(key.column)),
             is_own: key.is_own,
             has_strays: key.has_strays,
             is_varied: key.is_varied,
+            suffix: name_of(key.suffix),
         });
         ColumnsPart {
             table: table.name().to_owned(),
@@ -244,11 +268,22 @@ impl FileColumns {
             if key.is_own && table.place_of(&key.column).is_some() {
                 return Err(malformed("a column of the key's own", &key.column));
             }
+            let suffix = match key.suffix.as_str() {
+                "" => None,
+                name => Some(place_of(name).ok_or_else(|| malformed("a column of ends", name))?),
+            };
+            if suffix.is_some() && (!key.is_own || value != PromotedType::Text) {
+                return Err(malformed(
+                    "ends of texts of a key with its own column",
+                    &key.key,
+                ));
+            }
             keys.push(PromotedKey {
                 key: key.key,
                 value,
                 column,
                 is_own: key.is_own,
+                suffix,
                 has_strays: key.has_strays,
                 is_varied: key.is_varied,
             });
@@ -268,14 +303,15 @@ fn by_name(names: &[String]) -> HashMap<&str, usize> {
 }
 
 /// The schema of a file that is to be written: the columns of the table but those that
-/// rows share, the numbers of these, the order of attributes, and the columns of
-/// promoted keys.
+/// rows share, the numbers of these, the distances of parents, the order of attributes,
+/// and the columns of promoted keys.
 pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
     let roles = table.roles();
     let columns = table.columns().iter().enumerate();
     let own = columns.filter(|(place, _)| !roles.shared.iter().any(|shared| shared.has(*place)));
     let mut fields: Vec<Field> = own.map(|(_, column)| column.field()).collect();
     fields.extend(roles.shared.iter().map(|shared| shared.number.field()));
+    fields.extend(roles.parent.iter().map(|parent| parent.distance.field()));
     if roles.attributes.is_some() {
         fields.push(order_field());
         let own = promotion.keys().iter().filter(|key| key.mapped.is_none());
@@ -299,6 +335,7 @@ pub(super) fn promotion_as_json(table: &Table, columns: &FileColumns) -> String 
         serde_json::json!({
             "key": key.key,
             "column": columns.names.get(key.column),
+            "suffix": key.suffix.and_then(|suffix| columns.names.get(suffix)),
             "type": key.value.name(),
             "is_whole": !key.has_strays,
         })
@@ -323,6 +360,7 @@ mod tests {
             key: key.into(),
             value: PromotedType::Text,
             mapped,
+            suffix: None,
             is_varied: false,
         };
         let route = table().place_of("route");
@@ -382,5 +420,7 @@ mod tests {
         assert!(change(&|part| part.promoted[0].column = "gone".into()).contains("gone"));
         assert!(change(&|part| part.promoted[0].value = 9).contains("type"));
         assert!(change(&|part| part.promoted[1].is_own = true).contains("route"));
+        assert!(change(&|part| part.promoted[0].suffix = "gone".into()).contains("gone"));
+        assert!(change(&|part| part.promoted[1].suffix = "name".into()).contains("http.route"));
     }
 }

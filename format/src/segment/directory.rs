@@ -202,6 +202,32 @@ impl Directory {
         Ok(partition)
     }
 
+    /// The rows of the partition that a row lies in, found by binary search.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the directory makes no sense, or no partition has
+    /// the row.
+    pub(super) fn rows_around(&self, row: u32) -> Result<Range<u32>, FormatError> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let rows = self.partition(middle)?.rows;
+            if rows.contains(&row) {
+                return Ok(rows);
+            }
+            if rows.end <= row {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Err(self.malformed(
+            low,
+            "a partition for each row",
+            format!("none of row {row}"),
+        ))
+    }
+
     /// The partition of a team, found by binary search.
     ///
     /// # Errors

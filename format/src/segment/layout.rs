@@ -46,7 +46,8 @@ pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterP
         // are asked for by page.
         .set_statistics_enabled(EnabledStatistics::Chunk);
     let numbers = table.roles().shared.iter().map(|shared| &shared.number);
-    for column in table.columns().iter().chain(numbers) {
+    let distance = table.roles().parent.iter().map(|parent| &parent.distance);
+    for column in table.columns().iter().chain(numbers).chain(distance) {
         properties = with_column(properties, column);
     }
     let order = ColumnPath::from(ATTRIBUTE_ORDER);

@@ -38,6 +38,7 @@ pub mod order;
 pub mod origin;
 mod page_header;
 mod pages;
+mod parents;
 mod partition;
 pub mod promotion;
 pub mod reader;

@@ -281,6 +281,7 @@ impl SegmentReader {
             self.summary.rows,
             self.columns()?,
             self.shared_parts(true)?.into(),
+            self.directory.clone(),
         )
     }
 

@@ -1,6 +1,7 @@
 //! What a read of rows gives: batch after batch, with the columns that were asked for
 //! made of those of the file.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray, UInt32Array, new_null_array};
@@ -10,13 +11,14 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use super::checksum::VerifiedBytes;
 use super::columns::FileColumns;
+use super::parents::Parents;
 use super::promotion::access::Attribute;
 use super::promotion::{Owner, rebuild};
 use super::reader::Shared;
 use super::rows::{Column, without_panic};
 use super::shared::SharedRows;
 use crate::error::FormatError;
-use crate::table::Table;
+use crate::table::{ParentColumns, Table};
 
 /// Where the values of a column of the file come from.
 #[derive(Debug)]
@@ -43,6 +45,9 @@ pub struct RowBatches {
     pub(super) reader: ParquetRecordBatchReader,
     pub(super) file: Arc<FileColumns>,
     pub(super) shared: Shared,
+    pub(super) parents: Option<Parents>,
+    /// The rows of batches that are still to come, the first ones last.
+    pub(super) rows: Vec<Range<u32>>,
     pub(super) file_schema: SchemaRef,
     pub(super) sources: Vec<(usize, Source)>,
     pub(super) columns: Vec<Column>,
@@ -51,8 +56,9 @@ pub struct RowBatches {
 }
 
 impl RowBatches {
-    fn columns_of(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn columns_of(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let rows = batch.num_rows();
+        let numbers = self.take_rows(rows);
         let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
         for (place, source) in &self.sources {
             let column: ArrayRef = match source {
@@ -83,7 +89,10 @@ impl RowBatches {
                 let values = match column {
                     Column::Stored(place) => {
                         let order = self.file.order().filter(|_| attributes == Some(*place));
-                        self.stored(*place, order, rows, &shared, read)
+                        match self.parents_of(*place, &numbers, read).transpose() {
+                            Some(parents) => parents,
+                            None => self.stored(*place, order, rows, &shared, read),
+                        }
                     }
                     Column::Attribute(attribute) => match attribute.owner {
                         Owner::Span => attribute.read_promoted(&self.file, rows, read),
@@ -95,6 +104,42 @@ impl RowBatches {
             .collect();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
+    }
+
+    /// The numbers of the rows of the next batch.
+    fn take_rows(&mut self, mut count: usize) -> Vec<Range<u32>> {
+        let mut taken = Vec::new();
+        while count > 0
+            && let Some(last) = self.rows.last_mut()
+        {
+            let end = last.end.min(last.start.saturating_add(count as u32));
+            count -= (end.saturating_sub(last.start)) as usize;
+            taken.push(last.start..end);
+            last.start = end;
+            if last.start >= last.end {
+                self.rows.pop();
+            }
+        }
+        taken
+    }
+
+    /// The ids of parents, if a column of the table is that, and the file has distances.
+    fn parents_of<'a>(
+        &self,
+        column: usize,
+        rows: &[Range<u32>],
+        read: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Result<Option<ArrayRef>, FormatError> {
+        let is_asked = |parent: &&ParentColumns| parent.parent == column;
+        let role = self.table.roles().parent.as_ref().filter(is_asked);
+        let distances = role.and_then(|_| self.file.distance()).and_then(&read);
+        let strays = self.file.place(column).and_then(read);
+        match (&self.parents, strays, distances) {
+            (Some(parents), Some(strays), Some(distances)) => {
+                parents.ids(rows, strays, distances).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A column of the table; `order` is the column that says how attributes are put

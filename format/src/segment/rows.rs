@@ -19,10 +19,12 @@ use parquet::file::statistics::Statistics;
 use super::checksum::VerifiedBytes;
 use super::columns::FileColumns;
 use super::dictionary_pages;
+use super::directory::Directory;
 use super::layout::ROW_GROUP_ROWS;
 use super::pages::{Pages, WantedPages, damaged};
-use super::promotion::Owner;
+use super::parents::Parents;
 use super::promotion::access::Attribute;
+use super::promotion::{Owner, PromotedKey};
 use super::reader::Shared;
 use super::row_batches::{Constant, RowBatches, Source};
 use super::shared::SharedMessages;
@@ -93,6 +95,7 @@ pub struct RowReader {
     rows: u32,
     columns: Arc<FileColumns>,
     shared: Shared,
+    directory: Directory,
     /// The columns of the file.
     schema: SchemaRef,
     pages: Arc<Pages>,
@@ -122,6 +125,7 @@ impl RowReader {
         rows: u32,
         columns: Arc<FileColumns>,
         shared: Shared,
+        directory: Directory,
     ) -> Result<Self, FormatError> {
         let with_tail = bytes.with_tail(tail_offset, tail);
         let metadata = ParquetMetaDataReader::new()
@@ -137,6 +141,7 @@ impl RowReader {
             rows,
             columns,
             shared,
+            directory,
             schema,
             pages: Arc::new(Pages::new(Arc::new(metadata))),
             levels: Mutex::default(),
@@ -186,10 +191,13 @@ impl RowReader {
                             .place(*place)
                             .or_else(|| self.number_of(*place)),
                     );
+                    if self.are_parents(*place) {
+                        wanted.extend(self.columns.distance());
+                    }
                     if self.are_attributes(*place) {
                         wanted.extend(self.columns.order());
                         let keys = self.columns.promoted().keys().iter();
-                        wanted.extend(keys.map(|key| key.column));
+                        wanted.extend(keys.flat_map(PromotedKey::columns));
                     }
                 }
                 Column::Attribute(attribute) => match attribute.owner {
@@ -213,6 +221,12 @@ impl RowReader {
         let mut shared = self.table.roles().shared.iter();
         let place = shared.position(|shared| shared.has(column))?;
         self.columns.number(place)
+    }
+
+    /// Whether a column of the table is that of the ids of parents.
+    fn are_parents(&self, place: usize) -> bool {
+        let parent = self.table.roles().parent.as_ref();
+        parent.is_some_and(|parent| parent.parent == place)
     }
 
     /// Whether a column of the table is that of which attributes are promoted.
@@ -298,6 +312,14 @@ impl RowReader {
         }
         let levels = self.levels(leaves)?;
         let bytes = self.bytes.remembering();
+        let parents = self.table.roles().parent.as_ref();
+        let ids = parents.and_then(|parent| self.columns.place(parent.id));
+        let parents = ids.map(|ids| Parents {
+            bytes: bytes.clone(),
+            pages: Arc::clone(&self.pages),
+            directory: self.directory.clone(),
+            ids,
+        });
         let row_groups = WantedPages {
             bytes: &bytes,
             pages: &self.pages,
@@ -322,6 +344,8 @@ impl RowReader {
             reader,
             file: Arc::clone(&self.columns),
             shared: Arc::clone(&self.shared),
+            parents,
+            rows: rows.iter().rev().cloned().collect(),
             file_schema: Arc::clone(&self.schema),
             sources,
             columns: columns.to_vec(),

@@ -1,5 +1,6 @@
 mod evolution;
 mod forged;
+mod parents;
 mod tables;
 
 use arrow::array::RecordBatch;

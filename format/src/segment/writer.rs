@@ -16,6 +16,7 @@ use super::directory;
 use super::header::{FOOTER_KEY, IndexHeader, Part, PartPlace};
 use super::layout;
 use super::origin::Origin;
+use super::parents::DistanceBuilder;
 use super::partition::{Indexes, OpenPartition};
 use super::promotion::Promotion;
 use super::promotion::split::Splitter;
@@ -105,6 +106,7 @@ pub struct SegmentWriter<W: Write + Send> {
     rows: u32,
     splitter: Splitter,
     shared: Vec<SharedBuilder>,
+    distances: Option<DistanceBuilder>,
     /// The first column of the file that is a promoted key's own.
     first_promoted: usize,
     facet_columns: Vec<usize>,
@@ -158,6 +160,7 @@ impl<W: Write + Send> SegmentWriter<W> {
                 .iter()
                 .map(SharedBuilder::new)
                 .collect(),
+            distances: table.roles().parent.as_ref().map(DistanceBuilder::new),
             indexes: Indexes::of(table),
             open: None,
             #[cfg(any(test, feature = "testing"))]
@@ -237,19 +240,25 @@ impl<W: Write + Send> SegmentWriter<W> {
             .attributes
             .map(|place| self.splitter.split(batch, place));
         let split = split.transpose()?;
+        let parents = self.distances.as_mut();
+        let parents = parents.map(|one| one.split(batch, roles.team, self.rows));
+        let (distances, strays) = parents.transpose()?.unzip();
+        let parent = roles.parent.as_ref().map(|parent| parent.parent);
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (place, column) in batch.columns().iter().enumerate() {
             if roles.shared.iter().any(|shared| shared.has(place)) {
                 continue;
             }
-            columns.push(match &split {
-                Some(split) if roles.attributes == Some(place) => Arc::clone(&split.residual),
+            columns.push(match (&split, &strays) {
+                (Some(split), _) if roles.attributes == Some(place) => Arc::clone(&split.residual),
+                (_, Some(strays)) if parent == Some(place) => Arc::clone(strays),
                 _ => Arc::clone(column),
             });
         }
         for shared in &mut self.shared {
             columns.push(shared.numbers(batch)?);
         }
+        columns.extend(distances);
         if let Some(split) = split {
             columns.push(split.order);
             columns.extend(split.own);

@@ -12,7 +12,8 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType,
 use super::mapping;
 use crate::error::FormatError;
 use crate::table::{
-    Codec, Encoding, IndexedId, Missing, Roles, SharedColumns, SharedKind, Table, TableColumn,
+    Codec, Encoding, IndexedId, Missing, ParentColumns, Roles, SharedColumns, SharedKind,
+    Statistics, Table, TableColumn,
 };
 
 /// Where the value of a column comes from.
@@ -106,7 +107,8 @@ span_columns! {
     /// OpenTelemetry's span id, 8 bytes.
     SpanId: TableColumn::id("span_id", 8).compressed(Codec::None), Source::Otlp;
     /// The span id of the parent, 8 bytes; null when there is none.
-    ParentSpanId: TableColumn::id("parent_span_id", 8).compressed(Codec::Zstd).nullable(),
+    ParentSpanId: TableColumn::id("parent_span_id", 8)
+        .compressed(Codec::Zstd).nullable().with_statistics(Statistics::RowGroup),
         Source::Otlp;
     /// Earliest start of the trace among the rows stored together, ns UTC; equal
     /// in all its rows.
@@ -407,6 +409,12 @@ pub fn table() -> &'static Table {
             order: ORDER,
             attributes: Some(SpanColumn::Attributes.place()),
             shared: SHARED,
+            parent: Some(ParentColumns {
+                id: SpanColumn::SpanId.place(),
+                parent: SpanColumn::ParentSpanId.place(),
+                trace: SpanColumn::TraceId.place(),
+                distance: TableColumn::int32("parent_distance").nullable(),
+            }),
         };
         Table::new("spans", mapping::VERSION, COLUMNS, roles)
     });
@@ -439,7 +447,7 @@ mod tests {
     fn what_is_not_indexed_by_page_has_no_page_statistics() {
         // Each costs every reader memory; only times are asked for by page.
         for column in COLUMNS {
-            let is_by_page = column.statistics == crate::table::Statistics::Page;
+            let is_by_page = column.statistics == Statistics::Page;
             let is_time = column.value == crate::table::ColumnType::Time;
             assert_eq!(is_by_page, is_time, "{}", column.name);
         }

@@ -81,7 +81,7 @@ impl Attribute {
         let Some((_, key)) = file.promoted().find(&self.key) else {
             return residual.into_iter().collect();
         };
-        let mut columns = vec![key.column];
+        let mut columns: Vec<usize> = key.columns().collect();
         if !key.is_own {
             columns.extend(file.order());
         }
@@ -111,16 +111,16 @@ impl Attribute {
         let Some((number, key)) = file.promoted().find(&self.key) else {
             return Ok(self.read(residual().ok_or_else(missing)?));
         };
-        let values = column(key.column).ok_or_else(missing)?;
+        let values = key.values(&column).ok_or_else(missing)?;
         // Nothing to turn into another type and nothing beside it.
         if key.is_own
             && !key.has_strays
             && self.aspect != Aspect::Presence
             && *values.data_type() == self.aspect.data_type()
         {
-            return Ok(Arc::clone(values));
+            return Ok(values);
         }
-        let values = Values::of(values).ok_or_else(missing)?;
+        let values = Values::of(&values).ok_or_else(missing)?;
         let named = if key.is_own {
             None
         } else {

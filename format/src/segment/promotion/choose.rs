@@ -30,6 +30,8 @@ const MOST_CANDIDATES_OF_TEAM: usize = 1_000;
 const LEAST_COLUMNS_OF_TEAM: usize = 4;
 /// Different values of a key that are told apart.
 const MOST_DISTINCT: usize = 1_024;
+/// Different texts before the ends of values that are told apart.
+const MOST_BEFORE: usize = 64;
 /// Rows of a sample, at most, about.
 pub const SAMPLE_ROWS: u64 = 16_384;
 
@@ -66,11 +68,22 @@ struct Candidate {
     bytes: u64,
     /// Values of each [`PromotedType`] in its order.
     types: [u64; 4],
-    /// Columns that the mapping may fill from the key, and the values that
-    /// equal theirs.
-    mapped: Vec<(usize, u64)>,
+    /// Columns that the mapping may fill from the key.
+    mapped: Vec<MappedColumn>,
     /// Hashes of values, the first [`MOST_DISTINCT`] different ones.
     distinct: HashSet<u64>,
+}
+
+/// A column that the mapping may fill from a key.
+#[derive(Debug)]
+struct MappedColumn {
+    place: usize,
+    /// Values of the key that equal that of the column.
+    equal: u64,
+    /// Those that end with it.
+    ending: u64,
+    /// Hashes of what comes before, the first [`MOST_BEFORE`] different ones.
+    before: HashSet<u64>,
 }
 
 impl Sample {
@@ -122,12 +135,16 @@ impl Sample {
         let with_columns = self.deal(unmapped.map(|(key, _, seen)| (*key, *seen)));
         let keys = ranked.into_iter().filter_map(|(key, value, seen)| {
             let mapped = seen.column();
+            let suffix = seen.suffix().filter(|_| mapped.is_none());
+            let is_varied =
+                seen.distinct.len() as u64 * 4 >= seen.values.min(2 * MOST_DISTINCT as u64);
             (mapped.is_some() || with_columns.contains(key)).then(|| ChosenKey {
                 key: key.to_owned(),
                 value,
                 mapped,
-                is_varied: seen.distinct.len() as u64 * 4
-                    >= seen.values.min(2 * MOST_DISTINCT as u64),
+                suffix,
+                // What comes before repeats.
+                is_varied: is_varied && suffix.is_none(),
             })
         });
         Promotion {
@@ -181,6 +198,17 @@ impl Sample {
     }
 }
 
+impl MappedColumn {
+    fn of(column: SpanColumn) -> Self {
+        Self {
+            place: column.place(),
+            equal: 0,
+            ending: 0,
+            before: HashSet::new(),
+        }
+    }
+}
+
 impl Candidate {
     fn add_bytes(&mut self, team: u64, bytes: u64) {
         self.bytes += bytes;
@@ -196,8 +224,19 @@ impl Candidate {
     /// The mapped column that has its values, if there is one.
     fn column(&self) -> Option<usize> {
         let mut mapped = self.mapped.iter();
-        let mapped = mapped.find(|(_, equal)| equal * 100 >= self.values * LEAST_EQUALITY);
-        mapped.map(|(column, _)| *column)
+        let mapped = mapped.find(|one| one.equal * 100 >= self.values * LEAST_EQUALITY);
+        mapped.map(|one| one.place)
+    }
+
+    /// The mapped column that has the ends of its values, if there is one, and what
+    /// comes before repeats.
+    fn suffix(&self) -> Option<usize> {
+        let mut mapped = self.mapped.iter();
+        let mapped = mapped.find(|one| {
+            let is_ending = one.ending * 100 >= self.values * LEAST_EQUALITY;
+            is_ending && one.before.len() < MOST_BEFORE
+        });
+        mapped.map(|one| one.place)
     }
 
     /// The team whose key it is, if it is one's.
@@ -225,7 +264,7 @@ fn count(
                 let key = std::str::from_utf8(key).unwrap_or_default();
                 let mapped = mapping::columns_of(key);
                 new.insert(Candidate {
-                    mapped: mapped.map(|column| (column.place(), 0)).collect(),
+                    mapped: mapped.map(MappedColumn::of).collect(),
                     ..Candidate::default()
                 })
             }
@@ -244,12 +283,29 @@ fn count(
         if let Some(values) = candidate.types.get_mut(place) {
             *values += 1;
         }
-        for (column, equal) in &mut candidate.mapped {
-            let column = batch.columns().get(*column);
-            let is_equal = column.is_some_and(|column| is_equal(column, row, value));
-            *equal += u64::from(is_equal);
+        for mapped in &mut candidate.mapped {
+            if let Some(column) = batch.columns().get(mapped.place) {
+                mapped.equal += u64::from(is_equal(column, row, value));
+                if let Some(before) = before(column, row, value) {
+                    mapped.ending += 1;
+                    if mapped.before.len() < MOST_BEFORE {
+                        mapped.before.insert(XxHash3_64::oneshot(before.as_bytes()));
+                    }
+                }
+            }
         }
     }
+}
+
+/// What comes before the value of a mapped column in a text that ends with it. A value
+/// of no bytes ends nothing.
+pub(super) fn before<'a>(column: &ArrayRef, row: usize, value: Plain<'a>) -> Option<&'a str> {
+    let column = column.as_string_view_opt()?;
+    let Plain::Text(text) = value else {
+        return None;
+    };
+    let end = column.is_valid(row).then(|| column.value(row))?;
+    text.strip_suffix(end).filter(|_| !end.is_empty())
 }
 
 /// Whether a mapped column holds exactly this value, so that the value can be

@@ -6,8 +6,9 @@
 //! [`access`] answers single attributes without doing so.
 //!
 //! A promoted key has a column of its own, or, where a mapped column
-//! of the span schema has the same value nearly always, that column. The column
-//! [`ATTRIBUTE_ORDER`] says for each row which attributes are found where and in
+//! of the span schema has the same value nearly always, that column. Where a mapped
+//! column has the end of the value, such as a request id without its regions, the key's
+//! own column has what comes before. The column [`ATTRIBUTE_ORDER`] says for each row which attributes are found where and in
 //! which order; what is not promoted stays in `attributes`.
 //!
 //! Attributes of resources are not promoted: a segment has each resource once
@@ -22,6 +23,9 @@ pub(super) mod split;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, StringViewArray};
 use arrow::datatypes::DataType;
 
 /// Name of the column that says how a row's attributes are put together: one
@@ -105,6 +109,9 @@ pub struct ChosenKey {
     /// The place of the column of spans that has the same value; none for a key that
     /// gets a column of its own.
     pub mapped: Option<usize>,
+    /// The place of the column of spans, of texts, whose value is the end of the key's:
+    /// the column of its own then has what comes before.
+    pub suffix: Option<usize>,
     /// Whether hardly a value occurs twice.
     pub is_varied: bool,
 }
@@ -120,6 +127,7 @@ impl Promotion {
     pub(super) fn move_columns(&mut self, place: impl Fn(usize) -> usize) {
         for key in &mut self.keys {
             key.mapped = key.mapped.map(&place);
+            key.suffix = key.suffix.map(&place);
         }
     }
 
@@ -147,11 +155,38 @@ pub struct PromotedKey {
     pub column: usize,
     /// Whether that column is the key's own; else it is one of spans.
     pub is_own: bool,
+    /// The place in the file of the column, of texts, whose value is the end of the
+    /// key's; the key's own column then has what comes before.
+    pub suffix: Option<usize>,
     /// Whether some row has a value of the key that is not in the column.
     pub has_strays: bool,
     /// Whether hardly a value occurs twice: it is then stored as it is, and is
     /// no facet.
     pub is_varied: bool,
+}
+
+impl PromotedKey {
+    /// The columns of the file that hold the values.
+    pub(in crate::segment) fn columns(&self) -> impl Iterator<Item = usize> {
+        [self.column].into_iter().chain(self.suffix)
+    }
+
+    /// The values of the key, of columns that `column` hands out by their places.
+    pub(in crate::segment) fn values<'a>(
+        &self,
+        column: impl Fn(usize) -> Option<&'a ArrayRef>,
+    ) -> Option<ArrayRef> {
+        let values = column(self.column)?;
+        let Some(suffix) = self.suffix else {
+            return Some(Arc::clone(values));
+        };
+        let suffixes = column(suffix)?.as_string_view_opt()?.iter();
+        let prefixes = values.as_string_view_opt()?.iter();
+        let joined = prefixes
+            .zip(suffixes)
+            .map(|(prefix, suffix)| Some([prefix?, suffix?].concat()));
+        Some(Arc::new(joined.collect::<StringViewArray>()))
+    }
 }
 
 /// The promoted keys of a segment.

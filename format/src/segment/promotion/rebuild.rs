@@ -78,10 +78,11 @@ pub(in crate::segment) fn attributes<'a>(
     if order.null_count() == order.len() {
         return Ok(Arc::new(residual.clone()));
     }
-    let values: Vec<Option<Values<'a>>> = promotion
-        .keys()
+    let keys = promotion.keys().iter();
+    let columns: Vec<Option<ArrayRef>> = keys.map(|key| key.values(&column)).collect();
+    let values: Vec<Option<Values<'_>>> = columns
         .iter()
-        .map(|key| column(key.column).and_then(Values::of))
+        .map(|column| column.as_ref().and_then(Values::of))
         .collect();
     let mut rows = BinaryViewBuilder::with_capacity(order.len());
     let mut message = Vec::new();

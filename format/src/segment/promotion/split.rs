@@ -10,7 +10,7 @@ use arrow::array::{
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
-use super::choose::is_equal;
+use super::choose::{before, is_equal};
 use super::entry::{self, Plain};
 use super::{ChosenKey, PromotedType, Promotion};
 use crate::error::FormatError;
@@ -192,7 +192,17 @@ fn take(
     own: Option<&mut OwnColumn>,
 ) -> bool {
     let Some(mapped) = key.mapped else {
-        return own.is_some_and(|own| own.append(row, value));
+        let value = match key.suffix {
+            None => Some(value),
+            Some(suffix) => {
+                let column = batch.columns().get(suffix);
+                let before = column.and_then(|column| before(column, row, value));
+                before.map(Plain::Text)
+            }
+        };
+        return own
+            .zip(value)
+            .is_some_and(|(own, value)| own.append(row, value));
     };
     let column = batch.columns().get(mapped);
     // A 32-bit column of a key of 64-bit integers is equal or not, likewise.

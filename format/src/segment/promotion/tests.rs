@@ -149,39 +149,87 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
     #[test]
     fn attributes_come_back_byte_for_byte(rows in prop::collection::vec(row(), 1..40), sampled in 1usize..8) {
-        let batch = batch(&rows);
-        let mut sample = Sample::default();
-        sample.add(&batch, sampled);
-        let mut splitter = Splitter::new(sample.choose());
-        let (split, file) = split(&mut splitter, &batch);
-        let promoted = file.promoted();
-        let column = |place: usize| split.get(place);
-        let rebuilt = rebuild::attributes(
-            promoted,
-            &split[file.place(SpanColumn::Attributes.place()).unwrap()],
-            &split[file.order().unwrap()],
-            column,
-        ).unwrap();
-        let rebuilt = rebuilt.as_binary_view();
-        for (number, row) in rows.iter().enumerate() {
-            let found = rebuilt.is_valid(number).then(|| rebuilt.value(number));
-            prop_assert_eq!(found, row.attributes.as_deref(), "row {} of {:?}", number, promoted);
+        check(&rows, sampled)?;
+    }
+}
+
+/// Writes rows and reads them again; answers the columns of the file.
+fn check(rows: &[Row], sampled: usize) -> Result<FileColumns, TestCaseError> {
+    let batch = batch(rows);
+    let mut sample = Sample::default();
+    sample.add(&batch, sampled);
+    let mut splitter = Splitter::new(sample.choose());
+    let (split, file) = split(&mut splitter, &batch);
+    let promoted = file.promoted();
+    let column = |place: usize| split.get(place);
+    let rebuilt = rebuild::attributes(
+        promoted,
+        &split[file.place(SpanColumn::Attributes.place()).unwrap()],
+        &split[file.order().unwrap()],
+        column,
+    )
+    .unwrap();
+    let rebuilt = rebuilt.as_binary_view();
+    for (number, row) in rows.iter().enumerate() {
+        let found = rebuilt.is_valid(number).then(|| rebuilt.value(number));
+        prop_assert_eq!(
+            found,
+            row.attributes.as_deref(),
+            "row {} of {:?}",
+            number,
+            promoted
+        );
+    }
+    // Each aspect of each key, promoted or not, is that of the messages.
+    let messages = SpanColumn::Attributes.bytes(&batch).unwrap();
+    for key in KEYS.into_iter().chain(["absent"]) {
+        for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
+            let attribute = Attribute {
+                owner: Owner::Span,
+                key: key.into(),
+                aspect,
+            };
+            let wanted = attribute.file_columns(&file);
+            let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
+            let found = attribute
+                .read_promoted(&file, rows.len(), only_wanted)
+                .unwrap();
+            let (found, expected) = (
+                format!("{found:?}"),
+                format!("{:?}", attribute.read(messages)),
+            );
+            prop_assert_eq!(found, expected, "{:?} of {:?}", attribute, promoted);
         }
-        // Each aspect of each key, promoted or not, is that of the messages.
-        let messages = SpanColumn::Attributes.bytes(&batch).unwrap();
-        for key in KEYS.into_iter().chain(["absent"]) {
-            for aspect in [Aspect::Text, Aspect::Number, Aspect::Presence] {
-                let attribute = Attribute { owner: Owner::Span, key: key.into(), aspect };
-                let wanted = attribute.file_columns(&file);
-                let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
-                let found = attribute.read_promoted(&file, rows.len(), only_wanted).unwrap();
-                let expected = attribute.read(messages);
-                prop_assert_eq!(format!("{:?}", found), format!("{:?}", expected), "{:?} of {:?}", attribute, promoted);
-            }
-        }
-        // The part of the index says the same.
-        let read = FileColumns::decode(&file.encode(table()), 0, table());
-        prop_assert_eq!(read, Ok(file));
+    }
+    // The part of the index says the same.
+    let read = FileColumns::decode(&file.encode(table()), 0, table());
+    prop_assert_eq!(read.as_ref(), Ok(&file));
+    Ok(file)
+}
+
+proptest! {
+    /// As request ids do, which begin with regions that their column leaves out.
+    #[test]
+    fn what_ends_with_a_column_is_stored_without_its_end(
+        ids in prop::collection::vec(("[a-d]{2}::", 0u32..1_000), 100..130),
+        stray in 0usize..100,
+        is_empty in any::<bool>(),
+    ) {
+        let row = |(place, (prefix, id)): (usize, &(String, u32))| Row {
+            route: match (place == stray, is_empty) {
+                (false, _) => Some(id.to_string()),
+                (true, true) => Some(String::new()),
+                (true, false) => None,
+            },
+            ..span(vec![text("a", "b"), text("http.route", &format!("{prefix}{id}"))])
+        };
+        let rows: Vec<Row> = ids.iter().enumerate().map(row).collect();
+        let file = check(&rows, 1)?;
+        let key = file.promoted().find("http.route").unwrap().1;
+        prop_assert_eq!(key.suffix, file.place(SpanColumn::Route.place()));
+        prop_assert!(key.is_own && key.has_strays);
+        // Its column has beginnings, which are no values of anything.
+        prop_assert!(!file.facets(table()).contains(&key.column));
     }
 }
 

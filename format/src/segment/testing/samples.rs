@@ -31,7 +31,8 @@ pub fn attribute(key: &str, value: Value) -> KeyValue {
 }
 
 /// `rows` spans, ten a trace, in an order that is not the segment's; every
-/// third trace is of the session `s<trace % 7>`.
+/// third trace is of the session `s<trace % 7>`. The first span of a trace is its root,
+/// the eighth has a parent that is not there.
 pub fn batch(name: &str, rows: u64) -> RecordBatch {
     batch_with(name, rows, |_| Vec::new())
 }
@@ -50,6 +51,7 @@ pub fn batch_with(name: &str, rows: u64, more: impl Fn(u64) -> Vec<KeyValue>) ->
                 .to_be_bytes()
                 .to_vec(),
             span_id: (n + 1).to_be_bytes().to_vec(),
+            parent_span_id: parent_of(n).map_or_else(Vec::new, |id| id.to_be_bytes().to_vec()),
             name: format!("span {}", n % 50),
             start_time_unix_nano: START + n * 1_000,
             end_time_unix_nano: START + n * 1_000 + 77,
@@ -71,6 +73,15 @@ pub fn batch_with(name: &str, rows: u64, more: impl Fn(u64) -> Vec<KeyValue>) ->
             .unwrap();
     }
     builder.finish().unwrap()
+}
+
+/// The id of a span's parent.
+fn parent_of(n: u64) -> Option<u64> {
+    match n % 10 {
+        0 => None,
+        7 => Some(n + 1_000_000),
+        place => Some(n - place + place * 7 % 5 + 1),
+    }
 }
 
 /// The resource of a span: one of three, or none.

@@ -57,6 +57,8 @@ fn other_version(left_out: &[&str]) -> &'static Table {
         order: order.leak(),
         attributes: roles.attributes.map(&place),
         shared: shared.leak(),
+        // The ids of parents as they are.
+        parent: None,
     };
     Box::leak(Box::new(Table::new("spans", 9, columns, roles)))
 }
@@ -240,6 +242,7 @@ fn attributes_in_unknown_columns_come_back() {
         order: &[],
         attributes: roles.attributes.map(place),
         shared: &[],
+        parent: None,
     };
     let attributes = older.attributes.unwrap();
     let older: &'static Table = Box::leak(Box::new(Table::new("spans", 1, columns, older)));

@@ -35,6 +35,7 @@ fn views() -> &'static Table {
             order: &[TEAM, START],
             attributes: None,
             shared: &[],
+            parent: None,
         };
         Table::new("views", 3, &COLUMNS, roles)
     });
