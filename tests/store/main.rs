@@ -25,6 +25,7 @@ mod isolation;
 mod killed;
 mod limits;
 mod log;
+mod messages;
 mod months;
 mod query;
 mod query_limits;

@@ -18,8 +18,13 @@ use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
 /// Rows of a row group: the upper 16 bits of a row number are its row group
 /// and its container in a roaring bitmap.
 pub const ROW_GROUP_ROWS: u32 = 1 << 16;
-/// Rows of a page, about.
+/// Rows of a page, about; of a page of small values a few times as many.
 pub const PAGE_ROWS: usize = 1_280;
+/// Rows of a page, at most, about. A page costs some thirty bytes of headers and places,
+/// more than 1,280 equal values do.
+const MOST_PAGE_ROWS: usize = 4 * PAGE_ROWS;
+/// Bytes of encoded values at which a page ends.
+const PAGE_BYTES: usize = 4 << 10;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
@@ -37,7 +42,8 @@ pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterP
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("spanstore ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS as usize))
-        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_row_count_limit(MOST_PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(PAGE_ROWS)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_sorting_columns(Some(sorting.collect()))

@@ -22,7 +22,6 @@ use parquet::file::page_index::offset_index::PageLocation;
 
 use super::checksum::VerifiedBytes;
 use super::dictionary_pages;
-use super::layout::PAGE_ROWS;
 use super::page_header::PageHeader;
 
 /// Bytes that a page may have when it is decompressed.
@@ -101,19 +100,8 @@ impl Pages {
 
     /// The page that holds a row of a row group.
     pub(super) fn page_of(locations: &[PageLocation], row: usize) -> usize {
-        let first_row = |page: usize| {
-            let location = locations.get(page);
-            location.map_or(usize::MAX, |location| location.first_row_index as usize)
-        };
-        // Pages have about the same number of rows: a guess, then some steps.
-        let mut page = (row / PAGE_ROWS).min(locations.len().saturating_sub(1));
-        while page > 0 && first_row(page) > row {
-            page -= 1;
-        }
-        while page + 1 < locations.len() && first_row(page + 1) <= row {
-            page += 1;
-        }
-        page
+        let after = locations.partition_point(|page| page.first_row_index as usize <= row);
+        after.saturating_sub(1)
     }
 
     /// Where the pages of a column lie in a row group.

@@ -115,8 +115,7 @@ span_columns! {
     TraceStart: TableColumn::time("trace_start")
         .encoded(Encoding::Plain).compressed(Codec::Zstd).hidden(), Source::Store;
     /// When the span started, ns UTC.
-    StartTime: TableColumn::time("start_time")
-        .encoded(Encoding::Delta).compressed(Codec::None), Source::Otlp;
+    StartTime: TableColumn::time("start_time").encoded(Encoding::Delta), Source::Otlp;
     /// End minus start, ns; 0 when the end lies before the start.
     Duration: TableColumn::int64("duration")
         .encoded(Encoding::Delta).compressed(Codec::None), Source::Otlp;

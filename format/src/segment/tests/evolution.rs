@@ -23,7 +23,7 @@ fn place_in(columns: &[TableColumn], of_this: usize) -> usize {
 
 /// The table of spans as another version has it: without `left_out`, and with
 /// `colour` and `weight` in front.
-fn other_version(left_out: &[&str]) -> &'static Table {
+pub(super) fn other_version(left_out: &[&str]) -> &'static Table {
     let mut columns = vec![
         TableColumn::text("colour").facet(),
         TableColumn::int64("weight"),
@@ -80,7 +80,7 @@ fn of_other_version(table: &Table, rows: &RecordBatch) -> RecordBatch {
 
 /// A segment that the other version wrote, with a part of the index more, and the
 /// rows that went in.
-fn written(
+pub(super) fn written(
     table: &'static Table,
     is_part_required: bool,
 ) -> (Bytes, SegmentSummary, Vec<RecordBatch>) {
