@@ -31,6 +31,9 @@ fuzz_target!(|input: (u16, u16, &[u8])| {
         drop(facet.posting_bytes());
         drop(facet.find(b"GET"));
         check(facet.nulls(&read));
+        check(facet.rows_of(|place| place % 2 == 0, &read));
+        let some = partition.clone().step_by(3).collect();
+        drop(facet.counts(&some, &read));
         // A search finds what lies in order.
         let values = (0..facet.len()).map(|place| facet.value(place));
         let Ok(values) = values.collect::<Result<Vec<_>, _>>() else {

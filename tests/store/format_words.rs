@@ -130,7 +130,7 @@ fn read(file: &[u8]) -> Parts {
 }
 
 impl Parts {
-    /// Team, rows, entries of the three indexes, bytes of the facets.
+    /// Team, rows, blocks of the three indexes and of the facets.
     fn partitions(&self) -> Vec<(String, [Range<u32>; 5])> {
         let part = &self.parts[&DIRECTORY];
         let count = u32_at(part, 0) as usize;
@@ -157,18 +157,90 @@ impl Parts {
         rows.iter().collect()
     }
 
-    /// All entries of a partition in one of the indexes, by key.
-    fn index(&self, part: u16, entries: &Range<u32>) -> BTreeMap<[u8; 8], BTreeSet<u32>> {
-        let bytes = &self.parts[&part][entries.start as usize * 16..entries.end as usize * 16];
-        let keys: Vec<[u8; 8]> = bytes
-            .chunks(16)
-            .map(|one| one[..8].try_into().unwrap())
-            .collect();
-        assert!(keys.is_sorted());
-        let rows = bytes
-            .chunks(16)
-            .map(|one| self.posting(u32_at(one, 8), u32_at(one, 12)));
-        keys.into_iter().zip(rows).collect()
+    /// The rows of the ids with these hashes, in a partition's block of one of the
+    /// indexes, and how many ids the block has.
+    fn index(
+        &self,
+        part: u16,
+        block: &Range<u32>,
+        rows: &Range<u32>,
+        hashes: impl Iterator<Item = u64>,
+    ) -> (usize, BTreeMap<u64, BTreeSet<u32>>) {
+        let block = &self.parts[&part][block.start as usize..block.end as usize];
+        let count = u32_at(block, 0) as usize;
+        let [bucket_bits, start_bits, length_bits, width] =
+            [4, 5, 6, 7].map(|at| usize::from(block[at]));
+        let buckets = 1 << bucket_bits;
+        let ends = block[8..].chunks(4).take(buckets - 1);
+        let ends = ends.map(|end| u32_at(end, 0) as usize);
+        let ends: Vec<usize> = [0].into_iter().chain(ends).chain([count]).collect();
+        let (entries, postings) = block[8 + (buckets - 1) * 4..].split_at(count * width);
+        let entries = entries.chunks(width).map(|entry| {
+            let mut bytes = entry.to_vec();
+            bytes.resize(8, 0);
+            u64_at(&bytes, 0)
+        });
+        let entries: Vec<u64> = entries.collect();
+        let find = |hash: u64| {
+            let bucket = (u128::from(hash) >> (64 - bucket_bits)) as usize;
+            let key_bits = width * 8 - start_bits - length_bits;
+            let key = hash << bucket_bits >> (64 - key_bits);
+            let of_bucket = &entries[ends[bucket]..ends[bucket + 1]];
+            let keys = of_bucket
+                .iter()
+                .map(|entry| entry >> (start_bits + length_bits));
+            let keys: Vec<u64> = keys.collect();
+            assert!(keys.is_sorted_by(|one, next| one < next));
+            let entry = of_bucket[keys.binary_search(&key).unwrap()];
+            let length = (entry & ((1 << length_bits) - 1)) as u32;
+            let start = (entry >> length_bits & ((1 << start_bits) - 1)) as u32;
+            if length == 0 {
+                let posting = &postings[start as usize * 8..];
+                return self.posting(u32_at(posting, 0), u32_at(posting, 4));
+            }
+            (rows.start + start..rows.start + start + length).collect()
+        };
+        (count, hashes.map(|hash| (hash, find(hash))).collect())
+    }
+
+    /// The code of each row of a code column.
+    fn codes(&self, start: u32, bytes: u32, codes: u32, rows: &Range<u32>) -> Vec<usize> {
+        let bytes = &self.parts[&POSTINGS][start as usize..][..bytes as usize];
+        let planes = codes.next_power_of_two().ilog2() as usize;
+        let groups = rows.start / 65_536..(rows.end - 1) / 65_536 + 1;
+        let pieces = &bytes[groups.len() * planes * 4..];
+        let mut ends = bytes.chunks(4).map(|end| u32_at(end, 0) as usize);
+        let mut found = Vec::new();
+        let mut piece_start = 0;
+        for group in groups {
+            let first = rows.start.max(group * 65_536) / 8 * 8;
+            let last = rows.end.min((group + 1) * 65_536).next_multiple_of(8);
+            let mut codes = vec![0; (last - first) as usize];
+            for plane in 0..planes {
+                let end = ends.next().unwrap();
+                let piece = &pieces[piece_start..end];
+                piece_start = end;
+                let is_list = piece.len() * 8 < codes.len();
+                let changes = piece
+                    .chunks_exact(2)
+                    .map(|at| usize::from(u16::from_le_bytes([at[0], at[1]])));
+                let changes: BTreeSet<usize> = changes.filter(|_| is_list).collect();
+                let mut bit = false;
+                for (row, code) in codes.iter_mut().enumerate() {
+                    bit = if is_list {
+                        bit ^ changes.contains(&row)
+                    } else {
+                        piece[row / 8] >> (row % 8) & 1 == 1
+                    };
+                    *code |= usize::from(bit) << plane;
+                }
+            }
+            let numbered = (first..last).zip(codes);
+            let within = numbered.filter(|(row, _)| rows.contains(row));
+            found.extend(within.map(|(_, code)| code));
+        }
+        assert_eq!(piece_start, pieces.len());
+        found
     }
 
     fn columns(&self) -> Columns {
@@ -239,8 +311,8 @@ impl Parts {
     }
 }
 
-fn key(id: &[u8]) -> [u8; 8] {
-    twox_hash::XxHash3_64::oneshot(id).to_be_bytes()
+fn hash(id: &[u8]) -> u64 {
+    twox_hash::XxHash3_64::oneshot(id)
 }
 
 /// A span with attributes of every type, some of them only now and then.
@@ -289,15 +361,15 @@ fn a_segment_is_what_the_page_says() {
         assert_eq!(rows.start, next_row);
         next_row = rows.end;
         // Each id leads to its rows and to no other.
-        let mut by_trace: BTreeMap<[u8; 8], BTreeSet<u32>> = BTreeMap::new();
+        let mut by_trace: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
         let mut by_session = by_trace.clone();
         let mut by_request = by_trace.clone();
         for row in rows.clone() {
             let at = row as usize;
             assert_eq!(column("team_id").as_string::<i32>().value(at), expected);
-            let trace = key(column("trace_id").as_fixed_size_binary().value(at));
+            let trace = hash(column("trace_id").as_fixed_size_binary().value(at));
             by_trace.entry(trace).or_default().insert(row);
-            let text = |name: &str| key(column(name).as_string::<i32>().value(at).as_bytes());
+            let text = |name: &str| hash(column(name).as_string::<i32>().value(at).as_bytes());
             by_session
                 .entry(text("session_id"))
                 .or_default()
@@ -307,9 +379,15 @@ fn a_segment_is_what_the_page_says() {
                 .or_default()
                 .insert(row);
         }
-        assert_eq!(segment.index(TRACES, traces), by_trace);
-        assert_eq!(segment.index(SESSIONS, sessions), by_session);
-        assert_eq!(segment.index(REQUESTS, requests), by_request);
+        for (part, block, expected) in [
+            (TRACES, traces, by_trace),
+            (SESSIONS, sessions, by_session),
+            (REQUESTS, requests, by_request),
+        ] {
+            let hashes = expected.keys().copied();
+            let found = segment.index(part, block, rows, hashes);
+            assert_eq!(found, (expected.len(), expected));
+        }
         assert_eq!(facets.is_empty(), count < 8_192);
         if !facets.is_empty() {
             check_facets(&segment, rows, facets);
@@ -384,11 +462,17 @@ fn in_order(number: i64) -> Vec<u8> {
 /// The facets of a partition against a naive count.
 fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
     let block = &segment.parts[&FACETS][facets.start as usize..facets.end as usize];
-    let mut seen = BTreeSet::new();
-    for facet in block[8..8 + u32_at(block, 0) as usize * 28].chunks(28) {
+    let [count, strays, columns] = [0, 4, 8].map(|at| u32_at(block, at) as usize);
+    let columns = &block[12 + count * 28 + strays * 4..][..columns * 12];
+    let columns = columns.chunks(12).map(|column| {
+        let [start, bytes, codes] = [0, 4, 8].map(|at| u32_at(column, at));
+        segment.codes(start, bytes, codes, rows)
+    });
+    let columns: Vec<Vec<usize>> = columns.collect();
+    let (mut seen, mut by_codes) = (BTreeSet::new(), 0);
+    for facet in block[12..12 + count * 28].chunks(28) {
         let column = u32_at(facet, 0) as usize;
         seen.insert(segment.rows.schema().field(column).name().clone());
-        assert_eq!(u32_at(facet, 16) as usize, rows.len());
         let mut expected: BTreeMap<Option<Vec<u8>>, BTreeSet<u32>> = BTreeMap::new();
         let values = segment.rows.column(column);
         for row in rows.clone() {
@@ -428,6 +512,29 @@ fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
             ));
         }
         assert!(words[1..].is_sorted_by_key(|word| word.0.clone()));
+        if let Some(column) = (u32_at(facet, 16) as usize).checked_sub(1) {
+            by_codes += 1;
+            let of_codes = &block[u32_at(facet, 20) as usize..];
+            let mut found: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
+            for (row, code) in rows.clone().zip(&columns[column]) {
+                // The rows without a value are the first of the words.
+                let number = (usize::from(of_codes[*code]) + 1) % words.len();
+                found
+                    .entry(words[number].0.clone())
+                    .or_default()
+                    .insert(row);
+            }
+            assert_eq!(found, expected);
+            for (value, count, start, length) in &words[1..] {
+                assert_eq!(
+                    (*count as usize, *start, *length),
+                    (found[value].len(), 0, 0)
+                );
+            }
+            let nulls = found.get(&None).map_or(0, BTreeSet::len);
+            assert_eq!((words[0].1 as usize, u32_at(facet, 24)), (nulls, 0));
+            continue;
+        }
         // The one posting that is left out has all rows that no other has.
         let mut others: BTreeSet<u32> = rows.clone().collect();
         for (_, _, start, length) in words.iter().filter(|word| word.3 != u32::MAX) {
@@ -449,6 +556,7 @@ fn check_facets(segment: &Parts, rows: &Range<u32>, facets: &Range<u32>) {
         }
         assert_eq!(found, expected, "column {column}");
     }
+    assert!(0 < by_codes && by_codes < count, "{by_codes} of {count}");
     for name in [
         "method",
         "level",

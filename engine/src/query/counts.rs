@@ -98,27 +98,23 @@ impl Job {
             let all = u64::from(exact.partition.rows.end - exact.partition.rows.start);
             let is_whole = rows.len() == all;
             let read = |range| exact.reader.postings(range);
-            for number in 0..facet.len() {
+            let of_rows = if is_whole {
+                None
+            } else {
+                Some(facet.counts(rows, &read).map_err(corrupt)?)
+            };
+            let of_rows = |place: usize, of_all: u32| match &of_rows {
+                Some(counts) => counts.get(place).copied().unwrap_or_default(),
+                None => u64::from(of_all),
+            };
+            for place in 0..facet.len() {
                 self.watch.check()?;
-                let value = facet.value(number).map_err(corrupt)?;
-                let spans = if is_whole {
-                    u64::from(value.rows)
-                } else {
-                    facet
-                        .rows(&value, &read)
-                        .map_err(corrupt)?
-                        .intersection_len(rows)
-                };
+                let value = facet.value(place).map_err(corrupt)?;
                 let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
                 let text = text.and_then(|text| text_at(text.as_ref(), 0));
-                counts.add(text, spans)?;
+                counts.add(text, of_rows(place, value.rows))?;
             }
-            let nulls = if is_whole {
-                u64::from(facet.null_rows())
-            } else {
-                facet.nulls(&read).map_err(corrupt)?.intersection_len(rows)
-            };
-            counts.add(None, nulls)?;
+            counts.add(None, of_rows(facet.len(), facet.null_rows()))?;
             Ok(true)
         })?;
         let narrow = Narrow::new(&self.question, &self.state)?;

@@ -378,18 +378,14 @@ impl Indexes<'_> {
             return unknown();
         }
         let read = |range| self.reader.postings(range);
-        let (mut holds, mut fails) = (RoaringBitmap::new(), RoaringBitmap::new());
-        for (place, value) in values.iter().enumerate() {
-            if answers.is_valid(place) {
-                self.check()?;
-                let rows = facet.rows(value, &read)?;
-                if answers.value(place) {
-                    holds |= rows;
-                } else {
-                    fails |= rows;
-                }
-            }
-        }
+        let rows_of = |wanted: bool| {
+            self.check()?;
+            let is_wanted = |place: usize| {
+                place < values.len() && answers.is_valid(place) && answers.value(place) == wanted
+            };
+            facet.rows_of(is_wanted, &read).map_err(Stop::from)
+        };
+        let (mut holds, mut fails) = (rows_of(true)?, rows_of(false)?);
         // The last answer is that for rows without a value.
         let of_null = answers
             .is_valid(values.len())

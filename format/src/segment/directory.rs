@@ -27,11 +27,11 @@ pub struct Partition {
     pub team: TeamId,
     /// Its rows, by number.
     pub rows: Range<u32>,
-    /// Its entries of the trace index.
+    /// Its block of the trace index, in bytes of that part.
     pub traces: Range<u32>,
-    /// Its entries of the session index.
+    /// Its block of the session index, in bytes of that part.
     pub sessions: Range<u32>,
-    /// Its entries of the request index.
+    /// Its block of the request index, in bytes of that part.
     pub requests: Range<u32>,
     /// Its block of the facets, in bytes of that part; empty when it has none.
     pub facets: Range<u32>,
@@ -42,8 +42,8 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Its entries of the index of an id.
-    pub fn entries(&self, id: IndexedId) -> &Range<u32> {
+    /// Its block of the index of an id, in bytes of that part; empty when it has none.
+    pub fn block(&self, id: IndexedId) -> &Range<u32> {
         match id {
             IndexedId::Trace => &self.traces,
             IndexedId::Session => &self.sessions,
@@ -51,7 +51,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn entries_mut(&mut self, id: IndexedId) -> &mut Range<u32> {
+    pub(super) fn block_mut(&mut self, id: IndexedId) -> &mut Range<u32> {
         match id {
             IndexedId::Trace => &mut self.traces,
             IndexedId::Session => &mut self.sessions,

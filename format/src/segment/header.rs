@@ -49,7 +49,7 @@ pub enum Part {
     Requests,
     /// Values of facets, with their counts.
     Facets,
-    /// Bitmaps of rows that the other parts point to.
+    /// Sets of rows that the other parts point to.
     Postings,
     /// Where the rows come from.
     Origin,

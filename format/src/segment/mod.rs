@@ -10,7 +10,7 @@
 //! │ session index                │ session id → rows
 //! │ request index                │ request id → rows
 //! │ facets                       │ values of columns with few, and their counts
-//! │ postings                     │ roaring bitmaps of scattered rows
+//! │ postings                     │ sets of rows: bitmaps, and codes bit by bit
 //! │ origin                       │ where the rows come from
 //! │ resources, scopes            │ what rows share, each once
 //! ├──────────────────────────────┤ index offset
@@ -40,6 +40,7 @@ mod page_header;
 mod pages;
 mod parents;
 mod partition;
+pub mod postings;
 pub mod promotion;
 pub mod reader;
 mod row_batches;

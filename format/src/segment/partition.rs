@@ -9,7 +9,8 @@ use arrow::datatypes::TimestampNanosecondType;
 
 use super::directory::Partition;
 use super::facets::{self, build::FacetsBuilder};
-use super::key_index::{self, Key, RowSet};
+use super::key_index::{self, Key};
+use super::postings::PostingsBuilder;
 use crate::error::FormatError;
 use crate::id::TeamId;
 use crate::table::{IndexedId, Table};
@@ -37,7 +38,7 @@ pub(super) struct Indexes {
     /// In the order of the table's indexed ids.
     pub(super) ids: Vec<IdIndex>,
     pub(super) facets: Vec<u8>,
-    pub(super) postings: Vec<u8>,
+    pub(super) postings: PostingsBuilder,
 }
 
 /// An index of ids on its way.
@@ -45,37 +46,37 @@ pub(super) struct Indexes {
 pub(super) struct IdIndex {
     pub(super) id: IndexedId,
     pub(super) entries: Vec<u8>,
-    count: u32,
 }
 
 impl IdIndex {
-    /// Adds the entries of a partition; answers their places.
+    /// Adds the block of a partition with these rows; answers where it lies.
     fn add(
         &mut self,
         runs: Vec<(Key, Range<u32>)>,
-        postings: &mut Vec<u8>,
+        rows: &Range<u32>,
+        postings: &mut PostingsBuilder,
     ) -> Result<Range<u32>, FormatError> {
-        let rows = by_key(runs);
-        let start = self.count;
-        self.count += rows.len() as u32;
-        for (key, rows) in rows {
-            key_index::put_rows(key, rows, &mut self.entries, postings)?;
-        }
-        Ok(start..self.count)
+        let block = key_index::build::encode(runs, rows, postings)?;
+        add_block(&mut self.entries, &block)
     }
 }
 
-/// The rows of each key. Most have one run.
-fn by_key(mut runs: Vec<(Key, Range<u32>)>) -> Vec<(Key, RowSet)> {
-    runs.sort_unstable_by_key(|(key, run)| (*key, run.start));
-    let mut sets: Vec<(Key, RowSet)> = Vec::with_capacity(runs.len());
-    for (key, run) in runs {
-        match sets.last_mut() {
-            Some((last, rows)) if *last == key => rows.add(run),
-            _ => sets.push((key, RowSet::Run(run))),
+/// Adds the block of a partition to a part; answers where it lies.
+fn add_block(part: &mut Vec<u8>, block: &[u8]) -> Result<Range<u32>, FormatError> {
+    let start = part.len();
+    part.extend_from_slice(block);
+    match (u32::try_from(start), u32::try_from(part.len())) {
+        (Ok(start), Ok(end)) => Ok(start..end),
+        _ => {
+            let found = format!("{} bytes", part.len());
+            Err(FormatError::malformed(
+                "index",
+                0,
+                "parts of at most 4 GiB",
+                found,
+            ))
         }
     }
-    sets
 }
 
 impl Indexes {
@@ -84,7 +85,6 @@ impl Indexes {
         let ids = table.roles().ids.iter().map(|(id, _)| IdIndex {
             id: *id,
             entries: Vec::new(),
-            count: 0,
         });
         Self {
             ids: ids.collect(),
@@ -95,27 +95,22 @@ impl Indexes {
     /// Adds a partition that is complete.
     pub(super) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
         let postings = &mut self.postings;
-        let start = self.facets.len();
-        if let Some(facets) = partition.facets {
-            let block = facets.finish(&partition.rows, &partition.strays, postings)?;
-            self.facets.extend_from_slice(&block);
+        let mut facets = Vec::new();
+        if let Some(builder) = partition.facets {
+            facets = builder.finish(&partition.rows, &partition.strays, postings)?;
         }
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.facets.len())) else {
-            let found = format!("{} bytes", self.facets.len());
-            return Err(FormatError::malformed("facets", 0, "at most 4 GiB", found));
-        };
         let mut entry = Partition {
             team: partition.team,
             rows: partition.rows,
             traces: 0..0,
             sessions: 0..0,
             requests: 0..0,
-            facets: start..end,
+            facets: add_block(&mut self.facets, &facets)?,
             first_start: partition.first_start,
             last_start: partition.last_start,
         };
         for (index, runs) in self.ids.iter_mut().zip(partition.ids) {
-            *entry.entries_mut(index.id) = index.add(runs, postings)?;
+            *entry.block_mut(index.id) = index.add(runs, &entry.rows, postings)?;
         }
         self.partitions.push(entry);
         Ok(())

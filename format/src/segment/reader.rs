@@ -12,7 +12,7 @@ use super::columns::FileColumns;
 use super::directory::{Directory, Partition};
 use super::facets::Facets;
 use super::header::{FOOTER_KEY, IndexHeader, MOST_HEADER_BYTES, Part};
-use super::key_index::{self, Posting};
+use super::key_index;
 use super::layout::ROW_GROUP_ROWS;
 use super::origin::Origin;
 use super::rows::{RowReader, parquet_error, without_panic};
@@ -140,37 +140,19 @@ impl SegmentReader {
             Id::Request(id) => (IndexedId::Request, key_index::key_of(id.as_bytes())),
         };
         let index = self.header.required(Part::of_id(id))?;
-        let entries = partition.entries(id);
-        let found = key_index::find(key, entries.clone(), |range| {
-            self.bytes
-                .get(index.start + range.start..(index.start + range.end).min(index.end))
-        })?;
-        found
-            .map(|posting| self.rows_of(posting, partition))
-            .transpose()
-    }
-
-    fn rows_of(
-        &self,
-        posting: Posting,
-        partition: &Partition,
-    ) -> Result<RoaringBitmap, FormatError> {
-        match posting {
-            Posting::Run(run) => {
-                let run = within(run, partition)?;
-                let mut rows = RoaringBitmap::new();
-                rows.insert_range(run);
-                Ok(rows)
-            }
-            Posting::Bitmap(range) => {
-                let offset = range.start;
-                let rows = Posting::decode_bitmap(&self.postings(range)?, offset)?;
-                if let (Some(first), Some(last)) = (rows.min(), rows.max()) {
-                    within(first..last.saturating_add(1), partition)?;
-                }
-                Ok(rows)
-            }
+        let (block, rows) = (partition.block(id), &partition.rows);
+        let start = index.start + u64::from(block.start);
+        let bytes = u64::from(block.end - block.start);
+        if start + bytes > index.end {
+            let expected = format!("a block within {} bytes", index.end - index.start);
+            let found = format!("{block:?}");
+            return Err(FormatError::malformed("key index", start, expected, found));
         }
+        let found = key_index::find(key, rows, bytes, |range| {
+            self.bytes.get(start + range.start..start + range.end)
+        })?;
+        let read = |range| self.postings(range);
+        found.map(|posting| posting.rows(rows, &read)).transpose()
     }
 
     /// A range of the postings.
@@ -451,17 +433,4 @@ fn read_header(file: &Source, offset: u64) -> Result<(IndexHeader, Bytes), Forma
         });
     }
     Ok((header, checksums))
-}
-
-fn within(run: Range<u32>, partition: &Partition) -> Result<Range<u32>, FormatError> {
-    if partition.rows.start <= run.start && run.end <= partition.rows.end {
-        return Ok(run);
-    }
-    let expected = format!("rows within {:?}", partition.rows);
-    Err(FormatError::malformed(
-        "key index",
-        0,
-        expected,
-        format!("{run:?}"),
-    ))
 }

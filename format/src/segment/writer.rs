@@ -325,7 +325,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             part(Part::of_id(index.id), &index.entries, &mut self.parquet)?;
         }
         part(Part::Facets, &indexes.facets, &mut self.parquet)?;
-        part(Part::Postings, &indexes.postings, &mut self.parquet)?;
+        part(Part::Postings, &indexes.postings.bytes, &mut self.parquet)?;
         part(Part::Origin, &self.origin.encode(), &mut self.parquet)?;
         for shared in std::mem::take(&mut self.shared) {
             let kind = Part::of_shared(shared.columns.kind);

@@ -8,13 +8,14 @@ use arrow::datatypes::{Int32Type, Int64Type, UInt32Type};
 use bytes::BufMut;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
-use twox_hash::XxHash3_128;
 
+use super::groups::{self, Candidate};
 use super::{
-    ALL_OTHERS, FACET_BYTES, MOST_PROMOTED_VALUES, MOST_VALUES, VALUE_BYTES, integer_bytes,
+    ALL_OTHERS, COLUMN_BYTES, FACET_BYTES, MOST_PROMOTED_VALUES, MOST_VALUES, VALUE_BYTES,
+    integer_bytes, planes,
 };
 use crate::error::FormatError;
-use crate::segment::key_index::{Posting, put_posting};
+use crate::segment::postings::{PostingsBuilder, Stored};
 
 /// Gathers the facets of one partition.
 #[derive(Debug)]
@@ -64,109 +65,176 @@ impl FacetsBuilder {
         }
     }
 
-    /// The block; bitmaps go to the postings. `strays` are the numbers of the
-    /// promoted keys that have strays in the partition.
+    /// The block; bitmaps and bit planes go to the postings. `strays` are the numbers of
+    /// the promoted keys that have strays in the partition.
     pub(in crate::segment) fn finish(
         self,
         rows: &Range<u32>,
         strays: &BTreeSet<u32>,
-        postings: &mut Vec<u8>,
+        postings: &mut PostingsBuilder,
     ) -> Result<Vec<u8>, FormatError> {
-        // Attributes that come together have the same rows: stored once.
-        let mut stored = HashMap::new();
-        let facets: Vec<_> = self
-            .facets
-            .into_iter()
-            .filter(|facet| !facet.has_too_many && !facet.rows.is_empty())
-            .collect();
+        let facets = self.facets.into_iter();
+        let facets = facets.filter(|facet| !facet.has_too_many && !facet.rows.is_empty());
+        let facets: Vec<WholeFacet> = facets.map(FacetBuilder::finish).collect();
+        let (columns, mut coded) = code_columns(&facets, rows, postings)?;
         let mut out = Vec::new();
-        out.put_u32_le(facets.len() as u32);
-        out.put_u32_le(strays.len() as u32);
-        let mut values = Vec::new();
-        for key in strays {
-            values.put_u32_le(*key);
+        for count in [facets.len(), strays.len(), columns.len()] {
+            out.put_u32_le(count as u32);
         }
-        let values_start = out.len() + facets.len() * FACET_BYTES;
-        for mut facet in facets {
-            let mut sorted: Vec<(Vec<u8>, usize)> = facet.numbers.drain().collect();
-            sorted.sort_unstable();
-            let size = |rows: &RoaringBitmap| rows.len().min(rows.serialized_size() as u64);
-            let largest = facet.rows.iter().map(size).max().unwrap_or(0);
-            let is_null_left_out = size(&facet.nulls) > largest;
-            let left_out = facet.rows.iter().position(|rows| size(rows) == largest);
-            out.put_u32_le(facet.column as u32);
-            out.put_u32_le(sorted.len() as u32);
-            out.put_u32_le((values_start + values.len()) as u32);
-            out.put_u32_le(facet.nulls.len() as u32);
-            out.put_u32_le(rows.end - rows.start);
-            put_rows(
-                &mut facet.nulls,
-                is_null_left_out,
-                (postings, &mut stored),
-                &mut out,
-            )?;
+        let values_start = out.len()
+            + facets.len() * FACET_BYTES
+            + strays.len() * 4
+            + columns.len() * COLUMN_BYTES;
+        let mut values = Vec::new();
+        // Attributes that come together have the same rows: stored once.
+        let mut stored = Stored::new();
+        for (number, mut facet) in facets.into_iter().enumerate() {
+            let coded = coded.remove(&number);
+            let postings_of_facet = match &coded {
+                None => facet.put(postings, &mut stored)?,
+                Some(_) => vec![[0, 0]; facet.sets.len()],
+            };
+            let texts_start = values_start + values.len() + facet.values.len() * VALUE_BYTES;
             let mut texts = Vec::new();
-            let texts_start = values_start + values.len() + sorted.len() * VALUE_BYTES;
-            for (text, number) in sorted {
+            out.put_u32_le(facet.column as u32);
+            out.put_u32_le(facet.values.len() as u32);
+            out.put_u32_le((values_start + values.len()) as u32);
+            for ((text, rows), posting) in
+                facet.values.iter().zip(&facet.sets).zip(&postings_of_facet)
+            {
                 values.put_u32_le((texts_start + texts.len()) as u32);
                 values.put_u32_le(text.len() as u32);
-                texts.extend_from_slice(&text);
-                let Some(rows) = facet.rows.get_mut(number) else {
-                    continue;
-                };
                 values.put_u32_le(rows.len() as u32);
-                let is_left_out = !is_null_left_out && left_out == Some(number);
-                put_rows(rows, is_left_out, (postings, &mut stored), &mut values)?;
+                for word in posting {
+                    values.put_u32_le(*word);
+                }
+                texts.extend_from_slice(text);
             }
             values.extend_from_slice(&texts);
+            let nulls = facet
+                .sets
+                .get(facet.values.len())
+                .map_or(0, RoaringBitmap::len);
+            out.put_u32_le(nulls as u32);
+            let (column, [start, length]) = match coded {
+                None => (0, postings_of_facet.last().copied().unwrap_or_default()),
+                Some((column, of_codes)) => {
+                    let start = values_start + values.len();
+                    values.extend_from_slice(&of_codes);
+                    (column, [start as u32, 0])
+                }
+            };
+            out.put_u32_le(column);
+            out.put_u32_le(start);
+            out.put_u32_le(length);
+        }
+        for key in strays {
+            out.put_u32_le(*key);
+        }
+        for word in columns.into_iter().flatten() {
+            out.put_u32_le(word);
         }
         out.extend_from_slice(&values);
         Ok(out)
     }
 }
 
-fn put_rows(
-    rows: &mut RoaringBitmap,
-    is_left_out: bool,
-    (postings, stored): (&mut Vec<u8>, &mut HashMap<u128, (u32, u32)>),
-    out: &mut Vec<u8>,
-) -> Result<(), FormatError> {
-    let (start, length) = match (is_left_out, rows.is_empty()) {
-        (true, _) => (0, ALL_OTHERS),
-        (_, true) => (0, 0),
-        _ => {
-            let end = postings.len();
-            let found = put_posting(rows, postings)?;
-            // A hash, then a look at the bytes: two may share one.
-            let bytes = postings.get(end..).unwrap_or_default();
-            let hash = XxHash3_128::oneshot(bytes);
-            match stored.get(&hash) {
-                Some(same) if !bytes.is_empty() && is_same(postings, *same, end) => {
-                    let same = *same;
-                    postings.truncate(end);
-                    same
-                }
-                _ => {
-                    stored.insert(hash, found);
-                    found
-                }
-            }
+/// For facets by their numbers, the number of their code column, from 1 on, and the
+/// values of its codes.
+type CodedFacets = HashMap<usize, (u32, Vec<u8>)>;
+
+/// The code columns where they take fewer bytes than bitmaps do, and the facets that
+/// have one.
+fn code_columns(
+    facets: &[WholeFacet],
+    rows: &Range<u32>,
+    postings: &mut PostingsBuilder,
+) -> Result<(Vec<[u32; 3]>, CodedFacets), FormatError> {
+    let (mut columns, mut coded) = (Vec::new(), CodedFacets::new());
+    let candidates = facets.iter().map(|facet| Candidate {
+        sets: facet.sets.iter().filter(|set| !set.is_empty()).collect(),
+        bytes: facet.bytes,
+    });
+    let candidates: Vec<_> = candidates.collect();
+    for group in groups::choose(&candidates, rows) {
+        let members = group.facets.iter();
+        let bytes = members.filter_map(|(number, _)| Some(facets.get(*number)?.bytes));
+        let planes = planes::encode(&group.codes, rows, planes::planes_of(group.count));
+        let tables = group.count * group.facets.len();
+        if (planes.len() + tables) as u64 >= bytes.sum() {
+            continue;
         }
-    };
-    out.put_u32_le(start);
-    out.put_u32_le(length);
-    Ok(())
+        let [start, bytes] = postings.put_bytes(&planes)?;
+        columns.push([start, bytes, group.count as u32]);
+        let number = columns.len() as u32;
+        let members = group.facets.into_iter();
+        coded.extend(members.map(|(facet, of_codes)| (facet, (number, of_codes))));
+    }
+    Ok((columns, coded))
 }
 
-/// Whether the bitmap that stands at `start` is that of a posting.
-fn is_same(postings: &[u8], (place, length): (u32, u32), start: usize) -> bool {
-    let Posting::Bitmap(range) = Posting::of_words(place, length) else {
-        return false;
-    };
-    postings.get(range.start as usize..range.end as usize) == postings.get(start..)
+/// A facet whose rows are all there.
+#[derive(Debug)]
+struct WholeFacet {
+    column: usize,
+    /// In their order.
+    values: Vec<Vec<u8>>,
+    /// The rows of each value, and at last those without one.
+    sets: Vec<RoaringBitmap>,
+    /// Which of them needs no bitmap, since all others have one.
+    left_out: usize,
+    /// Bytes of the bitmaps.
+    bytes: u64,
+}
+
+impl WholeFacet {
+    /// Puts the rows of each set into the postings.
+    fn put(
+        &mut self,
+        postings: &mut PostingsBuilder,
+        stored: &mut Stored,
+    ) -> Result<Vec<[u32; 2]>, FormatError> {
+        let left_out = self.left_out;
+        let sets = self.sets.iter_mut().enumerate();
+        let words = sets.map(
+            |(number, rows)| match (number == left_out, rows.is_empty()) {
+                (true, _) => Ok([0, ALL_OTHERS]),
+                (_, true) => Ok([0, 0]),
+                _ => postings.put_once(rows, stored),
+            },
+        );
+        words.collect()
+    }
 }
 
 impl FacetBuilder {
+    fn finish(mut self) -> WholeFacet {
+        let mut sorted: Vec<(Vec<u8>, usize)> = self.numbers.drain().collect();
+        sorted.sort_unstable();
+        let (mut values, mut sets) = (Vec::new(), Vec::new());
+        for (value, number) in sorted {
+            values.push(value);
+            sets.push(
+                self.rows
+                    .get_mut(number)
+                    .map(std::mem::take)
+                    .unwrap_or_default(),
+            );
+        }
+        sets.push(self.nulls);
+        let bytes: Vec<u64> = sets.iter_mut().map(PostingsBuilder::bytes_of).collect();
+        let sizes = sets.iter().zip(&bytes).enumerate();
+        let left_out = sizes.max_by_key(|(_, (rows, bytes))| (**bytes, rows.len()));
+        let left_out = left_out.map_or(0, |(number, _)| number);
+        WholeFacet {
+            column: self.column,
+            values,
+            sets,
+            left_out,
+            bytes: bytes.iter().sum::<u64>() - bytes.get(left_out).copied().unwrap_or(0),
+        }
+    }
+
     fn add(&mut self, column: &ArrayRef, first_row: u32) {
         if let Some(texts) = column.as_string_view_opt() {
             let views = texts.views();

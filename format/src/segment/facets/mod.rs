@@ -1,18 +1,26 @@
 //! Facets: for columns of few values, the rows of each value and their count.
 //!
 //! ```text
-//! block of a partition: facets u32 · strays u32 · facet[facets] · key u32[strays] ·
-//!                       values · value bytes
+//! block of a partition: facets u32 · strays u32 · code columns u32 · facet[facets] ·
+//!                       key u32[strays] · code column[code columns] ·
+//!                       for each facet: values, value bytes, values of codes
 //! facet (28 bytes): column u32 · values u32 · offset of its values u32 ·
-//!                   rows with null u32 · rows u32 · start u32 · length u32
+//!                   rows with null u32 · code column u32 · start u32 · length u32
 //! value (20 bytes): bytes offset u32 · bytes u32 · rows u32 · start u32 · length u32
+//! code column (12 bytes): start u32 · bytes u32 · codes u32
 //! ```
 //! A `key` is the number of a promoted key that has strays in the partition
-//! ([`PromotedKey::has_strays`](super::promotion::PromotedKey)): postings then do
-//! not tell all. Offsets count from the start of the block. `start` and `length` stand for
-//! rows as in the key index, bitmaps lying in the postings; a length of
-//! 2^32 - 1 stands for the rows of the partition that no other value of the
-//! facet, nor null, has: the largest posting of each facet is left out.
+//! ([`PromotedKey::has_strays`](super::promotion::PromotedKey)): the facet then does
+//! not tell all. Offsets count from the start of the block.
+//!
+//! A facet whose `code column` is 0 has a [posting](super::postings) for each value, and
+//! one for null. A length of 2^32 - 1 stands for the rows of the partition that no
+//! other value of the facet, nor null, has: the largest one is left out.
+//!
+//! Facets that depend on each other share a code column, named by its number from 1 on:
+//! rows that agree in all of them have the same code. Its bit planes lie in
+//! the postings. At `start` the facet has a byte for each code: the number of the value
+//! that rows of that code have, or the number of values for null.
 //!
 //! A partition has a block when it has [`LEAST_ROWS`] rows; a facet is left out
 //! of it where it has too many values. Values are sorted by their bytes: texts
@@ -20,15 +28,21 @@
 //! that they are in the order of numbers, booleans as one byte.
 
 pub(super) mod build;
+mod decision;
+mod groups;
+mod planes;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 
-use super::key_index::Posting;
+use self::decision::Decision;
+use self::groups::MOST_CODES;
+use self::planes::{Planes, planes_of};
+use super::postings::{Posting, ReadPostings};
 use crate::error::FormatError;
 
 /// Rows from which on a partition has facets. Below, reading a column costs
@@ -39,9 +53,10 @@ const MOST_VALUES: usize = 4_096;
 /// Values that a facet of a promoted key may have in a partition.
 const MOST_PROMOTED_VALUES: usize = 32;
 
-const HEAD_BYTES: usize = 8;
+const HEAD_BYTES: usize = 12;
 const FACET_BYTES: usize = 28;
 const VALUE_BYTES: usize = 20;
+const COLUMN_BYTES: usize = 12;
 /// The length of a posting that is left out.
 const ALL_OTHERS: u32 = u32::MAX;
 const PART: &str = "facets";
@@ -72,10 +87,21 @@ pub struct Facets {
 #[derive(Debug, Clone)]
 pub struct Facet<'a> {
     facets: &'a Facets,
+    /// Its place in the block.
+    place: usize,
     values: u32,
     first_value: usize,
     null_rows: u32,
-    nulls: (u32, u32),
+    stored: Stored,
+}
+
+/// How the rows of a facet are stored.
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    /// By a posting of each value. This is the one of null.
+    Postings([u32; 2]),
+    /// By a code column of this number, from 0 on. The values of its codes are here.
+    Codes { column: usize, values: usize },
 }
 
 /// A value of a facet, and how many rows have it.
@@ -85,11 +111,9 @@ pub struct FacetValue {
     pub bytes: Bytes,
     /// Rows of the partition.
     pub rows: u32,
-    posting: (u32, u32),
+    place: usize,
+    posting: [u32; 2],
 }
-
-/// Hands out a range of the postings.
-pub type ReadPostings<'a> = &'a dyn Fn(Range<u64>) -> Result<Bytes, FormatError>;
 
 impl Facets {
     /// Takes the block of a partition with these rows, which stands at `offset`
@@ -123,7 +147,7 @@ impl Facets {
     pub fn facet(&self, column: usize) -> Result<Option<Facet<'_>>, FormatError> {
         let [count] = self.words(0)?;
         for place in 0..count as usize {
-            let [found, values, first_value, null_rows, _, start, length] =
+            let [found, values, first_value, null_rows, codes, start, length] =
                 self.words(HEAD_BYTES + place * FACET_BYTES)?;
             if found as usize == column {
                 if values as usize > MOST_VALUES {
@@ -131,10 +155,17 @@ impl Facets {
                 }
                 return Ok(Some(Facet {
                     facets: self,
+                    place,
                     values,
                     first_value: first_value as usize,
                     null_rows,
-                    nulls: (start, length),
+                    stored: match (codes as usize).checked_sub(1) {
+                        None => Stored::Postings([start, length]),
+                        Some(column) => Stored::Codes {
+                            column,
+                            values: start as usize,
+                        },
+                    },
                 }));
             }
         }
@@ -155,6 +186,17 @@ impl Facets {
             }
         }
         Ok(false)
+    }
+
+    /// Start and bytes of the planes of a code column, and its codes.
+    fn code_column(&self, number: usize) -> Result<[u32; 3], FormatError> {
+        let [facets, strays, columns] = self.words(0)?;
+        if number >= columns as usize {
+            return Err(self.malformed("a code column of the block"));
+        }
+        let keys = HEAD_BYTES.saturating_add((facets as usize).saturating_mul(FACET_BYTES));
+        let columns = keys.saturating_add((strays as usize).saturating_mul(4));
+        self.words(columns.saturating_add(number.saturating_mul(COLUMN_BYTES)))
     }
 
     /// The places of the columns that have a facet.
@@ -208,7 +250,8 @@ impl Facet<'_> {
         Ok(FacetValue {
             bytes: facets.block.slice(offset as usize..end),
             rows,
-            posting: (start, posting),
+            place,
+            posting: [start, posting],
         })
     }
 
@@ -239,7 +282,7 @@ impl Facet<'_> {
         value: &FacetValue,
         read: ReadPostings<'_>,
     ) -> Result<RoaringBitmap, FormatError> {
-        self.posting(value.posting, read)
+        self.rows_of(|place| place == value.place, read)
     }
 
     /// The rows without a value.
@@ -247,78 +290,153 @@ impl Facet<'_> {
     /// # Errors
     /// What `read` answers, and [`FormatError::Malformed`].
     pub fn nulls(&self, read: ReadPostings<'_>) -> Result<RoaringBitmap, FormatError> {
-        self.posting(self.nulls, read)
+        self.rows_of(|place| place == self.len(), read)
     }
 
-    /// Bytes of the bitmaps of all its values, and of null.
+    /// The rows of some values, given by their places; the place after the last one is
+    /// that of the rows without a value. Many values take hardly longer than one.
+    ///
+    /// # Errors
+    /// What `read` answers, and [`FormatError::Malformed`].
+    pub fn rows_of(
+        &self,
+        is_wanted: impl Fn(usize) -> bool,
+        read: ReadPostings<'_>,
+    ) -> Result<RoaringBitmap, FormatError> {
+        let nulls = match self.stored {
+            Stored::Postings(nulls) => nulls,
+            Stored::Codes { column, values } => {
+                let (planes, values) = self.codes(column, values, read)?;
+                let last = values.last().map_or(0, |value| usize::from(*value));
+                let values = values.iter().map(|value| usize::from(*value));
+                let codes = 1 << planes.count();
+                // A code that there is not counts as the last one, for fewer steps.
+                let values = values.chain(std::iter::repeat(last)).take(codes);
+                let is_wanted: Vec<bool> = values.map(is_wanted).collect();
+                return planes.rows(&Decision::of(&is_wanted));
+            }
+        };
+        let mut postings = Vec::with_capacity(self.len() + 1);
+        for place in 0..self.len() {
+            postings.push(self.value(place)?.posting);
+        }
+        postings.push(nulls);
+        let postings = postings.into_iter().enumerate();
+        // All rows but the others, where one is wanted that has all that others have not.
+        let is_reversed = postings
+            .clone()
+            .any(|(place, [_, length])| length == ALL_OTHERS && is_wanted(place));
+        let found = postings.filter(|(place, [_, length])| {
+            *length != ALL_OTHERS && is_wanted(*place) != is_reversed
+        });
+        let found = found.map(|(_, [start, length])| {
+            Posting::of_words(start, length).rows(&self.facets.rows, read)
+        });
+        let found = found.union()?;
+        if !is_reversed {
+            return Ok(found);
+        }
+        let mut rows = RoaringBitmap::new();
+        rows.insert_range(self.facets.rows.clone());
+        Ok(rows - found)
+    }
+
+    /// How many of some rows of the partition have each value, in the order of the
+    /// values, and then how many have none.
+    ///
+    /// # Errors
+    /// What `read` answers, and [`FormatError::Malformed`].
+    pub fn counts(
+        &self,
+        rows: &RoaringBitmap,
+        read: ReadPostings<'_>,
+    ) -> Result<Vec<u64>, FormatError> {
+        let mut counts = vec![0; self.len() + 1];
+        let nulls = match self.stored {
+            Stored::Postings(nulls) => nulls,
+            Stored::Codes { column, values } => {
+                let (planes, values) = self.codes(column, values, read)?;
+                let of_codes = planes.counts(rows)?;
+                let last = values.last().copied().unwrap_or_default();
+                let values = values.iter().copied().chain(std::iter::repeat(last));
+                for (value, rows) in values.zip(of_codes) {
+                    if let Some(count) = counts.get_mut(usize::from(value)) {
+                        *count += rows;
+                    }
+                }
+                return Ok(counts);
+            }
+        };
+        let mut left_out = None;
+        let mut others = 0;
+        for (place, count) in counts.iter_mut().enumerate() {
+            let [start, length] = if place < self.len() {
+                self.value(place)?.posting
+            } else {
+                nulls
+            };
+            if length == ALL_OTHERS {
+                left_out = Some(count);
+                continue;
+            }
+            let of_value = Posting::of_words(start, length).rows(&self.facets.rows, read)?;
+            *count = of_value.intersection_len(rows);
+            others += *count;
+        }
+        if let Some(count) = left_out {
+            *count = rows.len().saturating_sub(others);
+        }
+        Ok(counts)
+    }
+
+    /// A code column, and the values of its codes.
+    fn codes(
+        &self,
+        column: usize,
+        values: usize,
+        read: ReadPostings<'_>,
+    ) -> Result<(Planes, &[u8]), FormatError> {
+        let facets = self.facets;
+        let [start, bytes, codes] = facets.code_column(column)?;
+        let (start, bytes, codes) = (u64::from(start), u64::from(bytes), codes as usize);
+        if !(1..=MOST_CODES).contains(&codes) {
+            return Err(facets.malformed("from 1 to 128 codes"));
+        }
+        let values = facets.block.get(values..values.saturating_add(codes));
+        let values = values.ok_or_else(|| facets.malformed("values of codes within the block"))?;
+        let bytes = read(start..start + bytes)?;
+        let planes = Planes::new(bytes, facets.rows.clone(), planes_of(codes), start);
+        Ok((planes, values))
+    }
+
+    /// Bytes of the bitmaps of all its values, and of null; those of a code column that
+    /// facets share are counted with the first of them.
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when the block makes no sense.
     pub fn posting_bytes(&self) -> Result<u64, FormatError> {
-        let bytes = |(start, length): (u32, u32)| match Posting::of_words(start, length) {
+        let nulls = match self.stored {
+            Stored::Postings(nulls) => nulls,
+            Stored::Codes { column, .. } => {
+                for place in 0..self.place {
+                    let [.., other, _, _] =
+                        self.facets.words::<7>(HEAD_BYTES + place * FACET_BYTES)?;
+                    if other as usize == column + 1 {
+                        return Ok(0);
+                    }
+                }
+                let [_, bytes, _] = self.facets.code_column(column)?;
+                return Ok(bytes.into());
+            }
+        };
+        let bytes = |[start, length]: [u32; 2]| match Posting::of_words(start, length) {
             Posting::Bitmap(range) if length != ALL_OTHERS => range.end - range.start,
             _ => 0,
         };
-        let mut all = bytes(self.nulls);
+        let mut all = bytes(nulls);
         for place in 0..self.len() {
             all += bytes(self.value(place)?.posting);
         }
         Ok(all)
-    }
-
-    fn posting(
-        &self,
-        (start, length): (u32, u32),
-        read: ReadPostings<'_>,
-    ) -> Result<RoaringBitmap, FormatError> {
-        let range = &self.facets.rows;
-        if length != ALL_OTHERS {
-            return self.stored(start, length, read);
-        }
-        let mut others = self.stored_unless_left_out(self.nulls, read)?;
-        for place in 0..self.len() {
-            others |= self.stored_unless_left_out(self.value(place)?.posting, read)?;
-        }
-        let mut rows = RoaringBitmap::new();
-        rows.insert_range(range.clone());
-        Ok(rows - others)
-    }
-
-    fn stored_unless_left_out(
-        &self,
-        (start, length): (u32, u32),
-        read: ReadPostings<'_>,
-    ) -> Result<RoaringBitmap, FormatError> {
-        if length == ALL_OTHERS {
-            return Ok(RoaringBitmap::new());
-        }
-        self.stored(start, length, read)
-    }
-
-    fn stored(
-        &self,
-        start: u32,
-        length: u32,
-        read: ReadPostings<'_>,
-    ) -> Result<RoaringBitmap, FormatError> {
-        let rows = match Posting::of_words(start, length) {
-            Posting::Run(run) => {
-                let mut rows = RoaringBitmap::new();
-                rows.insert_range(run);
-                rows
-            }
-            Posting::Bitmap(range) => {
-                let offset = range.start;
-                Posting::decode_bitmap(&read(range)?, offset)?
-            }
-        };
-        let range = &self.facets.rows;
-        let is_within = rows.min().is_none_or(|first| range.start <= first)
-            && rows.max().is_none_or(|last| last < range.end);
-        if is_within {
-            Ok(rows)
-        } else {
-            Err(self.facets.malformed("rows of the partition"))
-        }
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::build::FacetsBuilder;
 use super::*;
+use crate::segment::postings::PostingsBuilder;
 
 /// Values of one column, neighbours often being equal, as four columns: texts,
 /// two widths of integers, booleans.
@@ -81,10 +82,10 @@ proptest! {
         for (number, batch) in values.chunks(batch_rows).enumerate() {
             builder.add(&columns(batch), first_row + (number * batch_rows) as u32);
         }
-        let mut postings = Vec::new();
+        let mut postings = PostingsBuilder::default();
         let strays = BTreeSet::from([3, 70]);
         let block = builder.finish(&rows, &strays, &mut postings).unwrap();
-        let postings = Bytes::from(postings);
+        let postings = Bytes::from(postings.bytes);
         let read = |range: Range<u64>| {
             Ok(postings.slice(range.start as usize..range.end as usize))
         };
@@ -107,7 +108,7 @@ proptest! {
             };
             prop_assert_eq!(facet.len(), expected.len());
             prop_assert_eq!(u64::from(facet.null_rows()), nulls.len());
-            prop_assert_eq!(facet.nulls(&read).unwrap(), nulls, "column {}", column);
+            prop_assert_eq!(facet.nulls(&read).unwrap(), nulls.clone(), "column {}", column);
             for (place, (bytes, expected)) in expected.iter().enumerate() {
                 let value = facet.value(place).unwrap();
                 prop_assert_eq!(&value.bytes, bytes);
@@ -116,8 +117,116 @@ proptest! {
                 prop_assert_eq!(facet.find(bytes).unwrap(), Some(value));
             }
             prop_assert_eq!(facet.find(b"none").unwrap(), None);
+            // Several values, and counts of some of the rows.
+            let sets: Vec<_> = expected.values().chain([&nulls]).collect();
+            for wanted in [0b101_0101u32, 0b0110, 0b111_1111] {
+                let is_wanted = |place: usize| wanted >> place & 1 == 1;
+                let found = sets.iter().enumerate().filter(|(place, _)| is_wanted(*place));
+                let found = found.map(|(_, set)| *set).union();
+                prop_assert_eq!(facet.rows_of(is_wanted, &read), Ok(found));
+            }
+            let some: RoaringBitmap = rows.clone().filter(|row| row % 7 < 3).collect();
+            let counts: Vec<_> = sets.iter().map(|set| set.intersection_len(&some)).collect();
+            prop_assert_eq!(facet.counts(&some, &read), Ok(counts));
         }
     }
+}
+
+/// Columns of integers, each a function of the row's number; none where it answers
+/// none.
+type Columns<'a> = &'a [&'a dyn Fn(u32) -> Option<i32>];
+
+/// The facets of such columns, which come back as they are; answers the bytes of their
+/// postings.
+fn written_and_read(columns: Columns<'_>, rows: Range<u32>) -> usize {
+    let places: Vec<usize> = (0..columns.len()).collect();
+    let mut builder = FacetsBuilder::new(&places, columns.len());
+    for start in rows.clone().step_by(1_000) {
+        let batch = start..rows.end.min(start + 1_000);
+        let of_batch = columns.iter().map(|value| -> ArrayRef {
+            Arc::new(batch.clone().map(value).collect::<Int32Array>())
+        });
+        builder.add(&of_batch.collect::<Vec<_>>(), start);
+    }
+    let mut postings = PostingsBuilder::default();
+    let block = builder
+        .finish(&rows, &BTreeSet::new(), &mut postings)
+        .unwrap();
+    let postings = Bytes::from(postings.bytes);
+    let read = |range: Range<u64>| Ok(postings.slice(range.start as usize..range.end as usize));
+    let facets = Facets::new(block.into(), rows.clone(), 0);
+    let mut bytes = 0;
+    for (place, value) in columns.iter().enumerate() {
+        let mut expected: BTreeMap<Option<i32>, RoaringBitmap> = BTreeMap::new();
+        for row in rows.clone() {
+            expected.entry(value(row)).or_default().insert(row);
+        }
+        let nulls = expected.remove(&None).unwrap_or_default();
+        let facet = facets.facet(place).unwrap().unwrap();
+        bytes += facet.posting_bytes().unwrap();
+        assert_eq!(facet.nulls(&read).unwrap(), nulls);
+        assert_eq!(u64::from(facet.null_rows()), nulls.len());
+        assert_eq!(facet.len(), expected.len());
+        for (place, (value, expected)) in expected.into_iter().enumerate() {
+            let found = facet.value(place).unwrap();
+            assert_eq!(integer_of(&found.bytes), value.map(i64::from));
+            assert_eq!(u64::from(found.rows), expected.len());
+            assert_eq!(facet.rows(&found, &read).unwrap(), expected);
+        }
+    }
+    assert_eq!(bytes, postings.len() as u64, "each byte is counted once");
+    postings.len()
+}
+
+/// A number that tells nothing of its row.
+fn scattered(row: u32) -> u32 {
+    row.wrapping_mul(0x9e37_79b9) >> 7
+}
+
+#[test]
+fn columns_that_depend_on_each_other_share_codes() {
+    // Rows not from 0 on, over a border of row groups, that no byte ends at.
+    for rows in [5..8_197, 60_003..130_007, 65_536..139_264] {
+        let count = rows.len();
+        let number = |row: u32| Some((scattered(row) % 40) as i32);
+        let tens = |row: u32| Some((scattered(row) % 40 / 10) as i32);
+        let some = |row: u32| (scattered(row) % 40 < 13).then_some(7);
+        let alone = written_and_read(&[&number], rows.clone());
+        let all = written_and_read(&[&tens, &number, &some, &number], rows.clone());
+        assert_eq!(all, alone, "the others cost nothing");
+        assert!(
+            alone <= count * 6 / 8 + 1_000,
+            "six bits a row, not {alone}"
+        );
+    }
+}
+
+#[test]
+fn columns_of_any_shape_come_back() {
+    let rows = 70_001..140_003;
+    let one = |_| Some(5);
+    let one_or_none = |row: u32| scattered(row).is_multiple_of(3).then_some(5);
+    let most = |row: u32| Some((scattered(row) % 4_096) as i32);
+    let runs = |row: u32| Some((row / 5_000) as i32);
+    let codes = |row: u32| Some((scattered(row) % 128) as i32);
+    let too_many_codes = |row: u32| (scattered(row) % 129).checked_sub(1).map(|n| n as i32);
+    // In few rows, which are not among the first combinations.
+    let rare = |row: u32| Some(i32::from(row > 139_990) * (row % 9) as i32);
+    assert_eq!(written_and_read(&[&one], rows.clone()), 0);
+    let columns: Columns<'_> = &[
+        &one_or_none,
+        &most,
+        &runs,
+        &codes,
+        &too_many_codes,
+        &rare,
+        &one,
+    ];
+    for column in columns {
+        written_and_read(&[column], rows.clone());
+    }
+    written_and_read(columns, rows);
+    written_and_read(&[&one, &runs], 3..4);
 }
 
 #[test]
@@ -144,7 +253,7 @@ fn columns_of_too_many_values_or_of_none_are_left_out() {
     builder.add(&[texts, few, nulls, doubles], 0);
     let none = BTreeSet::new();
     let block = builder
-        .finish(&(0..count as u32), &none, &mut Vec::new())
+        .finish(&(0..count as u32), &none, &mut PostingsBuilder::default())
         .unwrap();
     let facets = Facets::new(block.into(), 0..count as u32, 0);
     assert_eq!(facets.columns().unwrap(), [1]);

@@ -10,6 +10,7 @@ use crate::segment::directory::{self, Partition};
 use crate::segment::hybrid;
 use crate::segment::key_index::{self, Key};
 use crate::segment::page_header::PageHeader;
+use crate::segment::postings::PostingsBuilder;
 use crate::span::table;
 
 /// A key of a key index and its rows.
@@ -25,17 +26,23 @@ pub fn encode_columns(columns: &FileColumns) -> Vec<u8> {
     columns.encode(table())
 }
 
-/// The key index of entries that are sorted by key, and its postings.
+/// The block of a key index of a partition with these rows, and its postings.
 ///
 /// # Errors
 /// When the postings exceed 4 GiB.
-pub fn key_index(entries: &[KeyRows]) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
-    let (mut index, mut postings) = (Vec::new(), Vec::new());
+pub fn key_index(
+    entries: &[KeyRows],
+    rows: &Range<u32>,
+) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
+    let mut runs = Vec::new();
     for (key, rows) in entries {
-        let rows = key_index::RowSet::Bitmap(Box::new(rows.clone()));
-        key_index::put_rows(*key, rows, &mut index, &mut postings)?;
+        let mut ranges = rows.iter();
+        let ranges = std::iter::from_fn(|| ranges.next_range());
+        runs.extend(ranges.map(|range| (*key, *range.start()..range.end() + 1)));
     }
-    Ok((index, postings))
+    let mut postings = PostingsBuilder::default();
+    let block = key_index::build::encode(runs, rows, &mut postings)?;
+    Ok((block, postings.bytes))
 }
 
 /// Bytes of the page header at the start of these bytes, and of its page as it
