@@ -10,7 +10,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use hashbrown::HashMap;
 use prost::Message;
 
-use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedKeys, PromotedType, Promotion};
+use super::promotion::{
+    ATTRIBUTE_ORDER, ChosenKey, PromotedKey, PromotedKeys, PromotedType, Promotion,
+};
 use crate::error::FormatError;
 use crate::table::Table;
 
@@ -150,6 +152,24 @@ impl FileColumns {
         &self.promoted
     }
 
+    /// The promotion that a segment with the same promoted keys is written by; none
+    /// when one lies in a column that the table does not have.
+    pub fn promotion(&self, table: &Table) -> Option<Promotion> {
+        let keys = self.promoted.keys().iter().map(|key| {
+            let column = |place: &usize| self.place(*place) == Some(key.column);
+            let mapped = (0..table.columns().len()).find(column);
+            (key.is_own == mapped.is_none()).then(|| ChosenKey {
+                key: key.key.clone(),
+                value: key.value,
+                mapped,
+                is_varied: key.is_varied,
+            })
+        });
+        Some(Promotion {
+            keys: keys.collect::<Option<_>>()?,
+        })
+    }
+
     /// The field that a column of the file is read as; none for a column that is not
     /// known.
     pub(super) fn field(&self, table: &Table, place: usize) -> Option<Field> {
@@ -284,7 +304,7 @@ pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn order_field() -> Field {
+pub(super) fn order_field() -> Field {
     Field::new(
         ATTRIBUTE_ORDER,
         arrow::datatypes::DataType::BinaryView,

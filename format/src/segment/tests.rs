@@ -1,5 +1,6 @@
 mod evolution;
 mod forged;
+mod moving;
 mod tables;
 
 use arrow::array::RecordBatch;
