@@ -307,6 +307,10 @@ pub struct InspectArguments {
     /// The segment, as the list names it
     #[arg(value_name = "SEGMENT")]
     pub segment: Option<SegmentId>,
+    /// Say how far merging is behind instead: segments that a partition may lie in (up
+    /// to 8 are as it should be), rows and bytes that are due to be merged
+    #[arg(long, conflicts_with = "segment")]
+    pub debt: bool,
 }
 
 /// Arguments of `compact`.

@@ -348,11 +348,17 @@ fn segments_are_listed_taken_apart_and_merged() {
         Some(2)
     );
 
+    let debt = json(store, &["inspect", "--debt", "--format", "json"]);
+    assert!(debt["segments"].as_u64().unwrap() >= 2, "{debt}");
+    assert_eq!((&debt["rows"], &debt["bytes"]), (&0.into(), &0.into()));
+
     let report = json(store, &["compact", "--format", "json"]);
     assert_eq!(report["rows_written"], 21_000);
     assert_eq!(report["rows_removed"], 0);
     let merged = json_lines(&run(store, &["inspect", "--format", "json"]));
     assert_eq!(merged.len(), months.len());
+    let debt = json(store, &["inspect", "--debt", "--format", "json"]);
+    assert_eq!(debt["segments"], 1);
     assert_eq!(run(store, &["query", "--format", "json"]), before);
     assert_eq!(json(store, &["check", "--format", "json"])["ok"], true);
 }

@@ -11,9 +11,11 @@ use spanstore_format::{FormatError, InvalidId};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The write queue or the memory of unsealed rows is full. Nothing was
-    /// written; try again, or append in the form that waits.
-    #[error("busy: the write queue or the memory of unsealed rows is full")]
+    /// The write queue or the memory of unsealed rows is full, or merging is far
+    /// behind. Nothing was written; try again, or append in the form that waits.
+    #[error(
+        "busy: the write queue or the memory of unsealed rows is full, or merging is far behind"
+    )]
     Busy,
     /// A write or a sync failed before, so nothing more can be promised to be
     /// durable. The store still answers reads; open it again to write.

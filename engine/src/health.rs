@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::clock::ClockLeap;
 use crate::error::{Error, RemainingFile};
+use crate::runs::MergeDebt;
 
 /// Work that a store does by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +44,10 @@ pub struct HealthReport {
     /// [`Store::accept_clock`](crate::Store::accept_clock) is called; none while
     /// it does not wait for that.
     pub clock_leap: Option<ClockLeap>,
+    /// How far merging is behind. A store with a debt is healthy: it merges more the
+    /// more there is, and slows appends down at last
+    /// (see [`StoreOptions::compaction_percent`](crate::StoreOptions::compaction_percent)).
+    pub merge_debt: MergeDebt,
 }
 
 impl HealthReport {
@@ -54,6 +59,7 @@ impl HealthReport {
             failures,
             remaining_files,
             clock_leap,
+            merge_debt: _,
         } = self;
         poisoned.is_none()
             && failures.is_empty()

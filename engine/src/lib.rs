@@ -48,6 +48,7 @@ mod recovery;
 mod removal;
 mod repair;
 mod retention;
+mod runs;
 mod segment;
 mod segment_file;
 mod segments;
@@ -70,6 +71,7 @@ pub use options::{
 };
 pub use read::sessions::SessionSummary;
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
+pub use runs::MergeDebt;
 pub use spans::{SpanRow, Spans};
 pub use spanstore_format::catalog::Erased;
 #[cfg(feature = "planted-bugs")]

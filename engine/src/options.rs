@@ -308,9 +308,16 @@ pub struct StoreOptions {
     /// [`Store::maintain`](crate::Store::maintain) does all that is due, and
     /// appends at the limit of memory answer [`Error::Busy`](crate::Error::Busy).
     pub background: bool,
-    /// Share of its time, in percent, that the background thread works; it
-    /// rests for the others.
+    /// Share of its time, in percent, that the background thread works while merging
+    /// is not behind; it rests for the others. With more than 8 segments of one
+    /// partition ([`MergeDebt`](crate::MergeDebt)) it works more, with 12 all the time.
+    /// With 13 and more appends wait after each group of batches, at most a second,
+    /// and `try_append` answers [`Error::Busy`](crate::Error::Busy) meanwhile; not
+    /// where merges fail, and not without [`StoreOptions::background`].
     pub compaction_percent: u8,
+    /// Threads that a merge works on, at least one, where it does not rest; those
+    /// beyond the first end with it.
+    pub compaction_threads: usize,
     /// Rows at which a merge begins another segment, between two teams.
     pub segment_rows: u64,
 }
@@ -341,6 +348,7 @@ impl Default for StoreOptions {
             cache_bytes: 256 << 20,
             background: true,
             compaction_percent: 50,
+            compaction_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
             segment_rows: 2 << 20,
         }
     }

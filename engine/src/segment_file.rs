@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use spanstore_format::FormatError;
+use spanstore_format::jobs::Workers;
 use spanstore_format::segment::writer::SegmentWriteError;
 use spanstore_format::segment::{NewSegment, SegmentSummary, SegmentWriter};
 use spanstore_format::span::table;
@@ -72,6 +73,13 @@ impl SegmentFile {
         }
     }
 
+    /// Shares the work of encoding among workers.
+    pub(crate) fn with_workers(mut self, workers: &Arc<dyn Workers>) -> Self {
+        let writer = self.writer.take();
+        self.writer = writer.map(|writer| writer.with_workers(Arc::clone(workers)));
+        self
+    }
+
     /// Rows so far.
     pub(crate) fn rows(&self) -> u32 {
         self.writer.as_ref().map_or(0, SegmentWriter::rows)
@@ -82,6 +90,17 @@ impl SegmentFile {
         match &mut self.writer {
             Some(writer) => {
                 let written = writer.write(batch);
+                written.map_err(|error| self.failed(error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Adds rows that are split already, in the order of a segment.
+    pub(crate) fn write_split(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        match &mut self.writer {
+            Some(writer) => {
+                let written = writer.write_split(rows);
                 written.map_err(|error| self.failed(error))
             }
             None => Ok(()),

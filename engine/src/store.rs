@@ -204,6 +204,7 @@ impl Store {
         HealthReport {
             remaining_files: parts.segments.removals.remaining(),
             clock_leap: parts.retention.leap(),
+            merge_debt: parts.view.merge_debt(),
             ..parts.health.report()
         }
     }

@@ -69,7 +69,8 @@ impl Team {
 
     /// Appends a batch and waits until it is as durable as the store's
     /// [`Durability`](crate::Durability) says. When the queue is full it waits
-    /// for room.
+    /// for room; when merging is far behind it waits a little
+    /// (see [`StoreOptions::compaction_percent`](crate::StoreOptions::compaction_percent)).
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::IdempotencyKeyReused`], [`Error::NoSpace`],
@@ -86,11 +87,11 @@ impl Team {
         self.send_and_wait(batch, room, true)
     }
 
-    /// Like [`Team::append`], but does not wait for room: neither in the queue
-    /// nor for a seal that frees memory.
+    /// Like [`Team::append`], but does not wait: neither for room in the queue, nor
+    /// for a seal that frees memory, nor for merges.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is none, else as [`Team::append`].
+    /// [`Error::Busy`] when it would have to wait, else as [`Team::append`].
     pub fn try_append(&self, batch: impl Into<SpanBatch>) -> Result<Receipt, Error> {
         let batch = self.prepare(batch.into())?;
         let room = self.parts.queue.try_room(batch.bytes())?;

@@ -11,6 +11,7 @@ use spanstore_format::segment::key_index::key_of;
 use spanstore_format::{Month, TeamId};
 
 use crate::hot::{HotBatch, HotBuffer};
+use crate::runs::MergeDebt;
 use crate::segment::Segment;
 
 /// The current state. All changes go through one lock, which is held for
@@ -21,10 +22,19 @@ pub(crate) struct View(RwLock<State>);
 #[derive(Debug, Default)]
 struct State {
     segments: Arc<Vec<Arc<Segment>>>,
+    /// How far merging of these segments is behind.
+    debt: MergeDebt,
     /// Rows that a seal is writing; they do not change any more.
     sealing: Option<Arc<HotBuffer>>,
     active: HotBuffer,
     erasures: Arc<Erasures>,
+}
+
+impl State {
+    fn set_segments(&mut self, segments: Vec<Arc<Segment>>) {
+        self.debt = MergeDebt::of(&segments);
+        self.segments = Arc::new(segments);
+    }
 }
 
 /// What is to be erased, and until then not to be seen.
@@ -80,6 +90,7 @@ impl View {
     /// A view of sealed rows alone.
     pub(crate) fn new(segments: Vec<Arc<Segment>>, erasures: Erasures) -> Self {
         Self(RwLock::new(State {
+            debt: MergeDebt::of(&segments),
             segments: Arc::new(segments),
             erasures: Arc::new(erasures),
             ..State::default()
@@ -133,7 +144,12 @@ impl View {
             .cloned()
             .collect();
         all.extend(new);
-        state.segments = Arc::new(all);
+        state.set_segments(all);
+    }
+
+    /// How far merging is behind.
+    pub(crate) fn merge_debt(&self) -> MergeDebt {
+        self.read().debt
     }
 
     /// Sets what is to be erased.
@@ -199,7 +215,7 @@ impl View {
         let mut state = self.write();
         let mut all = state.segments.as_ref().clone();
         all.extend(segments);
-        state.segments = Arc::new(all);
+        state.set_segments(all);
         state.sealing = None;
     }
 }

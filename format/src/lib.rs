@@ -26,6 +26,7 @@ pub mod catalog;
 pub mod error;
 pub mod id;
 pub mod interchange;
+pub mod jobs;
 pub mod log;
 pub mod month;
 pub mod otlp;

@@ -60,6 +60,8 @@ impl Setting {
             .random_bool(0.5)
             .then(|| Duration::from_secs(random.random_range(1..100_000)));
         options.compaction_percent = 100;
+        // Operations of the disk come in one order.
+        options.compaction_threads = 1;
         options.read_by = if random.random_bool(0.5) {
             ReadBy::Map
         } else {

@@ -1,4 +1,4 @@
-//! `inspect`: the segments, or the parts of one.
+//! `inspect`: the segments, the parts of one, or how far merging is behind.
 
 use std::sync::Arc;
 
@@ -8,9 +8,17 @@ use spanstore::{SegmentLayout, SegmentSummary};
 use super::Context;
 use crate::arguments::InspectArguments;
 use crate::error::Error;
-use crate::output::RowWriter;
+use crate::output::{Report, RowWriter};
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &InspectArguments) -> Result<(), Error> {
+    if arguments.debt {
+        let debt = context.store.health().merge_debt;
+        return Report::new()
+            .with("segments", debt.segments)
+            .with("rows", debt.rows)
+            .with("bytes", debt.bytes)
+            .write(context.format, &mut context.out);
+    }
     let segments = context.store.segments();
     let batch = match arguments.segment {
         None => list(&segments)?,

@@ -5,7 +5,7 @@ mod commit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
@@ -54,8 +54,10 @@ pub(crate) struct Writer {
     tools: Tools,
     log: Log,
     admission: Admission,
-    /// Batches whose callers wait until memory is free.
+    /// Batches whose callers wait until memory is free, or merging has caught up.
     held: VecDeque<Job>,
+    /// Until when appends wait for merging to catch up.
+    slowed: Option<Instant>,
     /// The sequence that the seal under way reaches up to.
     sealing: Option<u64>,
     is_seal_asked: bool,
@@ -86,6 +88,7 @@ impl Writer {
             log,
             admission,
             held: VecDeque::new(),
+            slowed: None,
             sealing: None,
             is_seal_asked: false,
             seal_refused: None,
@@ -135,8 +138,8 @@ impl Writer {
     /// Commits batches, or keeps them until memory is free.
     fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
         let group = Self::group(first, jobs);
-        if self.held.is_empty() && !self.is_full() {
-            self.commit(group);
+        if self.held.is_empty() && !self.must_wait() {
+            self.commit_at_pace(group);
             return;
         }
         for job in group {
@@ -151,12 +154,12 @@ impl Writer {
     /// Commits what was kept as far as memory allows, and tells callers who
     /// would wait for nothing.
     fn take_held(&mut self) {
-        while !self.held.is_empty() && !self.is_full() {
+        while !self.held.is_empty() && !self.must_wait() {
             let count = self.held.len().min(GROUP_BATCHES);
             let group: Vec<Job> = self.held.drain(..count).collect();
-            self.commit(group);
+            self.commit_at_pace(group);
         }
-        if self.held.is_empty() {
+        if self.held.is_empty() || !self.is_full() {
             return;
         }
         let answer = if self.tools.options.background {
@@ -173,6 +176,33 @@ impl Writer {
                 job.reply.send(Err(error.clone()));
             }
         }
+    }
+
+    /// Commits a group; while merging is far behind, the next one has to wait.
+    fn commit_at_pace(&mut self, group: Vec<Job>) {
+        let before = self.tools.view.active_size().0;
+        self.commit(group);
+        let rows = self.tools.view.active_size().0 - before;
+        let wait = self.tools.view.merge_debt().wait_after(rows);
+        self.slowed = (!wait.is_zero()).then(|| Instant::now() + wait);
+    }
+
+    fn must_wait(&self) -> bool {
+        self.is_full() || !self.slowed_for().is_zero()
+    }
+
+    /// How long appends wait for merging to catch up: not where nothing is merged, or
+    /// merges fail.
+    fn slowed_for(&self) -> Duration {
+        let Tools {
+            options, health, ..
+        } = &self.tools;
+        let can_merge =
+            options.background && health.failure(Task::Merge).is_none() && health.check().is_ok();
+        let until = self.slowed.filter(|_| can_merge);
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
     }
 
     /// Whether rows in memory take all that they may. Then only the end of a
@@ -200,6 +230,9 @@ impl Writer {
             (self.tools.options.durability, self.unsynced)
         {
             patience = patience.min(interval.saturating_sub(self.elapsed(since)));
+        }
+        if !self.held.is_empty() && !self.is_full() {
+            patience = patience.min(self.slowed_for());
         }
         if let Some(since) = self.unsettled {
             patience = patience.min(SETTLE_AFTER.saturating_sub(self.elapsed(since)));

@@ -10,7 +10,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use hashbrown::HashMap;
 use prost::Message;
 
-use super::promotion::{ATTRIBUTE_ORDER, PromotedKey, PromotedKeys, PromotedType, Promotion};
+use super::promotion::{
+    ATTRIBUTE_ORDER, ChosenKey, PromotedKey, PromotedKeys, PromotedType, Promotion,
+};
 use crate::error::FormatError;
 use crate::table::Table;
 
@@ -162,6 +164,30 @@ impl FileColumns {
     /// The promoted keys.
     pub fn promoted(&self) -> &PromotedKeys {
         &self.promoted
+    }
+
+    /// The promotion that a segment with the same promoted keys is written by; none
+    /// when one lies in a column that the table does not have.
+    pub fn promotion(&self, table: &Table) -> Option<Promotion> {
+        let keys = self.promoted.keys().iter().map(|key| {
+            let of_table = |column: usize| {
+                (0..table.columns().len()).find(|place| self.place(*place) == Some(column))
+            };
+            let mapped = of_table(key.column);
+            let suffix = key.suffix.and_then(of_table);
+            let is_known =
+                key.is_own == mapped.is_none() && key.suffix.is_some() == suffix.is_some();
+            is_known.then(|| ChosenKey {
+                key: key.key.clone(),
+                value: key.value,
+                mapped,
+                suffix,
+                is_varied: key.is_varied,
+            })
+        });
+        Some(Promotion {
+            keys: keys.collect::<Option<_>>()?,
+        })
     }
 
     /// The field that a column of the file is read as; none for a column that is not
@@ -320,7 +346,7 @@ pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn order_field() -> Field {
+pub(super) fn order_field() -> Field {
     Field::new(
         ATTRIBUTE_ORDER,
         arrow::datatypes::DataType::BinaryView,

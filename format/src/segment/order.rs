@@ -5,19 +5,27 @@
 //! of time.
 
 use std::collections::HashMap;
-
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{FixedSizeBinaryArray, RecordBatch, TimestampNanosecondArray};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{
+    Array, ArrayData, ArrayRef, FixedSizeBinaryArray, MutableArrayData, RecordBatch,
+    TimestampNanosecondArray, make_array, new_null_array,
+};
+use arrow::compute::interleave;
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::layout::PAGE_ROWS;
 use crate::error::FormatError;
+use crate::jobs::{Caller, Job, Workers};
 use crate::span::SpanColumn;
 
 /// Rows of the batches that are put together: some pages.
 pub const CHUNK_ROWS: usize = 6 * PAGE_ROWS;
+
+/// Rows of runs on average from which on they are copied run by run.
+const LEAST_RUN_ROWS: usize = 4;
 
 /// A row's place: the batch it comes from and its number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,23 +150,27 @@ pub fn arrange<E: From<FormatError>>(
         batches.extend(partition);
         if rows.len() >= CHUNK_ROWS {
             for chunk in rows.chunks(CHUNK_ROWS) {
-                write(&gather(&batches, chunk)?)?;
+                write(&gather(&batches, chunk, &Caller)?)?;
             }
             rows.clear();
             batches.clear();
         }
     }
     for chunk in rows.chunks(CHUNK_ROWS) {
-        write(&gather(&batches, chunk)?)?;
+        write(&gather(&batches, chunk, &Caller)?)?;
     }
     Ok(())
 }
 
-/// Puts rows together and sets their `trace_start`.
+/// Puts rows together and sets their `trace_start`. The work is shared among `workers`.
 ///
 /// # Errors
 /// [`FormatError::Malformed`] when the batches do not have the columns of spans.
-pub fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBatch, FormatError> {
+pub fn gather(
+    batches: &[RecordBatch],
+    chunk: &[OrderedRow],
+    workers: &dyn Workers,
+) -> Result<RecordBatch, FormatError> {
     let malformed = |error: ArrowError| {
         FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
     };
@@ -179,12 +191,70 @@ pub fn gather(batches: &[RecordBatch], chunk: &[OrderedRow]) -> Result<RecordBat
             )
         })
         .collect();
-    let batch = interleave_record_batch(&sources, &places).map_err(malformed)?;
+    let Some(first) = sources.first() else {
+        return Err(FormatError::malformed("rows", 0, "some rows", "none"));
+    };
+    let runs = runs(&places);
+    let mut columns: Vec<Result<ArrayRef, ArrowError>> = Vec::new();
+    columns.resize_with(first.num_columns(), || {
+        Ok(new_null_array(&DataType::Null, 0))
+    });
+    let jobs = columns
+        .iter_mut()
+        .enumerate()
+        .map(|(number, column)| -> Job<'_> {
+            Box::new({
+                let (sources, places, runs) = (&sources, &places, &runs);
+                move || *column = pick(sources, number, places, runs)
+            })
+        });
+    workers.work(jobs.collect());
+    let columns: Result<Vec<ArrayRef>, ArrowError> = columns.into_iter().collect();
+    let mut columns = columns.map_err(malformed)?;
     let starts =
         TimestampNanosecondArray::from_iter_values(chunk.iter().map(|row| row.trace_start));
-    let (schema, mut columns, _) = batch.into_parts();
     if let Some(column) = columns.get_mut(SpanColumn::TraceStart.place()) {
         *column = Arc::new(starts.with_timezone("UTC"));
     }
-    RecordBatch::try_new(schema, columns).map_err(malformed)
+    RecordBatch::try_new(first.schema(), columns).map_err(malformed)
+}
+
+/// Rows that follow each other in one batch: the batch, and their numbers in it.
+fn runs(places: &[(usize, usize)]) -> Vec<(usize, Range<usize>)> {
+    let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+    for (batch, row) in places {
+        match runs.last_mut() {
+            Some((last, rows)) if last == batch && rows.end == *row => rows.end += 1,
+            _ => runs.push((*batch, *row..*row + 1)),
+        }
+    }
+    runs
+}
+
+/// One column of rows, which are given by their places and as runs.
+fn pick(
+    batches: &[&RecordBatch],
+    column: usize,
+    places: &[(usize, usize)],
+    runs: &[(usize, Range<usize>)],
+) -> Result<ArrayRef, ArrowError> {
+    let columns = batches.iter().map(|batch| batch.columns().get(column));
+    let arrays: Option<Vec<&dyn Array>> = columns.map(|one| Some(one?.as_ref())).collect();
+    let arrays =
+        arrays.ok_or_else(|| ArrowError::SchemaError("batches have other columns".into()))?;
+    if arrays.iter().all(|array| array.null_count() == array.len()) {
+        let of_type = arrays
+            .first()
+            .map_or(&DataType::Null, |array| array.data_type());
+        return Ok(new_null_array(of_type, places.len()));
+    }
+    if runs.len() * LEAST_RUN_ROWS > places.len() {
+        return interleave(&arrays, places);
+    }
+    let data: Vec<ArrayData> = arrays.iter().map(|array| array.to_data()).collect();
+    let mut out = MutableArrayData::new(data.iter().collect(), false, places.len());
+    for (batch, rows) in runs {
+        out.try_extend(*batch, rows.start, rows.end)?;
+    }
+    Ok(make_array(out.freeze()))
 }

@@ -13,6 +13,7 @@ use super::checksum::VerifiedBytes;
 use super::columns::FileColumns;
 use super::parents::Parents;
 use super::promotion::access::Attribute;
+use super::promotion::moving::Moving;
 use super::promotion::{Owner, rebuild};
 use super::reader::Shared;
 use super::rows::{Column, without_panic};
@@ -52,6 +53,8 @@ pub struct RowBatches {
     pub(super) sources: Vec<(usize, Source)>,
     pub(super) columns: Vec<Column>,
     pub(super) schema: SchemaRef,
+    /// How rows are handed on to another segment; none when they are not.
+    pub(super) moving: Option<Moving>,
     pub(super) has_failed: bool,
 }
 
@@ -80,7 +83,9 @@ impl RowBatches {
         }
         let damaged = |error: FormatError| ArrowError::ExternalError(Box::new(error));
         let read = |place: usize| file.get(place)?.as_ref();
-        let attributes = self.table.roles().attributes;
+        // Attributes that are handed on as they are stay apart.
+        let is_apart = self.moving.as_ref().is_some_and(Moving::is_as_stored);
+        let attributes = self.table.roles().attributes.filter(|_| !is_apart);
         let shared = self.shared_rows(read).map_err(damaged)?;
         let columns: Result<Vec<ArrayRef>, ArrowError> = self
             .columns
@@ -103,7 +108,11 @@ impl RowBatches {
             })
             .collect();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns?, &options)?;
+        match &mut self.moving {
+            None => Ok(rows),
+            Some(moving) => moving.rows(&self.file, &rows, read).map_err(damaged),
+        }
     }
 
     /// The numbers of the rows of the next batch.

@@ -24,6 +24,7 @@ use super::layout::ROW_GROUP_ROWS;
 use super::pages::{Pages, WantedPages, damaged};
 use super::parents::Parents;
 use super::promotion::access::Attribute;
+use super::promotion::moving::{Moving, SplitRows};
 use super::promotion::{Owner, PromotedKey};
 use super::reader::Shared;
 use super::row_batches::{Constant, RowBatches, Source};
@@ -350,8 +351,25 @@ impl RowReader {
             sources,
             columns: columns.to_vec(),
             schema: Column::schema(columns, self.table)?,
+            moving: None,
             has_failed: false,
         })
+    }
+
+    /// Reads rows, as [`RowReader::read`] does, that are on their way into another
+    /// segment.
+    ///
+    /// # Errors
+    /// As [`RowReader::read`].
+    pub fn read_split(
+        &self,
+        rows: &[Range<u32>],
+        split: &Arc<SplitRows>,
+        batch_rows: usize,
+    ) -> Result<RowBatches, FormatError> {
+        let batches = self.read(rows, &Column::all(self.table), batch_rows)?;
+        let moving = Some(Moving::new(&self.columns, split));
+        Ok(RowBatches { moving, ..batches })
     }
 
     /// The rows of a look-up: few, in one row group, so that they make one batch.

@@ -1,5 +1,6 @@
 mod evolution;
 mod forged;
+mod moving;
 mod parents;
 mod tables;
 

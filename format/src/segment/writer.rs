@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
+use parquet::file::writer::SerializedFileWriter;
 
 use super::checksum::{BLOCK_BYTES, ChecksummingWriter};
 use super::columns::{self, FileColumns};
@@ -17,12 +17,14 @@ use super::header::{FOOTER_KEY, IndexHeader, Part, PartPlace};
 use super::layout;
 use super::origin::Origin;
 use super::parents::DistanceBuilder;
-use super::partition::{Indexes, OpenPartition};
+use super::partitions::Partitions;
 use super::promotion::Promotion;
-use super::promotion::split::Splitter;
+use super::promotion::split::{Split, Splitter};
+use super::row_groups::RowGroups;
 use super::shared::SharedBuilder;
 use crate::error::FormatError;
-use crate::id::{SegmentId, TeamId};
+use crate::id::SegmentId;
+use crate::jobs::{Caller, Workers};
 use crate::month::Month;
 use crate::table::Table;
 
@@ -98,7 +100,8 @@ pub struct NewSegment {
 #[derive(Debug)]
 pub struct SegmentWriter<W: Write + Send> {
     table: &'static Table,
-    parquet: ArrowWriter<ChecksummingWriter<W>>,
+    parquet: RowGroups<ChecksummingWriter<W>>,
+    workers: Arc<dyn Workers>,
     schema: SchemaRef,
     id: SegmentId,
     month: Month,
@@ -107,11 +110,7 @@ pub struct SegmentWriter<W: Write + Send> {
     splitter: Splitter,
     shared: Vec<SharedBuilder>,
     distances: Option<DistanceBuilder>,
-    /// The first column of the file that is a promoted key's own.
-    first_promoted: usize,
-    facet_columns: Vec<usize>,
-    indexes: Indexes,
-    open: Option<OpenPartition>,
+    partitions: Partitions,
     /// Parts that only a test knows.
     #[cfg(any(test, feature = "testing"))]
     more_parts: Vec<(PartPlace, Vec<u8>)>,
@@ -139,20 +138,16 @@ impl<W: Write + Send> SegmentWriter<W> {
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
         let schema = columns::file_schema(table, &promotion);
-        let keys = promotion.keys().len();
         Ok(Self {
             table,
-            parquet: ArrowWriter::try_new_with_options(out, SchemaRef::clone(&schema), options)?,
+            parquet: RowGroups::new(out, &schema, options)?,
+            workers: Arc::new(Caller),
             schema,
             id,
             month,
             origin,
             rows: 0,
-            first_promoted: columns::file_schema(table, &Promotion::default())
-                .fields()
-                .len(),
-            facet_columns: FileColumns::written(table, &promotion, &vec![false; keys])
-                .facets(table),
+            partitions: Partitions::new(table, &promotion),
             splitter: Splitter::new(promotion),
             shared: table
                 .roles()
@@ -161,11 +156,15 @@ impl<W: Write + Send> SegmentWriter<W> {
                 .map(SharedBuilder::new)
                 .collect(),
             distances: table.roles().parent.as_ref().map(DistanceBuilder::new),
-            indexes: Indexes::of(table),
-            open: None,
             #[cfg(any(test, feature = "testing"))]
             more_parts: Vec::new(),
         })
+    }
+
+    /// Shares the work of encoding among `workers`; it is done by the caller's thread
+    /// otherwise.
+    pub fn with_workers(self, workers: Arc<dyn Workers>) -> Self {
+        Self { workers, ..self }
     }
 
     /// Adds a part that this version does not know, of a kind above all that it does.
@@ -187,7 +186,7 @@ impl<W: Write + Send> SegmentWriter<W> {
 
     /// Bytes of the file so far, those of the row group at work included, about.
     pub fn bytes(&self) -> usize {
-        self.parquet.bytes_written() + self.parquet.in_progress_size()
+        self.parquet.bytes()
     }
 
     /// Adds rows with the columns of the table, in its order ([`Roles::order`]; of
@@ -199,53 +198,66 @@ impl<W: Write + Send> SegmentWriter<W> {
     ///
     /// [`Roles::order`]: crate::table::Roles::order
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SegmentWriteError> {
-        let table = self.table;
-        let place = table.roles().team;
-        let teams = batch.columns().get(place);
-        let teams = teams.and_then(|teams| teams.as_string_view_opt());
-        let teams = teams.ok_or_else(|| {
-            let found = format!("{} columns", batch.num_columns());
-            FormatError::malformed("columns", 0, "the columns of the table", found)
-        })?;
-        let total = u32::try_from(batch.num_rows()).ok();
-        let Some(total) = total.and_then(|rows| self.rows.checked_add(rows)) else {
-            let found = format!("{} and {} more", self.rows, batch.num_rows());
-            return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
-        };
-        let split = self.split(batch)?;
-        let mut row = 0;
-        while row < batch.num_rows() {
-            let team = teams.value(row);
-            let start = row;
-            while row < batch.num_rows() && teams.value(row) == team {
-                row += 1;
-            }
-            let first_row = self.rows + start as u32;
-            let mut partition = self.partition(team, first_row)?;
-            partition.add(table, batch, start..row)?;
-            partition.add_strays(self.splitter.strays(start as u32..row as u32));
-            let slice = split.slice(start, row - start);
-            partition.add_facets(&slice, &self.facet_columns, self.first_promoted);
-            self.open = Some(partition);
-        }
-        self.parquet.write(&split)?;
-        self.rows = total;
-        Ok(())
-    }
-
-    /// The rows of the file for rows of the table.
-    fn split(&mut self, batch: &RecordBatch) -> Result<RecordBatch, FormatError> {
         let roles = self.table.roles();
         let split = roles
             .attributes
             .map(|place| self.splitter.split(batch, place));
         let split = split.transpose()?;
+        self.add(batch, split)
+    }
+
+    /// Adds rows that are split already, in the order of the table.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::write`].
+    pub fn write_split(&mut self, rows: &RecordBatch) -> Result<(), SegmentWriteError> {
+        let count = self.table.columns().len();
+        let columns = rows.columns();
+        let residual = self.table.roles().attributes;
+        let residual = residual.and_then(|place| columns.get(place));
+        let (Some(residual), Some((order, own))) =
+            (residual, columns.get(count..).and_then(<[_]>::split_first))
+        else {
+            return Err(other_columns(rows).into());
+        };
+        self.splitter.note_strays(residual)?;
+        let split = Split {
+            residual: Arc::clone(residual),
+            order: Arc::clone(order),
+            own: own.to_vec(),
+        };
+        self.add(rows, Some(split))
+    }
+
+    fn add(&mut self, batch: &RecordBatch, split: Option<Split>) -> Result<(), SegmentWriteError> {
+        let total = u32::try_from(batch.num_rows()).ok();
+        let Some(total) = total.and_then(|rows| self.rows.checked_add(rows)) else {
+            let found = format!("{} and {} more", self.rows, batch.num_rows());
+            return Err(FormatError::malformed("segment", 0, "fewer than 2^32 rows", found).into());
+        };
+        let file = self.columns_of_file(batch, split)?;
+        let mut indexed = Ok(());
+        let index = || indexed = self.partitions.add(batch, &file, &self.splitter, self.rows);
+        self.parquet.write(&file, &*self.workers, Box::new(index))?;
+        indexed?;
+        self.rows = total;
+        Ok(())
+    }
+
+    /// The rows of the file for rows of the table.
+    fn columns_of_file(
+        &mut self,
+        batch: &RecordBatch,
+        split: Option<Split>,
+    ) -> Result<RecordBatch, FormatError> {
+        let roles = self.table.roles();
         let parents = self.distances.as_mut();
         let parents = parents.map(|one| one.split(batch, roles.team, self.rows));
         let (distances, strays) = parents.transpose()?.unzip();
         let parent = roles.parent.as_ref().map(|parent| parent.parent);
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for (place, column) in batch.columns().iter().enumerate() {
+        let of_table = batch.columns().iter().take(self.table.columns().len());
+        for (place, column) in of_table.enumerate() {
             if roles.shared.iter().any(|shared| shared.has(place)) {
                 continue;
             }
@@ -268,80 +280,56 @@ impl<W: Write + Send> SegmentWriter<W> {
         })
     }
 
-    /// The partition of a team, which the rows from `row` on belong to.
-    fn partition(&mut self, team: &str, row: u32) -> Result<OpenPartition, FormatError> {
-        if let Some(open) = self.open.take() {
-            if open.team.as_str() == team {
-                return Ok(open);
-            }
-            if open.team.as_str() > team {
-                let expected = format!("a team after {}", open.team);
-                return Err(FormatError::malformed("segment", 0, expected, team));
-            }
-            self.indexes.add(open)?;
-        }
-        let id = TeamId::new(team)
-            .map_err(|error| FormatError::malformed("segment", 0, "a team", error.to_string()))?;
-        Ok(OpenPartition::new(id, self.table, row))
-    }
-
     /// Completes the segment: indexes, block checksums, Parquet footer.
     /// Gives the writer below back, flushed but not synced.
     ///
     /// # Errors
     /// When the writer below fails.
     pub fn finish(mut self) -> Result<(W, SegmentSummary), SegmentWriteError> {
-        if let Some(open) = self.open.take() {
-            self.indexes.add(open)?;
-        }
+        let indexes = self.partitions.finish()?;
         self.parquet.flush()?;
+        let mut parquet = self.parquet.file;
         // Damage in the last rows shall not reach the directory's block.
-        let used = self.parquet.bytes_written() as u64 % BLOCK_BYTES;
+        let used = parquet.bytes_written() as u64 % BLOCK_BYTES;
         let padding = vec![0; ((BLOCK_BYTES - used) % BLOCK_BYTES) as usize];
-        self.parquet.write_all(&padding)?;
-        let mut offset = self.parquet.bytes_written() as u64;
-        let mut put = |bytes: &[u8], parquet: &mut ArrowWriter<_>| {
+        parquet.write_all(&padding)?;
+        let mut offset = parquet.bytes_written() as u64;
+        let mut put = |bytes: &[u8], parquet: &mut SerializedFileWriter<_>| {
             let start = offset;
             offset += bytes.len() as u64;
             parquet.write_all(bytes).map(|()| start..offset)
         };
-        let indexes = &self.indexes;
         let splitter = &self.splitter;
         let columns = FileColumns::written(self.table, splitter.promotion(), splitter.has_strays());
         let directory = directory::encode(&indexes.partitions);
         let mut parts = Vec::new();
-        let mut part = |part, bytes: &[u8], parquet: &mut ArrowWriter<_>| {
+        let mut part = |part, bytes: &[u8], parquet: &mut SerializedFileWriter<_>| {
             let range = put(bytes, parquet)?;
             parts.push(PartPlace::new(part, range));
             std::io::Result::Ok(())
         };
-        part(
-            Part::Columns,
-            &columns.encode(self.table),
-            &mut self.parquet,
-        )?;
-        part(Part::Directory, &directory, &mut self.parquet)?;
+        part(Part::Columns, &columns.encode(self.table), &mut parquet)?;
+        part(Part::Directory, &directory, &mut parquet)?;
         for index in &indexes.ids {
-            part(Part::of_id(index.id), &index.entries, &mut self.parquet)?;
+            part(Part::of_id(index.id), &index.entries, &mut parquet)?;
         }
-        part(Part::Facets, &indexes.facets, &mut self.parquet)?;
-        part(Part::Postings, &indexes.postings.bytes, &mut self.parquet)?;
-        part(Part::Origin, &self.origin.encode(), &mut self.parquet)?;
+        part(Part::Facets, &indexes.facets, &mut parquet)?;
+        part(Part::Postings, &indexes.postings.bytes, &mut parquet)?;
+        part(Part::Origin, &self.origin.encode(), &mut parquet)?;
         for shared in std::mem::take(&mut self.shared) {
             let kind = Part::of_shared(shared.columns.kind);
-            part(kind, &shared.finish()?, &mut self.parquet)?;
+            part(kind, &shared.finish()?, &mut parquet)?;
         }
         #[cfg(any(test, feature = "testing"))]
         for (place, bytes) in &self.more_parts {
-            let range = put(bytes, &mut self.parquet)?;
+            let range = put(bytes, &mut parquet)?;
             parts.push(PartPlace {
                 range,
                 ..place.clone()
             });
         }
-        self.parquet.sync()?;
-        let blocks: Vec<u8> = self
-            .parquet
+        parquet.flush()?;
+        let blocks: Vec<u8> = parquet
             .inner()
             .blocks()
             .iter()
@@ -354,17 +342,16 @@ impl<W: Write + Send> SegmentWriter<W> {
             blocks_crc: crc32c::crc32c(&blocks),
             parts,
         };
-        let index_offset = put(&header.encode(), &mut self.parquet)?.start;
-        let tail_offset = put(&blocks, &mut self.parquet)?.end;
-        self.parquet.sync()?;
-        self.parquet.inner_mut().start_tail();
-        self.parquet
+        let index_offset = put(&header.encode(), &mut parquet)?.start;
+        let tail_offset = put(&blocks, &mut parquet)?.end;
+        parquet.flush()?;
+        parquet.inner_mut().start_tail();
+        parquet
             .append_key_value_metadata(KeyValue::new(FOOTER_KEY.into(), index_offset.to_string()));
         let promoted = columns::promotion_as_json(self.table, &columns);
-        self.parquet
-            .append_key_value_metadata(KeyValue::new(PROMOTED_KEY.into(), promoted));
-        let partitions = std::mem::take(&mut self.indexes.partitions);
-        let (out, bytes, tail_crc) = self.parquet.into_inner()?.finish()?;
+        parquet.append_key_value_metadata(KeyValue::new(PROMOTED_KEY.into(), promoted));
+        let partitions = indexes.partitions;
+        let (out, bytes, tail_crc) = parquet.into_inner()?.finish()?;
         let team = |partition: Option<&directory::Partition>| {
             partition.map_or(String::new(), |one| one.team.as_str().to_owned())
         };
@@ -392,4 +379,9 @@ impl<W: Write + Send> SegmentWriter<W> {
         };
         Ok((out, summary))
     }
+}
+
+fn other_columns(batch: &RecordBatch) -> FormatError {
+    let found = format!("{} columns", batch.num_columns());
+    FormatError::malformed("columns", 0, "the columns of the table", found)
 }

@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::io::SimulatedDisk;
+    use crate::runs::MOST_RUNS;
     use crate::{SpanBatchBuilder, SpanBuilder, SpanId, Store, TraceId};
 
     const DAY: Duration = Duration::from_hours(24);
@@ -162,7 +163,7 @@ mod tests {
         gone.set_retention(Some(DAY)).unwrap();
         let compactor = &gone.parts.compactor;
         let patrol = |percent| Extent {
-            is_whole: false,
+            most_runs: Some(MOST_RUNS),
             expiry: Some(Expiry::patrol(&options)),
             percent,
         };

@@ -12,14 +12,17 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
+use spanstore_format::jobs::{Job, Workers};
 use spanstore_format::segment::order::CHUNK_ROWS;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
+use spanstore_format::segment::promotion::moving::SplitRows;
 use spanstore_format::segment::{
     NewSegment, Origin, Partition, Promotion, SegmentReader, SegmentSummary,
 };
+use spanstore_format::span::table;
 use spanstore_format::{Month, SegmentId, TeamId};
 
-use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, trace_runs};
+use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, read_split, trace_runs};
 use crate::error::Error;
 use crate::read::interrupt::Never;
 use crate::read::scan::ranges;
@@ -46,6 +49,8 @@ pub(super) struct Merge<'a> {
     pub(super) level: u32,
     /// The run that the segments belong to; none for one of their own.
     pub(super) run: Option<SegmentId>,
+    /// Who shares the work of reading and encoding.
+    pub(super) workers: Arc<dyn Workers>,
     /// Called every few thousand rows; an error ends the merge.
     pub(super) pause: &'a dyn Fn() -> Result<(), Error>,
 }
@@ -84,7 +89,6 @@ impl Merge<'_> {
             .iter()
             .map(|input| input.reader())
             .collect::<Result<_, _>>()?;
-        let mut cursors: Vec<Cursor<'_>> = self.inputs.iter().map(|one| Cursor::new(one)).collect();
         let mut run = self.run;
         let mut origin = self.origin(&readers)?;
         let plan = self.plan(&readers)?;
@@ -101,21 +105,25 @@ impl Merge<'_> {
             ..
         } = self.segments;
         for ((teams, id), part) in plan.into_iter().zip(merged.given.clone()).zip(1..) {
-            let promotion = self.promotion(&readers, &teams)?;
+            let split = Arc::new(self.split(&readers, &teams)?);
+            let cursors = self.inputs.iter().map(|one| Cursor::new(one, &split));
+            let mut cursors: Vec<Cursor<'_>> = cursors.collect();
             origin.parts.end = part;
             let segment = NewSegment {
                 id,
                 month: self.month,
                 origin: origin.clone(),
-                promotion,
+                promotion: split.promotion().clone(),
             };
-            let mut out = SegmentFile::create(disk, removals, root, segment)?;
-            let mut waiting = Waiting::default();
+            let out = SegmentFile::create(disk, removals, root, segment)?;
+            let mut out = out.with_workers(&self.workers);
+            let mut waiting = Waiting::new(&split, &*self.workers);
             for places in &teams {
                 self.merge_team(
                     &readers,
                     places,
                     &erasures,
+                    &split,
                     &mut cursors,
                     &mut waiting,
                     &mut out,
@@ -205,9 +213,36 @@ impl Merge<'_> {
         partition.map(Some).map_err(|error| segment.corrupt(error))
     }
 
+    /// What rows look like on their way into a segment of these teams.
+    fn split(&self, readers: &[Arc<SegmentReader>], teams: &[Places]) -> Result<SplitRows, Error> {
+        let promotion = match self.common_promotion()? {
+            Some(promotion) => promotion,
+            None => self.sampled_promotion(readers, teams)?,
+        };
+        let split = SplitRows::new(table(), promotion);
+        split.ok_or_else(|| Error::internal("the merge", &"spans without attributes"))
+    }
+
+    /// The promotion of all inputs, if it is one: then attributes need not be put
+    /// together, nor taken apart again.
+    fn common_promotion(&self) -> Result<Option<Promotion>, Error> {
+        let mut common: Option<Promotion> = None;
+        for segment in self.inputs {
+            let Some(promotion) = segment.row_reader()?.columns().promotion(table()) else {
+                return Ok(None);
+            };
+            match &common {
+                None => common = Some(promotion),
+                Some(common) if common.has_same_columns(&promotion) => {}
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(common)
+    }
+
     /// The keys that a segment of these teams promotes, by a sample of their
     /// rows.
-    fn promotion(
+    fn sampled_promotion(
         &self,
         readers: &[Arc<SegmentReader>],
         teams: &[Places],
@@ -253,8 +288,9 @@ impl Merge<'_> {
         readers: &[Arc<SegmentReader>],
         places: &Places,
         erasures: &Erasures,
+        split: &Arc<SplitRows>,
         cursors: &mut [Cursor<'_>],
-        waiting: &mut Waiting,
+        waiting: &mut Waiting<'_>,
         out: &mut SegmentFile,
         merged: &mut Merged,
     ) -> Result<(), Error> {
@@ -298,7 +334,7 @@ impl Merge<'_> {
             kept.set(waiting.add(pieces, out)?);
         } else {
             waiting.flush(out)?;
-            self.merge_traces(&parts, |batches| {
+            self.merge_traces(&parts, split, |batches| {
                 let pieces = batches.into_iter().map(Piece::whole).collect();
                 kept.set(kept.get() + waiting.add(pieces, out)?);
                 Ok(())
@@ -316,6 +352,7 @@ impl Merge<'_> {
     fn merge_traces(
         &self,
         parts: &[Part],
+        split: &Arc<SplitRows>,
         mut take: impl FnMut(Vec<RecordBatch>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut runs = Vec::new();
@@ -340,29 +377,38 @@ impl Merge<'_> {
             chunk.extend(trace);
             rows += trace.iter().map(|run| run.rows.len()).sum::<usize>();
             if rows >= 2 * CHUNK_ROWS {
-                take(self.read_runs(parts, &chunk)?)?;
+                take(self.read_runs(parts, split, &chunk)?)?;
                 (self.pause)()?;
                 chunk.clear();
                 rows = 0;
             }
         }
-        take(self.read_runs(parts, &chunk)?)
+        take(self.read_runs(parts, split, &chunk)?)
     }
 
-    fn read_runs(&self, parts: &[Part], runs: &[&TraceRun]) -> Result<Vec<RecordBatch>, Error> {
-        let mut batches = Vec::new();
-        for part in parts {
+    fn read_runs(
+        &self,
+        parts: &[Part],
+        split: &Arc<SplitRows>,
+        runs: &[&TraceRun],
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let read = |part: &Part| {
             let mut rows = RoaringBitmap::new();
             for run in runs.iter().filter(|run| run.input as usize == part.input) {
                 rows.insert_range(run.rows.clone());
             }
             rows -= &part.hidden;
-            if let Some(segment) = self.inputs.get(part.input).filter(|_| !rows.is_empty()) {
-                for batch in read(segment, &ranges(&rows))? {
-                    batches.push(batch?);
-                }
+            match self.inputs.get(part.input).filter(|_| !rows.is_empty()) {
+                Some(segment) => read_split(segment, &ranges(&rows), split)?.collect(),
+                None => Ok(Vec::new()),
             }
-        }
-        Ok(batches)
+        };
+        let mut batches: Vec<Result<Vec<RecordBatch>, Error>> = Vec::new();
+        batches.resize_with(parts.len(), || Ok(Vec::new()));
+        let jobs = parts.iter().zip(&mut batches);
+        let jobs = jobs.map(|(part, batches)| -> Job<'_> { Box::new(|| *batches = read(part)) });
+        self.workers.work(jobs.collect());
+        let batches: Result<Vec<Vec<RecordBatch>>, Error> = batches.into_iter().collect();
+        Ok(batches?.into_iter().flatten().collect())
     }
 }

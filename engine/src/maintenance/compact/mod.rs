@@ -1,10 +1,10 @@
 //! Rewrites segments: merges them, removes what retention has let go, erases
 //! what callers want gone. Appends and reads go on meanwhile.
 
+mod crew;
 mod erase;
 mod expire;
 mod merge;
-mod policy;
 mod rows;
 mod schedule;
 
@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use spanstore_format::jobs::Workers;
 use spanstore_format::{Month, SegmentId, TeamId};
 
+use self::crew::Crew;
 use self::expire::Expiry;
 use self::merge::{Merge, Merged};
-use self::policy::{Run, due};
 use self::schedule::Schedule;
 use super::without_panic;
 use crate::catalog::RewriteCommit;
@@ -27,10 +28,15 @@ use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::options::StoreOptions;
 use crate::retention::RetentionClock;
+use crate::runs::{MOST_RUNS, MOST_RUNS_IN_HASTE, due, of_month};
 use crate::segment::Segment;
 use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::view::View;
+
+/// How long no seal must have come for a month to be merged into as few runs as the
+/// schedule aims at. While seals come faster, some more are left alone.
+const CALM: Duration = Duration::from_secs(10);
 
 /// What a compaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,12 +80,11 @@ pub(crate) struct Compactor {
 /// What is wanted of a compaction.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
-    /// Whether all runs of each month are merged into one; else those that the
-    /// schedule asks for.
-    is_whole: bool,
+    /// Runs of each month that are left alone; none when all are merged into one.
+    most_runs: Option<usize>,
     /// What is removed that retention has let go; nothing when none.
     expiry: Option<Expiry>,
-    /// Share of its time, in percent, that it works.
+    /// Share of its time, in percent, that it works at least.
     percent: u8,
 }
 
@@ -107,23 +112,36 @@ impl Compactor {
     /// when the schedule says so.
     pub(crate) fn run(&self, seals: &Receiver<()>) {
         self.keep_time();
+        // Whether what was left alone in haste is to be merged in calm.
+        let mut is_waiting = false;
         loop {
-            let patience = self.schedule().patience(self.now());
-            if let Err(RecvTimeoutError::Disconnected) = seals.recv_timeout(patience) {
-                break;
+            let mut patience = self.schedule().patience(self.now());
+            if is_waiting {
+                patience = patience.min(CALM);
             }
+            let is_haste = match seals.recv_timeout(patience) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
             self.keep_time();
             let is_patrol = self.schedule().is_patrol_due(self.now());
+            let most_runs = if is_haste {
+                MOST_RUNS_IN_HASTE
+            } else {
+                MOST_RUNS
+            };
             let extent = Extent {
-                is_whole: false,
+                most_runs: Some(most_runs),
                 expiry: is_patrol.then(|| Expiry::patrol(&self.tools.options)),
                 percent: self.tools.options.compaction_percent,
             };
             // What failed is noted and tried again.
             drop(self.attempt(extent));
+            is_waiting = is_haste;
             if is_patrol {
                 self.schedule().patrolled(self.now());
             }
@@ -134,7 +152,7 @@ impl Compactor {
     pub(crate) fn compact_due(&self) -> Result<CompactReport, Error> {
         self.keep_time();
         self.attempt(Extent {
-            is_whole: false,
+            most_runs: Some(MOST_RUNS),
             expiry: Some(Expiry::DUE),
             percent: 100,
         })
@@ -143,7 +161,7 @@ impl Compactor {
     /// Merges all segments of each month, as fast as it goes.
     pub(crate) fn compact_all(&self) -> Result<CompactReport, Error> {
         self.attempt(Extent {
-            is_whole: true,
+            most_runs: None,
             expiry: Some(Expiry::ALL),
             percent: 100,
         })
@@ -202,7 +220,7 @@ impl Compactor {
         // Damage in one month does not keep the others from being merged.
         let mut failure = None;
         for month in months {
-            if !extent.is_whole && !self.schedule().is_due(month, self.now()) {
+            if extent.most_runs.is_some() && !self.schedule().is_due(month, self.now()) {
                 continue;
             }
             match self.tend(month, extent, &mut budget, &mut report) {
@@ -243,12 +261,10 @@ impl Compactor {
         // A merge may make another one due.
         loop {
             let (segments, _) = self.tools.view.sealed();
-            let of_month = segments.iter().filter(|one| one.summary().month == month);
-            let runs = runs(of_month);
-            let count = if extent.is_whole {
-                Some(runs.len()).filter(|count| *count > 1)
-            } else {
-                due(&levels(&runs))
+            let runs = of_month(&segments, month);
+            let count = match extent.most_runs {
+                Some(most) => due(&runs, most),
+                None => Some(runs.len()).filter(|count| *count > 1),
             };
             let Some(count) = count else {
                 return Ok(());
@@ -268,10 +284,12 @@ impl Compactor {
     ) -> Result<Outcome, Error> {
         self.tools.health.check()?;
         let levels = inputs.iter().map(|one| one.summary().level);
-        let is_merge = runs(inputs.iter()).len() > 1;
+        let is_merge = of_month(inputs, month).len() > 1;
         let level = levels.max().unwrap_or(0) + u32::from(is_merge);
         let cutoff = self.tools.retention.cutoff();
         let started = Mutex::new(Instant::now());
+        let crew = Arc::new(Crew::new(1));
+        self.set_pace(&crew, percent);
         let merge = Merge {
             segments: &self.tools.segments,
             month,
@@ -283,7 +301,8 @@ impl Compactor {
                 .first()
                 .filter(|_| !is_merge)
                 .map(|one| one.summary().run),
-            pause: &|| self.pause(&started, percent),
+            workers: Arc::clone(&crew) as Arc<dyn Workers>,
+            pause: &|| self.pause(&started, self.set_pace(&crew, percent)),
         };
         let merged = merge.run()?;
         self.commit(month, inputs, merged, report)
@@ -337,6 +356,18 @@ impl Compactor {
         Ok(Outcome::Committed)
     }
 
+    /// The share of its time, in percent, that a merge works now; one that does not
+    /// rest works on all threads.
+    fn set_pace(&self, crew: &Crew, percent: u8) -> u8 {
+        let share = self.tools.view.merge_debt().share(percent);
+        crew.set_threads(if share == 100 {
+            self.tools.options.compaction_threads
+        } else {
+            1
+        });
+        share
+    }
+
     /// Rests for its share of the time; ends the compaction when the store
     /// closes.
     fn pause(&self, started: &Mutex<Instant>, percent: u8) -> Result<(), Error> {
@@ -344,7 +375,7 @@ impl Compactor {
             return Err(Error::Closed);
         }
         let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
-        let percent = u32::from(percent.clamp(1, 100));
+        let percent = u32::from(percent);
         let mut rest = started.elapsed() * (100 - percent) / percent;
         // Who waits for a turn, or closes the store, ends the rest.
         while !rest.is_zero() && self.waiting.load(Ordering::Relaxed) == 0 {
@@ -358,29 +389,4 @@ impl Compactor {
         *started = Instant::now();
         Ok(())
     }
-}
-
-/// Segments by their run, the oldest run first: that of the highest level, and
-/// of those of a level the one with the lowest id.
-fn runs<'a>(segments: impl Iterator<Item = &'a Arc<Segment>>) -> Vec<Vec<Arc<Segment>>> {
-    let mut by_run: HashMap<SegmentId, Vec<Arc<Segment>>> = HashMap::new();
-    for segment in segments {
-        let run = segment.summary().run;
-        by_run.entry(run).or_default().push(Arc::clone(segment));
-    }
-    let mut runs: Vec<_> = by_run.into_values().collect();
-    runs.sort_unstable_by_key(|run| {
-        let first = run.first().map(|one| one.summary());
-        first.map(|one| (std::cmp::Reverse(one.level), one.run))
-    });
-    runs
-}
-
-fn levels(runs: &[Vec<Arc<Segment>>]) -> Vec<Run> {
-    runs.iter()
-        .map(|run| Run {
-            level: run.iter().map(|one| one.summary().level).max().unwrap_or(0),
-            rows: run.iter().map(|one| u64::from(one.summary().rows)).sum(),
-        })
-        .collect()
 }

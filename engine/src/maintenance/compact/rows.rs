@@ -10,8 +10,10 @@ use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::segment::Column;
+use spanstore_format::jobs::{Caller, Workers};
 use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
+use spanstore_format::segment::promotion::moving::SplitRows;
+use spanstore_format::segment::{Column, RowBatches};
 use spanstore_format::span::{SpanColumn, table};
 
 use crate::error::Error;
@@ -86,23 +88,42 @@ pub(super) fn read(
 ) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
     let columns = Column::all(table());
     let reader = segment.row_reader()?;
-    let batches = reader
-        .read(rows, &columns, CHUNK_ROWS)
-        .map_err(|error| segment.corrupt(error))?;
+    let batches = reader.read(rows, &columns, CHUNK_ROWS);
+    whole_batches(segment, batches)
+}
+
+/// Some rows on their way into another segment.
+pub(super) fn read_split(
+    segment: &Segment,
+    rows: &[Range<u32>],
+    split: &Arc<SplitRows>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let reader = segment.row_reader()?;
+    let batches = reader.read_split(rows, split, CHUNK_ROWS);
+    whole_batches(segment, batches)
+}
+
+fn whole_batches(
+    segment: &Segment,
+    batches: Result<RowBatches, FormatError>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let batches = batches.map_err(|error| segment.corrupt(error))?;
     Ok(batches.map(move |batch| batch.map_err(|error| damaged(segment, &error))))
 }
 
 /// Reads an input from its beginning to its end.
 pub(super) struct Cursor<'a> {
     segment: &'a Segment,
+    split: &'a Arc<SplitRows>,
     /// Rows that were read and not taken, and the number of their first.
     buffer: Option<(u32, RecordBatch)>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(segment: &'a Segment) -> Self {
+    pub(super) fn new(segment: &'a Segment, split: &'a Arc<SplitRows>) -> Self {
         Self {
             segment,
+            split,
             buffer: None,
         }
     }
@@ -120,7 +141,8 @@ impl<'a> Cursor<'a> {
                 _ => {
                     let end = self.segment.summary().rows.min(row + CHUNK_ROWS as u32);
                     let stretch = row..end;
-                    let next = read(self.segment, std::slice::from_ref(&stretch))?.next();
+                    let stretch = std::slice::from_ref(&stretch);
+                    let next = read_split(self.segment, stretch, self.split)?.next();
                     let Some(batch) = next.transpose()? else {
                         let expected = format!("rows from {row} on");
                         let error = FormatError::malformed("rows", 0, expected, "none");
@@ -164,21 +186,32 @@ impl Piece {
 }
 
 /// Rows in the order of the segment that are too few to be written alone.
-#[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct Waiting<'a> {
+    split: &'a SplitRows,
+    workers: &'a dyn Workers,
     batches: Vec<RecordBatch>,
     /// Places in `batches` of those that many teams have rows in.
     shared: HashMap<(usize, u32), usize>,
     rows: Vec<OrderedRow>,
 }
 
-impl Waiting {
+impl<'a> Waiting<'a> {
+    pub(super) fn new(split: &'a SplitRows, workers: &'a dyn Workers) -> Self {
+        Self {
+            split,
+            workers,
+            batches: Vec::new(),
+            shared: HashMap::new(),
+            rows: Vec::new(),
+        }
+    }
+
     /// Adds whole traces of one team; answers how many rows are kept: spans
     /// that are there twice with the same content are kept once.
     pub(super) fn add(&mut self, pieces: Vec<Piece>, out: &mut SegmentFile) -> Result<u64, Error> {
         let corrupt = |error| Error::corrupt("rows to merge", error);
         let batches: Vec<RecordBatch> = pieces.iter().map(|piece| piece.rows.clone()).collect();
-        let kept = order(&batches).and_then(|rows| distinct(&batches, rows));
+        let kept = order(&batches).and_then(|rows| distinct(self.split, &batches, rows));
         let kept = kept.map_err(corrupt)?;
         let count = kept.len() as u64;
         let places: Vec<(usize, usize)> = pieces
@@ -216,8 +249,8 @@ impl Waiting {
 
     pub(super) fn flush(&mut self, out: &mut SegmentFile) -> Result<(), Error> {
         for chunk in self.rows.chunks(CHUNK_ROWS) {
-            let batch = gather(&self.batches, chunk);
-            out.write(&batch.map_err(|error| Error::corrupt("rows to merge", error))?)?;
+            let batch = gather(&self.batches, chunk, self.workers);
+            out.write_split(&batch.map_err(|error| Error::corrupt("rows to merge", error))?)?;
         }
         self.rows.clear();
         self.shared.clear();
@@ -257,6 +290,7 @@ fn coded(column: &ArrayRef) -> ArrayRef {
 /// Leaves out rows of the same span with the same content. Their order brings
 /// the same ids together.
 fn distinct(
+    split: &SplitRows,
     batches: &[RecordBatch],
     mut rows: Vec<OrderedRow>,
 ) -> Result<Vec<OrderedRow>, FormatError> {
@@ -270,7 +304,7 @@ fn distinct(
     }
     // As bytes, and looked up by hash: there may be any number of versions. When a
     // copy was accepted is no part of its content: the first one stays.
-    let converted = gather(batches, &candidates)?;
+    let converted = split.whole(&gather(batches, &candidates, &Caller)?)?;
     let malformed = |error: ArrowError| {
         FormatError::malformed("columns", 0, "the columns of spans", error.to_string())
     };

@@ -17,6 +17,7 @@
 pub mod access;
 pub mod choose;
 pub(crate) mod entry;
+pub mod moving;
 pub mod rebuild;
 pub(super) mod split;
 
@@ -96,7 +97,7 @@ impl PromotedType {
 /// The keys that a segment is to promote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Promotion {
-    keys: Vec<ChosenKey>,
+    pub(super) keys: Vec<ChosenKey>,
 }
 
 /// A key that is to be promoted.
@@ -135,9 +136,22 @@ impl Promotion {
     pub fn keys(&self) -> &[ChosenKey] {
         &self.keys
     }
+
+    /// Whether the same keys get the same columns, in whatever order.
+    pub fn has_same_columns(&self, other: &Self) -> bool {
+        let mut keys = self.keys.iter();
+        self.keys.len() == other.keys.len()
+            && keys.all(|key| other.keys.iter().any(|one| one.is_same_column(key)))
+    }
 }
 
 impl ChosenKey {
+    /// Whether both have the same values in the same column.
+    pub fn is_same_column(&self, other: &Self) -> bool {
+        let place = |one: &Self| (one.value, one.mapped, one.suffix);
+        self.key == other.key && place(self) == place(other)
+    }
+
     /// The name of the column that the key gets if it has one of its own.
     pub fn column_name(&self) -> String {
         format!("attributes.{}", self.key)

@@ -68,6 +68,40 @@ impl Splitter {
             .map(|(number, _)| number)
     }
 
+    /// Notes the strays of rows that are split already, by what is left of their
+    /// attributes.
+    pub(in crate::segment) fn note_strays(
+        &mut self,
+        residual: &ArrayRef,
+    ) -> Result<(), FormatError> {
+        let residual = residual.as_binary_view_opt();
+        let residual = residual.ok_or_else(other_columns)?;
+        self.strays.iter_mut().for_each(RoaringBitmap::clear);
+        for row in 0..residual.len() {
+            if residual.is_null(row) {
+                continue;
+            }
+            let message = residual.value(row);
+            let mut covered = 0;
+            for (entry, whole) in entry::all(message, SPAN_FIELD) {
+                covered += whole.len();
+                let number = attribute::key_of(entry).and_then(|key| self.numbers.get(key));
+                if let Some(strays) = number.and_then(|number| self.strays.get_mut(*number)) {
+                    strays.insert(row as u32);
+                }
+            }
+            if covered != message.len() {
+                for strays in &mut self.strays {
+                    strays.insert(row as u32);
+                }
+            }
+        }
+        for (has_strays, strays) in self.has_strays.iter_mut().zip(&self.strays) {
+            *has_strays |= !strays.is_empty();
+        }
+        Ok(())
+    }
+
     /// Splits the attributes of rows with the columns of spans, which are in the column
     /// at a place.
     pub(in crate::segment) fn split(
@@ -78,9 +112,7 @@ impl Splitter {
         let attributes = batch.columns().get(attributes);
         let attributes = attributes
             .and_then(|column| column.as_binary_view_opt())
-            .ok_or_else(|| {
-                FormatError::malformed("columns", 0, "the columns of spans", "others")
-            })?;
+            .ok_or_else(other_columns)?;
         let rows = batch.num_rows();
         self.strays.iter_mut().for_each(RoaringBitmap::clear);
         let keys = self.promotion.keys.iter();
@@ -181,6 +213,10 @@ impl Splitter {
         }
         (Arc::new(residuals.finish()), Arc::new(orders.finish()))
     }
+}
+
+fn other_columns() -> FormatError {
+    FormatError::malformed("columns", 0, "the columns of spans", "others")
 }
 
 /// Whether the key's column has the value, be it taken into it now.

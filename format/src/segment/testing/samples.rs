@@ -148,6 +148,10 @@ pub fn varied_segment(teams: &[(&str, u64)]) -> (Bytes, SegmentSummary) {
                 attribute("double", Value::DoubleValue(n as f64 / 3.0)),
                 attribute("flag", Value::BoolValue(n % 3 == 0)),
                 attribute("varied", varied),
+                attribute(
+                    "vercel.request_id",
+                    Value::StringValue(format!("iad1::r{}", n / 10)),
+                ),
                 attribute("url.path", Value::StringValue(format!("/path/{n}"))),
             ];
             attributes.retain(|one| n % 7 != one.key.len() as u64 % 7);

@@ -12,6 +12,9 @@
 /// Runs of a month that are left alone. A seal may add one to them, so a
 /// partition lies in at most 8 segments.
 pub(crate) const MOST_RUNS: usize = 7;
+/// Runs of a month that are left alone while seals come fast: each row is then written
+/// fewer times, and appends have the processor.
+pub(crate) const MOST_RUNS_IN_HASTE: usize = 11;
 
 /// A run of segments as the schedule sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +26,9 @@ pub(crate) struct Run {
 }
 
 /// How many of the last runs to merge into one; none when nothing is due.
-/// `runs` are in the order of their age, the oldest first.
-pub(crate) fn due(runs: &[Run]) -> Option<usize> {
-    if runs.len() <= MOST_RUNS {
+/// `runs` are in the order of their age, the oldest first; `most` are left alone.
+pub(crate) fn due(runs: &[Run], most: usize) -> Option<usize> {
+    if runs.len() <= most {
         return None;
     }
     let (newest, older) = runs.split_last()?;
@@ -68,7 +71,7 @@ mod tests {
             written += rows;
             runs.push(Run { level: 0, rows });
             most = most.max(runs.len());
-            while let Some(count) = due(&runs) {
+            while let Some(count) = due(&runs, MOST_RUNS) {
                 let merged = runs.split_off(runs.len() - count);
                 let rows = merged.iter().map(|run| run.rows).sum();
                 let level = merged.iter().map(|run| run.level).max().unwrap() + 1;
@@ -162,7 +165,7 @@ mod tests {
                 ));
                 most_segments = most_segments.max(most_per_team(&runs, SEGMENT_ROWS));
                 let view: Vec<Run> = runs.iter().map(|(run, _)| *run).collect();
-                if let Some(count) = due(&view) {
+                if let Some(count) = due(&view, MOST_RUNS) {
                     let merged = runs.split_off(runs.len() - count);
                     let level = merged.iter().map(|(run, _)| run.level).max().unwrap() + 1;
                     let mut rows = vec![0; TEAMS];
