@@ -11,6 +11,19 @@ pub trait Workers: Debug + Send + Sync {
     fn work(&self, jobs: Vec<Job<'_>>);
 }
 
+/// Rows from which on work on them is worth sharing.
+const LEAST_SHARED_ROWS: usize = 1_024;
+
+/// Who does work on so many rows: with few the caller is done sooner than others would
+/// begin.
+pub(crate) fn for_rows(rows: usize, workers: &dyn Workers) -> &dyn Workers {
+    if rows < LEAST_SHARED_ROWS {
+        &Caller
+    } else {
+        workers
+    }
+}
+
 /// The thread of the caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller;

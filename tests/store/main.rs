@@ -16,6 +16,7 @@ mod clock;
 mod compact;
 mod crash;
 mod damage;
+mod debt;
 mod erase;
 mod facets;
 mod forget;

@@ -18,7 +18,7 @@ use arrow::error::ArrowError;
 
 use super::layout::PAGE_ROWS;
 use crate::error::FormatError;
-use crate::jobs::{Caller, Job, Workers};
+use crate::jobs::{Caller, Job, Workers, for_rows};
 use crate::span::SpanColumn;
 
 /// Rows of the batches that are put together: some pages.
@@ -208,7 +208,7 @@ pub fn gather(
                 move || *column = pick(sources, number, places, runs)
             })
         });
-    workers.work(jobs.collect());
+    for_rows(chunk.len(), workers).work(jobs.collect());
     let columns: Result<Vec<ArrayRef>, ArrowError> = columns.into_iter().collect();
     let mut columns = columns.map_err(malformed)?;
     let starts =

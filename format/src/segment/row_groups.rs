@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::layout::ROW_GROUP_ROWS;
-use crate::jobs::{Job, Workers};
+use crate::jobs::{Job, Workers, for_rows};
 
 /// Writes row groups of [`ROW_GROUP_ROWS`] rows.
 pub(super) struct RowGroups<W: Write + Send> {
@@ -95,7 +95,7 @@ impl<W: Write + Send> RowGroups<W> {
                         .and_then(|leaves| leaves.iter().try_for_each(|one| writer.write(one)));
                 }));
             }
-            workers.work(jobs);
+            for_rows(count, workers).work(jobs);
             encoded.into_iter().collect::<Result<(), _>>()?;
             *rows += count;
             start += count;
