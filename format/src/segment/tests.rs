@@ -1,5 +1,6 @@
 mod evolution;
 mod forged;
+mod golden;
 mod moving;
 mod parents;
 mod tables;
