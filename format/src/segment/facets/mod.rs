@@ -351,6 +351,30 @@ impl Facet<'_> {
         rows: &RoaringBitmap,
         read: ReadPostings<'_>,
     ) -> Result<Vec<u64>, FormatError> {
+        let all = &self.facets.rows;
+        if rows.len() > all.len() as u64 / 2 {
+            // How many rows have each value is known: fewer others are to be counted.
+            let mut others = RoaringBitmap::new();
+            others.insert_range(all.clone());
+            let mut counts = self.counts_of_few(&(others - rows), read)?;
+            for (place, count) in counts.iter_mut().enumerate() {
+                let of_all = if place < self.len() {
+                    self.value(place)?.rows
+                } else {
+                    self.null_rows
+                };
+                *count = u64::from(of_all).saturating_sub(*count);
+            }
+            return Ok(counts);
+        }
+        self.counts_of_few(rows, read)
+    }
+
+    fn counts_of_few(
+        &self,
+        rows: &RoaringBitmap,
+        read: ReadPostings<'_>,
+    ) -> Result<Vec<u64>, FormatError> {
         let mut counts = vec![0; self.len() + 1];
         let nulls = match self.stored {
             Stored::Postings(nulls) => nulls,
