@@ -13,7 +13,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::columns::FileColumns;
 use super::promotion::{ATTRIBUTE_ORDER, ChosenKey, PromotedType, Promotion};
-use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
+use crate::table::{Codec, ColumnType, Encoding, Statistics, Table, TableColumn};
 
 /// Rows of a row group: the upper 16 bits of a row number are its row group
 /// and its container in a roaring bitmap.
@@ -23,8 +23,11 @@ pub const PAGE_ROWS: usize = 1_280;
 /// Rows of a page, at most, about. A page costs some thirty bytes of headers and places,
 /// more than 1,280 equal values do.
 const MOST_PAGE_ROWS: usize = 4 * PAGE_ROWS;
-/// Bytes of encoded values at which a page ends.
-const PAGE_BYTES: usize = 4 << 10;
+/// Bytes of encoded values at which a page ends: of dictionary codes, which are small
+/// (only values beside a full dictionary reach it), of packed differences, and of others.
+const PAGE_BYTES: usize = 64 << 10;
+const DELTA_PAGE_BYTES: usize = 4 << 10;
+const PLAIN_PAGE_BYTES: usize = 8 * PAGE_ROWS;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
@@ -88,7 +91,14 @@ fn with_column(
         Statistics::RowGroup => EnabledStatistics::Chunk,
         Statistics::Page => EnabledStatistics::Page,
     };
+    let page_bytes = match (column.encoding, column.value) {
+        (Encoding::Dictionary, _) => PAGE_BYTES,
+        (Encoding::Delta, _) => DELTA_PAGE_BYTES,
+        (Encoding::Plain, ColumnType::Id(bytes)) => usize::from(bytes) * PAGE_ROWS,
+        (Encoding::Plain, _) => PLAIN_PAGE_BYTES,
+    };
     properties
+        .set_column_data_page_size_limit(path(), page_bytes)
         .set_column_compression(path(), codec)
         .set_column_statistics_enabled(path(), statistics)
 }
@@ -104,11 +114,15 @@ fn with_key(mut properties: WriterPropertiesBuilder, key: &ChosenKey) -> WriterP
         properties = properties.set_column_compression(path(), zstd);
     }
     if key.value != PromotedType::Boolean {
-        properties = properties.set_column_dictionary_enabled(path(), false);
+        properties = properties
+            .set_column_dictionary_enabled(path(), false)
+            .set_column_data_page_size_limit(path(), PLAIN_PAGE_BYTES);
     }
     if key.value == PromotedType::Integer {
         let delta = ParquetEncoding::DELTA_BINARY_PACKED;
-        properties = properties.set_column_encoding(path(), delta);
+        properties = properties
+            .set_column_encoding(path(), delta)
+            .set_column_data_page_size_limit(path(), DELTA_PAGE_BYTES);
     }
     properties
 }
