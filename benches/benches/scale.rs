@@ -1,6 +1,6 @@
 //! Many teams, many segments, and merging them: one run, one table.
 //!
-//! `cargo bench -p spanstore-benches --bench scale -- [teams] [segments]`
+//! `cargo bench -p spanstore-benches --bench scale -- [teams] [segments] [load]`
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -54,7 +54,7 @@ fn main() {
         return;
     }
     let is_asked = |name: &str| {
-        let parts = ["teams", "segments"];
+        let parts = ["teams", "segments", "load"];
         let asked = |part: &&str| arguments.iter().any(|argument| argument == part);
         !parts.iter().any(asked) || asked(&name)
     };
@@ -64,6 +64,9 @@ fn main() {
     }
     if is_asked("segments") {
         segments(&directory.path().join("segments"));
+    }
+    if is_asked("load") {
+        load(&directory.path().join("load"));
     }
 }
 
@@ -241,6 +244,71 @@ fn segments(path: &Path) {
         report.bytes_written / report.rows_written
     );
     look_ups(&store.team(&team()), "one segment of 8 million");
+}
+
+/// 10,000,000 spans of one team at full rate: how many segments there are at a time, and
+/// how soon there are few.
+fn load(path: &Path) {
+    const ROUNDS: usize = 10;
+    let bodies = bodies(1_000_000, 500);
+    let store = open(path, StoreOptions::default());
+    let bench = store.team(&team());
+    bench.set_quota(Some(u64::MAX)).unwrap();
+    let next = AtomicUsize::new(0);
+    let is_done = AtomicBool::new(false);
+    let start = Instant::now();
+    let most = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                most = most.max(store.segments().len());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            most
+        });
+        let append = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= ROUNDS * bodies.len() {
+                    break;
+                }
+                let round = number / bodies.len();
+                let body = with_other_traces(&bodies[number % bodies.len()], round as u8);
+                let batch = SpanBatch::from_otlp_protobuf(&body).unwrap();
+                assert_eq!(bench.append(batch).unwrap().accepted, 500);
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(append)).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        is_done.store(true, Ordering::Relaxed);
+        watch.join().unwrap()
+    });
+    let rate = (ROUNDS * bodies.len() * 500) as f64 / start.elapsed().as_secs_f64();
+    let end = Instant::now();
+    while store.segments().len() > 8 && end.elapsed() < Duration::from_mins(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!(
+        "10,000,000 spans of one team, {THREADS} threads: {rate:.0} spans/s, at most {most} segments at a time, {} after {:.0} s",
+        store.segments().len(),
+        end.elapsed().as_secs_f64()
+    );
+}
+
+/// The same spans in other traces.
+fn with_other_traces(body: &[u8], round: u8) -> Vec<u8> {
+    // The field of a span that holds its trace id, and its length.
+    const TRACE_ID: [u8; 2] = [0x0a, 16];
+    let mut body = body.to_vec();
+    let places = (0..body.len() - 18).filter(|at| body[*at..*at + 2] == TRACE_ID);
+    // Spans begin with it: their own tag and length stand before.
+    let places: Vec<usize> = places.filter(|at| body[*at + 18] == 0x12).collect();
+    for place in places {
+        body[place + 17] ^= round;
+    }
+    body
 }
 
 fn look_ups(team: &Team, state: &str) {

@@ -115,8 +115,7 @@ fn appends_wait_a_little_while_merging_is_far_behind() {
     let batch = |n: u64| request((n * 1_000..(n + 1) * 1_000).map(span));
     // One that does not wait is told so while the batch before has not had its time, a
     // second.
-    let answers = (10..100).map(|n| acme.try_append(batch(n)));
-    let refused = answers.filter_map(Result::err).next();
+    let refused = (10..100).find_map(|n| acme.try_append(batch(n)).err());
     assert!(matches!(refused, Some(Error::Busy)), "{refused:?}");
     // Others come through although nothing is merged meanwhile.
     let begun = Instant::now();
