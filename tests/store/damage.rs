@@ -10,6 +10,7 @@ use spanstore::io::{Disk, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{Error, Store, TeamId};
 use spanstore_format::segment::SegmentReader;
+use spanstore_format::segment::checksum::BLOCK_BYTES;
 use spanstore_format::segment::reader::summarize;
 use spanstore_test_support::spans::{request, span, text};
 use spanstore_test_support::{open_on, quiet, team};
@@ -67,8 +68,8 @@ fn a_damaged_segment_is_named_and_the_rest_stays_readable() {
     assert_eq!(receipt.accepted, 4);
 }
 
-/// The middle of the first page with rows of this team alone, in a column that
-/// takes many blocks.
+/// The middle of the first block whose pages have rows of this team alone, in a column
+/// that takes many blocks.
 fn within_a_page(file: &Bytes, team: &TeamId) -> usize {
     let reader = SegmentReader::open(file.clone(), summarize(file).unwrap()).unwrap();
     let first_row = reader.directory().find(team).unwrap().unwrap().rows.start;
@@ -80,7 +81,8 @@ fn within_a_page(file: &Bytes, team: &TeamId) -> usize {
     let mut pages = pages.iter();
     let page = pages.find(|page| page.first_row_index >= i64::from(first_row));
     let page = page.unwrap();
-    let middle = page.offset + i64::from(page.compressed_page_size) / 2;
+    let block = i64::try_from(BLOCK_BYTES).unwrap();
+    let middle = (page.offset / block + 1) * block + block / 2;
     usize::try_from(middle).unwrap()
 }
 

@@ -182,7 +182,7 @@ impl Writer {
     fn commit_at_pace(&mut self, group: Vec<Job>) {
         let before = self.tools.view.active_size().0;
         self.commit(group);
-        let rows = self.tools.view.active_size().0 - before;
+        let rows = self.tools.view.active_size().0.saturating_sub(before);
         let wait = self.tools.view.merge_debt().wait_after(rows);
         self.slowed = (!wait.is_zero()).then(|| Instant::now() + wait);
     }

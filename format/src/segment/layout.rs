@@ -27,7 +27,7 @@ const MOST_PAGE_ROWS: usize = 4 * PAGE_ROWS;
 /// (only values beside a full dictionary reach it), of packed differences, and of others.
 const PAGE_BYTES: usize = 64 << 10;
 const DELTA_PAGE_BYTES: usize = 4 << 10;
-const PLAIN_PAGE_BYTES: usize = 8 * PAGE_ROWS;
+const PLAIN_PAGE_BYTES: usize = 16 << 10;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
@@ -95,6 +95,7 @@ fn with_column(
         (Encoding::Dictionary, _) => PAGE_BYTES,
         (Encoding::Delta, _) => DELTA_PAGE_BYTES,
         (Encoding::Plain, ColumnType::Id(bytes)) => usize::from(bytes) * PAGE_ROWS,
+        (Encoding::Plain, ColumnType::Time) => size_of::<i64>() * PAGE_ROWS,
         (Encoding::Plain, _) => PLAIN_PAGE_BYTES,
     };
     properties
