@@ -13,21 +13,13 @@ use parquet::schema::types::ColumnPath;
 
 use super::columns::FileColumns;
 use super::promotion::{ATTRIBUTE_ORDER, ChosenKey, PromotedType, Promotion};
-use crate::table::{Codec, ColumnType, Encoding, Statistics, Table, TableColumn};
+use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
 
 /// Rows of a row group: the upper 16 bits of a row number are its row group
 /// and its container in a roaring bitmap.
 pub const ROW_GROUP_ROWS: u32 = 1 << 16;
-/// Rows of a page, about; of a page of small values a few times as many.
+/// Rows of a page, about.
 pub const PAGE_ROWS: usize = 1_280;
-/// Rows of a page, at most, about. A page costs some thirty bytes of headers and places,
-/// more than 1,280 equal values do.
-const MOST_PAGE_ROWS: usize = 4 * PAGE_ROWS;
-/// Bytes of encoded values at which a page ends: of dictionary codes, which are small
-/// (only values beside a full dictionary reach it), of packed differences, and of others.
-const PAGE_BYTES: usize = 64 << 10;
-const DELTA_PAGE_BYTES: usize = 4 << 10;
-const PLAIN_PAGE_BYTES: usize = 16 << 10;
 /// Largest dictionary of a column in a row group, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
@@ -45,8 +37,7 @@ pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterP
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("spanstore ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS as usize))
-        .set_data_page_row_count_limit(MOST_PAGE_ROWS)
-        .set_data_page_size_limit(PAGE_BYTES)
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_sorting_columns(Some(sorting.collect()))
@@ -91,15 +82,7 @@ fn with_column(
         Statistics::RowGroup => EnabledStatistics::Chunk,
         Statistics::Page => EnabledStatistics::Page,
     };
-    let page_bytes = match (column.encoding, column.value) {
-        (Encoding::Dictionary, _) => PAGE_BYTES,
-        (Encoding::Delta, _) => DELTA_PAGE_BYTES,
-        (Encoding::Plain, ColumnType::Id(bytes)) => usize::from(bytes) * PAGE_ROWS,
-        (Encoding::Plain, ColumnType::Time) => size_of::<i64>() * PAGE_ROWS,
-        (Encoding::Plain, _) => PLAIN_PAGE_BYTES,
-    };
     properties
-        .set_column_data_page_size_limit(path(), page_bytes)
         .set_column_compression(path(), codec)
         .set_column_statistics_enabled(path(), statistics)
 }
@@ -115,15 +98,11 @@ fn with_key(mut properties: WriterPropertiesBuilder, key: &ChosenKey) -> WriterP
         properties = properties.set_column_compression(path(), zstd);
     }
     if key.value != PromotedType::Boolean {
-        properties = properties
-            .set_column_dictionary_enabled(path(), false)
-            .set_column_data_page_size_limit(path(), PLAIN_PAGE_BYTES);
+        properties = properties.set_column_dictionary_enabled(path(), false);
     }
     if key.value == PromotedType::Integer {
         let delta = ParquetEncoding::DELTA_BINARY_PACKED;
-        properties = properties
-            .set_column_encoding(path(), delta)
-            .set_column_data_page_size_limit(path(), DELTA_PAGE_BYTES);
+        properties = properties.set_column_encoding(path(), delta);
     }
     properties
 }

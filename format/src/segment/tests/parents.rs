@@ -93,9 +93,12 @@ proptest! {
             // Rows were made last first.
             .map(|(row, parent)| {
                 let n = ROWS - 1 - row as u64;
-                parent.map(|(place, is_far)| match is_far {
-                    true => place * 1_000,
-                    false => n / 10 * 10 + place,
+                parent.map(|(place, is_far)| {
+                    if is_far {
+                        place * 1_000
+                    } else {
+                        n / 10 * 10 + place
+                    }
                 })
             })
             .collect();
@@ -140,7 +143,7 @@ fn parents_are_found_across_row_groups() {
         let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, 16).unwrap();
         with_column(rows, "trace_id", Arc::new(ids))
     };
-    let parents: Vec<Option<u64>> = (0..rows).rev().map(|n| (n > 0).then(|| n % 3)).collect();
+    let parents: Vec<Option<u64>> = (0..rows).rev().map(|n| (n > 0).then_some(n % 3)).collect();
     let all = arranged(vec![with_parents(&one_trace(&batch("a", rows)), &parents)]);
     let (file, summary) = segment_in_batches(table(), &all, 8_192);
     assert_eq!(distances(&file) as u64, rows - 1);
