@@ -8,6 +8,7 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
@@ -251,6 +252,7 @@ fn segments(path: &Path) {
 fn load(path: &Path) {
     const ROUNDS: usize = 10;
     let bodies = bodies(1_000_000, 500);
+    let places: Vec<Vec<usize>> = bodies.iter().map(|body| places_of_traces(body)).collect();
     let store = open(path, StoreOptions::default());
     let bench = store.team(&team());
     bench.set_quota(Some(u64::MAX)).unwrap();
@@ -272,8 +274,12 @@ fn load(path: &Path) {
                 if number >= ROUNDS * bodies.len() {
                     break;
                 }
-                let round = number / bodies.len();
-                let body = with_other_traces(&bodies[number % bodies.len()], round as u8);
+                let (round, number) = (number / bodies.len(), number % bodies.len());
+                // The same spans in other traces.
+                let mut body = bodies[number].clone();
+                for place in &places[number] {
+                    body[place + 15] ^= round as u8;
+                }
                 let batch = SpanBatch::from_otlp_protobuf(&body).unwrap();
                 assert_eq!(bench.append(batch).unwrap().accepted, 500);
             }
@@ -297,18 +303,16 @@ fn load(path: &Path) {
     );
 }
 
-/// The same spans in other traces.
-fn with_other_traces(body: &[u8], round: u8) -> Vec<u8> {
-    // The field of a span that holds its trace id, and its length.
-    const TRACE_ID: [u8; 2] = [0x0a, 16];
-    let mut body = body.to_vec();
-    let places = (0..body.len() - 18).filter(|at| body[*at..*at + 2] == TRACE_ID);
-    // Spans begin with it: their own tag and length stand before.
-    let places: Vec<usize> = places.filter(|at| body[*at + 18] == 0x12).collect();
-    for place in places {
-        body[place + 17] ^= round;
-    }
-    body
+/// Where the trace ids of its spans stand in a body.
+fn places_of_traces(body: &[u8]) -> Vec<usize> {
+    let request = spanstore::otlp::protobuf::decode(body).unwrap();
+    let resources = request.resource_spans.into_iter();
+    let scopes = resources.flat_map(|resource| resource.scope_spans);
+    let spans = scopes.flat_map(|scope| scope.spans);
+    let ids: HashSet<Vec<u8>> = spans.map(|span| span.trace_id).collect();
+    let windows = body.windows(16).enumerate();
+    let found = windows.filter(|(_, bytes)| ids.contains(*bytes));
+    found.map(|(place, _)| place).collect()
 }
 
 fn look_ups(team: &Team, state: &str) {
