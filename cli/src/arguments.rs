@@ -432,8 +432,8 @@ pub struct BackupArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The damaged store is not changed. What is lost is reported by team and month, and \
-which spans are kept without their resource and scope; segments of which nothing or only a part can \
-be read lie in quarantine/ of the new store afterwards.
+so are the spans that are kept without their resource and scope, or without their parent. Segments of \
+which nothing or only a part can be read lie in quarantine/ of the new store afterwards.
 
 Example:
   spanstore repair ./spanstore-data --out ./spanstore-repaired")]

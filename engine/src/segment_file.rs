@@ -86,25 +86,21 @@ impl SegmentFile {
     }
 
     /// Adds rows in the order of a segment.
-    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        match &mut self.writer {
-            Some(writer) => {
-                let written = writer.write(batch);
-                written.map_err(|error| self.failed(error))
-            }
-            None => Ok(()),
-        }
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        self.add(|writer| writer.write(rows))
     }
 
     /// Adds rows that are split already, in the order of a segment.
     pub(crate) fn write_split(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        match &mut self.writer {
-            Some(writer) => {
-                let written = writer.write_split(rows);
-                written.map_err(|error| self.failed(error))
-            }
-            None => Ok(()),
-        }
+        self.add(|writer| writer.write_split(rows))
+    }
+
+    fn add(
+        &mut self,
+        write: impl FnOnce(&mut SegmentWriter<FileWriter>) -> Result<(), SegmentWriteError>,
+    ) -> Result<(), Error> {
+        let written = self.writer.as_mut().map_or(Ok(()), write);
+        written.map_err(|error| self.failed(error))
     }
 
     /// Completes the segment: it has its name and is durable.

@@ -1,6 +1,7 @@
 //! How far merging is behind: it is told, merges pay it, and appends wait for that a
 //! little.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use spanstore::io::SimulatedDisk;
 use spanstore::{Error, MergeDebt, Store, StoreOptions, Task};
 use spanstore_test_support::disk::InterruptedDisk;
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{open, open_on, quiet, team, without_repeats};
+use spanstore_test_support::{open, open_on, quiet, segment_path, team, without_repeats};
 
 /// Appends and seals so many times, 20 spans each.
 fn seal_often(store: &Store, rounds: u64) {
@@ -56,11 +57,7 @@ fn appends_do_not_wait_for_merges_that_fail() {
     seal_often(&store, 20);
     let damaged = store.segments().remove(0);
     drop(store);
-    let path = disk
-        .paths()
-        .into_iter()
-        .find(|path| path.to_string_lossy().contains(&damaged.id.to_string()))
-        .unwrap();
+    let path = Path::new("/store").join(segment_path(&damaged));
     disk.corrupt(&path, |bytes| bytes[100] ^= 1).unwrap();
     let options = StoreOptions {
         background: true,

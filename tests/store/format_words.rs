@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use spanstore::otlp::{Span, Value};
 use spanstore_test_support::spans::{attribute, integer, request, span, text};
-use spanstore_test_support::{open, team};
+use spanstore_test_support::{open, segment_path, team};
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
@@ -346,9 +346,7 @@ fn a_segment_is_what_the_page_says() {
     }
     store.seal().unwrap();
     let summary = store.segments().remove(0);
-    let path = directory
-        .path()
-        .join(format!("segments/{}/{}.parquet", summary.month, summary.id));
+    let path = directory.path().join(segment_path(&summary));
     let segment = read(&std::fs::read(path).unwrap());
 
     let column = |name: &str| segment.rows.column_by_name(name).unwrap();

@@ -15,7 +15,7 @@ use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::header::Part;
 use spanstore_format::segment::reader::summarize;
 use spanstore_test_support::spans::{integer, request, span, text, trace_id};
-use spanstore_test_support::{NOW, open, team};
+use spanstore_test_support::{NOW, open, segment_path, team};
 
 /// Name and type of the fields of each message, by their numbers.
 type Messages = BTreeMap<String, BTreeMap<u32, (String, String)>>;
@@ -90,8 +90,8 @@ fn parts() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     store.team(&team("acme")).append(request).unwrap();
     store.seal().unwrap();
     let summary = store.segments().remove(0);
-    let path = format!("segments/{}/{}.parquet", summary.month, summary.id);
-    let file = Bytes::from(std::fs::read(directory.path().join(path)).unwrap());
+    let path = directory.path().join(segment_path(&summary));
+    let file = Bytes::from(std::fs::read(path).unwrap());
     let reader = SegmentReader::open(file.clone(), summarize(&file).unwrap()).unwrap();
     let part = |part| {
         let place = reader.header().part(part).unwrap();

@@ -9,12 +9,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spanstore::io::{Disk, Fault, OpenMode, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
-use spanstore::{CatalogTable, Error, Month, RepairReport, Store, repair_on};
+use spanstore::{CatalogTable, Error, LostSpans, Month, RepairReport, Store, repair_on};
 use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::header::Part;
 use spanstore_format::segment::reader::summarize;
+use spanstore_format::span::SpanColumn;
 use spanstore_test_support::spans::{request, span, text};
-use spanstore_test_support::{NOW, open_on, quiet, team};
+use spanstore_test_support::{NOW, open_on, quiet, segment_path, team};
 
 const OLD: &str = "/old";
 const NEW: &str = "/new";
@@ -349,10 +350,8 @@ async fn rows_stay_where_their_resource_is_damaged() {
         store.team(&team(name)).append(spans).unwrap();
     }
     store.seal().unwrap();
+    let path = Path::new(OLD).join(segment_path(&store.segments()[0]));
     store.close().unwrap();
-    let mut paths = files(&disk).into_iter();
-    let path = paths.find(|path| path.extension().is_some_and(|one| one == "parquet"));
-    let path = path.unwrap();
     let bytes = disk.map(&path).unwrap();
     let reader = SegmentReader::open(bytes.clone(), summarize(&bytes).unwrap()).unwrap();
     let part = reader.header().part(Part::Resources).unwrap();
@@ -377,6 +376,7 @@ async fn rows_stay_where_their_resource_is_damaged() {
     store.close().unwrap();
     let (report, store) = repaired(&disk, "resources");
     assert_eq!((report.spans, report.lost), (950, Vec::new()));
+    assert_eq!(report.without_parent, []);
     let lacking = report.without_resource.iter();
     let lacking = lacking.map(|one| (one.team.clone(), one.month, one.spans));
     let expected = (Some(team("acme")), Month::of(NOW), Some(900));
@@ -391,6 +391,51 @@ async fn rows_stay_where_their_resource_is_damaged() {
             }
         }
         assert_eq!(found, spans, "{name}");
+    }
+    assert_eq!(store.check().unwrap().damage, []);
+}
+
+/// One trace whose spans have one parent, in a block that has nothing but ids.
+#[test]
+fn rows_stay_where_the_id_of_their_parent_is_damaged() {
+    const SPANS: u64 = 6_000;
+    const PARENT: u64 = 3_000;
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, OLD).unwrap();
+    let spans = (0..SPANS).map(|n| Span {
+        trace_id: span(0).trace_id,
+        parent_span_id: if n == PARENT {
+            Vec::new()
+        } else {
+            span(PARENT).span_id
+        },
+        ..span(n)
+    });
+    store.team(&team("acme")).append(request(spans)).unwrap();
+    store.seal().unwrap();
+    let path = Path::new(OLD).join(segment_path(&store.segments()[0]));
+    store.close().unwrap();
+    let bytes = disk.map(&path).unwrap();
+    let reader = SegmentReader::open(bytes.clone(), summarize(&bytes).unwrap()).unwrap();
+    let place = SpanColumn::SpanId.place();
+    let place = reader.columns().unwrap().place(place).unwrap();
+    let rows = reader.row_reader().unwrap();
+    let pages = rows.metadata().offset_index().unwrap()[0][place].page_locations();
+    let page = pages.partition_point(|page| page.first_row_index <= PARENT as i64) - 1;
+    let page = pages[page].offset + i64::from(pages[page].compressed_page_size) / 2;
+    disk.corrupt(&path, |bytes| bytes[page as usize] ^= 1)
+        .unwrap();
+    let (report, store) = repaired(&disk, "parents");
+    let lost = report.lost[0].spans.unwrap();
+    assert!((1..5_000).contains(&lost), "{lost}");
+    assert_eq!(report.spans, SPANS - lost);
+    let counts = |lost: &[LostSpans]| lost.iter().map(|one| one.spans).collect::<Vec<_>>();
+    assert_eq!(counts(&report.without_parent), [Some(report.spans)]);
+    assert_eq!(report.without_resource, []);
+    for chunk in store.team(&team("acme")).export().unwrap() {
+        for row in chunk.unwrap().rows().unwrap() {
+            assert_eq!(row.parent_span_id, None);
+        }
     }
     assert_eq!(store.check().unwrap().damage, []);
 }

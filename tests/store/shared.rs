@@ -4,12 +4,12 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use prost::Message;
-use spanstore::otlp::{ExportTraceServiceRequest, KeyValue, ScopeSpans, Span};
+use spanstore::otlp::{ExportTraceServiceRequest, KeyValue, ResourceSpans, ScopeSpans, Span};
 use spanstore::{Store, Team, TraceId};
 use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::reader::summarize;
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{open_with, team, without_repeats};
+use spanstore_test_support::{open_with, segment_path, team, without_repeats};
 
 const SPANS: u64 = 20_000;
 
@@ -127,9 +127,7 @@ async fn each_resource_is_there_once() {
     }
     store.seal().unwrap();
     let summary = store.segments().remove(0);
-    let path = directory
-        .path()
-        .join(format!("segments/{}/{}.parquet", summary.month, summary.id));
+    let path = directory.path().join(segment_path(&summary));
     let file = bytes::Bytes::from(std::fs::read(path).unwrap());
     let summary = summarize(&file).unwrap();
     let reader = SegmentReader::open(file, summary).unwrap();
@@ -142,6 +140,15 @@ async fn each_resource_is_there_once() {
         let query = acme.query().filter(&filter).unwrap();
         assert_eq!(query.count().await.unwrap(), expected, "{n}");
     }
+}
+
+/// For each span what it shares with others.
+fn shared_of_spans(of_resource: &ResourceSpans) -> impl Iterator<Item = String> {
+    of_resource.scope_spans.iter().flat_map(|of_scope| {
+        let resource = (&of_resource.resource, &of_resource.schema_url);
+        let shared = format!("{resource:?} {:?} {}", of_scope.scope, of_scope.schema_url);
+        std::iter::repeat_n(shared, of_scope.spans.len())
+    })
 }
 
 /// Spans that differ in what they share alone are no copies of each other.
@@ -177,31 +184,14 @@ fn a_merge_keeps_spans_of_different_resources_and_scopes() {
     let report = store.compact().unwrap();
     assert_eq!((report.segments_after, report.rows_removed), (1, 10));
     let acme = store.team(&team("acme"));
-    let mut found: Vec<String> = Vec::new();
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
     for chunk in acme.export().unwrap() {
         for resource in chunk.unwrap().to_otlp().unwrap().resource_spans {
-            for scope in &resource.scope_spans {
-                let shared = (
-                    &resource.resource,
-                    &resource.schema_url,
-                    &scope.scope,
-                    &scope.schema_url,
-                );
-                found.extend(scope.spans.iter().map(|_| format!("{shared:?}")));
-            }
+            found.extend(shared_of_spans(&resource));
         }
     }
-    let mut expected: Vec<String> = Vec::new();
     for number in 0..6 {
-        let resource = change(number).resource_spans.remove(0);
-        let scope = &resource.scope_spans[0];
-        let shared = (
-            &resource.resource,
-            &resource.schema_url,
-            &scope.scope,
-            &scope.schema_url,
-        );
-        expected.extend(scope.spans.iter().map(|_| format!("{shared:?}")));
+        expected.extend(shared_of_spans(&change(number).resource_spans[0]));
     }
     found.sort();
     expected.sort();

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spanstore::io::{Disk, RealDisk};
-use spanstore::{Clock, Error, ManualClock, Remembered, Store, StoreOptions, TeamId};
+use spanstore::{
+    Clock, Error, ManualClock, Remembered, SegmentSummary, Store, StoreOptions, TeamId,
+};
 
 /// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
 pub const NOW: i64 = 1_794_700_800_000_000_000;
@@ -27,6 +29,11 @@ pub const NOW: i64 = 1_794_700_800_000_000_000;
 /// When the name is not one.
 pub fn team(name: &str) -> TeamId {
     TeamId::new(name).expect("a team id")
+}
+
+/// Where a segment lies in the directory of its store.
+pub fn segment_path(summary: &SegmentSummary) -> String {
+    format!("segments/{}/{}.parquet", summary.month, summary.id)
 }
 
 /// Opens a store on the file system at the time of the tests. Nothing is

@@ -37,6 +37,7 @@ fn report(arguments: &RepairArguments, repaired: &RepairReport) -> Report {
         .with("log_records", repaired.log_records)
         .with("lost", lost(&repaired.lost))
         .with("without_resource", lost(&repaired.without_resource))
+        .with("without_parent", lost(&repaired.without_parent))
         .with("lost_sequences", sequences)
         .with("lost_tables", tables)
         .with("quarantined", repaired.quarantined.clone())

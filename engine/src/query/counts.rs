@@ -95,26 +95,17 @@ impl Job {
             let Some(facet) = facets.facet(place).map_err(corrupt)? else {
                 return Ok(false);
             };
-            let all = u64::from(exact.partition.rows.end - exact.partition.rows.start);
-            let is_whole = rows.len() == all;
             let read = |range| exact.reader.postings(range);
-            let of_rows = if is_whole {
-                None
-            } else {
-                Some(facet.counts(rows, &read).map_err(corrupt)?)
-            };
-            let of_rows = |place: usize, of_all: u32| match &of_rows {
-                Some(counts) => counts.get(place).copied().unwrap_or_default(),
-                None => u64::from(of_all),
-            };
+            let of_rows = facet.counts(rows, &read).map_err(corrupt)?;
+            let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
             for place in 0..facet.len() {
                 self.watch.check()?;
                 let value = facet.value(place).map_err(corrupt)?;
                 let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
                 let text = text.and_then(|text| text_at(text.as_ref(), 0));
-                counts.add(text, of_rows(place, value.rows))?;
+                counts.add(text, of_rows(place))?;
             }
-            counts.add(None, of_rows(facet.len(), facet.null_rows()))?;
+            counts.add(None, of_rows(facet.len()))?;
             Ok(true)
         })?;
         let narrow = Narrow::new(&self.question, &self.state)?;

@@ -43,6 +43,9 @@ pub struct RepairReport {
     /// Spans that are kept, but without their resource and scope, which are lost, by
     /// team and month.
     pub without_resource: Vec<LostSpans>,
+    /// Spans that are kept, but without the id of their parent, which lay among damaged
+    /// spans, by team and month. They come out as spans without a parent.
+    pub without_parent: Vec<LostSpans>,
     /// Sequences of the log whose records are lost: from the first to the one
     /// after the last.
     pub lost_sequences: Vec<Range<u64>>,
@@ -124,6 +127,7 @@ pub fn repair_on(
         segments: Vec::new(),
         missing: BTreeMap::new(),
         without_resource: BTreeMap::new(),
+        without_parent: BTreeMap::new(),
         counts: BTreeMap::new(),
         next_segment: old.number("next_segment").unwrap_or(1).max(highest + 1),
         old,
@@ -189,6 +193,8 @@ struct Repair<'a> {
     missing: BTreeMap<(Month, TeamId), u64>,
     /// Rows of the new store that are without their resource.
     without_resource: BTreeMap<(Month, TeamId), u64>,
+    /// Those that are without the id of their parent.
+    without_parent: BTreeMap<(Month, TeamId), u64>,
     /// Rows of the new store.
     counts: BTreeMap<(Month, TeamId), u64>,
     next_segment: u64,
@@ -320,10 +326,10 @@ impl Repair<'_> {
             self.segments.push(summary);
             for (team, written) in teams {
                 let partition = (month, team);
-                if written.without_resource > 0 {
-                    let lacking = self.without_resource.entry(partition.clone());
-                    *lacking.or_default() += written.without_resource;
-                }
+                let without_resource = self.without_resource.entry(partition.clone());
+                *without_resource.or_default() += written.without_resource;
+                let without_parent = self.without_parent.entry(partition.clone());
+                *without_parent.or_default() += written.without_parent;
                 *self.counts.entry(partition).or_default() += written.rows;
             }
         }
@@ -423,15 +429,9 @@ impl Repair<'_> {
         } else {
             lost.clone_from(&self.missing);
         }
-        let known = |((month, team), spans)| LostSpans {
-            team: Some(team),
-            month,
-            spans: Some(spans),
-        };
-        let lost = lost.into_iter().filter(|(_, spans)| *spans > 0);
-        self.report.lost.extend(lost.map(known));
-        let lacking = std::mem::take(&mut self.without_resource);
-        self.report.without_resource = lacking.into_iter().map(known).collect();
+        self.report.lost = known(lost);
+        self.report.without_resource = known(std::mem::take(&mut self.without_resource));
+        self.report.without_parent = known(std::mem::take(&mut self.without_parent));
         if self.old.counts.is_some() {
             return;
         }
@@ -445,4 +445,15 @@ impl Repair<'_> {
             }
         }
     }
+}
+
+/// Spans that are lost, of those partitions that lost any.
+fn known(lost: BTreeMap<(Month, TeamId), u64>) -> Vec<LostSpans> {
+    let lost = lost.into_iter().filter(|(_, spans)| *spans > 0);
+    let lost = lost.map(|((month, team), spans)| LostSpans {
+        team: Some(team),
+        month,
+        spans: Some(spans),
+    });
+    lost.collect()
 }

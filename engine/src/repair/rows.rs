@@ -39,8 +39,38 @@ pub(super) struct Salvage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stretch {
     rows: Range<u32>,
-    /// Whether what they share, resource and scope, can be read too.
-    has_shared: bool,
+    lacks: Lacks,
+}
+
+/// What cannot be read of some rows, which are of use without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Lacks {
+    /// What they share: resource and scope.
+    shared: bool,
+    /// The ids of their parents, which lie where the parents do.
+    parents: bool,
+}
+
+impl Lacks {
+    /// From nothing to everything.
+    const ALL: [Self; 4] = [
+        Self::new(false, false),
+        Self::new(false, true),
+        Self::new(true, false),
+        Self::new(true, true),
+    ];
+
+    const fn new(shared: bool, parents: bool) -> Self {
+        Self { shared, parents }
+    }
+
+    /// Whether it has a column of the table, given by its place.
+    fn has(self, place: usize) -> bool {
+        let roles = table().roles();
+        let is_parent = || roles.parent.is_some_and(|parent| parent.parent == place);
+        let is_shared = || roles.shared.iter().any(|shared| shared.has(place));
+        (self.parents && is_parent()) || (self.shared && is_shared())
+    }
 }
 
 impl Stretch {
@@ -75,7 +105,7 @@ impl Salvage {
     pub(super) fn has_whole(&self, team: &TeamId) -> bool {
         let found = self.partitions.iter().find(|(one, _)| one.team == *team);
         found.is_some_and(|(partition, good)| {
-            let whole = good.iter().filter(|one| one.has_shared);
+            let whole = good.iter().filter(|one| one.lacks == Lacks::default());
             whole.map(Stretch::rows).sum::<u64>() == length(&partition.rows)
         })
     }
@@ -118,17 +148,14 @@ fn length(range: &Range<u32>) -> u64 {
     u64::from(range.end - range.start)
 }
 
-/// Reads rows with all columns of the table; what cannot be read of those that rows
-/// share is null.
+/// Reads rows with all columns of the table; what they lack is null.
 fn read(
     reader: &RowReader,
     stretch: &Stretch,
     each: &mut dyn FnMut(RecordBatch) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let shared = &table().roles().shared;
     let places = 0..table().columns().len();
-    let is_read =
-        |place: &usize| stretch.has_shared || !shared.iter().any(|shared| shared.has(*place));
+    let is_read = |place: &usize| !stretch.lacks.has(*place);
     let columns: Vec<Column> = places.clone().filter(is_read).map(Column::Stored).collect();
     let schema = Column::schema(&Column::all(table()), table())?;
     let rows = std::slice::from_ref(&stretch.rows);
@@ -149,29 +176,27 @@ fn unreadable(error: &ArrowError) -> FormatError {
     FormatError::malformed("rows", 0, "readable rows", error.to_string())
 }
 
-/// Adds the stretches of a range that can be read.
+/// Adds the stretches of a range that can be read; the smallest ones also where they
+/// lack something.
 fn add_good(reader: &RowReader, rows: Range<u32>, good: &mut Vec<Stretch>) {
     let is_small = length(&rows) <= u64::from(STRETCH_ROWS);
-    for has_shared in [true, false] {
-        let stretch = Stretch {
-            rows: rows.clone(),
-            has_shared,
-        };
-        if is_readable(reader, &stretch) {
-            match good.last_mut() {
-                Some(last) if last.has_shared == has_shared && last.rows.end == rows.start => {
-                    last.rows.end = rows.end;
-                }
-                _ => good.push(stretch),
-            }
-            return;
+    let tried = if is_small { Lacks::ALL.len() } else { 1 };
+    let stretches = Lacks::ALL.into_iter().take(tried).map(|lacks| Stretch {
+        rows: rows.clone(),
+        lacks,
+    });
+    let found = stretches.into_iter().find(|one| is_readable(reader, one));
+    match (found, good.last_mut()) {
+        (Some(next), Some(last)) if last.lacks == next.lacks && last.rows.end == rows.start => {
+            last.rows.end = rows.end;
         }
-        if !is_small {
+        (Some(next), _) => good.push(next),
+        (None, _) if !is_small => {
             let middle = rows.start + (rows.end - rows.start) / 2;
             add_good(reader, rows.start..middle, good);
             add_good(reader, middle..rows.end, good);
-            return;
         }
+        (None, _) => {}
     }
 }
 
@@ -201,6 +226,8 @@ pub(super) struct Written {
     pub(super) rows: u64,
     /// How many of them are without their resource and scope.
     pub(super) without_resource: u64,
+    /// How many of them are without the id of their parent.
+    pub(super) without_parent: u64,
 }
 
 /// A segment that was written anew, and its rows of each team.
@@ -259,13 +286,14 @@ pub(super) fn rebuild(
         }
         batches.extend(from_log);
         arrange([batches], |batch| out.write(batch))?;
+        let lacking = |is_lacking: fn(&Lacks) -> bool| {
+            let lacking = good.iter().filter(|one| is_lacking(&one.lacks));
+            lacking.map(Stretch::rows).sum()
+        };
         let written = Written {
             rows: u64::from(out.rows() - before),
-            without_resource: good
-                .iter()
-                .filter(|one| !one.has_shared)
-                .map(Stretch::rows)
-                .sum(),
+            without_resource: lacking(|lacks| lacks.shared),
+            without_parent: lacking(|lacks| lacks.parents),
         };
         rows.insert(team.clone(), written);
     }

@@ -47,6 +47,7 @@ pub mod reader;
 mod row_batches;
 mod row_groups;
 pub mod rows;
+mod selection;
 pub mod shared;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::arrow::{
     FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
 };
@@ -28,6 +28,7 @@ use super::promotion::moving::{Moving, SplitRows};
 use super::promotion::{Owner, PromotedKey};
 use super::reader::Shared;
 use super::row_batches::{Constant, RowBatches, Source};
+use super::selection::select;
 use super::shared::SharedMessages;
 use crate::error::FormatError;
 use crate::span::SpanColumn;
@@ -506,53 +507,6 @@ fn is_stored_as(column: &DataType, file: &DataType) -> bool {
     }
 }
 
-/// The row groups that hold some of the rows, the first row among theirs, and
-/// the selection of the rows among theirs.
-fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, usize, RowSelection) {
-    let mut row_groups: Vec<usize> = Vec::new();
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    // Where the last row group of the list was left.
-    let mut position = 0;
-    let group_end = |group: u32| {
-        group
-            .saturating_add(1)
-            .saturating_mul(ROW_GROUP_ROWS)
-            .min(total)
-    };
-    for range in rows {
-        let mut start = range.start;
-        while start < range.end.min(total) {
-            let group = start / ROW_GROUP_ROWS;
-            if row_groups.last() != Some(&(group as usize)) {
-                if let Some(last) = row_groups.last() {
-                    selectors.push(RowSelector::skip(
-                        (group_end(*last as u32) - position) as usize,
-                    ));
-                }
-                row_groups.push(group as usize);
-                position = group * ROW_GROUP_ROWS;
-            }
-            let end = range.end.min(group_end(group));
-            selectors.push(RowSelector::skip((start - position) as usize));
-            selectors.push(RowSelector::select((end - start) as usize));
-            position = end;
-            start = end;
-        }
-    }
-    if let Some(last) = row_groups.last() {
-        selectors.push(RowSelector::skip(
-            (group_end(*last as u32) - position) as usize,
-        ));
-    }
-    let first_row = rows.first().map_or(0, |rows| rows.start % ROW_GROUP_ROWS);
-    // Merges neighbours of a kind and drops empty ones.
-    (
-        row_groups,
-        first_row as usize,
-        RowSelection::from(selectors),
-    )
-}
-
 /// Calls the stock reader. It takes much of what it reads for granted, and
 /// panics where checksums hold over bytes that no writer makes. (Where panics
 /// abort, they do here too.)
@@ -571,40 +525,4 @@ pub(super) fn parquet_error(part: &'static str, offset: u64, error: &ParquetErro
         return source.clone();
     }
     FormatError::malformed(part, offset, "readable Parquet", error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selections_cover_their_row_groups() {
-        let group = ROW_GROUP_ROWS;
-        let total = 3 * group + 10;
-        let cases: [&[Range<u32>]; 5] = [
-            &[0..5],
-            &[10..20, 30..40],
-            &[group - 1..group + 1],
-            &[
-                5..6,
-                2 * group..2 * group + 3,
-                3 * group + 1..3 * group + 10,
-            ],
-            &[0..total],
-        ];
-        for rows in cases {
-            let (groups, _, selection) = select(rows, total);
-            let covered: usize = selection.iter().map(|selector| selector.row_count).sum();
-            let expected: usize = groups
-                .iter()
-                .map(|group| {
-                    let start = *group as u32 * ROW_GROUP_ROWS;
-                    (total - start).min(ROW_GROUP_ROWS) as usize
-                })
-                .sum();
-            assert_eq!(covered, expected, "{rows:?}");
-            let wanted: usize = rows.iter().map(ExactSizeIterator::len).sum();
-            assert_eq!(selection.row_count(), wanted, "{rows:?}");
-        }
-    }
 }

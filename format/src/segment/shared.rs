@@ -293,14 +293,11 @@ impl SharedMessages {
     /// Memory that it may come to take, in bytes, about.
     pub(super) fn memory(&self) -> usize {
         let of_blocks = self.blocks.len() * size_of::<Block>();
-        let kept = self.kept.is_some();
+        if self.kept.is_none() {
+            return of_blocks;
+        }
         let of_messages = self.messages as usize * size_of::<SharedMessage>();
-        let kept = if kept {
-            self.decompressed_bytes as usize + of_messages
-        } else {
-            0
-        };
-        of_blocks + kept
+        of_blocks + of_messages + self.decompressed_bytes as usize
     }
 
     fn block(&self, place: usize) -> Result<Arc<[SharedMessage]>, FormatError> {

@@ -356,7 +356,12 @@ impl Facet<'_> {
             // How many rows have each value is known: fewer others are to be counted.
             let mut others = RoaringBitmap::new();
             others.insert_range(all.clone());
-            let mut counts = self.counts_of_few(&(others - rows), read)?;
+            others -= rows;
+            let mut counts = if others.is_empty() {
+                vec![0; self.len() + 1]
+            } else {
+                self.counts_of_few(&others, read)?
+            };
             for (place, count) in counts.iter_mut().enumerate() {
                 let of_all = if place < self.len() {
                     self.value(place)?.rows

@@ -30,6 +30,11 @@ pub(super) fn other_version(left_out: &[&str]) -> &'static Table {
     ];
     let known = table().columns().iter();
     columns.extend(known.filter(|column| !left_out.contains(&column.name)));
+    version_of(columns, 9)
+}
+
+/// The table of spans as a version with these columns and this mapping has it.
+fn version_of(columns: Vec<TableColumn>, mapping: u32) -> &'static Table {
     let columns: &'static [TableColumn] = columns.leak();
     let place = |of_this| place_in(columns, of_this);
     let roles = table().roles();
@@ -60,7 +65,7 @@ pub(super) fn other_version(left_out: &[&str]) -> &'static Table {
         // The ids of parents as they are.
         parent: None,
     };
-    Box::leak(Box::new(Table::new("spans", 9, columns, roles)))
+    Box::leak(Box::new(Table::new("spans", mapping, columns, roles)))
 }
 
 /// Rows as the other version has them.
@@ -226,26 +231,9 @@ fn attributes_in_unknown_columns_come_back() {
     let (file, summary, expected) = written(other_version(&[]), false);
     // This version as it would be without the column `route`.
     let columns = table().columns().iter();
-    let columns: Vec<TableColumn> = columns.filter(|one| one.name != "route").copied().collect();
-    let columns: &'static [TableColumn] = columns.leak();
-    let place = |of_this| place_in(columns, of_this);
-    let roles = table().roles();
-    let ids: Vec<_> = roles
-        .ids
-        .iter()
-        .map(|(id, column)| (*id, place(*column)))
-        .collect();
-    let older = Roles {
-        team: place(roles.team),
-        start: place(roles.start),
-        ids: ids.leak(),
-        order: &[],
-        attributes: roles.attributes.map(place),
-        shared: &[],
-        parent: None,
-    };
-    let attributes = older.attributes.unwrap();
-    let older: &'static Table = Box::leak(Box::new(Table::new("spans", 1, columns, older)));
+    let columns = columns.filter(|one| one.name != "route").copied();
+    let older = version_of(columns.collect(), 1);
+    let attributes = older.roles().attributes.unwrap();
     let reader = SegmentReader::open_of(older, file, summary).unwrap();
     let rows = reader.row_reader().unwrap();
     assert!(rows.columns().promoted().find("http.route").is_some());
