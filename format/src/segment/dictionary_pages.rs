@@ -37,7 +37,7 @@ pub(super) fn read(
     };
     let group = pages.metadata.row_groups().get(row_group);
     let chunk = group.and_then(|group| group.columns().get(column));
-    let (Some(group), Some(chunk)) = (group, chunk) else {
+    let Some(chunk) = chunk else {
         return Ok(None);
     };
     let is_optional = chunk.column_descr().max_def_level() == 1;
@@ -46,31 +46,19 @@ pub(super) fn read(
     let mut is_valid: Vec<bool> = Vec::new();
     let mut wanted = rows.iter().cloned();
     let mut next = wanted.next();
-    let mut page = Pages::page_of(
-        locations,
-        next.as_ref().map_or(0, |rows| rows.start as usize),
-    );
+    let mut page = locations.page_of(next.as_ref().map_or(0, |rows| rows.start));
     while let Some(range) = next.clone() {
         let Some(location) = locations.get(page) else {
             return Ok(None);
         };
-        let first = location.first_row_index as u32;
-        let end = locations
-            .get(page + 1)
-            .map_or(group.num_rows() as u32, |next| next.first_row_index as u32);
+        let Range { start: first, end } = location.rows;
         if range.start >= end {
-            page = Pages::page_of(locations, range.start as usize).max(page + 1);
+            page = locations.page_of(range.start).max(page + 1);
             continue;
         }
-        let start = location.offset.max(0) as u64;
-        let place = start..start + location.compressed_page_size.max(0) as u64;
-        let (header, data) = find_page(bytes, place)?;
+        let (header, data) = find_page(bytes, location.place)?;
         if header.encoding != Encoding::RLE_DICTIONARY {
             return Ok(None);
-        }
-        // The offset index may say anything.
-        if range.start < first || end <= first {
-            return Err(damaged("pages in the order of their rows"));
         }
         let data = decompress(chunk.compression(), data, header.uncompressed_bytes)?;
         let mut data: &[u8] = &data;

@@ -76,7 +76,7 @@ impl SegmentReader {
         let metadata = rows.metadata();
         let names = rows.columns().names();
         let name = |column: usize| names.get(column).cloned().unwrap_or_default();
-        let columns = (0..names.len()).map(|column| {
+        let columns = (0..names.len()).map(|column| -> Result<ColumnLayout, FormatError> {
             let mut layout = ColumnLayout {
                 name: name(column),
                 encodings: Vec::new(),
@@ -101,13 +101,11 @@ impl SegmentReader {
                 }
                 let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
                 layout.null_rows = layout.null_rows.zip(nulls).map(|(one, more)| one + more);
-                let index = metadata.offset_index();
-                let pages = index.and_then(|index| index.get(number)?.get(column));
-                layout.pages += pages.map_or(0, |pages| pages.page_locations().len() as u64);
+                layout.pages += rows.locations(number, column)?.len() as u64;
             }
-            layout
+            Ok(layout)
         });
-        let columns: Vec<ColumnLayout> = columns.collect();
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let mut facets: Vec<FacetLayout> = Vec::new();
         for partition in self.directory().partitions() {
             let partition = partition?;

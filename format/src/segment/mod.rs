@@ -37,6 +37,7 @@ pub mod layout;
 pub mod order;
 pub mod origin;
 mod page_header;
+mod page_locations;
 mod pages;
 mod parents;
 mod partition;
@@ -53,6 +54,7 @@ pub mod source;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
+mod thrift;
 pub mod writer;
 
 #[cfg(test)]

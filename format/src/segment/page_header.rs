@@ -2,6 +2,8 @@
 
 use parquet::basic::Encoding;
 
+use super::thrift::{END, I32, STRUCT, next_field, skip, zigzag};
+
 /// What a page header says, as far as these files need it.
 pub(super) struct PageHeader {
     pub(super) uncompressed_bytes: usize,
@@ -11,9 +13,8 @@ pub(super) struct PageHeader {
 }
 
 impl PageHeader {
-    /// Reads a `PageHeader` of `parquet.thrift`, in Thrift's compact protocol
-    /// (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>),
-    /// of a dictionary page or a data page of version 1; and its length.
+    /// Reads a `PageHeader` of `parquet.thrift`, of a dictionary page or a data page of
+    /// version 1; and its length.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut rest = bytes;
         let mut sizes = [None; 2];
@@ -23,17 +24,17 @@ impl PageHeader {
             let (kind, number) = next_field(&mut rest, &mut field)?;
             match (number, kind) {
                 (_, END) => break,
-                (2, 5) => sizes[0] = Some(zigzag(&mut rest)?),
-                (3, 5) => sizes[1] = Some(zigzag(&mut rest)?),
+                (2, I32) => sizes[0] = Some(zigzag(&mut rest)?),
+                (3, I32) => sizes[1] = Some(zigzag(&mut rest)?),
                 // DataPageHeader and DictionaryPageHeader begin alike.
-                (5 | 7, 12) => {
+                (5 | 7, STRUCT) => {
                     let (mut values, mut encoding, mut inner) = (None, None, 0);
                     loop {
                         let (kind, number) = next_field(&mut rest, &mut inner)?;
                         match (number, kind) {
                             (_, END) => break,
-                            (1, 5) => values = Some(zigzag(&mut rest)?),
-                            (2, 5) => encoding = Some(zigzag(&mut rest)?),
+                            (1, I32) => values = Some(zigzag(&mut rest)?),
+                            (2, I32) => encoding = Some(zigzag(&mut rest)?),
                             _ => skip(kind, &mut rest, 0)?,
                         }
                     }
@@ -59,69 +60,6 @@ impl PageHeader {
         };
         Some((header, bytes.len() - rest.len()))
     }
-}
-
-/// The type that stands for the end of a struct.
-const END: u8 = 0;
-
-/// Type and number of the next field of a struct.
-fn next_field(bytes: &mut &[u8], last: &mut i64) -> Option<(u8, i64)> {
-    let (head, rest) = bytes.split_first()?;
-    *bytes = rest;
-    if *head == 0 {
-        return Some((END, *last));
-    }
-    *last = match head >> 4 {
-        0 => zigzag(bytes)?,
-        delta => last.checked_add(i64::from(delta))?,
-    };
-    Some((head & 0x0f, *last))
-}
-
-fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
-    if depth > 8 {
-        return None;
-    }
-    match kind {
-        // Booleans stand in the field's head.
-        1 | 2 => {}
-        3 => *bytes = bytes.get(1..)?,
-        4..=6 => drop(varint(bytes)?),
-        7 => *bytes = bytes.get(8..)?,
-        8 => {
-            let length = usize::try_from(varint(bytes)?).ok()?;
-            *bytes = bytes.get(length..)?;
-        }
-        12 => {
-            let mut field = 0;
-            loop {
-                match next_field(bytes, &mut field)? {
-                    (END, _) => break,
-                    (kind, _) => skip(kind, bytes, depth + 1)?,
-                }
-            }
-        }
-        _ => return None,
-    }
-    Some(())
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn zigzag(bytes: &mut &[u8]) -> Option<i64> {
-    let value = varint(bytes)?;
-    Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
 }
 
 #[cfg(test)]

@@ -18,35 +18,46 @@ use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-use parquet::file::page_index::offset_index::PageLocation;
 
 use super::checksum::VerifiedBytes;
 use super::dictionary_pages;
 use super::page_header::PageHeader;
+use super::page_locations::{PageLocation, PageLocations};
 
 /// Bytes that a page may have when it is decompressed.
 const MOST_PAGE_BYTES: usize = 256 << 20;
 
-/// The metadata of a segment's Parquet file, and dictionaries that were
-/// decompressed.
+/// The metadata of a segment's Parquet file. What it says of the pages of a column chunk
+/// is read when the chunk is, and kept, as its dictionary is.
 #[derive(Debug)]
 pub(super) struct Pages {
-    pub(super) metadata: Arc<ParquetMetaData>,
+    pub(super) metadata: ParquetMetaData,
+    /// What lies behind the index, the offset indexes of all column chunks among it, and
+    /// where it begins.
+    tail: (u64, Bytes),
     /// By row group, then by column.
-    dictionaries: Vec<OnceLock<Bytes>>,
-    /// The same as values; none where only the stock decoder knows them.
-    decoded: Vec<OnceLock<Option<ArrayRef>>>,
+    chunks: Vec<KeptChunk>,
     columns: usize,
 }
 
+/// What is kept of a column chunk.
+#[derive(Debug, Default)]
+struct KeptChunk {
+    locations: OnceLock<PageLocations>,
+    /// The dictionary, decompressed.
+    dictionary: OnceLock<Bytes>,
+    /// The same as values; none where only the stock decoder knows them.
+    decoded: OnceLock<Option<ArrayRef>>,
+}
+
 impl Pages {
-    pub(super) fn new(metadata: Arc<ParquetMetaData>) -> Self {
+    pub(super) fn new(metadata: ParquetMetaData, tail: (u64, Bytes)) -> Self {
         let columns = metadata.file_metadata().schema_descr().num_columns();
         let chunks = metadata.num_row_groups() * columns;
         Self {
             metadata,
-            dictionaries: (0..chunks).map(|_| OnceLock::new()).collect(),
-            decoded: (0..chunks).map(|_| OnceLock::new()).collect(),
+            tail,
+            chunks: (0..chunks).map(|_| KeptChunk::default()).collect(),
             columns,
         }
     }
@@ -63,8 +74,12 @@ impl Pages {
                 Some(chunk.data_page_offset().saturating_sub(start))
             })
             .fold(0, i64::saturating_add);
+        let kept = self.chunks.len() * size_of::<KeptChunk>();
+        // Numbers of pages are packed in the tail, but not when they are read.
+        let tail = self.tail.1.len().saturating_mul(3);
         // Text compresses two to four times, and there are two forms of it.
-        self.metadata.memory_size() + (dictionaries.max(0) as usize).saturating_mul(6)
+        let dictionaries = (dictionaries.max(0) as usize).saturating_mul(6);
+        self.metadata.memory_size() + kept + tail + dictionaries
     }
 
     /// The values of a column's dictionary in a row group; none when it has
@@ -76,10 +91,10 @@ impl Pages {
         column: usize,
         field: &Field,
     ) -> Result<Option<ArrayRef>, ParquetError> {
-        let Some(cell) = self.decoded.get(row_group * self.columns + column) else {
+        let Some(kept) = self.kept(row_group, column) else {
             return Ok(None);
         };
-        if let Some(decoded) = cell.get() {
+        if let Some(decoded) = kept.decoded.get() {
             return Ok(decoded.clone());
         }
         let group = self.metadata.row_groups().get(row_group);
@@ -95,13 +110,7 @@ impl Pages {
             }
             _ => None,
         };
-        Ok(cell.get_or_init(|| decoded).clone())
-    }
-
-    /// The page that holds a row of a row group.
-    pub(super) fn page_of(locations: &[PageLocation], row: usize) -> usize {
-        let after = locations.partition_point(|page| page.first_row_index as usize <= row);
-        after.saturating_sub(1)
+        Ok(kept.decoded.get_or_init(|| decoded).clone())
     }
 
     /// Where the pages of a column lie in a row group.
@@ -109,16 +118,30 @@ impl Pages {
         &self,
         row_group: usize,
         column: usize,
-    ) -> Result<&[PageLocation], ParquetError> {
-        let index = self.metadata.offset_index();
-        let pages = index.and_then(|index| index.get(row_group)?.get(column));
-        pages
-            .map(|pages| pages.page_locations().as_slice())
-            .ok_or_else(|| damaged("an offset index"))
+    ) -> Result<&PageLocations, ParquetError> {
+        let missing = || damaged("an offset index");
+        let kept = self.kept(row_group, column).ok_or_else(missing)?;
+        if let Some(locations) = kept.locations.get() {
+            return Ok(locations);
+        }
+        let group = self.metadata.row_groups().get(row_group);
+        let read = group.and_then(|group| {
+            let place = offset_index_place(group.columns().get(column)?)?;
+            let (offset, tail) = &self.tail;
+            let start = usize::try_from(place.start.checked_sub(*offset)?).ok()?;
+            let end = usize::try_from(place.end.checked_sub(*offset)?).ok()?;
+            let rows = u32::try_from(group.num_rows()).ok()?;
+            PageLocations::read(tail.get(start..end)?, rows)
+        });
+        let read = read.ok_or_else(missing)?;
+        Ok(kept.locations.get_or_init(|| read))
     }
 
-    fn dictionary(&self, row_group: usize, column: usize) -> Option<&OnceLock<Bytes>> {
-        self.dictionaries.get(row_group * self.columns + column)
+    fn kept(&self, row_group: usize, column: usize) -> Option<&KeptChunk> {
+        if column >= self.columns {
+            return None;
+        }
+        self.chunks.get(row_group * self.columns + column)
     }
 }
 
@@ -193,7 +216,6 @@ struct Chunk {
     row_group: usize,
     column: usize,
     compression: Compression,
-    rows: usize,
     /// Where the dictionary lies, until it is read.
     dictionary: Option<Range<u64>>,
     has_dictionary: bool,
@@ -211,17 +233,11 @@ impl Chunk {
         first_row: usize,
     ) -> Result<Self, ParquetError> {
         let group = pages.metadata.row_groups().get(row_group);
-        let (Some(group), Some(chunk)) =
-            (group, group.and_then(|group| group.columns().get(column)))
-        else {
-            return Err(damaged("a column chunk"));
-        };
+        let chunk = group.and_then(|group| group.columns().get(column));
+        let chunk = chunk.ok_or_else(|| damaged("a column chunk"))?;
         let locations = pages.locations(row_group, column)?;
-        let next = Pages::page_of(locations, first_row);
-        let page_row = |page: usize| {
-            let page = locations.get(page);
-            page.map_or(0, |page| page.first_row_index as usize)
-        };
+        let next = locations.page_of(first_row as u32);
+        let before = locations.get(next).map_or(0, |page| page.rows.start);
         let dictionary = dictionary_place(chunk, locations);
         Ok(Self {
             bytes: bytes.clone(),
@@ -229,28 +245,21 @@ impl Chunk {
             row_group,
             column,
             compression: chunk.compression(),
-            rows: group.num_rows() as usize,
             has_dictionary: dictionary.is_some(),
             dictionary,
-            skipped: page_row(next),
+            skipped: before as usize,
             next,
         })
     }
 
-    fn location(&self, page: usize) -> Option<&PageLocation> {
+    fn location(&self, page: usize) -> Option<PageLocation> {
         let locations = self.pages.locations(self.row_group, self.column);
         locations.ok()?.get(page)
     }
 
-    fn rows_of(&self, page: usize) -> Option<usize> {
-        let start = self.location(page)?.first_row_index as usize;
-        let next = self.location(page + 1);
-        let end = next.map_or(self.rows, |next| next.first_row_index as usize);
-        end.checked_sub(start)
-    }
-
     fn read_dictionary(&self, range: Range<u64>) -> Result<Page, ParquetError> {
-        let cell = self.pages.dictionary(self.row_group, self.column);
+        let kept = self.pages.kept(self.row_group, self.column);
+        let cell = kept.map(|kept| &kept.dictionary);
         // The header is small and says how many values there are.
         let (header, data) = match cell.and_then(OnceLock::get) {
             Some(data) => {
@@ -286,11 +295,9 @@ impl PageReader for Chunk {
         let Some(location) = self.location(self.next) else {
             return Ok(None);
         };
-        let start = location.offset as u64;
-        let range = start..start.saturating_add(location.compressed_page_size.max(0) as u64);
         self.next += 1;
         self.skipped = 0;
-        let (header, data) = read_page(&self.bytes, self.compression, range)?;
+        let (header, data) = read_page(&self.bytes, self.compression, location.place)?;
         let needs_dictionary = matches!(
             header.encoding,
             Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY
@@ -320,7 +327,8 @@ impl PageReader for Chunk {
         } else if self.skipped > 0 {
             Some(page(Some(self.skipped)))
         } else {
-            self.rows_of(self.next).map(|rows| page(Some(rows)))
+            let next = self.location(self.next);
+            next.map(|next| page(Some(next.rows.len())))
         })
     }
 
@@ -346,9 +354,17 @@ impl Iterator for Chunk {
 }
 
 /// Where the dictionary of a column chunk lies, if it has one.
-fn dictionary_place(chunk: &ColumnChunkMetaData, pages: &[PageLocation]) -> Option<Range<u64>> {
-    let (start, first) = chunk.dictionary_page_offset().zip(pages.first())?;
-    (start >= 0 && first.offset > start).then_some(start as u64..first.offset as u64)
+fn dictionary_place(chunk: &ColumnChunkMetaData, pages: &PageLocations) -> Option<Range<u64>> {
+    let start = u64::try_from(chunk.dictionary_page_offset()?).ok()?;
+    let end = pages.get(0)?.place.start;
+    (start < end).then_some(start..end)
+}
+
+/// Where the offset index of a column chunk lies, if it has one.
+fn offset_index_place(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = u64::try_from(chunk.offset_index_offset()?).ok()?;
+    let bytes = u64::try_from(chunk.offset_index_length()?).ok()?;
+    Some(start..start.checked_add(bytes)?)
 }
 
 /// Reads a page that lies at a place of the file.

@@ -208,34 +208,21 @@ impl PlainIds<'_> {
         let row_group = (row / ROW_GROUP_ROWS) as usize;
         let group = pages.metadata.row_groups().get(row_group);
         let chunk = group.and_then(|group| group.columns().get(*ids));
-        let (Some(group), Some(chunk)) = (group, chunk) else {
-            return Err(damaged("a column chunk of ids"));
-        };
+        let chunk = chunk.ok_or_else(|| damaged("a column chunk of ids"))?;
         let locations = pages.locations(row_group, *ids)?;
-        let place = Pages::page_of(locations, (row - first) as usize);
         let location = locations
-            .get(place)
+            .get(locations.page_of(row - first))
             .ok_or_else(|| damaged("a page of ids"))?;
-        let next = locations.get(place + 1);
-        let end = next.map_or(group.num_rows(), |next| next.first_row_index);
-        let start = location.offset.max(0).cast_unsigned();
-        let size = location.compressed_page_size.max(0).cast_unsigned();
-        let (header, page) = find_page(bytes, start..start + u64::from(size))?;
+        let (header, page) = find_page(bytes, location.place)?;
         let is_plain = header.encoding == Encoding::PLAIN
             && chunk.compression() == Compression::UNCOMPRESSED
             && chunk.column_descr().max_def_level() == 0;
-        let rows = u32::try_from(location.first_row_index)
-            .ok()
-            .zip(u32::try_from(end).ok())
-            .map(|(start, end)| first.saturating_add(start)..first.saturating_add(end));
-        match rows {
-            Some(rows) if is_plain && rows.contains(&row) => {
-                (self.rows, self.page) = (rows, page);
-                Ok(())
-            }
-            _ => Err(damaged(
-                "ids as they are, in pages in the order of their rows",
-            )),
+        let rows = location.rows;
+        let rows = first.saturating_add(rows.start)..first.saturating_add(rows.end);
+        if !is_plain || !rows.contains(&row) {
+            return Err(damaged("ids as they are"));
         }
+        (self.rows, self.page) = (rows, page);
+        Ok(())
     }
 }

@@ -239,7 +239,8 @@ impl SegmentReader {
     }
 
     /// Parses what is needed to read rows, after its checksum was seen to hold.
-    /// It takes time and memory in proportion to the pages: keep it.
+    /// It takes time and memory in proportion to columns and row groups: keep it. What is
+    /// said of the pages of a column is parsed when the column is read.
     ///
     /// # Errors
     /// [`FormatError`] when it is damaged.

@@ -13,7 +13,9 @@ use parquet::arrow::{
     FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
 use parquet::file::statistics::Statistics;
 
 use super::checksum::VerifiedBytes;
@@ -21,6 +23,7 @@ use super::columns::FileColumns;
 use super::dictionary_pages;
 use super::directory::Directory;
 use super::layout::ROW_GROUP_ROWS;
+use super::page_locations::PageLocations;
 use super::pages::{Pages, WantedPages, damaged};
 use super::parents::Parents;
 use super::promotion::access::Attribute;
@@ -129,11 +132,12 @@ impl RowReader {
         shared: Shared,
         directory: Directory,
     ) -> Result<Self, FormatError> {
-        let with_tail = bytes.with_tail(tail_offset, tail);
-        let metadata = ParquetMetaDataReader::new()
-            .with_column_index_policy(PageIndexPolicy::Optional)
-            // Without it a selection would decode whole column chunks.
-            .with_offset_index_policy(PageIndexPolicy::Required);
+        let with_tail = bytes.with_tail(tail_offset, tail.clone());
+        // Nothing here asks how often each encoding is used, or for sizes of values.
+        let options = ParquetMetaDataOptions::new()
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let metadata = ParquetMetaDataReader::new().with_metadata_options(Some(options));
         let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
         let schema = file_schema(table, &columns, &metadata)?;
@@ -145,7 +149,7 @@ impl RowReader {
             shared,
             directory,
             schema,
-            pages: Arc::new(Pages::new(Arc::new(metadata))),
+            pages: Arc::new(Pages::new(metadata, (tail_offset, tail))),
             levels: Mutex::default(),
         })
     }
@@ -161,7 +165,17 @@ impl RowReader {
         &self.columns
     }
 
-    /// The metadata of the Parquet file.
+    /// The pages of a column of the file in a row group.
+    pub(super) fn locations(
+        &self,
+        row_group: usize,
+        column: usize,
+    ) -> Result<&PageLocations, FormatError> {
+        let locations = self.pages.locations(row_group, column);
+        locations.map_err(|error| parquet_error("page index", 0, &error))
+    }
+
+    /// The metadata of the Parquet file, without its page index.
     pub fn metadata(&self) -> &ParquetMetaData {
         &self.pages.metadata
     }

@@ -136,21 +136,10 @@ fn a_look_up_reads_a_page_a_column_not_the_chunk() {
     let (file, summary) = segment(&[("a", 60_000)]);
     let reader = SegmentReader::open(file, summary).unwrap();
     let rows = reader.row_reader().unwrap();
-    let metadata = rows.metadata();
-    assert!(
-        metadata.offset_index().is_some(),
-        "selections need the offset index"
-    );
-    let names = rows.columns().names().iter();
-    for (column, name) in metadata.offset_index().unwrap()[0].iter().zip(names) {
-        let first_rows = column
-            .page_locations()
-            .iter()
-            .map(|page| page.first_row_index);
-        let first_rows: Vec<i64> = first_rows.chain([60_000]).collect();
-        let most = 2 * layout::PAGE_ROWS as i64;
-        let rows = first_rows.windows(2).map(|pair| pair[1] - pair[0]);
-        assert!(rows.max() <= Some(most), "{name}");
+    for (column, name) in rows.columns().names().iter().enumerate() {
+        let pages = rows.locations(0, column).unwrap();
+        let most = (0..pages.len()).map(|page| pages.get(page).unwrap().rows.len());
+        assert!(most.max().unwrap() <= 2 * layout::PAGE_ROWS, "{name}");
     }
 }
 
