@@ -13,7 +13,7 @@ use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::checksum::BLOCK_BYTES;
 use spanstore_format::segment::reader::summarize;
 use spanstore_test_support::spans::{request, span, text};
-use spanstore_test_support::{open_on, quiet, team};
+use spanstore_test_support::{open_on, page_locations, quiet, team};
 
 fn open(disk: &SimulatedDisk) -> Store {
     open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap()
@@ -73,11 +73,7 @@ fn a_damaged_segment_is_named_and_the_rest_stays_readable() {
 fn within_a_page(file: &Bytes, team: &TeamId) -> usize {
     let reader = SegmentReader::open(file.clone(), summarize(file).unwrap()).unwrap();
     let first_row = reader.directory().find(team).unwrap().unwrap().rows.start;
-    let rows = reader.row_reader().unwrap();
-    let group = rows.metadata().row_group(0);
-    let columns = group.schema_descr().columns();
-    let place = columns.iter().position(|one| one.name() == "attributes");
-    let pages = rows.metadata().offset_index().unwrap()[0][place.unwrap()].page_locations();
+    let pages = page_locations(file, "attributes");
     let mut pages = pages.iter();
     let page = pages.find(|page| page.first_row_index >= i64::from(first_row));
     let page = page.unwrap();

@@ -15,7 +15,7 @@ use spanstore_format::segment::header::Part;
 use spanstore_format::segment::reader::summarize;
 use spanstore_format::span::SpanColumn;
 use spanstore_test_support::spans::{request, span, text};
-use spanstore_test_support::{NOW, open_on, quiet, segment_path, team};
+use spanstore_test_support::{NOW, open_on, page_locations, quiet, segment_path, team};
 
 const OLD: &str = "/old";
 const NEW: &str = "/new";
@@ -416,11 +416,7 @@ fn rows_stay_where_the_id_of_their_parent_is_damaged() {
     let path = Path::new(OLD).join(segment_path(&store.segments()[0]));
     store.close().unwrap();
     let bytes = disk.map(&path).unwrap();
-    let reader = SegmentReader::open(bytes.clone(), summarize(&bytes).unwrap()).unwrap();
-    let place = SpanColumn::SpanId.place();
-    let place = reader.columns().unwrap().place(place).unwrap();
-    let rows = reader.row_reader().unwrap();
-    let pages = rows.metadata().offset_index().unwrap()[0][place].page_locations();
+    let pages = page_locations(&bytes, SpanColumn::SpanId.name());
     let page = pages.partition_point(|page| page.first_row_index <= PARENT as i64) - 1;
     let page = pages[page].offset + i64::from(pages[page].compressed_page_size) / 2;
     disk.corrupt(&path, |bytes| bytes[page as usize] ^= 1)

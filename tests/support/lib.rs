@@ -2,6 +2,7 @@
 //! their own.
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that panics has failed"
 )]
@@ -15,6 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::page_index::offset_index::PageLocation;
 use spanstore::io::{Disk, RealDisk};
 use spanstore::{
     Clock, Error, ManualClock, Remembered, SegmentSummary, Store, StoreOptions, TeamId,
@@ -34,6 +38,20 @@ pub fn team(name: &str) -> TeamId {
 /// Where a segment lies in the directory of its store.
 pub fn segment_path(summary: &SegmentSummary) -> String {
     format!("segments/{}/{}.parquet", summary.month, summary.id)
+}
+
+/// Where the pages of a column lie in the first row group of a segment's bytes.
+///
+/// # Panics
+/// When the bytes are no segment or lack the column.
+pub fn page_locations(file: &Bytes, column: &str) -> Vec<PageLocation> {
+    let reader = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
+    let metadata = reader.parse_and_finish(file).expect("a Parquet footer");
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let place = columns.iter().position(|one| one.name() == column);
+    let index = metadata.offset_index().expect("an offset index");
+    let pages = &index[0][place.expect("the file has the column")];
+    pages.page_locations().clone()
 }
 
 /// Opens a store on the file system at the time of the tests. Nothing is
