@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use spanstore::{Month, ReadBy, SpanBatch, Store, StoreOptions, Team, TraceId};
 use spanstore_benches::{NOW, bodies, milliseconds, open, report, team};
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::summarize;
 use spanstore_format::segment::{Column, SegmentReader};
 use spanstore_format::span::table;
 

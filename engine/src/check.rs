@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arrow::array::Array;
 use roaring::RoaringBitmap;
-use spanstore_format::segment::order::OrderColumns;
+use spanstore_format::segment::layout::order::OrderColumns;
 use spanstore_format::segment::{Column, Id, Partition, SegmentReader};
 use spanstore_format::span::restore::SpanColumns;
 use spanstore_format::span::{SpanColumn, table};

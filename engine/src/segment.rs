@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
-use spanstore_format::segment::checksum::BLOCK_BYTES;
+use spanstore_format::segment::layout::checksum::BLOCK_BYTES;
 use spanstore_format::segment::{ReadFile, RowReader, SegmentReader, SegmentSummary, Source};
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 

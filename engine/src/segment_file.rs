@@ -7,8 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use spanstore_format::FormatError;
 use spanstore_format::jobs::Workers;
-use spanstore_format::segment::writer::SegmentWriteError;
-use spanstore_format::segment::{NewSegment, SegmentSummary, SegmentWriter};
+use spanstore_format::segment::{NewSegment, SegmentSummary, SegmentWriteError, SegmentWriter};
 use spanstore_format::span::table;
 
 use crate::error::Error;

@@ -38,6 +38,7 @@ pub mod segment;
 pub mod span;
 pub mod table;
 pub mod version;
+mod wire;
 
 pub use error::{FormatError, InvalidId};
 pub use id::{SegmentId, SpanId, TeamId, TraceId};

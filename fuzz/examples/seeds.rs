@@ -16,7 +16,7 @@ use spanstore_format::otlp::{
     KeyValueList, Link, Resource, ResourceSpans, ScopeSpans, Span, Status, Value, json, protobuf,
 };
 use spanstore_format::segment::SegmentReader;
-use spanstore_format::segment::header::Part;
+use spanstore_format::segment::layout::header::Part;
 use spanstore_format::segment::testing::{START, attribute, team, varied_segment};
 use spanstore_format::{SegmentId, TraceId};
 

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use spanstore_format::TeamId;
-use spanstore_format::segment::directory::{Directory, Partition};
+use spanstore_format::segment::layout::directory::{Directory, Partition};
 use spanstore_format::segment::testing::encode_directory;
 
 fuzz_target!(|input: (u32, &[u8])| {

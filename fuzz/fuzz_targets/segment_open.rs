@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::summarize;
 use spanstore_format::segment::testing::{read_all, resealed};
 
 fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |file: &[u8]| {

@@ -10,8 +10,8 @@ use spanstore::io::{Disk, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{Error, Store, TeamId};
 use spanstore_format::segment::SegmentReader;
-use spanstore_format::segment::checksum::BLOCK_BYTES;
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::layout::checksum::BLOCK_BYTES;
+use spanstore_format::segment::summarize;
 use spanstore_test_support::spans::{request, span, text};
 use spanstore_test_support::{open_on, page_locations, quiet, team};
 

@@ -12,8 +12,8 @@ use spanstore_format::catalog::{Erased, Erasure, TeamSettings, encode_segment};
 use spanstore_format::log::record::{AppendRecord, MonthRecord, ReceiptRecord, RefusalRecord};
 use spanstore_format::recent::{RecentAppend, RecentBlock, content_bytes};
 use spanstore_format::segment::SegmentReader;
-use spanstore_format::segment::header::Part;
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::layout::header::Part;
+use spanstore_format::segment::summarize;
 use spanstore_test_support::spans::{integer, request, span, text, trace_id};
 use spanstore_test_support::{NOW, open, segment_path, team};
 

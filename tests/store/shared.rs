@@ -7,7 +7,7 @@ use prost::Message;
 use spanstore::otlp::{ExportTraceServiceRequest, KeyValue, ResourceSpans, ScopeSpans, Span};
 use spanstore::{Store, Team, TraceId};
 use spanstore_format::segment::SegmentReader;
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::summarize;
 use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{open_with, segment_path, team, without_repeats};
 

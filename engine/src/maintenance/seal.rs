@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
-use spanstore_format::segment::order::arrange;
+use spanstore_format::segment::layout::order::arrange;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{NewSegment, Origin, SegmentSummary};
 use spanstore_format::{Month, SegmentId, TeamId};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, max, min, take_record_batch};
 use roaring::RoaringBitmap;
-use spanstore_format::segment::layout::ROW_GROUP_ROWS;
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Column, Partition, SegmentReader};
 use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{FormatError, TeamId};

@@ -8,7 +8,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::catalog::Erased;
-use spanstore_format::segment::layout::ROW_GROUP_ROWS;
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Id, Partition, SegmentReader};
 use spanstore_format::span::SpanColumn;
 

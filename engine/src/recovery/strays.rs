@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use spanstore_format::SegmentId;
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::summarize;
 use spanstore_format::segment::{Origin, SegmentReader, SegmentSummary};
 
 use crate::catalog::Catalog;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use spanstore_format::segment::reader::summarize;
+use spanstore_format::segment::summarize;
 use spanstore_format::segment::{Origin, SegmentReader, SegmentSummary};
 use spanstore_format::{FormatError, Month, SegmentId};
 

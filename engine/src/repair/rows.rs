@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use spanstore_format::segment::order::{CHUNK_ROWS, arrange};
+use spanstore_format::segment::layout::order::{CHUNK_ROWS, arrange};
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{
     Column, NewSegment, Origin, Partition, RowReader, SegmentReader, SegmentSummary,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use spanstore_format::otlp::body::{self, Decoded};
 use spanstore_format::otlp::{ExportTraceServiceRequest, InstrumentationScope, Resource, Span};
 use spanstore_format::segment::key_index::{Key, key_of};
-use spanstore_format::segment::order::OrderColumns;
+use spanstore_format::segment::layout::order::OrderColumns;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::span::columns::{
     Classified, ColumnsBuilder, ResourceContext, ScopeContext, memory_of,

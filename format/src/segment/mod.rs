@@ -21,53 +21,32 @@
 //! └──────────────────────────────┘
 //! ```
 //!
-//! [`writer`] makes one, [`reader`] opens one and finds rows, [`rows`] reads
-//! them; [`order`] says in which order they lie. `FORMAT.md` specifies the bytes.
+//! A [`SegmentWriter`] makes one, a [`SegmentReader`] opens one and finds rows, a
+//! [`RowReader`] reads them; [`layout::order`] says in which order they lie. `FORMAT.md`
+//! specifies the bytes.
 
-pub mod checksum;
-pub mod columns;
-mod dictionary_pages;
-pub mod directory;
 pub mod facets;
-pub mod header;
-mod hybrid;
-pub mod inspect;
 pub mod key_index;
 pub mod layout;
-pub mod order;
-pub mod origin;
-mod page_header;
-mod page_locations;
 mod pages;
 mod parents;
-mod partition;
-mod partitions;
 pub mod postings;
 pub mod promotion;
-pub mod reader;
-mod row_batches;
-mod row_groups;
-pub mod rows;
-mod selection;
+mod reading;
 pub mod shared;
-pub mod source;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
-mod thrift;
-pub mod writer;
+mod writing;
 
 #[cfg(test)]
 mod tests;
 
-pub use columns::FileColumns;
-pub use directory::Partition;
-pub use inspect::SegmentLayout;
-pub use origin::Origin;
+pub use layout::columns::FileColumns;
+pub use layout::directory::Partition;
+pub use layout::origin::Origin;
+pub use layout::source::{ReadFile, Source};
 pub use promotion::{PromotedKey, Promotion};
-pub use reader::{Id, SegmentReader};
-pub use row_batches::RowBatches;
-pub use rows::{Column, RowReader};
+pub use reading::{Column, Id, RowBatches, RowReader, SegmentLayout, SegmentReader, summarize};
 pub use shared::SharedMessages;
-pub use source::{ReadFile, Source};
-pub use writer::{NewSegment, SegmentSummary, SegmentWriter};
+pub use writing::{NewSegment, PROMOTED_KEY, SegmentSummary, SegmentWriteError, SegmentWriter};

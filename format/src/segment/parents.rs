@@ -14,12 +14,11 @@ use hashbrown::HashMap;
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
 
-use super::checksum::VerifiedBytes;
-use super::directory::Directory;
-use super::layout::ROW_GROUP_ROWS;
-use super::pages::{Pages, damaged, find_page};
-use super::rows::parquet_error;
 use crate::error::FormatError;
+use crate::segment::layout::checksum::VerifiedBytes;
+use crate::segment::layout::directory::Directory;
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
+use crate::segment::pages::{Pages, damaged, find_page, parquet_error};
 use crate::table::ParentColumns;
 
 const PART: &str = "distances of parents";

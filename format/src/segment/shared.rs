@@ -22,14 +22,15 @@ use bytes::{Buf, BufMut, Bytes};
 use hashbrown::HashMap;
 use parquet::basic::{Compression, ZstdLevel};
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use twox_hash::XxHash3_128;
 
-use super::checksum::VerifiedBytes;
-use super::pages::decompress;
-use super::promotion::access::Attribute;
 use crate::error::FormatError;
+use crate::segment::layout::checksum::VerifiedBytes;
+use crate::segment::pages::decompress;
+use crate::segment::promotion::access::Attribute;
 use crate::table::SharedColumns;
+use crate::wire::{Fields, Payload};
 
 const HEAD_BYTES: u64 = 8;
 const BLOCK_ENTRY_BYTES: usize = 24;
@@ -471,26 +472,19 @@ fn count_messages(mut block: &[u8]) -> Option<usize> {
 
 /// The text of a field of an encoded message; none when it is empty, absent or not
 /// UTF-8. The last one counts, as everywhere in protobuf.
-fn text_of(mut message: &[u8], field: u32) -> Option<&str> {
-    let mut found = None;
-    while !message.is_empty() {
-        let (tag, wire) = decode_key(&mut message).ok()?;
-        if tag == field && wire == WireType::LengthDelimited {
-            let length = decode_varint(&mut message).ok()?;
-            let (text, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
-            found = std::str::from_utf8(text).ok();
-            message = rest;
-        } else {
-            skip_field(wire, tag, &mut message, DecodeContext::default()).ok()?;
-        }
-    }
-    found.filter(|text| !text.is_empty())
+fn text_of(message: &[u8], field: u32) -> Option<&str> {
+    let texts = Fields(message).filter_map(|(number, payload)| match payload {
+        Payload::Bytes(text) if number == field => Some(text),
+        _ => None,
+    });
+    let text = std::str::from_utf8(texts.last()?).ok()?;
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::checksum;
+    use crate::segment::layout::checksum;
 
     /// A part with these blocks, each of as many bytes as it has.
     fn part(messages: u32, blocks: &[(u32, u64, &[u8])]) -> Vec<u8> {

@@ -8,8 +8,7 @@ mod tables;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
-use super::order::OrderColumns;
-use super::reader::summarize;
+use super::layout::order::OrderColumns;
 use super::testing::{START, attribute, batch, batch_with, segment_of, team};
 use super::*;
 use crate::id::{SegmentId, TraceId};
@@ -139,7 +138,10 @@ fn a_look_up_reads_a_page_a_column_not_the_chunk() {
     for (column, name) in rows.columns().names().iter().enumerate() {
         let pages = rows.locations(0, column).unwrap();
         let most = (0..pages.len()).map(|page| pages.get(page).unwrap().rows.len());
-        assert!(most.max().unwrap() <= 2 * layout::PAGE_ROWS, "{name}");
+        assert!(
+            most.max().unwrap() <= 2 * layout::encoding::PAGE_ROWS,
+            "{name}"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use prost::Message;
 
 use crate::otlp::{AnyValue, Value};
+use crate::wire::{Fields, Payload};
 
 /// The field of `Span` that holds its attributes.
 pub const SPAN_FIELD: u32 = 9;
@@ -113,60 +114,6 @@ pub(crate) fn key_of(entry: &[u8]) -> Option<&[u8]> {
         Payload::Bytes(found) if number == 1 => Some(found),
         _ => None,
     })
-}
-
-/// What a field of a message holds, as far as it matters here.
-enum Payload<'a> {
-    Bytes(&'a [u8]),
-    Scalar,
-}
-
-/// The fields of a message in their order; ends where the bytes make no sense.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u32, Payload<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok()?;
-        let payload = match tag & 7 {
-            0 => {
-                self.varint()?;
-                Payload::Scalar
-            }
-            1 => self.skip(8)?,
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                let (bytes, rest) = self.0.split_at_checked(length)?;
-                self.0 = rest;
-                Payload::Bytes(bytes)
-            }
-            5 => self.skip(4)?,
-            _ => return None,
-        };
-        Some((number, payload))
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn skip(&mut self, bytes: usize) -> Option<Payload<'a>> {
-        self.0 = self.0.get(bytes..)?;
-        Some(Payload::Scalar)
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 use spanstore_format::jobs::{Job, Workers};
-use spanstore_format::segment::order::CHUNK_ROWS;
+use spanstore_format::segment::layout::order::CHUNK_ROWS;
 use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::promotion::moving::SplitRows;
 use spanstore_format::segment::{

@@ -11,7 +11,7 @@ use arrow::row::{RowConverter, SortField};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::jobs::{Caller, Workers};
-use spanstore_format::segment::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
+use spanstore_format::segment::layout::order::{CHUNK_ROWS, OrderedRow, Place, gather, order};
 use spanstore_format::segment::promotion::moving::SplitRows;
 use spanstore_format::segment::{Column, RowBatches};
 use spanstore_format::span::{SpanColumn, table};

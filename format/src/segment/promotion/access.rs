@@ -11,7 +11,7 @@ use super::Owner;
 use super::entry::Plain;
 use super::rebuild::{Values, names};
 use crate::error::FormatError;
-use crate::segment::columns::FileColumns;
+use crate::segment::layout::columns::FileColumns;
 use crate::span::SpanColumn;
 use crate::span::attribute::{self, RESOURCE_FIELD, SPAN_FIELD};
 

@@ -2,6 +2,7 @@
 //! key and a plain value, encoded in the one way that this store encodes them.
 
 use crate::span::attribute;
+use crate::wire::{put_varint, take_shortest_varint, varint_bytes};
 
 /// A plain value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,7 +43,7 @@ fn read_value(mut value: &[u8]) -> Option<Plain<'_>> {
             _ => None,
         },
         INTEGER => {
-            let number = take_varint(&mut rest)?.cast_signed();
+            let number = take_shortest_varint(&mut rest)?.cast_signed();
             rest.is_empty().then_some(Plain::Integer(number))
         }
         DOUBLE => {
@@ -95,41 +96,13 @@ pub(crate) fn all(message: &[u8], field: u32) -> impl Iterator<Item = (&[u8], &[
     attribute::entries_with_tags(message, field)
 }
 
-/// Reads a number of variable length in its shortest form.
-pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            let is_shortest = *byte != 0 || shift == 0;
-            let fits = shift < 63 || *byte <= 1;
-            return (is_shortest && fits).then_some(value);
-        }
-    }
-    None
-}
-
-pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn varint_bytes(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
 fn take_bytes<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (found, rest) = bytes.split_first()?;
     *bytes = rest;
     if *found != tag {
         return None;
     }
-    let length = usize::try_from(take_varint(bytes)?).ok()?;
+    let length = usize::try_from(take_shortest_varint(bytes)?).ok()?;
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
     Some(taken)

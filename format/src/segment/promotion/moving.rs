@@ -13,11 +13,12 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use hashbrown::HashMap;
 
 use super::split::{Split, Splitter};
-use super::{PromotedKey, PromotedKeys, Promotion, entry, rebuild};
+use super::{PromotedKey, PromotedKeys, Promotion, rebuild};
 use crate::error::FormatError;
 use crate::segment::FileColumns;
-use crate::segment::columns::order_field;
+use crate::segment::layout::columns::order_field;
 use crate::table::{Table, TableColumn};
+use crate::wire;
 
 /// What rows look like on their way into a segment that promotes some keys.
 #[derive(Debug)]
@@ -215,15 +216,16 @@ fn renumbered(order: &ArrayRef, numbers: &[usize]) -> Result<ArrayRef, FormatErr
         let mut renumbered = Vec::with_capacity(codes.len());
         let mut rest = codes;
         while !rest.is_empty() {
-            let code = entry::take_varint(&mut rest).and_then(|code| match code.checked_sub(1) {
-                None => Some(0),
-                Some(number) => Some(*numbers.get(usize::try_from(number).ok()?)? as u64 + 1),
-            });
+            let code =
+                wire::take_shortest_varint(&mut rest).and_then(|code| match code.checked_sub(1) {
+                    None => Some(0),
+                    Some(number) => Some(*numbers.get(usize::try_from(number).ok()?)? as u64 + 1),
+                });
             let code = code.ok_or_else(|| {
                 let expected = "the number of a promoted key";
                 FormatError::malformed("attribute order", row as u64, expected, "another")
             })?;
-            entry::put_varint(code, &mut renumbered);
+            wire::put_varint(code, &mut renumbered);
         }
         out.append_value(&renumbered);
         known.insert(codes, renumbered);

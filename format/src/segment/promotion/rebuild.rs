@@ -12,6 +12,7 @@ use super::PromotedKeys;
 use super::entry::{self, Plain};
 use crate::error::FormatError;
 use crate::span::attribute::SPAN_FIELD;
+use crate::wire;
 
 /// The values of a promoted key in the rows of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +103,8 @@ pub(in crate::segment) fn attributes<'a>(
         let mut left = entry::all(left, SPAN_FIELD);
         let mut codes = order.value(row);
         while !codes.is_empty() {
-            let code = entry::take_varint(&mut codes).ok_or_else(|| malformed(row, "no number"))?;
+            let code = wire::take_shortest_varint(&mut codes)
+                .ok_or_else(|| malformed(row, "no number"))?;
             let Some(number) = code.checked_sub(1) else {
                 let (_, whole) = left.next().ok_or_else(|| malformed(row, "too few"))?;
                 message.extend_from_slice(whole);
@@ -152,7 +154,7 @@ pub(super) fn names(order: &BinaryViewArray, number: usize) -> BooleanArray {
             }
             let mut rest = codes;
             let mut found = false;
-            while let Some(code) = entry::take_varint(&mut rest) {
+            while let Some(code) = wire::take_shortest_varint(&mut rest) {
                 found |= code == wanted;
             }
             last = Some((codes, found));

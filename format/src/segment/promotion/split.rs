@@ -15,6 +15,7 @@ use super::entry::{self, Plain};
 use super::{ChosenKey, PromotedType, Promotion};
 use crate::error::FormatError;
 use crate::span::attribute::{self, SPAN_FIELD};
+use crate::wire;
 
 /// Takes promoted attributes out of batches of spans.
 #[derive(Debug)]
@@ -190,11 +191,11 @@ impl Splitter {
                         })
                 });
                 if let Some((number, _)) = taken {
-                    entry::put_varint(number as u64 + 1, &mut order);
+                    wire::put_varint(number as u64 + 1, &mut order);
                     continue;
                 }
                 residual.extend_from_slice(whole);
-                entry::put_varint(0, &mut order);
+                wire::put_varint(0, &mut order);
                 if let Some(strays) = number.and_then(|number| self.strays.get_mut(number)) {
                     strays.insert(row as u32);
                 }

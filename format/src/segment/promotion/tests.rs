@@ -10,7 +10,7 @@ use super::choose::Sample;
 use super::split::Splitter;
 use super::*;
 use crate::otlp::{AnyValue, ArrayValue, KeyValue, Span, Value};
-use crate::segment::columns::FileColumns;
+use crate::segment::layout::columns::FileColumns;
 use crate::span::{SpanColumn, schema, table};
 use arrow::datatypes::{DataType, Schema};
 

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::samples::varied_segment;
-use crate::segment::checksum::{self, BLOCK_BYTES};
-use crate::segment::header;
-use crate::segment::reader::{self, summarize};
-use crate::segment::{SegmentReader, SegmentSummary};
+use crate::segment::layout::checksum::{self, BLOCK_BYTES};
+use crate::segment::layout::header;
+use crate::segment::reading;
+use crate::segment::{SegmentReader, SegmentSummary, summarize};
 
 /// A change of a few bytes.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ pub fn reseal(file: &mut [u8], summary: &mut SegmentSummary) -> Option<()> {
 /// that hold; and what the catalog would keep of them.
 pub fn resealed(file: &[u8]) -> Option<(Bytes, SegmentSummary)> {
     let mut file = file.to_vec();
-    let index = reader::find_index(&Bytes::copy_from_slice(&file)).ok()?;
+    let index = reading::find_index(&Bytes::copy_from_slice(&file)).ok()?;
     let header_bytes = header::header_bytes(file.get(usize::try_from(index).ok()?..)?)?;
     let tail = reseal_index(&mut file, index, header_bytes)?;
     checksum::reseal_tail(file.get_mut(tail..)?);

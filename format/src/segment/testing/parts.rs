@@ -5,11 +5,11 @@ use std::ops::Range;
 use roaring::RoaringBitmap;
 
 use crate::error::FormatError;
-use crate::segment::columns::FileColumns;
-use crate::segment::directory::{self, Partition};
-use crate::segment::hybrid;
 use crate::segment::key_index::{self, Key};
-use crate::segment::page_header::PageHeader;
+use crate::segment::layout::columns::FileColumns;
+use crate::segment::layout::directory::{self, Partition};
+use crate::segment::pages::header::PageHeader;
+use crate::segment::pages::hybrid;
 use crate::segment::postings::PostingsBuilder;
 use crate::span::table;
 

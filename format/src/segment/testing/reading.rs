@@ -6,7 +6,7 @@ use super::samples::team;
 use crate::id::TraceId;
 use crate::segment::promotion::Owner;
 use crate::segment::promotion::access::{Aspect, Attribute};
-use crate::segment::reader::summarize;
+use crate::segment::summarize;
 use crate::segment::{Column, Id, Partition, SegmentReader, SegmentSummary};
 use crate::span::table;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::id::{SegmentId, TeamId};
 use crate::month::Month;
 use crate::otlp::{AnyValue, InstrumentationScope, KeyValue, Resource, Span, Value};
-use crate::segment::order::arrange;
+use crate::segment::layout::order::arrange;
 use crate::segment::promotion::choose::Sample;
 use crate::segment::{NewSegment, Origin, SegmentSummary, SegmentWriter};
 use crate::span::columns::{Classified, ColumnsBuilder, ResourceContext, ScopeContext};

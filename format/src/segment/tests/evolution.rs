@@ -9,7 +9,7 @@ use arrow::datatypes::Schema;
 use super::*;
 use crate::error::FormatError;
 use crate::month::Month;
-use crate::segment::order::arrange;
+use crate::segment::layout::order::arrange;
 use crate::segment::promotion::choose::Sample;
 use crate::span::table;
 use crate::table::{Roles, SharedColumns, Table, TableColumn};

@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 use proptest::prelude::*;
 
 use super::*;
-use crate::segment::layout::PAGE_ROWS;
+use crate::segment::layout::encoding::PAGE_ROWS;
 use crate::segment::testing::{Change, Forgery, Place, columns, read_all, resealed};
 
 static FORGERY: LazyLock<Forgery> = LazyLock::new(Forgery::new);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::segment::order::CHUNK_ROWS;
+use crate::segment::layout::order::CHUNK_ROWS;
 use crate::segment::promotion::moving::{Moving, SplitRows};
 use crate::segment::promotion::{ChosenKey, PromotedType};
 use crate::segment::testing::varied_segment;

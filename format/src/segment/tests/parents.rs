@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::FormatError;
 use crate::month::Month;
-use crate::segment::order::arrange;
+use crate::segment::layout::order::arrange;
 use crate::table::{ParentColumns, Roles, Table, TableColumn};
 
 const ROWS: u64 = 300;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::month::Month;
-use crate::segment::writer::PROMOTED_KEY;
+use crate::segment::PROMOTED_KEY;
 use crate::table::{IndexedId, Roles, Table, TableColumn};
 
 const TEAM: usize = 0;

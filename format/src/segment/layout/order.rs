@@ -16,9 +16,9 @@ use arrow::compute::interleave;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
-use super::layout::PAGE_ROWS;
 use crate::error::FormatError;
 use crate::jobs::{Caller, Job, Workers, for_rows};
+use crate::segment::layout::encoding::PAGE_ROWS;
 use crate::span::SpanColumn;
 
 /// Rows of the batches that are put together: some pages.

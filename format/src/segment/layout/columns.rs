@@ -10,10 +10,10 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use hashbrown::HashMap;
 use prost::Message;
 
-use super::promotion::{
+use crate::error::FormatError;
+use crate::segment::promotion::{
     ATTRIBUTE_ORDER, ChosenKey, PromotedKey, PromotedKeys, PromotedType, Promotion,
 };
-use crate::error::FormatError;
 use crate::table::Table;
 
 const PART: &str = "columns";
@@ -80,7 +80,7 @@ pub struct FileColumns {
 impl FileColumns {
     /// The columns of a file that is written; `has_strays` says of which keys some
     /// values are not in their columns.
-    pub(super) fn written(table: &Table, promotion: &Promotion, has_strays: &[bool]) -> Self {
+    pub(crate) fn written(table: &Table, promotion: &Promotion, has_strays: &[bool]) -> Self {
         let schema = file_schema(table, promotion);
         let names = schema.fields().iter().map(|field| field.name().clone());
         let mut columns = Self::found(table, names.collect());
@@ -192,7 +192,7 @@ impl FileColumns {
 
     /// The field that a column of the file is read as; none for a column that is not
     /// known.
-    pub(super) fn field(&self, table: &Table, place: usize) -> Option<Field> {
+    pub(crate) fn field(&self, table: &Table, place: usize) -> Option<Field> {
         if let Some(column) = self.places.iter().position(|one| *one == Some(place)) {
             return Some(table.column(column)?.field());
         }
@@ -237,7 +237,7 @@ impl FileColumns {
     }
 
     /// The part of the index.
-    pub(super) fn encode(&self, table: &Table) -> Vec<u8> {
+    pub(crate) fn encode(&self, table: &Table) -> Vec<u8> {
         let name_of = |place: Option<usize>| {
             let name = place.and_then(|place| self.names.get(place));
             name.cloned().unwrap_or_default()
@@ -331,7 +331,7 @@ fn by_name(names: &[String]) -> HashMap<&str, usize> {
 /// The schema of a file that is to be written: the columns of the table but those that
 /// rows share, the numbers of these, the distances of parents, the order of attributes,
 /// and the columns of promoted keys.
-pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
+pub(crate) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
     let roles = table.roles();
     let columns = table.columns().iter().enumerate();
     let own = columns.filter(|(place, _)| !roles.shared.iter().any(|shared| shared.has(*place)));
@@ -346,7 +346,7 @@ pub(super) fn file_schema(table: &Table, promotion: &Promotion) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-pub(super) fn order_field() -> Field {
+pub(crate) fn order_field() -> Field {
     Field::new(
         ATTRIBUTE_ORDER,
         arrow::datatypes::DataType::BinaryView,
@@ -356,7 +356,7 @@ pub(super) fn order_field() -> Field {
 
 /// The promoted keys as JSON, for the footer of the file: what other readers need to
 /// find attributes.
-pub(super) fn promotion_as_json(table: &Table, columns: &FileColumns) -> String {
+pub(crate) fn promotion_as_json(table: &Table, columns: &FileColumns) -> String {
     let keys = columns.promoted.keys().iter().map(|key| {
         serde_json::json!({
             "key": key.key,

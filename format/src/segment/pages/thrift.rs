@@ -2,16 +2,18 @@
 //! (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>),
 //! as far as the headers and indexes of Parquet's pages need it.
 
+use crate::wire::take_varint;
+
 /// A number of 32 bits, a number of 64 bits, a list, and a struct.
-pub(super) const I32: u8 = 5;
-pub(super) const I64: u8 = 6;
-pub(super) const LIST: u8 = 9;
-pub(super) const STRUCT: u8 = 12;
+pub(crate) const I32: u8 = 5;
+pub(crate) const I64: u8 = 6;
+pub(crate) const LIST: u8 = 9;
+pub(crate) const STRUCT: u8 = 12;
 /// The type that stands for the end of a struct.
-pub(super) const END: u8 = 0;
+pub(crate) const END: u8 = 0;
 
 /// Type and number of the next field of a struct.
-pub(super) fn next_field(bytes: &mut &[u8], last: &mut i64) -> Option<(u8, i64)> {
+pub(crate) fn next_field(bytes: &mut &[u8], last: &mut i64) -> Option<(u8, i64)> {
     let (head, rest) = bytes.split_first()?;
     *bytes = rest;
     if *head == 0 {
@@ -25,7 +27,7 @@ pub(super) fn next_field(bytes: &mut &[u8], last: &mut i64) -> Option<(u8, i64)>
 }
 
 /// Leaves out a field of a type.
-pub(super) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
+pub(crate) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
     if depth > 8 {
         return None;
     }
@@ -33,10 +35,10 @@ pub(super) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
         // Booleans stand in the field's head.
         1 | 2 => {}
         3 => *bytes = bytes.get(1..)?,
-        4..=6 => drop(varint(bytes)?),
+        4..=6 => drop(take_varint(bytes)?),
         7 => *bytes = bytes.get(8..)?,
         8 => {
-            let length = usize::try_from(varint(bytes)?).ok()?;
+            let length = usize::try_from(take_varint(bytes)?).ok()?;
             *bytes = bytes.get(length..)?;
         }
         12 => {
@@ -53,31 +55,18 @@ pub(super) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
     Some(())
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 /// A number with a sign.
-pub(super) fn zigzag(bytes: &mut &[u8]) -> Option<i64> {
-    let value = varint(bytes)?;
+pub(crate) fn zigzag(bytes: &mut &[u8]) -> Option<i64> {
+    let value = take_varint(bytes)?;
     Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
 }
 
 /// The type of a list's elements, and how many there are.
-pub(super) fn list(bytes: &mut &[u8]) -> Option<(u8, u64)> {
+pub(crate) fn list(bytes: &mut &[u8]) -> Option<(u8, u64)> {
     let (head, rest) = bytes.split_first()?;
     *bytes = rest;
     let elements = match head >> 4 {
-        15 => varint(bytes)?,
+        15 => take_varint(bytes)?,
         few => u64::from(few),
     };
     Some((head & 0x0f, elements))

@@ -7,18 +7,18 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 
-use super::directory::Partition;
-use super::facets::{self, build::FacetsBuilder};
-use super::key_index::{self, Key};
-use super::postings::PostingsBuilder;
 use crate::error::FormatError;
 use crate::id::TeamId;
+use crate::segment::facets::{self, build::FacetsBuilder};
+use crate::segment::key_index::{self, Key};
+use crate::segment::layout::directory::Partition;
+use crate::segment::postings::PostingsBuilder;
 use crate::table::{IndexedId, Table};
 
 /// A partition whose rows are being written.
 #[derive(Debug)]
-pub(super) struct OpenPartition {
-    pub(super) team: TeamId,
+pub(crate) struct OpenPartition {
+    pub(crate) team: TeamId,
     rows: Range<u32>,
     first_start: i64,
     last_start: i64,
@@ -33,19 +33,19 @@ pub(super) struct OpenPartition {
 
 /// The indexes of a segment on their way.
 #[derive(Debug, Default)]
-pub(super) struct Indexes {
-    pub(super) partitions: Vec<Partition>,
+pub(crate) struct Indexes {
+    pub(crate) partitions: Vec<Partition>,
     /// In the order of the table's indexed ids.
-    pub(super) ids: Vec<IdIndex>,
-    pub(super) facets: Vec<u8>,
-    pub(super) postings: PostingsBuilder,
+    pub(crate) ids: Vec<IdIndex>,
+    pub(crate) facets: Vec<u8>,
+    pub(crate) postings: PostingsBuilder,
 }
 
 /// An index of ids on its way.
 #[derive(Debug)]
-pub(super) struct IdIndex {
-    pub(super) id: IndexedId,
-    pub(super) entries: Vec<u8>,
+pub(crate) struct IdIndex {
+    pub(crate) id: IndexedId,
+    pub(crate) entries: Vec<u8>,
 }
 
 impl IdIndex {
@@ -81,7 +81,7 @@ fn add_block(part: &mut Vec<u8>, block: &[u8]) -> Result<Range<u32>, FormatError
 
 impl Indexes {
     /// The indexes of a segment of a table, empty.
-    pub(super) fn of(table: &Table) -> Self {
+    pub(crate) fn of(table: &Table) -> Self {
         let ids = table.roles().ids.iter().map(|(id, _)| IdIndex {
             id: *id,
             entries: Vec::new(),
@@ -93,7 +93,7 @@ impl Indexes {
     }
 
     /// Adds a partition that is complete.
-    pub(super) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
+    pub(crate) fn add(&mut self, partition: OpenPartition) -> Result<(), FormatError> {
         let postings = &mut self.postings;
         let mut facets = Vec::new();
         if let Some(builder) = partition.facets {
@@ -119,7 +119,7 @@ impl Indexes {
 
 impl OpenPartition {
     /// A partition of a table whose first row is the segment's row `first_row`.
-    pub(super) fn new(team: TeamId, table: &Table, first_row: u32) -> Self {
+    pub(crate) fn new(team: TeamId, table: &Table, first_row: u32) -> Self {
         Self {
             team,
             rows: first_row..first_row,
@@ -137,7 +137,7 @@ impl OpenPartition {
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when the batch has other columns.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         table: &Table,
         batch: &RecordBatch,
@@ -174,13 +174,13 @@ impl OpenPartition {
     }
 
     /// Notes that some of its rows have strays of promoted keys.
-    pub(super) fn add_strays(&mut self, keys: impl Iterator<Item = u32>) {
+    pub(crate) fn add_strays(&mut self, keys: impl Iterator<Item = u32>) {
         self.strays.extend(keys);
     }
 
     /// Adds rows, given by the columns of the file, to the facets of these columns,
     /// of which those before `first_promoted` are the table's.
-    pub(super) fn add_facets(
+    pub(crate) fn add_facets(
         &mut self,
         batch: &RecordBatch,
         columns: &[usize],

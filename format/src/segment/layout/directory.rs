@@ -51,7 +51,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn block_mut(&mut self, id: IndexedId) -> &mut Range<u32> {
+    pub(crate) fn block_mut(&mut self, id: IndexedId) -> &mut Range<u32> {
         match id {
             IndexedId::Trace => &mut self.traces,
             IndexedId::Session => &mut self.sessions,
@@ -71,7 +71,7 @@ impl Partition {
 }
 
 /// Encodes partitions that are sorted by team.
-pub(super) fn encode(partitions: &[Partition]) -> Vec<u8> {
+pub(crate) fn encode(partitions: &[Partition]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + partitions.len() * (ENTRY_BYTES + 16));
     out.put_u32_le(partitions.len() as u32);
     let mut offset = 0;
@@ -207,7 +207,7 @@ impl Directory {
     /// # Errors
     /// [`FormatError::Malformed`] when the directory makes no sense, or no partition has
     /// the row.
-    pub(super) fn rows_around(&self, row: u32) -> Result<Range<u32>, FormatError> {
+    pub(crate) fn rows_around(&self, row: u32) -> Result<Range<u32>, FormatError> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);

@@ -11,8 +11,8 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnPath;
 
-use super::columns::FileColumns;
-use super::promotion::{ATTRIBUTE_ORDER, ChosenKey, PromotedType, Promotion};
+use crate::segment::layout::columns::FileColumns;
+use crate::segment::promotion::{ATTRIBUTE_ORDER, ChosenKey, PromotedType, Promotion};
 use crate::table::{Codec, Encoding, Statistics, Table, TableColumn};
 
 /// Rows of a row group: the upper 16 bits of a row number are its row group
@@ -24,7 +24,7 @@ pub const PAGE_ROWS: usize = 1_280;
 pub const DICTIONARY_BYTES: usize = 64 * 1024;
 
 /// The Parquet writer's settings for a segment of a table.
-pub(super) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterProperties {
+pub(crate) fn writer_properties(table: &Table, promotion: &Promotion) -> WriterProperties {
     let columns = FileColumns::written(table, promotion, &[]);
     let order = table.roles().order.iter();
     let sorting = order.filter_map(|column| columns.place(*column));

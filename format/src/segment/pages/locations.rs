@@ -7,7 +7,7 @@ use super::thrift::{END, I32, I64, LIST, STRUCT, list, next_field, skip, zigzag}
 
 /// The pages of a column chunk, in the order of their rows.
 #[derive(Debug)]
-pub(super) struct PageLocations {
+pub(crate) struct PageLocations {
     pages: Box<[Page]>,
     /// Rows of the row group.
     rows: u32,
@@ -22,18 +22,18 @@ struct Page {
 
 /// A page of values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PageLocation {
+pub(crate) struct PageLocation {
     /// Where it lies in the file, its header included.
-    pub(super) place: Range<u64>,
+    pub(crate) place: Range<u64>,
     /// Its rows, by their numbers in the row group.
-    pub(super) rows: Range<u32>,
+    pub(crate) rows: Range<u32>,
 }
 
 impl PageLocations {
     /// Reads an `OffsetIndex` of `parquet.thrift`, of a column without repeated values in
     /// a row group of so many rows; none when it makes no sense. The pages hold all rows,
     /// none of them is empty.
-    pub(super) fn read(mut bytes: &[u8], rows: u32) -> Option<Self> {
+    pub(crate) fn read(mut bytes: &[u8], rows: u32) -> Option<Self> {
         let (LIST, 1) = next_field(&mut bytes, &mut 0)? else {
             return None;
         };
@@ -57,12 +57,12 @@ impl PageLocations {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pages.len()
     }
 
     /// A page by its number.
-    pub(super) fn get(&self, page: usize) -> Option<PageLocation> {
+    pub(crate) fn get(&self, page: usize) -> Option<PageLocation> {
         let after = self.pages.get(page + 1);
         let page = self.pages.get(page)?;
         Some(PageLocation {
@@ -72,7 +72,7 @@ impl PageLocations {
     }
 
     /// The number of the page that holds a row.
-    pub(super) fn page_of(&self, row: u32) -> usize {
+    pub(crate) fn page_of(&self, row: u32) -> usize {
         let after = self.pages.partition_point(|page| page.first_row <= row);
         after.saturating_sub(1)
     }

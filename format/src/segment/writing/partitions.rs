@@ -2,17 +2,17 @@
 
 use arrow::array::{AsArray, RecordBatch};
 
-use super::columns::{self, FileColumns};
-use super::partition::{Indexes, OpenPartition};
-use super::promotion::Promotion;
-use super::promotion::split::Splitter;
 use crate::error::FormatError;
 use crate::id::TeamId;
+use crate::segment::layout::columns::{self, FileColumns};
+use crate::segment::promotion::Promotion;
+use crate::segment::promotion::split::Splitter;
+use crate::segment::writing::partition::{Indexes, OpenPartition};
 use crate::table::Table;
 
 /// The indexes of the partitions so far, and the one at work.
 #[derive(Debug)]
-pub(super) struct Partitions {
+pub(crate) struct Partitions {
     table: &'static Table,
     /// The first column of the file that is a promoted key's own.
     first_promoted: usize,
@@ -22,7 +22,7 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn new(table: &'static Table, promotion: &Promotion) -> Self {
+    pub(crate) fn new(table: &'static Table, promotion: &Promotion) -> Self {
         let no_strays = vec![false; promotion.keys().len()];
         let first_promoted = columns::file_schema(table, &Promotion::default());
         Self {
@@ -36,7 +36,7 @@ impl Partitions {
 
     /// Adds rows with the columns of the table, the same with those of the file, and
     /// the strays among them; the first is the segment's row `first_row`.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         batch: &RecordBatch,
         file: &RecordBatch,
@@ -84,7 +84,7 @@ impl Partitions {
     }
 
     /// The indexes of all of them.
-    pub(super) fn finish(mut self) -> Result<Indexes, FormatError> {
+    pub(crate) fn finish(mut self) -> Result<Indexes, FormatError> {
         if let Some(open) = self.open.take() {
             self.indexes.add(open)?;
         }

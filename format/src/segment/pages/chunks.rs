@@ -19,10 +19,11 @@ use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
-use super::checksum::VerifiedBytes;
-use super::dictionary_pages;
-use super::page_header::PageHeader;
-use super::page_locations::{PageLocation, PageLocations};
+use super::dictionary;
+use super::header::PageHeader;
+use super::locations::{PageLocation, PageLocations};
+use super::stock::damaged;
+use crate::segment::layout::checksum::VerifiedBytes;
 
 /// Bytes that a page may have when it is decompressed.
 const MOST_PAGE_BYTES: usize = 256 << 20;
@@ -30,8 +31,8 @@ const MOST_PAGE_BYTES: usize = 256 << 20;
 /// The metadata of a segment's Parquet file. What it says of the pages of a column chunk
 /// is read when the chunk is, and kept, as its dictionary is.
 #[derive(Debug)]
-pub(super) struct Pages {
-    pub(super) metadata: ParquetMetaData,
+pub(crate) struct Pages {
+    pub(crate) metadata: ParquetMetaData,
     /// What lies behind the index, the offset indexes of all column chunks among it, and
     /// where it begins.
     tail: (u64, Bytes),
@@ -51,7 +52,7 @@ struct KeptChunk {
 }
 
 impl Pages {
-    pub(super) fn new(metadata: ParquetMetaData, tail: (u64, Bytes)) -> Self {
+    pub(crate) fn new(metadata: ParquetMetaData, tail: (u64, Bytes)) -> Self {
         let columns = metadata.file_metadata().schema_descr().num_columns();
         let chunks = metadata.num_row_groups() * columns;
         Self {
@@ -63,7 +64,7 @@ impl Pages {
     }
 
     /// Memory that it may come to take, in bytes, about.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let dictionaries: i64 = self
             .metadata
             .row_groups()
@@ -84,7 +85,7 @@ impl Pages {
 
     /// The values of a column's dictionary in a row group; none when it has
     /// none, or of a type that is left to the stock decoder.
-    pub(super) fn decoded_dictionary(
+    pub(crate) fn decoded_dictionary(
         &self,
         bytes: &VerifiedBytes,
         row_group: usize,
@@ -106,7 +107,7 @@ impl Pages {
         let decoded = match (chunk, place) {
             (Some(chunk), Some(place)) => {
                 let (header, data) = read_page(bytes, chunk.compression(), place)?;
-                dictionary_pages::decode(&data, header.values as usize, field.data_type())?
+                dictionary::decode(&data, header.values as usize, field.data_type())?
             }
             _ => None,
         };
@@ -114,7 +115,7 @@ impl Pages {
     }
 
     /// Where the pages of a column lie in a row group.
-    pub(super) fn locations(
+    pub(crate) fn locations(
         &self,
         row_group: usize,
         column: usize,
@@ -146,12 +147,12 @@ impl Pages {
 }
 
 /// Some row groups, of which rows from a first one on are wanted.
-pub(super) struct WantedPages<'a> {
-    pub(super) bytes: &'a VerifiedBytes,
-    pub(super) pages: &'a Arc<Pages>,
-    pub(super) row_groups: &'a [usize],
+pub(crate) struct WantedPages<'a> {
+    pub(crate) bytes: &'a VerifiedBytes,
+    pub(crate) pages: &'a Arc<Pages>,
+    pub(crate) row_groups: &'a [usize],
     /// The first wanted row, from the start of the first row group.
-    pub(super) first_row: usize,
+    pub(crate) first_row: usize,
 }
 
 impl RowGroups for WantedPages<'_> {
@@ -380,7 +381,7 @@ fn read_page(
 
 /// The header of a page that lies at a place of the file, and its bytes as they
 /// are there.
-pub(super) fn find_page(
+pub(crate) fn find_page(
     bytes: &VerifiedBytes,
     place: Range<u64>,
 ) -> Result<(PageHeader, Bytes), ParquetError> {
@@ -395,15 +396,11 @@ pub(super) fn find_page(
     Ok((header, bytes.slice(length..end)))
 }
 
-pub(super) fn damaged(what: &str) -> ParquetError {
-    ParquetError::General(format!("expected {what}"))
-}
-
 thread_local! {
     static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-pub(super) fn decompress(
+pub(crate) fn decompress(
     compression: Compression,
     data: Bytes,
     uncompressed_bytes: usize,

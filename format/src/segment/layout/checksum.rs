@@ -10,15 +10,15 @@ use bytes::{Buf, Bytes};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::source::{Piece, ReadFile, Source, outside};
 use crate::error::FormatError;
+use crate::segment::layout::source::{Piece, ReadFile, Source, outside};
 
 /// Bytes of a block; the last one of a file may be shorter.
 pub const BLOCK_BYTES: u64 = 16 * 1024;
 
 /// Passes bytes on and keeps the checksum of every block.
 #[derive(Debug)]
-pub(super) struct ChecksummingWriter<W> {
+pub(crate) struct ChecksummingWriter<W> {
     inner: W,
     written: u64,
     blocks: Vec<u32>,
@@ -40,7 +40,7 @@ const CRC_BYTES: usize = 4;
 ///
 /// # Errors
 /// [`FormatError::Checksum`] and [`FormatError::Malformed`] for damage.
-pub(super) fn verify_tail(tail: &[u8], offset: u64) -> Result<(), FormatError> {
+pub(crate) fn verify_tail(tail: &[u8], offset: u64) -> Result<(), FormatError> {
     let part = "segment tail";
     let covered = tail.len().checked_sub(CRC_BYTES + END_BYTES);
     let Some((covered, mut rest)) = covered.and_then(|covered| tail.split_at_checked(covered))
@@ -67,7 +67,7 @@ pub(super) fn verify_tail(tail: &[u8], offset: u64) -> Result<(), FormatError> {
 
 /// Makes the checksum that a tail has within itself hold.
 #[cfg(any(test, feature = "testing"))]
-pub(super) fn reseal_tail(tail: &mut [u8]) {
+pub(crate) fn reseal_tail(tail: &mut [u8]) {
     let covered = tail.len().saturating_sub(CRC_BYTES + END_BYTES);
     let (covered, rest) = tail.split_at_mut(covered);
     if let Some(own) = rest.get_mut(..CRC_BYTES) {
@@ -76,7 +76,7 @@ pub(super) fn reseal_tail(tail: &mut [u8]) {
 }
 
 impl<W: Write> ChecksummingWriter<W> {
-    pub(super) fn new(inner: W) -> Self {
+    pub(crate) fn new(inner: W) -> Self {
         Self {
             inner,
             written: 0,
@@ -88,7 +88,7 @@ impl<W: Write> ChecksummingWriter<W> {
     }
 
     /// The checksums of the blocks so far, the unfinished last one included.
-    pub(super) fn blocks(&self) -> Vec<u32> {
+    pub(crate) fn blocks(&self) -> Vec<u32> {
         let mut blocks = self.blocks.clone();
         if !self.written.is_multiple_of(BLOCK_BYTES) {
             blocks.push(self.block);
@@ -97,14 +97,14 @@ impl<W: Write> ChecksummingWriter<W> {
     }
 
     /// From here on bytes count towards the tail.
-    pub(super) fn start_tail(&mut self) {
+    pub(crate) fn start_tail(&mut self) {
         self.tail = Some(0);
     }
 
     /// Ends the tail with its own checksum, as the last bytes of the Parquet
     /// footer: readers of Thrift stop before them. Answers the writer within, the
     /// bytes written and the checksum of the tail.
-    pub(super) fn finish(mut self) -> io::Result<(W, u64, u32)> {
+    pub(crate) fn finish(mut self) -> io::Result<(W, u64, u32)> {
         let held = std::mem::take(&mut self.held);
         let Some((mut length, magic)) = held.split_at_checked(END_BYTES / 2) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -224,7 +224,7 @@ impl VerifiedBytes {
 
     /// The same bytes, with what lies from `offset` to the end of the file and
     /// was verified by the caller.
-    pub(super) fn with_tail(&self, offset: u64, tail: Bytes) -> Self {
+    pub(crate) fn with_tail(&self, offset: u64, tail: Bytes) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             tail: Some((offset, tail)),
@@ -234,7 +234,7 @@ impl VerifiedBytes {
 
     /// The same bytes without a tail. They remember the first error of
     /// [`VerifiedBytes::slice`]: decoders hand on its text alone.
-    pub(super) fn remembering(&self) -> Self {
+    pub(crate) fn remembering(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             tail: None,
@@ -243,7 +243,7 @@ impl VerifiedBytes {
     }
 
     /// The error that is remembered.
-    pub(super) fn first_error(&self) -> Option<FormatError> {
+    pub(crate) fn first_error(&self) -> Option<FormatError> {
         self.first_error.as_ref()?.get().cloned()
     }
 

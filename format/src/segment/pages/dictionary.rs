@@ -17,14 +17,14 @@ use bytes::Buf;
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 
-use super::checksum::VerifiedBytes;
 use super::hybrid;
-use super::pages::{Pages, damaged, decompress, find_page};
+use super::{Pages, damaged, decompress, find_page};
+use crate::segment::layout::checksum::VerifiedBytes;
 
 /// Some rows of a column in one row group, `rows` being numbers within the
 /// group in rising, disjoint ranges. None when the column is not encoded in the
 /// one way that is read here.
-pub(super) fn read(
+pub(crate) fn read(
     bytes: &VerifiedBytes,
     pages: &Pages,
     row_group: usize,
@@ -139,7 +139,7 @@ pub(super) fn read(
 }
 
 /// The values of a dictionary page; none for a type that is not read here.
-pub(super) fn decode(
+pub(crate) fn decode(
     mut page: &[u8],
     values: usize,
     data_type: &DataType,

@@ -10,22 +10,22 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::checksum::{BLOCK_BYTES, ChecksummingWriter};
-use super::columns::{self, FileColumns};
-use super::directory;
-use super::header::{FOOTER_KEY, IndexHeader, Part, PartPlace};
-use super::layout;
-use super::origin::Origin;
-use super::parents::DistanceBuilder;
-use super::partitions::Partitions;
-use super::promotion::Promotion;
-use super::promotion::split::{Split, Splitter};
-use super::row_groups::RowGroups;
-use super::shared::SharedBuilder;
 use crate::error::FormatError;
 use crate::id::SegmentId;
 use crate::jobs::{Caller, Workers};
 use crate::month::Month;
+use crate::segment::layout::checksum::{BLOCK_BYTES, ChecksummingWriter};
+use crate::segment::layout::columns::{self, FileColumns};
+use crate::segment::layout::directory;
+use crate::segment::layout::encoding;
+use crate::segment::layout::header::{FOOTER_KEY, IndexHeader, Part, PartPlace};
+use crate::segment::layout::origin::Origin;
+use crate::segment::parents::DistanceBuilder;
+use crate::segment::promotion::Promotion;
+use crate::segment::promotion::split::{Split, Splitter};
+use crate::segment::shared::SharedBuilder;
+use crate::segment::writing::partitions::Partitions;
+use crate::segment::writing::row_groups::RowGroups;
 use crate::table::Table;
 
 /// Key of the pair in the Parquet footer that tells other readers, as JSON, which
@@ -133,7 +133,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             promotion,
         } = segment;
         let options = ArrowWriterOptions::new()
-            .with_properties(layout::writer_properties(table, &promotion))
+            .with_properties(encoding::writer_properties(table, &promotion))
             // View types are ours; other readers shall see plain texts.
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
@@ -190,7 +190,7 @@ impl<W: Write + Send> SegmentWriter<W> {
     }
 
     /// Adds rows with the columns of the table, in its order ([`Roles::order`]; of
-    /// spans see [`order`](super::order)).
+    /// spans see [`order`](crate::segment::layout::order)).
     ///
     /// # Errors
     /// When the rows are not those of the table, a team comes out of order, the

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::wire::take_varint;
+
 /// A run of values.
 #[derive(Debug, Clone, Copy)]
 enum Run<'a> {
@@ -20,15 +22,7 @@ fn runs<'a>(
 ) -> Option<()> {
     let mut start = 0usize;
     while !bytes.is_empty() {
-        let mut header = 0u64;
-        for shift in (0..35).step_by(7) {
-            let (byte, rest) = bytes.split_first()?;
-            bytes = rest;
-            header |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+        let header = take_varint(&mut bytes)?;
         let count = usize::try_from(header >> 1).ok()?;
         let (run, values) = if header & 1 == 1 {
             let length = count.checked_mul(bit_width as usize)?;
@@ -66,7 +60,7 @@ fn packed(bytes: &[u8], bit_width: u32, place: usize) -> Option<u32> {
 }
 
 /// Adds the values of a range.
-pub(super) fn read(
+pub(crate) fn read(
     bytes: &[u8],
     bit_width: u32,
     wanted: Range<usize>,
@@ -99,7 +93,7 @@ pub(super) fn read(
 }
 
 /// How many of the first values are 1, where values take one bit.
-pub(super) fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
+pub(crate) fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
     let mut ones = 0;
     let mut covered = 0;
     runs(bytes, 1, |run, numbers| {

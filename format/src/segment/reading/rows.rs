@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
@@ -12,28 +11,27 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::arrow::{
     FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
 };
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
 };
 use parquet::file::statistics::Statistics;
 
-use super::checksum::VerifiedBytes;
-use super::columns::FileColumns;
-use super::dictionary_pages;
-use super::directory::Directory;
-use super::layout::ROW_GROUP_ROWS;
-use super::page_locations::PageLocations;
-use super::pages::{Pages, WantedPages, damaged};
-use super::parents::Parents;
-use super::promotion::access::Attribute;
-use super::promotion::moving::{Moving, SplitRows};
-use super::promotion::{Owner, PromotedKey};
-use super::reader::Shared;
-use super::row_batches::{Constant, RowBatches, Source};
-use super::selection::select;
-use super::shared::SharedMessages;
 use crate::error::FormatError;
+use crate::segment::layout::checksum::VerifiedBytes;
+use crate::segment::layout::columns::FileColumns;
+use crate::segment::layout::directory::Directory;
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
+use crate::segment::pages::dictionary;
+use crate::segment::pages::locations::PageLocations;
+use crate::segment::pages::{Pages, WantedPages, parquet_error, without_panic};
+use crate::segment::parents::Parents;
+use crate::segment::promotion::access::Attribute;
+use crate::segment::promotion::moving::{Moving, SplitRows};
+use crate::segment::promotion::{Owner, PromotedKey};
+use crate::segment::reading::reader::Shared;
+use crate::segment::reading::row_batches::{Constant, RowBatches, Source};
+use crate::segment::reading::selection::select;
+use crate::segment::shared::SharedMessages;
 use crate::span::SpanColumn;
 use crate::table::{SharedKind, Table};
 
@@ -123,7 +121,7 @@ struct Few {
 const MOST_LEVELS: usize = 64;
 
 impl RowReader {
-    pub(super) fn new(
+    pub(crate) fn new(
         table: &'static Table,
         bytes: VerifiedBytes,
         (tail_offset, tail): (u64, Bytes),
@@ -166,7 +164,7 @@ impl RowReader {
     }
 
     /// The pages of a column of the file in a row group.
-    pub(super) fn locations(
+    pub(crate) fn locations(
         &self,
         row_group: usize,
         column: usize,
@@ -410,7 +408,7 @@ impl RowReader {
         let (Some(few), Some(field)) = (few, self.schema.fields().get(column)) else {
             return Ok(None);
         };
-        let read = dictionary_pages::read(
+        let read = dictionary::read(
             &self.bytes,
             &self.pages,
             few.row_group,
@@ -519,24 +517,4 @@ fn is_stored_as(column: &DataType, file: &DataType) -> bool {
         (DataType::Utf8View, DataType::Utf8) | (DataType::BinaryView, DataType::Binary) => true,
         (column, file) => column == file,
     }
-}
-
-/// Calls the stock reader. It takes much of what it reads for granted, and
-/// panics where checksums hold over bytes that no writer makes. (Where panics
-/// abort, they do here too.)
-pub(super) fn without_panic<T, E: From<ParquetError>>(
-    call: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    // What it was about to change is dropped with the error.
-    std::panic::catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(damaged("bytes that the Parquet reader understands").into()))
-}
-
-pub(super) fn parquet_error(part: &'static str, offset: u64, error: &ParquetError) -> FormatError {
-    if let ParquetError::External(source) = error
-        && let Some(source) = source.downcast_ref::<FormatError>()
-    {
-        return source.clone();
-    }
-    FormatError::malformed(part, offset, "readable Parquet", error.to_string())
 }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
-use super::layout::ROW_GROUP_ROWS;
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
 
 /// The row groups that hold some of the rows, the first row among theirs, and
 /// the selection of the rows among theirs.
-pub(super) fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, usize, RowSelection) {
+pub(crate) fn select(rows: &[Range<u32>], total: u32) -> (Vec<usize>, usize, RowSelection) {
     let mut row_groups: Vec<usize> = Vec::new();
     let mut selectors: Vec<RowSelector> = Vec::new();
     // Where the last row group of the list was left.

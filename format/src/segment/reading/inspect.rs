@@ -2,9 +2,9 @@
 
 use parquet::file::statistics::Statistics;
 
-use super::promotion::PromotedKey;
-use super::reader::SegmentReader;
 use crate::error::FormatError;
+use crate::segment::SegmentReader;
+use crate::segment::promotion::PromotedKey;
 
 /// What a segment is made of.
 #[derive(Debug, Clone, PartialEq)]

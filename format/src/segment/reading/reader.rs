@@ -7,20 +7,21 @@ use bytes::Bytes;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 
-use super::checksum::{BLOCK_BYTES, VerifiedBytes, verify_tail};
-use super::columns::FileColumns;
-use super::directory::{Directory, Partition};
-use super::facets::Facets;
-use super::header::{FOOTER_KEY, IndexHeader, MOST_HEADER_BYTES, Part};
-use super::key_index;
-use super::layout::ROW_GROUP_ROWS;
-use super::origin::Origin;
-use super::rows::{RowReader, parquet_error, without_panic};
-use super::shared::SharedMessages;
-use super::source::Source;
-use super::writer::SegmentSummary;
+use super::rows::RowReader;
 use crate::error::FormatError;
 use crate::id::TraceId;
+use crate::segment::SegmentSummary;
+use crate::segment::facets::Facets;
+use crate::segment::key_index;
+use crate::segment::layout::checksum::{BLOCK_BYTES, VerifiedBytes, verify_tail};
+use crate::segment::layout::columns::FileColumns;
+use crate::segment::layout::directory::{Directory, Partition};
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
+use crate::segment::layout::header::{FOOTER_KEY, IndexHeader, MOST_HEADER_BYTES, Part};
+use crate::segment::layout::origin::Origin;
+use crate::segment::layout::source::Source;
+use crate::segment::pages::{parquet_error, without_panic};
+use crate::segment::shared::SharedMessages;
 use crate::span;
 use crate::table::{IndexedId, Table};
 
@@ -37,7 +38,7 @@ pub enum Id<'a> {
 
 /// What the rows of a segment share. Damage to it is no concern of who asks for other
 /// columns.
-pub(super) type Shared = Arc<[Option<Result<SharedMessages, FormatError>>]>;
+pub(crate) type Shared = Arc<[Option<Result<SharedMessages, FormatError>>]>;
 
 /// An open segment. Opening parses no Parquet; rows are read through a
 /// [`RowReader`], which does.
@@ -381,7 +382,7 @@ pub fn summarize(file: &Bytes) -> Result<SegmentSummary, FormatError> {
 }
 
 /// Where the Parquet footer says that the index header stands.
-pub(super) fn find_index(file: &Bytes) -> Result<u64, FormatError> {
+pub(crate) fn find_index(file: &Bytes) -> Result<u64, FormatError> {
     let metadata = without_panic(|| ParquetMetaDataReader::new().parse_and_finish(file))
         .map_err(|error| parquet_error("Parquet footer", file.len() as u64, &error))?;
     index_offset(&metadata).ok_or_else(|| {

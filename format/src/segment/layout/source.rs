@@ -45,7 +45,7 @@ impl From<Bytes> for Source {
 
 impl Source {
     /// Bytes of the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Whole(bytes) => bytes.len() as u64,
             Self::File(file) => file.bytes(),
@@ -53,7 +53,7 @@ impl Source {
     }
 
     /// A range, not verified.
-    pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
         if range.start > range.end || range.end > self.len() {
             return Err(outside(&range, self.len()));
         }
@@ -73,7 +73,7 @@ impl Source {
     }
 }
 
-pub(super) fn outside(range: &Range<u64>, bytes: u64) -> FormatError {
+pub(crate) fn outside(range: &Range<u64>, bytes: u64) -> FormatError {
     FormatError::malformed(
         "segment",
         range.start,

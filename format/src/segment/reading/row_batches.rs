@@ -9,21 +9,22 @@ use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
-use super::checksum::VerifiedBytes;
-use super::columns::FileColumns;
-use super::parents::Parents;
-use super::promotion::access::Attribute;
-use super::promotion::moving::Moving;
-use super::promotion::{Owner, rebuild};
 use super::reader::Shared;
-use super::rows::{Column, without_panic};
-use super::shared::SharedRows;
+use super::rows::Column;
 use crate::error::FormatError;
+use crate::segment::layout::checksum::VerifiedBytes;
+use crate::segment::layout::columns::FileColumns;
+use crate::segment::pages::without_panic;
+use crate::segment::parents::Parents;
+use crate::segment::promotion::access::Attribute;
+use crate::segment::promotion::moving::Moving;
+use crate::segment::promotion::{Owner, rebuild};
+use crate::segment::shared::SharedRows;
 use crate::table::{ParentColumns, Table};
 
 /// Where the values of a column of the file come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Constant(Constant),
     /// The column of the Parquet reader at this place.
     Read(usize),
@@ -32,7 +33,7 @@ pub(super) enum Source {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Constant {
+pub(crate) enum Constant {
     Null,
     Text(String),
     Number(u32),
@@ -41,21 +42,21 @@ pub(super) enum Constant {
 /// The batches of a read, one by one; an error is the last.
 #[derive(Debug)]
 pub struct RowBatches {
-    pub(super) table: &'static Table,
-    pub(super) bytes: VerifiedBytes,
-    pub(super) reader: ParquetRecordBatchReader,
-    pub(super) file: Arc<FileColumns>,
-    pub(super) shared: Shared,
+    pub(crate) table: &'static Table,
+    pub(crate) bytes: VerifiedBytes,
+    pub(crate) reader: ParquetRecordBatchReader,
+    pub(crate) file: Arc<FileColumns>,
+    pub(crate) shared: Shared,
     pub(super) parents: Option<Parents>,
     /// The rows of batches that are still to come, the first ones last.
-    pub(super) rows: Vec<Range<u32>>,
-    pub(super) file_schema: SchemaRef,
-    pub(super) sources: Vec<(usize, Source)>,
-    pub(super) columns: Vec<Column>,
-    pub(super) schema: SchemaRef,
+    pub(crate) rows: Vec<Range<u32>>,
+    pub(crate) file_schema: SchemaRef,
+    pub(crate) sources: Vec<(usize, Source)>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) schema: SchemaRef,
     /// How rows are handed on to another segment; none when they are not.
     pub(super) moving: Option<Moving>,
-    pub(super) has_failed: bool,
+    pub(crate) has_failed: bool,
 }
 
 impl RowBatches {

@@ -5,17 +5,17 @@ use parquet::basic::Encoding;
 use super::thrift::{END, I32, STRUCT, next_field, skip, zigzag};
 
 /// What a page header says, as far as these files need it.
-pub(super) struct PageHeader {
-    pub(super) uncompressed_bytes: usize,
-    pub(super) compressed_bytes: usize,
-    pub(super) values: u32,
-    pub(super) encoding: Encoding,
+pub(crate) struct PageHeader {
+    pub(crate) uncompressed_bytes: usize,
+    pub(crate) compressed_bytes: usize,
+    pub(crate) values: u32,
+    pub(crate) encoding: Encoding,
 }
 
 impl PageHeader {
     /// Reads a `PageHeader` of `parquet.thrift`, of a dictionary page or a data page of
     /// version 1; and its length.
-    pub(super) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut rest = bytes;
         let mut sizes = [None; 2];
         let mut page = None;

@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut};
 
-use super::checksum::BLOCK_BYTES;
 use crate::error::FormatError;
 use crate::id::SegmentId;
 use crate::month::Month;
+use crate::segment::layout::checksum::BLOCK_BYTES;
 use crate::table::{IndexedId, SharedKind};
 use crate::version::{INDEX_MAGIC, SEGMENT_VERSION};
 
@@ -360,7 +360,7 @@ fn checked_fields(bytes: &[u8], offset: u64) -> Result<&[u8], FormatError> {
 
 /// Makes the checksum of a header of this length hold after changes to it.
 #[cfg(any(test, feature = "testing"))]
-pub(super) fn reseal(header: &mut [u8], blocks_crc: u32) -> Option<()> {
+pub(crate) fn reseal(header: &mut [u8], blocks_crc: u32) -> Option<()> {
     /// Where the checksum of the block checksums stands.
     const BLOCKS_CRC: usize = 28;
     header
@@ -376,7 +376,7 @@ pub(super) fn reseal(header: &mut [u8], blocks_crc: u32) -> Option<()> {
 /// The length of the header at the start of these bytes, by the number of parts
 /// that it says.
 #[cfg(any(test, feature = "testing"))]
-pub(super) fn header_bytes(header: &[u8]) -> Option<usize> {
+pub(crate) fn header_bytes(header: &[u8]) -> Option<usize> {
     let count = header.get(32..36)?.get_u32_le() as usize;
     (count <= MOST_PARTS).then_some(FIXED_BYTES + count * PART_BYTES + END_BYTES)
 }

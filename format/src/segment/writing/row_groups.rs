@@ -14,12 +14,12 @@ use parquet::arrow::arrow_writer::{
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::layout::ROW_GROUP_ROWS;
 use crate::jobs::{Job, Workers, for_rows};
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
 
 /// Writes row groups of [`ROW_GROUP_ROWS`] rows.
-pub(super) struct RowGroups<W: Write + Send> {
-    pub(super) file: SerializedFileWriter<W>,
+pub(crate) struct RowGroups<W: Write + Send> {
+    pub(crate) file: SerializedFileWriter<W>,
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
     /// The columns of the row group at work, and its rows.
@@ -36,7 +36,7 @@ impl<W: Write + Send> fmt::Debug for RowGroups<W> {
 }
 
 impl<W: Write + Send> RowGroups<W> {
-    pub(super) fn new(
+    pub(crate) fn new(
         out: W,
         schema: &SchemaRef,
         options: ArrowWriterOptions,
@@ -52,7 +52,7 @@ impl<W: Write + Send> RowGroups<W> {
     }
 
     /// Bytes of the file so far, those of the row group at work included, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let columns = self.open.iter().flat_map(|(columns, _)| columns);
         let open: usize = columns
             .map(ArrowColumnWriter::get_estimated_total_bytes)
@@ -61,7 +61,7 @@ impl<W: Write + Send> RowGroups<W> {
     }
 
     /// Adds rows. One more job, `beside`, is done with the others.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         batch: &RecordBatch,
         workers: &dyn Workers,
@@ -110,7 +110,7 @@ impl<W: Write + Send> RowGroups<W> {
     }
 
     /// Ends the row group at work.
-    pub(super) fn flush(&mut self) -> Result<(), ParquetError> {
+    pub(crate) fn flush(&mut self) -> Result<(), ParquetError> {
         let Some((columns, _)) = self.open.take() else {
             return Ok(());
         };

@@ -1,0 +1,13 @@
+//! The pages of a segment's columns: handed to the Parquet decoders, and read without them
+//! where their fixed costs show.
+
+mod chunks;
+pub(super) mod dictionary;
+pub(super) mod header;
+pub(super) mod hybrid;
+pub(super) mod locations;
+mod stock;
+mod thrift;
+
+pub(super) use chunks::{Pages, WantedPages, decompress, find_page};
+pub(super) use stock::{damaged, parquet_error, without_panic};

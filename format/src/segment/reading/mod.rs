@@ -1,0 +1,14 @@
+//! Opening a segment, finding rows by ids, and reading rows.
+
+mod inspect;
+mod reader;
+mod row_batches;
+mod rows;
+mod selection;
+
+pub use inspect::SegmentLayout;
+#[cfg(any(test, feature = "testing"))]
+pub(super) use reader::find_index;
+pub use reader::{Id, SegmentReader, summarize};
+pub use row_batches::RowBatches;
+pub use rows::{Column, RowReader};

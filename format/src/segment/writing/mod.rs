@@ -1,0 +1,8 @@
+//! Rows in order in, a file with its indexes out.
+
+mod partition;
+mod partitions;
+mod row_groups;
+mod writer;
+
+pub use writer::{NewSegment, PROMOTED_KEY, SegmentSummary, SegmentWriteError, SegmentWriter};
