@@ -21,8 +21,8 @@ use crate::parts::Parts;
 #[cfg(feature = "query")]
 use crate::query;
 use crate::read::condition::Condition;
-use crate::read::interrupt::Never;
-use crate::read::scan::plan;
+use crate::read::interrupt::{Interrupt, Never};
+use crate::read::plan::plan;
 use crate::read::sessions::SessionSummary;
 use crate::read::{lookup, sessions};
 use crate::spans::Spans;
@@ -255,12 +255,9 @@ impl Team {
     /// [`Error::Corrupt`] when an index is damaged. Damaged rows are an error
     /// of their chunk.
     pub fn export(&self) -> Result<impl Iterator<Item = Result<Spans, Error>> + use<>, Error> {
-        let parts = plan(
-            &self.snapshot_of_all(),
-            &self.id,
-            &Condition::And(Vec::new()),
-            &Never,
-        )?;
+        let never: Arc<dyn Interrupt> = Arc::new(Never);
+        let all = Condition::always();
+        let parts = plan(&self.snapshot_of_all(), &self.id, &all, &never)?;
         let columns = Column::all(table());
         Ok(parts.into_iter().flat_map(move |part| {
             let batches = part.read(&columns, EXPORT_ROWS);

@@ -1,21 +1,22 @@
-//! Conditions of DataFusion as conditions that indexes can answer.
+//! Conditions of DataFusion as conditions that the read path understands.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::error::Result;
+use datafusion::common::{Column as Named, DFSchema, ScalarValue, plan_err};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::prelude::col;
+use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::access::Attribute;
 use spanstore_format::span::{SpanColumn, table};
 
-use super::constraints::{Constraints, operands};
+use super::constraints::operands;
 use super::functions::AttributeAccess;
-use crate::read::condition::{Condition, FacetColumn, Test};
+use crate::error::Error;
+use crate::read::condition::{Condition, Constraints, Leaf, Predicate};
 
 /// Makes an expression over columns of a schema ready to run.
 pub(super) type Compile<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>;
@@ -24,63 +25,60 @@ pub(super) type Compile<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Arc<dyn Phys
 /// and `or` as deep as it likes.
 const DEEPEST: usize = 32;
 
-/// The condition that all of `conditions` hold.
-pub(super) fn all_of(conditions: &[Expr], compile: Compile<'_>) -> Condition {
-    let each = conditions
-        .iter()
-        .map(|condition| one(condition, compile, 0));
-    // Ids and times that several of them narrow down together.
-    let together = necessary(&Constraints::of(conditions));
-    Condition::Implying(Box::new(Condition::And(each.collect())), Box::new(together))
+/// The condition that an expression over columns of spans is.
+///
+/// # Errors
+/// When it cannot be evaluated on rows.
+pub(super) fn of_filter(expr: &Expr, compile: Compile<'_>) -> Result<Condition> {
+    let condition = one(expr, &|leaf| evaluated(leaf, compile), 0)?;
+    Ok(narrowed(condition, std::slice::from_ref(expr)))
 }
 
-fn one(condition: &Expr, compile: Compile<'_>, depth: usize) -> Condition {
+/// What all of some conditions tell indexes. What they do not understand may hold for any
+/// row, so the conditions are to be evaluated on what is read.
+pub(super) fn for_indexes(conditions: &[Expr], compile: Compile<'_>) -> Condition {
+    let leaf = |leaf: &Expr| {
+        let unknown = || Leaf {
+            columns: Vec::new(),
+            predicate: Arc::new(Unknown),
+            necessary: Constraints::of(std::slice::from_ref(leaf)),
+        };
+        Ok(evaluated(leaf, compile).unwrap_or_else(|_| unknown()))
+    };
+    let each = conditions.iter().map(|condition| one(condition, &leaf, 0));
+    // No leaf is an error, so nothing is.
+    let each = each.filter_map(Result::ok).collect();
+    narrowed(Condition::And(each), conditions)
+}
+
+/// With what several conditions tell together of ids and times.
+fn narrowed(condition: Condition, of: &[Expr]) -> Condition {
+    Condition::Implying(Box::new(condition), Constraints::of(of))
+}
+
+fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> Result<Condition> {
     if depth > DEEPEST {
-        return Condition::Unknown;
+        return leaf(condition).map(Condition::Leaf);
     }
-    match condition {
+    Ok(match condition {
         Expr::BinaryExpr(BinaryExpr { op, .. }) if matches!(op, Operator::And | Operator::Or) => {
             let operands = operands(vec![condition], *op).into_iter();
-            let operands = operands.map(|operand| one(operand, compile, depth + 1));
+            let operands = operands.map(|operand| one(operand, leaf, depth + 1));
+            let operands = operands.collect::<Result<_>>()?;
             if *op == Operator::And {
-                Condition::And(operands.collect())
+                Condition::And(operands)
             } else {
-                Condition::Or(operands.collect())
+                Condition::Or(operands)
             }
         }
-        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Condition::And(Vec::new()),
+        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Condition::always(),
         Expr::Literal(ScalarValue::Boolean(Some(false)), _) => Condition::Or(Vec::new()),
-        Expr::Not(inner) => Condition::Not(Box::new(one(inner, compile, depth + 1))),
-        leaf => by_time(leaf)
-            .or_else(|| facet(leaf, compile))
-            .unwrap_or_else(|| necessary(&Constraints::of(std::slice::from_ref(leaf)))),
-    }
-}
-
-/// What must hold for a row, and may not be enough.
-fn necessary(constraints: &Constraints) -> Condition {
-    let Constraints {
-        trace_ids,
-        session_ids,
-        request_ids,
-        since,
-        until,
-    } = constraints.clone();
-    let all: Vec<Condition> = [
-        trace_ids.map(Condition::Traces),
-        session_ids.map(Condition::Sessions),
-        request_ids.map(Condition::Requests),
-        since.map(Condition::Since),
-        until.map(Condition::Until),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if all.is_empty() {
-        Condition::Unknown
-    } else {
-        Condition::OnlyIf(Box::new(Condition::And(all)))
-    }
+        Expr::Not(inner) => Condition::Not(Box::new(one(inner, leaf, depth + 1)?)),
+        other => match by_time(other) {
+            Some(condition) => condition,
+            None => Condition::Leaf(leaf(other)?),
+        },
+    })
 }
 
 /// A comparison of the start with a time, which bounds say exactly: each span
@@ -103,52 +101,49 @@ fn by_time(leaf: &Expr) -> Option<Condition> {
     }
 }
 
-/// A condition on nothing but one column that may be a facet.
-fn facet(leaf: &Expr, compile: Compile<'_>) -> Option<Condition> {
+/// A condition that DataFusion evaluates on columns of spans and single attributes.
+fn evaluated(leaf: &Expr, compile: Compile<'_>) -> Result<Leaf> {
     if leaf.is_volatile() {
-        return None;
+        return plan_err!("expected a condition that depends on the row alone, found {leaf}");
     }
-    let mut found: Option<FacetColumn> = None;
-    let mut is_fit = true;
-    let value = leaf.clone().transform_down(|expr| {
-        let column = if let Some(access) = AttributeAccess::of(&expr) {
-            access.attribute().map(FacetColumn::Attribute)
-        } else {
-            match &expr {
-                Expr::Column(column) => span_facet(&column.name),
+    let mut columns: Vec<Column> = Vec::new();
+    let mut fields: Vec<Field> = Vec::new();
+    let over_columns = leaf.clone().transform_down(|expr| {
+        let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
+        let column = match (attribute, &expr) {
+            (Some(attribute), _) => Column::Attribute(attribute),
+            (None, Expr::Column(named)) => match SpanColumn::of_name(&named.name) {
+                Some(column) => column.into(),
+                None => return plan_err!("expected a column of spans, found {named}"),
+            },
+            (
+                None,
                 Expr::Exists(_)
                 | Expr::InSubquery(_)
                 | Expr::ScalarSubquery(_)
                 | Expr::OuterReferenceColumn(..)
-                | Expr::Placeholder(_) => None,
-                _ => return Ok(Transformed::no(expr)),
-            }
+                | Expr::Placeholder(_),
+            ) => return plan_err!("expected a condition on one row, found {expr}"),
+            (None, _) => return Ok(Transformed::no(expr)),
         };
-        is_fit &= column.is_some()
-            && found
-                .as_ref()
-                .is_none_or(|one| Some(one) == column.as_ref());
-        found = column;
-        Ok(Transformed::new(col(VALUE), true, TreeNodeRecursion::Jump))
-    });
-    let (value, column) = (value.ok()?.data, found.filter(|_| is_fit)?);
-    let data_type = match &column {
-        FacetColumn::Stored(place) => table().column(*place)?.value.data_type(),
-        FacetColumn::Attribute(attribute) => attribute.aspect.data_type(),
-    };
-    let schema = Arc::new(Schema::new(vec![Field::new(VALUE, data_type, true)]));
-    let expr = compile(value, &DFSchema::try_from(schema.as_ref().clone()).ok()?).ok()?;
-    let test = ValueTest { expr, schema };
-    Some(Condition::Facet(column, Arc::new(test)))
-}
-
-/// The name of the one column that a condition on a facet is over.
-const VALUE: &str = "value";
-
-fn span_facet(name: &str) -> Option<FacetColumn> {
-    let column = SpanColumn::of_name(name)?;
-    let is_facet = column.description().is_facet;
-    is_facet.then(|| FacetColumn::Stored(column.place()))
+        let field = column.field(table());
+        let field = field.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let name = field.name().clone();
+        if !columns.contains(&column) {
+            columns.push(column);
+            // A null stands for the rows without a value wherever values are asked.
+            fields.push(field.with_nullable(true));
+        }
+        let named = Expr::Column(Named::new_unqualified(name));
+        Ok(Transformed::new(named, true, TreeNodeRecursion::Jump))
+    })?;
+    let schema = DFSchema::try_from(Schema::new(fields))?;
+    let expr = compile(over_columns.data, &schema)?;
+    Ok(Leaf {
+        columns,
+        predicate: Arc::new(Evaluated(expr)),
+        necessary: Constraints::of(std::slice::from_ref(leaf)),
+    })
 }
 
 impl AttributeAccess<'_> {
@@ -165,19 +160,27 @@ impl AttributeAccess<'_> {
     }
 }
 
-/// A condition on values, as DataFusion evaluates it on rows.
+/// A condition as DataFusion evaluates it.
 #[derive(Debug)]
-struct ValueTest {
-    expr: Arc<dyn PhysicalExpr>,
-    schema: SchemaRef,
+struct Evaluated(Arc<dyn PhysicalExpr>);
+
+impl Predicate for Evaluated {
+    fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+        let truth = self.0.evaluate(rows)?.into_array(rows.num_rows())?;
+        let truth = truth.as_boolean_opt().cloned();
+        truth.ok_or_else(|| {
+            let expected = "a filter is a condition that is true or false";
+            DataFusionError::Plan(expected.into()).into()
+        })
+    }
 }
 
-impl Test for ValueTest {
-    fn holds(&self, values: ArrayRef) -> Option<BooleanArray> {
-        let rows = values.len();
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![values]).ok()?;
-        // What fails for a value may not occur in the rows that are read.
-        let answers = self.expr.evaluate(&batch).ok()?.into_array(rows).ok()?;
-        answers.as_boolean_opt().cloned()
+/// A condition that is evaluated elsewhere.
+#[derive(Debug)]
+struct Unknown;
+
+impl Predicate for Unknown {
+    fn holds(&self, _: &RecordBatch) -> Result<BooleanArray, Error> {
+        Err(DataFusionError::Internal("a condition that only a plan evaluates".into()).into())
     }
 }

@@ -8,20 +8,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use spanstore_format::TraceId;
 use spanstore_format::span::SpanColumn;
 
-/// What rows must fulfil, as far as ids and times tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Constraints {
-    /// The trace is one of these.
-    pub(super) trace_ids: Option<BTreeSet<TraceId>>,
-    /// The session is one of these.
-    pub(super) session_ids: Option<BTreeSet<String>>,
-    /// The request is one of these.
-    pub(super) request_ids: Option<BTreeSet<String>>,
-    /// The start lies at or after this, ns since 1970.
-    pub(super) since: Option<i64>,
-    /// The start lies before this, ns since 1970.
-    pub(super) until: Option<i64>,
-}
+use crate::read::condition::Constraints;
 
 impl Constraints {
     /// The constraints of rows for which all of `conditions` are true.

@@ -2,22 +2,24 @@
 //! tell, without reading a row.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int32Type;
 use roaring::RoaringBitmap;
+use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 
 use super::builder::Query;
-use super::job::{Holding, Job, new_bytes};
-use super::select::Narrow;
-use super::table::BATCH_ROWS;
+use super::job::{Holding, Job};
 use crate::error::Error;
-use crate::read::condition::stored_values;
+use crate::read::condition::Condition;
+use crate::read::indexes::stored_values;
 use crate::read::interrupt::Interrupt;
-use crate::read::scan::{
-    Place, ScanPart, bounds, hot_parts, matching_rows, partitions, sealed_parts,
-};
+use crate::read::mask::truth;
+use crate::read::matching::{Matching, part};
+use crate::read::plan::{hot_parts, partitions, visible_bounds};
+use crate::read::scan::{project, row_groups, rows_of_group};
 
 /// A value of a facet, and how many spans have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,102 +52,178 @@ impl Query {
     /// [`Error::UnknownColumn`] when it is no facet, and as
     /// [`Query::stream`].
     pub async fn facet(self, column: &str) -> Result<Vec<FacetCount>, Error> {
-        let facet = SpanColumn::of_name(column);
-        let facet = facet.filter(|column| column.description().is_facet);
-        let facet = facet.ok_or_else(|| Error::UnknownColumn {
-            name: column.chars().take(80).collect(),
-        })?;
+        let mut facets = self.facets([column]).await?;
+        Ok(facets.pop().unwrap_or_default())
+    }
+
+    /// The values of several facets in the spans that the query finds, in the order of the
+    /// columns, each as [`Query::facet`] gives it. The spans are looked for once.
+    ///
+    /// # Errors
+    /// As [`Query::facet`].
+    pub async fn facets<'a>(
+        self,
+        columns: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Vec<FacetCount>>, Error> {
+        let facet = |name: &str| {
+            let facet = SpanColumn::of_name(name);
+            let facet = facet.filter(|column| column.description().is_facet);
+            facet.ok_or_else(|| Error::UnknownColumn {
+                name: name.chars().take(80).collect(),
+            })
+        };
+        let columns: Result<Vec<SpanColumn>, Error> = columns.into_iter().map(facet).collect();
+        let columns = columns?;
         let (execution, job) = self.begin()?;
-        execution.run(async move { job.facet(facet).await }).await
+        execution
+            .run(async move { job.facets(&columns).await })
+            .await
     }
 }
 
 impl Job {
     async fn count(&self) -> Result<u64, Error> {
+        let (condition, interrupt) = (self.condition()?, self.interrupt());
         let mut count = 0;
-        let rest = self.each_exact_partition(|_, rows| {
-            count += rows.len();
-            Ok(true)
-        })?;
-        let narrow = Narrow::new(&self.question, &self.state)?;
-        let held = self.held("a batch of rows");
-        for part in rest {
-            for batch in part.read(&narrow.columns, BATCH_ROWS)? {
-                let batch = batch?;
-                held.set(new_bytes(&part, &batch))?;
-                count += narrow.candidates(&batch)?.len() as u64;
-                self.next_batch().await?;
-            }
+        for rows in self.hot(&condition, &interrupt)? {
+            let truth = truth(&condition, &rows)?;
+            count += truth.true_count() as u64;
+            self.next_batch().await?;
+        }
+        for matching in self.sealed(&condition, &interrupt)? {
+            count += self.exactly(&matching, &condition).await?.len();
         }
         Ok(count)
     }
 
-    async fn facet(&self, column: SpanColumn) -> Result<Vec<FacetCount>, Error> {
-        let mut counts = Counts::new(self);
-        let rest = self.each_exact_partition(|exact, rows| {
-            let corrupt = |error| exact.segment.corrupt(error);
-            let facets = exact.reader.facets(&exact.partition).map_err(corrupt)?;
-            let Some(facets) = facets else {
-                return Ok(false);
-            };
-            let columns = exact.reader.columns().map_err(corrupt)?;
-            let Some(place) = columns.place(column.place()) else {
-                return Ok(false);
-            };
-            let Some(facet) = facets.facet(place).map_err(corrupt)? else {
-                return Ok(false);
-            };
-            let read = |range| exact.reader.postings(range);
-            let of_rows = facet.counts(rows, &read).map_err(corrupt)?;
-            let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
-            for place in 0..facet.len() {
-                self.watch.check()?;
-                let value = facet.value(place).map_err(corrupt)?;
-                let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
-                let text = text.and_then(|text| text_at(text.as_ref(), 0));
-                counts.add(text, of_rows(place))?;
+    async fn facets(&self, columns: &[SpanColumn]) -> Result<Vec<Vec<FacetCount>>, Error> {
+        let (condition, interrupt) = (self.condition()?, self.interrupt());
+        let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
+        for rows in self.hot(&condition, &interrupt)? {
+            let truth = truth(&condition, &rows)?;
+            for (column, counts) in columns.iter().zip(&mut counts) {
+                let values = project(&rows, &[Column::from(*column)])?;
+                let values = values.columns().first();
+                for row in
+                    (0..rows.num_rows()).filter(|row| truth.is_valid(*row) && truth.value(*row))
+                {
+                    counts.add(values.and_then(|values| text_at(values.as_ref(), row)), 1)?;
+                }
             }
-            counts.add(None, of_rows(facet.len()))?;
-            Ok(true)
-        })?;
-        let narrow = Narrow::new(&self.question, &self.state)?;
-        let mut columns = narrow.columns.clone();
-        columns.push(column.into());
-        let held = self.held("a batch of rows");
-        for part in rest {
-            for batch in part.read(&columns, BATCH_ROWS)? {
-                let batch = batch?;
-                held.set(new_bytes(&part, &batch))?;
-                let values = batch.columns().last();
-                for (row, _) in narrow.candidates(&batch)? {
-                    let text = values.and_then(|values| text_at(values.as_ref(), row));
-                    counts.add(text, 1)?;
+            self.next_batch().await?;
+        }
+        for matching in self.sealed(&condition, &interrupt)? {
+            let rows = self.exactly(&matching, &condition).await?;
+            for (column, counts) in columns.iter().zip(&mut counts) {
+                if !facet(&matching, *column, &rows, counts)? {
+                    for group in row_groups(&rows) {
+                        let rows = part(&rows, rows_of_group(group));
+                        values(&matching, *column, &rows, counts)?;
+                        self.next_batch().await?;
+                    }
                 }
                 self.next_batch().await?;
             }
         }
-        Ok(counts.finish())
+        Ok(counts.into_iter().map(Counts::finish).collect())
     }
 
-    /// Calls `take` for each partition of which the indexes know exactly which
-    /// rows the query finds. Answers the parts that are to be read: those of
-    /// other partitions, and of those that `take` declines.
-    fn each_exact_partition(
+    /// The rows in memory that may fulfil the condition.
+    fn hot(
         &self,
-        mut take: impl FnMut(&Place, &RoaringBitmap) -> Result<bool, Error>,
-    ) -> Result<Vec<ScanPart>, Error> {
-        let (snapshot, condition) = (&self.snapshot, self.condition());
-        let interrupt = &*self.watch;
-        let bounds = bounds(snapshot, &condition);
-        let mut rest = hot_parts(snapshot, &self.team, bounds, interrupt)?;
-        for place in partitions(snapshot, &self.team, bounds, interrupt)? {
-            let matching = matching_rows(snapshot, &place, &condition, interrupt)?;
-            if !matching.is_exact || !take(&place, &matching.rows)? {
-                rest.extend(sealed_parts(&place, &matching.rows, bounds)?);
+        condition: &Condition,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Vec<arrow::array::RecordBatch>, Error> {
+        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let parts = hot_parts(&self.snapshot, &self.team, bounds, interrupt)?;
+        Ok(parts
+            .iter()
+            .filter_map(|part| part.hot_rows().cloned())
+            .collect())
+    }
+
+    /// The partitions that may hold rows that fulfil the condition.
+    fn sealed(
+        &self,
+        condition: &Condition,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Vec<Matching>, Error> {
+        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let found = partitions(&self.snapshot, &self.team, bounds, interrupt)?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|sealed| Matching::new(sealed, interrupt))
+            .collect())
+    }
+
+    /// The rows of a partition that fulfil the condition and are to be seen.
+    async fn exactly(
+        &self,
+        matching: &Matching,
+        condition: &Condition,
+    ) -> Result<RoaringBitmap, Error> {
+        let found = matching.may(condition, matching.all_rows())?;
+        let rows = matching.visible(&self.snapshot, found.rows)?;
+        self.next_batch().await?;
+        if found.is_exact {
+            return Ok(rows);
+        }
+        let mut exact = RoaringBitmap::new();
+        for group in row_groups(&rows) {
+            exact |= matching.find(condition, part(&rows, rows_of_group(group)))?;
+            self.next_batch().await?;
+        }
+        Ok(exact)
+    }
+}
+
+/// Counts the values of a column in some rows by its facet; false when it has none there.
+fn facet(
+    matching: &Matching,
+    column: SpanColumn,
+    rows: &RoaringBitmap,
+    counts: &mut Counts,
+) -> Result<bool, Error> {
+    let corrupt = |error| matching.corrupt(error);
+    let reader = &matching.sealed.reader;
+    let Some(facets) = matching.facets()? else {
+        return Ok(false);
+    };
+    let columns = reader.columns().map_err(corrupt)?;
+    let Some(place) = columns.place(column.place()) else {
+        return Ok(false);
+    };
+    let Some(facet) = facets.facet(place).map_err(corrupt)? else {
+        return Ok(false);
+    };
+    let read = |range| reader.postings(range);
+    let of_rows = facet.counts(rows, &read).map_err(corrupt)?;
+    let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
+    for place in 0..facet.len() {
+        let value = facet.value(place).map_err(corrupt)?;
+        let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
+        let text = text.and_then(|text| text_at(text.as_ref(), 0));
+        counts.add(text, of_rows(place))?;
+    }
+    counts.add(None, of_rows(facet.len()))?;
+    Ok(true)
+}
+
+/// Counts the values of a column in some rows of a row group by reading them.
+fn values(
+    matching: &Matching,
+    column: SpanColumn,
+    rows: &RoaringBitmap,
+    counts: &mut Counts,
+) -> Result<(), Error> {
+    matching.each_value(&column.into(), rows, |values, of_each| {
+        for (place, spans) in of_each.iter().enumerate() {
+            if *spans > 0 {
+                counts.add(text_at(values, place), *spans)?;
             }
         }
-        Ok(rest)
-    }
+        Ok(())
+    })
 }
 
 /// Values of a facet, counted.

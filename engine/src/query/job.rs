@@ -10,6 +10,7 @@ use datafusion::execution::memory_pool::MemoryPool;
 use spanstore_format::TeamId;
 
 use super::builder::{Query, Question};
+use super::condition;
 use super::memory::{Held, QueryPool};
 use super::watch::Watch;
 use super::workers::Execution;
@@ -49,16 +50,25 @@ impl Query {
 }
 
 impl Job {
-    /// What rows must fulfil, as far as indexes can answer it.
-    pub(super) fn condition(&self) -> Condition {
+    /// What rows must fulfil.
+    pub(super) fn condition(&self) -> Result<Condition, Error> {
         let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
         let question = &self.question;
         let mut all: Vec<Condition> = Vec::new();
-        let filter = question.filter.iter();
-        all.extend(filter.map(|filter| filter.condition(&compile)));
+        if let Some(filter) = &question.filter {
+            all.push(condition::of_filter(filter.expr(), &compile)?);
+        }
         all.extend(question.since.map(Condition::Since));
         all.extend(question.until.map(Condition::Until));
-        Condition::And(all)
+        Ok(Condition::And(all))
+    }
+
+    /// What ends the reading of rows, and accounts for them.
+    pub(super) fn interrupt(&self) -> Arc<dyn Interrupt> {
+        Arc::new(Reading {
+            watch: Arc::clone(&self.watch),
+            of_batch: self.held("a batch of rows"),
+        })
     }
 
     /// Begins to account for memory.
@@ -75,6 +85,22 @@ impl Job {
         self.watch.check()?;
         tokio::task::consume_budget().await;
         Ok(())
+    }
+}
+
+/// The reading of rows for a job.
+struct Reading {
+    watch: Arc<Watch>,
+    of_batch: Holding,
+}
+
+impl Interrupt for Reading {
+    fn check(&self) -> Result<(), Error> {
+        self.watch.check()
+    }
+
+    fn hold(&self, rows: &RecordBatch) -> Result<(), Error> {
+        self.of_batch.set(get_record_batch_memory_size(rows))
     }
 }
 

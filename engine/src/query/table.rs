@@ -17,7 +17,9 @@ use super::condition;
 use super::scan_exec::ScanExec;
 use super::watch::Watch;
 use super::watched::external;
-use crate::read::scan::{ScanPart, plan};
+use crate::read::interrupt::Interrupt;
+use crate::read::plan::plan;
+use crate::read::scan::ScanPart;
 use crate::view::Snapshot;
 
 /// Rows that a scan hands out at a time.
@@ -83,8 +85,9 @@ impl TableProvider for SpanTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
-        let condition = condition::all_of(filters, &compile);
-        let parts = plan(&self.snapshot, &self.team, &condition, &*self.watch);
+        let condition = condition::for_indexes(filters, &compile);
+        let interrupt: Arc<dyn Interrupt> = Arc::clone(&self.watch) as _;
+        let parts = plan(&self.snapshot, &self.team, &condition, &interrupt);
         let parts = parts.map_err(external)?;
         let (columns, schema): (Vec<usize>, _) = match projection {
             Some(places) => (

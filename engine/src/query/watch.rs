@@ -4,6 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+
 use crate::error::Error;
 use crate::read::interrupt::Interrupt;
 
@@ -116,6 +118,11 @@ impl Interrupt for Watch {
             Time::Over => Err(self.error()),
             Time::Until(_) | Time::Left(_) => Ok(()),
         }
+    }
+
+    /// The parts of a plan account for what they hold.
+    fn hold(&self, _: &RecordBatch) -> Result<(), Error> {
+        Ok(())
     }
 }
 

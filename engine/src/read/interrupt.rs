@@ -1,11 +1,23 @@
-//! Whether work goes on: queries have limits, look-ups have none.
+//! Whether work goes on, and the memory that it takes: queries have limits, look-ups have
+//! none.
+
+use arrow::array::RecordBatch;
 
 use crate::error::Error;
 
 /// Is asked between two steps of a read.
 pub(crate) trait Interrupt: Send + Sync {
-    /// Answers why the work is to end; none when it goes on.
+    /// Goes on.
+    ///
+    /// # Errors
+    /// Why the work is to end.
     fn check(&self) -> Result<(), Error>;
+
+    /// Accounts for rows that were read, in place of those before.
+    ///
+    /// # Errors
+    /// When they take more memory than the work may.
+    fn hold(&self, rows: &RecordBatch) -> Result<(), Error>;
 }
 
 /// Nothing ends the work.
@@ -13,6 +25,10 @@ pub(crate) struct Never;
 
 impl Interrupt for Never {
     fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn hold(&self, _: &RecordBatch) -> Result<(), Error> {
         Ok(())
     }
 }

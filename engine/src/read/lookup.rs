@@ -2,15 +2,17 @@
 //! without a time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use spanstore_format::segment::Column;
 use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{TeamId, TraceId};
 
-use super::condition::Condition;
-use super::interrupt::Never;
-use super::scan::{filter, plan};
+use super::condition::Constraints;
+use super::interrupt::{Interrupt, Never};
+use super::plan::plan_by_ids;
+use super::scan::{ScanPart, filter};
 use crate::error::Error;
 use crate::view::Snapshot;
 
@@ -23,9 +25,12 @@ pub(crate) fn trace(
     team: &TeamId,
     trace: TraceId,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let condition = Condition::Traces(BTreeSet::from([trace]));
+    let ids = Constraints {
+        trace_ids: Some(BTreeSet::from([trace])),
+        ..Constraints::default()
+    };
     let mut found = Vec::new();
-    for batch in read(&plan(snapshot, team, &condition, &Never)?) {
+    for batch in read(&find(snapshot, team, &ids)?) {
         let batch = batch?;
         let ids = SpanColumn::TraceId.ids(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
@@ -41,8 +46,11 @@ pub(crate) fn session(
     team: &TeamId,
     session: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let condition = Condition::Sessions(BTreeSet::from([session.to_owned()]));
-    by_text(snapshot, team, &condition, SpanColumn::SessionId, session)
+    let ids = Constraints {
+        session_ids: Some(BTreeSet::from([session.to_owned()])),
+        ..Constraints::default()
+    };
+    by_text(snapshot, team, &ids, SpanColumn::SessionId, session)
 }
 
 /// All spans of a request in a snapshot.
@@ -51,19 +59,22 @@ pub(crate) fn request(
     team: &TeamId,
     request: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let condition = Condition::Requests(BTreeSet::from([request.to_owned()]));
-    by_text(snapshot, team, &condition, SpanColumn::RequestId, request)
+    let ids = Constraints {
+        request_ids: Some(BTreeSet::from([request.to_owned()])),
+        ..Constraints::default()
+    };
+    by_text(snapshot, team, &ids, SpanColumn::RequestId, request)
 }
 
 fn by_text(
     snapshot: &Snapshot,
     team: &TeamId,
-    condition: &Condition,
+    ids: &Constraints,
     column: SpanColumn,
     id: &str,
 ) -> Result<Vec<RecordBatch>, Error> {
     let mut found = Vec::new();
-    for batch in read(&plan(snapshot, team, condition, &Never)?) {
+    for batch in read(&find(snapshot, team, ids)?) {
         let batch = batch?;
         let ids = column.texts(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
@@ -74,8 +85,13 @@ fn by_text(
     Ok(found)
 }
 
+fn find(snapshot: &Snapshot, team: &TeamId, ids: &Constraints) -> Result<Vec<ScanPart>, Error> {
+    let never: Arc<dyn Interrupt> = Arc::new(Never);
+    plan_by_ids(snapshot, team, ids, &never)
+}
+
 /// All columns of all rows of parts.
-fn read(parts: &[super::scan::ScanPart]) -> impl Iterator<Item = Result<RecordBatch, Error>> + '_ {
+fn read(parts: &[ScanPart]) -> impl Iterator<Item = Result<RecordBatch, Error>> + '_ {
     let columns = Column::all(table());
     parts.iter().flat_map(move |part| {
         part.read(&columns, BATCH_ROWS)

@@ -1,15 +1,30 @@
-//! The read path without SQL: months, segments, row selections, batches.
+//! The read path without SQL: what a question has to look at ([`plan`]), which rows the
+//! indexes and the values tell ([`matching`]), in which order they come ([`ordered`]).
 
 #[cfg_attr(
     not(feature = "query"),
     expect(dead_code, reason = "only filters ask for more than ids")
 )]
 pub(crate) mod condition;
+pub(crate) mod indexes;
 pub(crate) mod interrupt;
 pub(crate) mod lookup;
 #[cfg_attr(
     not(feature = "query"),
-    expect(dead_code, reason = "queries alone order parts and fetch rows of them")
+    expect(dead_code, reason = "only filters ask for values")
+)]
+pub(crate) mod mask;
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "only filters ask for values")
+)]
+pub(crate) mod matching;
+#[cfg(feature = "query")]
+pub(crate) mod ordered;
+pub(crate) mod plan;
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "queries alone fetch rows of parts")
 )]
 pub(crate) mod scan;
 pub(crate) mod sessions;

@@ -1,31 +1,28 @@
-//! Which rows of which parts a query has to look at, and reading them.
+//! Reads rows of the parts of a snapshot.
 //!
-//! The team is not a condition here: it is the rows that the scan is made of,
-//! and the column `team_id` of what was read is compared again.
+//! The team is not a condition here: it is the rows that a scan is made of. That they are
+//! its own the statistics of their row group tell; where they do not, the column `team_id`
+//! of what was read is compared.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, max, min, take_record_batch};
+use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
+use spanstore_format::segment::Column;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
-use spanstore_format::segment::{Column, Partition, SegmentReader};
 use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{FormatError, TeamId};
 
-use super::condition::{Bounds, Condition, Indexes, Stop};
-use super::interrupt::Interrupt;
-use super::visibility::hidden_rows;
 use crate::error::Error;
 use crate::segment::Segment;
-use crate::view::Snapshot;
 
 /// A part of a scan: rows of one hot batch, or of one row group.
 #[derive(Debug, Clone)]
 pub(crate) struct ScanPart {
-    source: Source,
-    team: TeamId,
+    pub(super) source: Source,
+    pub(super) team: TeamId,
     /// Earliest start of a row, ns since 1970.
     pub(crate) first_start: i64,
     /// Latest start of a row, ns since 1970.
@@ -33,207 +30,13 @@ pub(crate) struct ScanPart {
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Hot(RecordBatch),
     RowGroup {
         segment: Arc<Segment>,
         /// Row numbers in the segment, in rising, disjoint ranges.
         rows: Arc<[Range<u32>]>,
     },
-}
-
-/// Whether a part whose starts lie between these may hold rows that start
-/// within the bounds.
-fn overlaps((since, until): Bounds, first: i64, last: i64) -> bool {
-    since.is_none_or(|since| last >= since) && until.is_none_or(|until| first < until)
-}
-
-/// The bounds of the start of rows that fulfil a condition and are to be seen.
-pub(crate) fn bounds(snapshot: &Snapshot, condition: &Condition) -> Bounds {
-    let (since, until) = condition.bounds();
-    (since.max(snapshot.horizon), until)
-}
-
-/// The parts of a team's rows that may fulfil a condition, as far as they are
-/// to be seen. The condition is to be evaluated again on what is read.
-pub(crate) fn plan(
-    snapshot: &Snapshot,
-    team: &TeamId,
-    condition: &Condition,
-    interrupt: &dyn Interrupt,
-) -> Result<Vec<ScanPart>, Error> {
-    let bounds = bounds(snapshot, condition);
-    let mut parts = hot_parts(snapshot, team, bounds, interrupt)?;
-    for place in partitions(snapshot, team, bounds, interrupt)? {
-        let matching = matching_rows(snapshot, &place, condition, interrupt)?;
-        parts.extend(sealed_parts(&place, &matching.rows, bounds)?);
-    }
-    Ok(parts)
-}
-
-/// The parts of rows that are not sealed.
-pub(crate) fn hot_parts(
-    snapshot: &Snapshot,
-    team: &TeamId,
-    bounds: Bounds,
-    interrupt: &dyn Interrupt,
-) -> Result<Vec<ScanPart>, Error> {
-    let mut parts = Vec::new();
-    for batch in &snapshot.hot {
-        interrupt.check()?;
-        let (first_start, last_start) = start_range(&batch.rows);
-        if !overlaps(bounds, first_start, last_start) {
-            continue;
-        }
-        let rows = match snapshot.horizon {
-            Some(horizon) if first_start < horizon => since(&batch.rows, horizon)?,
-            _ => batch.rows.clone(),
-        };
-        parts.push(ScanPart {
-            source: Source::Hot(rows),
-            team: team.clone(),
-            first_start,
-            last_start,
-        });
-    }
-    Ok(parts)
-}
-
-/// The parts of some rows of a partition.
-pub(crate) fn sealed_parts(
-    place: &Place,
-    rows: &RoaringBitmap,
-    bounds: Bounds,
-) -> Result<Vec<ScanPart>, Error> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let Place {
-        segment, partition, ..
-    } = place;
-    let mut parts = Vec::new();
-    let reader = segment.row_reader()?;
-    for (group, ranges) in by_row_group(ranges(rows)) {
-        let range = reader
-            .time_range(group, SpanColumn::StartTime.place())
-            .unwrap_or((i64::MIN, i64::MAX));
-        // A row group may be shared with other teams.
-        let first_start = range.0.max(partition.first_start);
-        let last_start = range.1.min(partition.last_start);
-        if overlaps(bounds, first_start, last_start) {
-            parts.push(ScanPart {
-                source: Source::RowGroup {
-                    segment: Arc::clone(segment),
-                    rows: ranges.into(),
-                },
-                team: partition.team.clone(),
-                first_start,
-                last_start,
-            });
-        }
-    }
-    Ok(parts)
-}
-
-/// A partition in a segment.
-pub(crate) struct Place {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) reader: Arc<SegmentReader>,
-    pub(crate) partition: Partition,
-}
-
-/// The partitions of a team in the segments of a snapshot.
-pub(crate) fn partitions(
-    snapshot: &Snapshot,
-    team: &TeamId,
-    bounds: Bounds,
-    interrupt: &dyn Interrupt,
-) -> Result<Vec<Place>, Error> {
-    let mut found = Vec::new();
-    for segment in snapshot.segments.iter() {
-        interrupt.check()?;
-        let summary = segment.summary();
-        if !segment.may_hold(team) || !overlaps(bounds, summary.first_start, summary.last_start) {
-            continue;
-        }
-        let reader = segment.reader()?;
-        let partition = reader.directory().find(team);
-        if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
-            && overlaps(bounds, partition.first_start, partition.last_start)
-        {
-            found.push(Place {
-                segment: Arc::clone(segment),
-                reader,
-                partition,
-            });
-        }
-    }
-    Ok(found)
-}
-
-/// The rows of a partition that may fulfil a condition and are to be seen.
-pub(crate) struct Matching {
-    pub(crate) rows: RoaringBitmap,
-    /// Whether they all fulfil it.
-    pub(crate) is_exact: bool,
-}
-
-/// Evaluates a condition on the indexes of a partition.
-pub(crate) fn matching_rows(
-    snapshot: &Snapshot,
-    place: &Place,
-    condition: &Condition,
-    interrupt: &dyn Interrupt,
-) -> Result<Matching, Error> {
-    interrupt.check()?;
-    let Place {
-        segment,
-        reader,
-        partition,
-    } = place;
-    let corrupt = |error: FormatError| segment.corrupt(error);
-    let truth = match condition {
-        // Look-ups by id need no facets.
-        Condition::Traces(_) | Condition::Sessions(_) | Condition::Requests(_) => {
-            let indexes = Indexes {
-                reader,
-                partition,
-                facets: None,
-                interrupt,
-            };
-            indexes.evaluate(condition)
-        }
-        _ => {
-            let facets = reader.facets(partition).map_err(corrupt)?;
-            let indexes = Indexes {
-                reader,
-                partition,
-                facets: facets.as_ref(),
-                interrupt,
-            };
-            indexes.evaluate(condition)
-        }
-    };
-    let truth = truth.map_err(|stop| match stop {
-        Stop::Damaged(error) => corrupt(error),
-        Stop::Interrupted(error) => error,
-    })?;
-    let mut rows = truth.may_hold.within(&partition.rows);
-    if !rows.is_empty() && snapshot.may_hide(partition) {
-        let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
-        rows -= hidden_rows(segment, reader, partition, horizon, erasures, interrupt)?;
-    }
-    Ok(Matching {
-        rows,
-        is_exact: truth.is_exact,
-    })
-}
-
-/// The rows of a batch that start at or after a time.
-fn since(rows: &RecordBatch, horizon: i64) -> Result<RecordBatch, Error> {
-    let starts = SpanColumn::StartTime.times(rows);
-    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
-    filter(rows, |row| starts.value(row) >= horizon)
 }
 
 /// The row numbers of a bitmap as ranges.
@@ -244,28 +47,19 @@ pub(crate) fn ranges(rows: &RoaringBitmap) -> Vec<Range<u32>> {
         .collect()
 }
 
-/// Cuts ranges at the borders of row groups.
-fn by_row_group(ranges: Vec<Range<u32>>) -> Vec<(u32, Vec<Range<u32>>)> {
-    let mut groups: Vec<(u32, Vec<Range<u32>>)> = Vec::new();
-    for mut range in ranges {
-        while range.start < range.end {
-            let group = range.start / ROW_GROUP_ROWS;
-            let end = range.end.min((group + 1).saturating_mul(ROW_GROUP_ROWS));
-            let piece = range.start..end;
-            match groups.last_mut() {
-                Some((last, pieces)) if *last == group => pieces.push(piece),
-                _ => groups.push((group, vec![piece])),
-            }
-            range.start = end;
-        }
-    }
-    groups
+/// The row groups that hold some of the rows, in rising order.
+pub(crate) fn row_groups(rows: &RoaringBitmap) -> impl Iterator<Item = u32> + use<> {
+    let groups = rows.min().zip(rows.max());
+    let groups = groups.map(|(first, last)| first / ROW_GROUP_ROWS..last / ROW_GROUP_ROWS + 1);
+    let rows = rows.clone();
+    let holds = move |group: &u32| rows.range_cardinality(rows_of_group(*group)) > 0;
+    groups.into_iter().flatten().filter(holds)
 }
 
-fn start_range(rows: &RecordBatch) -> (i64, i64) {
-    let starts = SpanColumn::StartTime.times(rows).ok();
-    let range = starts.and_then(|starts| min(starts).zip(max(starts)));
-    range.unwrap_or((i64::MIN, i64::MAX))
+/// The rows of a row group.
+pub(crate) fn rows_of_group(group: u32) -> Range<u32> {
+    let start = group.saturating_mul(ROW_GROUP_ROWS);
+    start..start.saturating_add(ROW_GROUP_ROWS)
 }
 
 /// Bytes that a batch of a part takes, at most, where its rows are about alike.
@@ -273,7 +67,7 @@ const BATCH_BYTES: u64 = 16 << 20;
 
 /// So few rows take no more, however large they are: to ask would cost more than it
 /// saves.
-const FEW_ROWS: u64 = 16;
+const FEW_ROWS: usize = 16;
 
 /// The batches of a part, read one by one.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
@@ -295,6 +89,14 @@ impl ScanPart {
         }
     }
 
+    /// Its rows, if they are in memory.
+    pub(crate) fn hot_rows(&self) -> Option<&RecordBatch> {
+        match &self.source {
+            Source::Hot(rows) => Some(rows),
+            Source::RowGroup { .. } => None,
+        }
+    }
+
     /// Reads columns in batches of at most `batch_rows` rows, of fewer where
     /// these would take much memory.
     pub(crate) fn read(&self, columns: &[Column], batch_rows: usize) -> Result<Batches, Error> {
@@ -304,58 +106,57 @@ impl ScanPart {
                 Ok(Box::new(std::iter::once(projected)))
             }
             Source::RowGroup { segment, rows } => {
-                let mut batch_rows = batch_rows;
-                if self.rows() > FEW_ROWS {
-                    let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
-                    let reader = segment.row_reader()?;
-                    batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
-                }
-                self.read_rows(segment, rows, columns, batch_rows)
+                let team = &self.team;
+                let rows = Rows {
+                    segment,
+                    team,
+                    numbers: rows,
+                };
+                rows.batches(columns, batch_rows)
             }
         }
     }
+}
 
-    /// Reads some rows of the part, given by their numbers in the order in
-    /// which [`ScanPart::read`] hands them out; in that order.
-    pub(crate) fn fetch(
-        &self,
-        places: &[u32],
-        columns: &[Column],
-    ) -> Result<Vec<RecordBatch>, Error> {
-        match &self.source {
-            Source::Hot(rows) => {
-                let projected = project(rows, columns)?;
-                let places = arrow::array::UInt32Array::from(places.to_vec());
-                let rows = take_record_batch(&projected, &places);
-                Ok(vec![
-                    rows.map_err(|error| columns_error("hot rows", &error))?,
-                ])
-            }
-            Source::RowGroup { segment, rows } => {
-                let wanted = ranges(&numbers(rows, places));
-                self.read_rows(segment, &wanted, columns, places.len())?
-                    .collect()
-            }
-        }
-    }
+/// Rows of a team in one row group.
+pub(crate) struct Rows<'a> {
+    pub(crate) segment: &'a Arc<Segment>,
+    pub(crate) team: &'a TeamId,
+    /// Their numbers in the segment, in rising, disjoint ranges.
+    pub(crate) numbers: &'a [Range<u32>],
+}
 
-    fn read_rows(
-        &self,
-        segment: &Arc<Segment>,
-        rows: &[Range<u32>],
-        columns: &[Column],
-        batch_rows: usize,
-    ) -> Result<Batches, Error> {
-        let mut with_team = columns.to_vec();
-        with_team.push(SpanColumn::TeamId.into());
+impl Rows<'_> {
+    /// Reads columns in batches of at most `batch_rows` rows, of fewer where these would
+    /// take much memory.
+    pub(crate) fn batches(&self, columns: &[Column], batch_rows: usize) -> Result<Batches, Error> {
+        let Self {
+            segment,
+            team,
+            numbers: rows,
+        } = *self;
+        let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
         let reader = segment.row_reader()?;
-        let batches = reader
-            .read(rows, &with_team, batch_rows)
-            .map_err(|error| segment.corrupt(error))?;
-        let (segment, team) = (Arc::clone(segment), self.team.clone());
+        let mut batch_rows = batch_rows;
+        let count = rows.iter().map(ExactSizeIterator::len).sum::<usize>();
+        if count > FEW_ROWS {
+            batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
+        }
+        let mut read = columns.to_vec();
+        let team_column = SpanColumn::TeamId;
+        let is_certain = reader.has_only(group, team_column.place(), team.as_str());
+        if !is_certain {
+            read.push(team_column.into());
+        }
+        let batches = reader.read(rows, &read, batch_rows);
+        let batches = batches.map_err(|error| segment.corrupt(error))?;
+        let (segment, team) = (Arc::clone(segment), team.clone());
         let wanted: Vec<usize> = (0..columns.len()).collect();
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch.map_err(|error| damaged(&segment, &error))?;
+            if is_certain {
+                return Ok(batch);
+            }
             check_team(batch.columns().last(), &team).map_err(|error| segment.corrupt(error))?;
             batch
                 .project(&wanted)
@@ -364,27 +165,7 @@ impl ScanPart {
     }
 }
 
-/// The row numbers at some places of ranges.
-fn numbers(rows: &[Range<u32>], places: &[u32]) -> RoaringBitmap {
-    let mut numbers = RoaringBitmap::new();
-    let mut ranges = rows.iter();
-    let mut range = ranges.next();
-    let mut before = 0;
-    for place in places {
-        while let Some(current) = range {
-            let length = current.end - current.start;
-            if place - before < length {
-                numbers.insert(current.start + (place - before));
-                break;
-            }
-            before += length;
-            range = ranges.next();
-        }
-    }
-    numbers
-}
-
-fn project(rows: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Error> {
+pub(crate) fn project(rows: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Error> {
     let missing = |column: &Column| {
         let expected = format!("{column:?}");
         Error::corrupt(
@@ -464,25 +245,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_cut_at_row_groups() {
+    fn row_groups_are_those_that_hold_rows() {
         let group = ROW_GROUP_ROWS;
-        let cut = by_row_group(vec![5..10, group - 1..2 * group + 1]);
-        assert_eq!(
-            cut,
-            [
-                (0, vec![5..10, group - 1..group]),
-                (1, vec![group..2 * group]),
-                (2, vec![2 * group..2 * group + 1]),
-            ]
-        );
-    }
-
-    #[test]
-    fn places_become_row_numbers() {
-        let rows = [10..12, 20..23, 40..41];
-        let all: Vec<u32> = numbers(&rows, &[0, 1, 2, 3, 4, 5]).iter().collect();
-        assert_eq!(all, [10, 11, 20, 21, 22, 40]);
-        let some: Vec<u32> = numbers(&rows, &[1, 4, 5]).iter().collect();
-        assert_eq!(some, [11, 22, 40]);
+        let rows: RoaringBitmap = [5, group - 1, group, 3 * group + 7].into_iter().collect();
+        assert_eq!(row_groups(&rows).collect::<Vec<_>>(), [0, 1, 3]);
+        assert_eq!(row_groups(&RoaringBitmap::new()).count(), 0);
+        // The last row that a segment can have.
+        let last: RoaringBitmap = [u32::MAX - 1].into_iter().collect();
+        assert_eq!(row_groups(&last).collect::<Vec<_>>(), [u32::MAX / group]);
     }
 }

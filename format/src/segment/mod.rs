@@ -47,6 +47,9 @@ pub use layout::directory::Partition;
 pub use layout::origin::Origin;
 pub use layout::source::{ReadFile, Source};
 pub use promotion::{PromotedKey, Promotion};
-pub use reading::{Column, Id, RowBatches, RowReader, SegmentLayout, SegmentReader, summarize};
+pub use reading::{
+    CodedColumn, Column, Id, MOST_RESOURCE_BYTES, RowBatches, RowReader, SegmentLayout,
+    SegmentReader, summarize,
+};
 pub use shared::SharedMessages;
 pub use writing::{NewSegment, PROMOTED_KEY, SegmentSummary, SegmentWriteError, SegmentWriter};

@@ -19,16 +19,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
-use spanstore_format::segment::Column;
-use spanstore_format::segment::promotion::access::Attribute;
-use spanstore_format::span::{SpanColumn, table};
-
-use super::condition::{self, Compile};
-use super::functions::AttributeAccess;
-use crate::read::condition::Condition;
 
 pub use crate::filter_error::FilterError;
 
@@ -131,43 +122,5 @@ impl Filter {
     /// needs `attributes`, `resource['key']` needs `resource_attributes`.
     pub fn columns(&self) -> BTreeSet<&str> {
         self.columns.iter().map(String::as_str).collect()
-    }
-
-    /// The condition, as far as indexes can answer it.
-    pub(super) fn condition(&self, compile: Compile<'_>) -> Condition {
-        condition::all_of(std::slice::from_ref(&self.expr), compile)
-    }
-
-    /// The condition over columns of spans and single attributes: the columns,
-    /// and the condition with names for the attributes.
-    pub(super) fn over_columns(&self) -> Result<(Vec<Column>, Expr), DataFusionError> {
-        let mut attributes: Vec<Attribute> = Vec::new();
-        let mut columns = Vec::new();
-        let expr = self.expr.clone().transform_down(|expr| {
-            let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
-            if let Some(attribute) = attribute {
-                let column = Column::Attribute(attribute.clone());
-                if !attributes.contains(&attribute) {
-                    attributes.push(attribute);
-                    columns.push(column.clone());
-                }
-                let name = column
-                    .field(table())
-                    .map_err(|error| DataFusionError::External(Box::new(error)))?;
-                let named = datafusion::common::Column::new_unqualified(name.name());
-                return Ok(Transformed::new(
-                    Expr::Column(named),
-                    true,
-                    TreeNodeRecursion::Jump,
-                ));
-            }
-            Ok(Transformed::no(expr))
-        })?;
-        for name in expr.data.column_refs().into_iter().map(|one| &one.name) {
-            if let Some(column) = SpanColumn::of_name(name) {
-                columns.push(column.into());
-            }
-        }
-        Ok((columns, expr.data))
     }
 }

@@ -6,7 +6,7 @@ use datafusion::common::ScalarValue;
 use datafusion::prelude::{col, lit};
 
 use super::*;
-use crate::query::constraints::Constraints;
+use crate::read::condition::Constraints;
 
 fn parse(text: &str) -> Result<Filter, FilterError> {
     Filter::parse(text, &FilterLimits::default())

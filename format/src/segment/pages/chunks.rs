@@ -128,14 +128,27 @@ impl Pages {
         let group = self.metadata.row_groups().get(row_group);
         let read = group.and_then(|group| {
             let place = offset_index_place(group.columns().get(column)?)?;
-            let (offset, tail) = &self.tail;
-            let start = usize::try_from(place.start.checked_sub(*offset)?).ok()?;
-            let end = usize::try_from(place.end.checked_sub(*offset)?).ok()?;
             let rows = u32::try_from(group.num_rows()).ok()?;
-            PageLocations::read(tail.get(start..end)?, rows)
+            PageLocations::read(self.of_tail(place)?, rows)
         });
         let read = read.ok_or_else(missing)?;
         Ok(kept.locations.get_or_init(|| read))
+    }
+
+    /// The column index of a column in a row group, if there is one.
+    pub(crate) fn column_index(&self, row_group: usize, column: usize) -> Option<&[u8]> {
+        let group = self.metadata.row_groups().get(row_group)?;
+        let chunk = group.columns().get(column)?;
+        let start = u64::try_from(chunk.column_index_offset()?).ok()?;
+        let bytes = u64::try_from(chunk.column_index_length()?).ok()?;
+        self.of_tail(start..start.checked_add(bytes)?)
+    }
+
+    fn of_tail(&self, place: Range<u64>) -> Option<&[u8]> {
+        let (offset, tail) = &self.tail;
+        let start = usize::try_from(place.start.checked_sub(*offset)?).ok()?;
+        let end = usize::try_from(place.end.checked_sub(*offset)?).ok()?;
+        tail.get(start..end)
     }
 
     fn kept(&self, row_group: usize, column: usize) -> Option<&KeptChunk> {

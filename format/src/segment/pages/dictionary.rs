@@ -13,11 +13,13 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::hybrid;
+use super::locations::PageLocation;
 use super::{Pages, damaged, decompress, find_page};
 use crate::segment::layout::checksum::VerifiedBytes;
 
@@ -40,7 +42,6 @@ pub(crate) fn read(
     let Some(chunk) = chunk else {
         return Ok(None);
     };
-    let is_optional = chunk.column_descr().max_def_level() == 1;
     let locations = pages.locations(row_group, column)?;
     let mut indices: Vec<u32> = Vec::new();
     let mut is_valid: Vec<bool> = Vec::new();
@@ -56,27 +57,10 @@ pub(crate) fn read(
             page = locations.page_of(range.start).max(page + 1);
             continue;
         }
-        let (header, data) = find_page(bytes, location.place)?;
-        if header.encoding != Encoding::RLE_DICTIONARY {
+        let Some(codes) = CodePage::read(bytes, chunk, location.place)? else {
             return Ok(None);
-        }
-        let data = decompress(chunk.compression(), data, header.uncompressed_bytes)?;
-        let mut data: &[u8] = &data;
-        let levels = if is_optional {
-            let length = data.try_get_u32_le().map_err(|_| damaged("levels"))?;
-            let (levels, rest) = data
-                .split_at_checked(length as usize)
-                .ok_or_else(|| damaged("levels within their page"))?;
-            data = rest;
-            Some(levels)
-        } else {
-            None
         };
-        let (bit_width, values) = match data.split_first() {
-            Some((width, values)) => (u32::from(*width), values),
-            // A page without any value.
-            None => (0, data),
-        };
+        let levels = codes.levels();
         // All ranges, or their parts, that lie in this page.
         let mut present: Vec<u32> = Vec::new();
         while let Some(range) = next.clone().filter(|range| range.start < end) {
@@ -98,7 +82,7 @@ pub(crate) fn read(
             };
             let mut found = Vec::with_capacity(positions.len());
             if !positions.is_empty() {
-                hybrid::read(values, bit_width, positions, &mut found)
+                hybrid::read(codes.codes(), codes.bit_width, positions, &mut found)
                     .ok_or_else(|| damaged("indices of a dictionary"))?;
             }
             // Rows without a value point anywhere.
@@ -136,6 +120,99 @@ pub(crate) fn read(
     take(&dictionary, &indices, None)
         .map(Some)
         .map_err(|error| ParquetError::ArrowError(error.to_string()))
+}
+
+/// A page of codes, decompressed.
+struct CodePage {
+    data: Bytes,
+    /// Where the levels lie that tell which rows have a value; none where all have.
+    levels: Option<Range<usize>>,
+    bit_width: u32,
+    /// Where the codes begin.
+    codes: usize,
+}
+
+impl CodePage {
+    /// Reads a page; none when it does not hold codes.
+    fn read(
+        bytes: &VerifiedBytes,
+        chunk: &ColumnChunkMetaData,
+        place: Range<u64>,
+    ) -> Result<Option<Self>, ParquetError> {
+        let (header, data) = find_page(bytes, place)?;
+        if header.encoding != Encoding::RLE_DICTIONARY {
+            return Ok(None);
+        }
+        let data = decompress(chunk.compression(), data, header.uncompressed_bytes)?;
+        let mut start = 0;
+        let mut levels = None;
+        if chunk.column_descr().max_def_level() == 1 {
+            let mut length: &[u8] = &data;
+            let length = length.try_get_u32_le().map_err(|_| damaged("levels"))?;
+            let end = size_of::<u32>().saturating_add(length as usize);
+            if end > data.len() {
+                return Err(damaged("levels within their page"));
+            }
+            levels = Some(size_of::<u32>()..end);
+            start = end;
+        }
+        Ok(Some(Self {
+            levels,
+            // A page without any value has no width.
+            bit_width: data.get(start).copied().unwrap_or(0).into(),
+            codes: data.len().min(start + 1),
+            data,
+        }))
+    }
+
+    fn levels(&self) -> Option<&[u8]> {
+        self.data.get(self.levels.clone()?)
+    }
+
+    fn codes(&self) -> &[u8] {
+        self.data.get(self.codes..).unwrap_or_default()
+    }
+}
+
+/// The codes of all rows of a page, in place of what `codes` held, `null` for rows without
+/// a value, which is the number of values that there are; false when the page does not
+/// hold codes.
+pub(crate) fn codes(
+    bytes: &VerifiedBytes,
+    chunk: &ColumnChunkMetaData,
+    location: &PageLocation,
+    null: u32,
+    codes: &mut Vec<u32>,
+) -> Result<bool, ParquetError> {
+    codes.clear();
+    let Some(page) = CodePage::read(bytes, chunk, location.place.clone())? else {
+        return Ok(false);
+    };
+    let rows = location.rows.len();
+    let damaged_codes = || damaged("codes of a dictionary");
+    match page.levels() {
+        None => hybrid::read(page.codes(), page.bit_width, 0..rows, codes),
+        Some(levels) => {
+            let mut present = Vec::with_capacity(rows);
+            hybrid::read(levels, 1, 0..rows, &mut present).ok_or_else(|| damaged("levels"))?;
+            let count = present.iter().filter(|level| **level == 1).count();
+            let mut of_present = Vec::with_capacity(count);
+            let read = hybrid::read(page.codes(), page.bit_width, 0..count, &mut of_present);
+            let mut of_present = of_present.into_iter();
+            codes.extend(present.into_iter().map(|level| match level {
+                1 => of_present.next().unwrap_or(null),
+                _ => null,
+            }));
+            if count == 0 { Some(()) } else { read }
+        }
+    }
+    .ok_or_else(damaged_codes)?;
+    let is_within = codes.iter().all(|code| *code < null)
+        || (page.levels.is_some() && codes.iter().all(|code| *code <= null));
+    if !is_within {
+        return Err(damaged_codes());
+    }
+    Ok(true)
 }
 
 /// The values of a dictionary page; none for a type that is not read here.

@@ -59,6 +59,37 @@ fn packed(bytes: &[u8], bit_width: u32, place: usize) -> Option<u32> {
     Some(((word >> (bit % 8)) & mask) as u32)
 }
 
+/// Adds the values at some places of packed bits, eight by eight where they are whole.
+fn unpack(bytes: &[u8], bit_width: u32, wanted: Range<usize>, values: &mut Vec<u32>) -> Option<()> {
+    const EIGHT: usize = 8;
+    // Wider ones do not lie in one word.
+    const WIDEST: u32 = 16;
+    let mut place = wanted.start;
+    while place < wanted.end {
+        let is_group = place.is_multiple_of(EIGHT)
+            && wanted.end - place >= EIGHT
+            && (1..=WIDEST).contains(&bit_width);
+        let width = bit_width as usize;
+        let start = place / EIGHT * width;
+        // The last group of a page may be cut.
+        let group = bytes.get(start..start + width).filter(|_| is_group);
+        let mut word = [0; WIDEST as usize];
+        let Some((word_start, group)) = word.get_mut(..width).zip(group) else {
+            values.push(packed(bytes, bit_width, place)?);
+            place += 1;
+            continue;
+        };
+        word_start.copy_from_slice(group);
+        let word = u128::from_le_bytes(word);
+        let mask = (1u128 << bit_width) - 1;
+        let eight: [u32; EIGHT] =
+            std::array::from_fn(|number| ((word >> (number * width)) & mask) as u32);
+        values.extend_from_slice(&eight);
+        place += EIGHT;
+    }
+    Some(())
+}
+
 /// Adds the values of a range.
 pub(crate) fn read(
     bytes: &[u8],
@@ -78,12 +109,8 @@ pub(crate) fn read(
                 values.extend(std::iter::repeat_n(value, range.len()));
             }
             Run::Packed(bytes) => {
-                for number in range {
-                    match packed(bytes, bit_width, number - numbers.start) {
-                        Some(value) => values.push(value),
-                        None => is_whole = false,
-                    }
-                }
+                let range = range.start - numbers.start..range.end.max(range.start) - numbers.start;
+                is_whole &= unpack(bytes, bit_width, range, values).is_some();
             }
             Run::Repeated(_) => {}
         }

@@ -1,6 +1,7 @@
 //! The pages of a segment's columns: handed to the Parquet decoders, and read without them
 //! where their fixed costs show.
 
+pub(super) mod bounds;
 mod chunks;
 pub(super) mod dictionary;
 pub(super) mod header;

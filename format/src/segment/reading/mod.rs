@@ -1,11 +1,13 @@
 //! Opening a segment, finding rows by ids, and reading rows.
 
+mod coded;
 mod inspect;
 mod reader;
 mod row_batches;
 mod rows;
 mod selection;
 
+pub use coded::{CodedColumn, MOST_RESOURCE_BYTES};
 pub use inspect::SegmentLayout;
 #[cfg(any(test, feature = "testing"))]
 pub(super) use reader::find_index;

@@ -93,15 +93,15 @@ impl Column {
 /// What reading rows needs of a segment, parsed.
 #[derive(Debug)]
 pub struct RowReader {
-    table: &'static Table,
-    bytes: VerifiedBytes,
-    rows: u32,
+    pub(super) table: &'static Table,
+    pub(super) bytes: VerifiedBytes,
+    pub(super) rows: u32,
     columns: Arc<FileColumns>,
-    shared: Shared,
+    pub(super) shared: Shared,
     directory: Directory,
     /// The columns of the file.
-    schema: SchemaRef,
-    pages: Arc<Pages>,
+    pub(super) schema: SchemaRef,
+    pub(super) pages: Arc<Pages>,
     /// How to decode each set of columns that was asked for.
     levels: Mutex<HashMap<Vec<usize>, Arc<FieldLevels>>>,
 }
@@ -231,20 +231,20 @@ impl RowReader {
 
     /// Where the numbers are of what rows share, if a column of the table is one of
     /// that.
-    fn number_of(&self, column: usize) -> Option<usize> {
+    pub(super) fn number_of(&self, column: usize) -> Option<usize> {
         let mut shared = self.table.roles().shared.iter();
         let place = shared.position(|shared| shared.has(column))?;
         self.columns.number(place)
     }
 
     /// Whether a column of the table is that of the ids of parents.
-    fn are_parents(&self, place: usize) -> bool {
+    pub(super) fn are_parents(&self, place: usize) -> bool {
         let parent = self.table.roles().parent.as_ref();
         parent.is_some_and(|parent| parent.parent == place)
     }
 
     /// Whether a column of the table is that of which attributes are promoted.
-    fn are_attributes(&self, place: usize) -> bool {
+    pub(super) fn are_attributes(&self, place: usize) -> bool {
         self.table.roles().attributes == Some(place)
     }
 
@@ -421,7 +421,7 @@ impl RowReader {
 
     /// The value that a column has in all rows of these row groups, if the
     /// statistics tell: then no page of it needs to be read.
-    fn constant(&self, row_groups: &[usize], column: usize) -> Option<Constant> {
+    pub(super) fn constant(&self, row_groups: &[usize], column: usize) -> Option<Constant> {
         let metadata = &self.pages.metadata;
         let mut constant = None;
         for row_group in row_groups {

@@ -1,0 +1,313 @@
+//! Asks the values of rows: of a column in codes once for each different value, of others
+//! row by row.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{and_kleene, not, or_kleene};
+use roaring::RoaringBitmap;
+use spanstore_format::FormatError;
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
+use spanstore_format::segment::{CodedColumn, Column};
+use spanstore_format::span::SpanColumn;
+
+use super::condition::{Condition, Leaf};
+use super::indexes::holds;
+use super::matching::{Matching, part};
+use super::scan::{Rows, columns_error, project, ranges, row_groups};
+use crate::error::Error;
+
+/// Rows that are read at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// Bits of a row group, by its rows.
+const WORDS: usize = ROW_GROUP_ROWS as usize / 64;
+
+impl Matching {
+    /// The rows, among some, for which a condition has the wanted truth.
+    pub(super) fn test(
+        &self,
+        leaf: &Leaf,
+        wanted: bool,
+        rows: &RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        let mut found = RoaringBitmap::new();
+        for group in row_groups(rows) {
+            self.interrupt.check()?;
+            let start = group * ROW_GROUP_ROWS;
+            let of_group = part(rows, start..start.saturating_add(ROW_GROUP_ROWS));
+            found |= match self.test_codes(leaf, wanted, group, &of_group)? {
+                Some(found) => found,
+                None => self.test_rows(leaf, wanted, &of_group)?,
+            };
+        }
+        Ok(found)
+    }
+
+    /// The same for rows of one row group, when the condition is on one column in codes.
+    fn test_codes(
+        &self,
+        leaf: &Leaf,
+        wanted: bool,
+        group: u32,
+        rows: &RoaringBitmap,
+    ) -> Result<Option<RoaringBitmap>, Error> {
+        let [column] = leaf.columns.as_slice() else {
+            return Ok(None);
+        };
+        let reader = self.sealed.segment.row_reader()?;
+        let coded = reader
+            .coded(group, column)
+            .map_err(|error| self.corrupt(error))?;
+        let Some(coded) = coded else {
+            return Ok(None);
+        };
+        let Some(truth) = holds(leaf, coded.values().clone()) else {
+            return Ok(None);
+        };
+        self.check_team(group)?;
+        let is_wanted = |value: usize| truth.is_valid(value) && truth.value(value) == wanted;
+        let is_wanted: Vec<bool> = (0..truth.len()).map(is_wanted).collect();
+        if !is_wanted.contains(&true) {
+            return Ok(Some(RoaringBitmap::new()));
+        }
+        if !is_wanted.contains(&false) {
+            return Ok(Some(rows.clone()));
+        }
+        self.rows_of_codes(&coded, group, rows, &is_wanted, |rest| {
+            self.test_rows(leaf, wanted, rest)
+        })
+        .map(Some)
+    }
+
+    /// The rows, among some of a row group, whose code is wanted; `rest` is asked for those
+    /// of pages without codes.
+    fn rows_of_codes(
+        &self,
+        coded: &CodedColumn<'_>,
+        group: u32,
+        rows: &RoaringBitmap,
+        is_wanted: &[bool],
+        rest: impl Fn(&RoaringBitmap) -> Result<RoaringBitmap, Error>,
+    ) -> Result<RoaringBitmap, Error> {
+        let mut found = RoaringBitmap::new();
+        let mut words = vec![0u64; WORDS];
+        let first = group * ROW_GROUP_ROWS;
+        self.each_page_of_codes(coded, rows, |page, codes| {
+            let Some(codes) = codes else {
+                found |= rest(&part(rows, page))?;
+                return Ok(());
+            };
+            for (row, code) in (page.start - first..).zip(codes) {
+                let is_wanted = is_wanted.get(*code as usize).copied().unwrap_or(false);
+                if let Some(word) = words.get_mut(row as usize / 64) {
+                    *word |= u64::from(is_wanted) << (row % 64);
+                }
+            }
+            Ok(())
+        })?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut of_codes = RoaringBitmap::from_lsb0_bytes(first, &bytes);
+        of_codes &= rows;
+        Ok(found | of_codes)
+    }
+
+    /// Hands out each page that holds some rows: its rows, and the code of each of them;
+    /// none where the page does not hold codes.
+    pub(super) fn each_page_of_codes(
+        &self,
+        coded: &CodedColumn<'_>,
+        rows: &RoaringBitmap,
+        mut take: impl FnMut(Range<u32>, Option<&[u32]>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let corrupt = |error: FormatError| self.corrupt(error);
+        let mut codes = Vec::new();
+        for page in 0..coded.pages().map_err(corrupt)? {
+            let of_page = coded.rows(page).map_err(corrupt)?;
+            if rows.range_cardinality(of_page.clone()) == 0 {
+                continue;
+            }
+            self.interrupt.check()?;
+            let are_codes = coded.read(page, &mut codes).map_err(corrupt)?;
+            take(of_page, are_codes.then_some(codes.as_slice()))?;
+        }
+        Ok(())
+    }
+
+    /// The rows, among some, for which a condition has the wanted truth, read row by row.
+    fn test_rows(
+        &self,
+        leaf: &Leaf,
+        wanted: bool,
+        rows: &RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        self.filter(rows, &leaf.columns, |batch| {
+            let truth = leaf.predicate.holds(batch)?;
+            Ok(Box::new(move |row| {
+                row < truth.len() && truth.is_valid(row) && truth.value(row) == wanted
+            }))
+        })
+    }
+
+    /// The rows, among some, that start before a time.
+    pub(super) fn starts_before(
+        &self,
+        time: i64,
+        rows: &RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        self.filter(rows, &[SpanColumn::StartTime.into()], |batch| {
+            let starts = SpanColumn::StartTime.times(batch);
+            let starts = starts.map_err(|error| self.corrupt(error))?.clone();
+            Ok(Box::new(move |row| starts.value(row) < time))
+        })
+    }
+
+    /// The rows, among some, whose values of columns pass a test of their batch.
+    fn filter(
+        &self,
+        rows: &RoaringBitmap,
+        columns: &[Column],
+        test: impl Fn(&RecordBatch) -> Result<Box<dyn Fn(usize) -> bool>, Error>,
+    ) -> Result<RoaringBitmap, Error> {
+        let mut found = RoaringBitmap::new();
+        self.each_batch(rows, columns, |numbers, batch| {
+            let test = test(batch)?;
+            let numbers = numbers.iter().enumerate();
+            found.extend(
+                numbers
+                    .filter(|(row, _)| test(*row))
+                    .map(|(_, number)| *number),
+            );
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Hands out different values of a column in some rows of a row group, and how many of
+    /// the rows have each; a value may come again.
+    pub(crate) fn each_value(
+        &self,
+        column: &Column,
+        rows: &RoaringBitmap,
+        mut take: impl FnMut(&dyn Array, &[u64]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut by_row = |rows: &RoaringBitmap| {
+            let columns = std::slice::from_ref(column);
+            self.each_batch(rows, columns, |_, batch| match batch.columns().first() {
+                Some(values) => take(values.as_ref(), &vec![1; values.len()]),
+                None => Ok(()),
+            })
+        };
+        let Some(group) = rows.min().map(|row| row / ROW_GROUP_ROWS) else {
+            return Ok(());
+        };
+        let reader = self.sealed.segment.row_reader()?;
+        let coded = reader.coded(group, column);
+        let Some(coded) = coded.map_err(|error| self.corrupt(error))? else {
+            return by_row(rows);
+        };
+        self.check_team(group)?;
+        let mut counts = vec![0; coded.values().len()];
+        self.each_page_of_codes(&coded, rows, |page, codes| {
+            let Some(codes) = codes else {
+                return by_row(&part(rows, page));
+            };
+            let is_whole = rows.range_cardinality(page.clone()) == codes.len() as u64;
+            for (row, code) in page.zip(codes) {
+                if (is_whole || rows.contains(row))
+                    && let Some(count) = counts.get_mut(*code as usize)
+                {
+                    *count += 1;
+                }
+            }
+            Ok(())
+        })?;
+        take(coded.values().as_ref(), &counts)
+    }
+
+    /// Reads columns of rows, batch by batch, with the number of each row.
+    pub(crate) fn each_batch(
+        &self,
+        rows: &RoaringBitmap,
+        columns: &[Column],
+        mut take: impl FnMut(&[u32], &RecordBatch) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut numbers = rows.iter();
+        for group in row_groups(rows) {
+            let start = group * ROW_GROUP_ROWS;
+            let of_group = part(rows, start..start.saturating_add(ROW_GROUP_ROWS));
+            let read = Rows {
+                segment: &self.sealed.segment,
+                team: &self.sealed.partition.team,
+                numbers: &ranges(&of_group),
+            };
+            for batch in read.batches(columns, BATCH_ROWS)? {
+                let batch = batch?;
+                self.interrupt.check()?;
+                self.interrupt.hold(&batch)?;
+                let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
+                take(&numbers, &batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that all rows of the partition in a row group are the team's: by the
+    /// statistics, or code by code.
+    pub(super) fn check_team(&self, group: u32) -> Result<(), Error> {
+        let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked().contains(&group) {
+            return Ok(());
+        }
+        let team = self.sealed.partition.team.as_str();
+        let column = SpanColumn::TeamId;
+        let reader = self.sealed.segment.row_reader()?;
+        if !reader.has_only(group, column.place(), team) {
+            let start = group * ROW_GROUP_ROWS;
+            let rows = &self.sealed.partition.rows;
+            let rows = rows.start.max(start)..rows.end.min(start.saturating_add(ROW_GROUP_ROWS));
+            let mut all = RoaringBitmap::new();
+            all.insert_range(rows);
+            // Reading compares them.
+            self.each_batch(&all, &[column.into()], |_, _| Ok(()))?;
+        }
+        checked().insert(group);
+        Ok(())
+    }
+}
+
+/// For each row of a batch with all columns, whether a condition is true, false or null.
+pub(crate) fn truth(condition: &Condition, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+    let all = |parts: &[Condition], start: bool, join: Join| {
+        let start = BooleanArray::from(vec![start; rows.num_rows()]);
+        parts.iter().try_fold(start, |truth, part| {
+            let joined = join(&truth, &self::truth(part, rows)?);
+            joined.map_err(|error| columns_error("conditions", &error))
+        })
+    };
+    match condition {
+        Condition::And(parts) => all(parts, true, and_kleene),
+        Condition::Or(parts) => all(parts, false, or_kleene),
+        Condition::Not(one) => {
+            let negated = not(&truth(one, rows)?);
+            negated.map_err(|error| columns_error("conditions", &error))
+        }
+        Condition::Implying(one, _) => truth(one, rows),
+        Condition::Since(time) => starts(rows, |start| start >= *time),
+        Condition::Until(time) => starts(rows, |start| start < *time),
+        Condition::Leaf(leaf) => leaf.predicate.holds(&project(rows, &leaf.columns)?),
+    }
+}
+
+type Join = fn(&BooleanArray, &BooleanArray) -> Result<BooleanArray, arrow::error::ArrowError>;
+
+fn starts(rows: &RecordBatch, holds: impl Fn(i64) -> bool) -> Result<BooleanArray, Error> {
+    let starts = SpanColumn::StartTime.times(rows);
+    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
+    Ok(starts
+        .values()
+        .iter()
+        .map(|start| Some(holds(*start)))
+        .collect())
+}

@@ -1,0 +1,374 @@
+//! Which rows of a partition fulfil a condition.
+//!
+//! A condition is followed with the truth that is wanted of it, so `not` only changes that
+//! and no complement is made that nobody asks for. `and` narrows the rows condition by
+//! condition, the cheapest first; `or` looks only at rows that nothing has found yet. What
+//! indexes do not tell is asked of the values ([`super::mask`]).
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use roaring::RoaringBitmap;
+use spanstore_format::FormatError;
+use spanstore_format::segment::facets::Facets;
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
+use spanstore_format::span::SpanColumn;
+
+use super::condition::{Condition, Constraints, Leaf};
+use super::indexes::{Answer, Indexes, Stop};
+use super::interrupt::Interrupt;
+use super::plan::SealedPartition;
+use super::scan::row_groups;
+use super::visibility::hidden_rows;
+use crate::error::Error;
+use crate::view::Snapshot;
+
+/// A partition of a segment in which conditions are looked for.
+pub(crate) struct Matching {
+    pub(crate) sealed: SealedPartition,
+    pub(super) interrupt: Arc<dyn Interrupt>,
+    facets: OnceLock<Option<Facets>>,
+    /// What the indexes told of a leaf and the truth that was wanted of it.
+    answers: Mutex<HashMap<(usize, bool), Arc<Answer>>>,
+    /// Row groups whose rows were seen to be the team's.
+    pub(super) checked: Mutex<HashSet<u32>>,
+}
+
+/// Rows for which a condition has the wanted truth.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) rows: RoaringBitmap,
+    /// Whether it has it for all of them.
+    pub(crate) is_exact: bool,
+}
+
+/// What is asked for the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Indexes alone.
+    Indexes,
+    /// The values of rows too: what is found is exact.
+    Rows,
+}
+
+impl Matching {
+    pub(crate) fn new(sealed: SealedPartition, interrupt: &Arc<dyn Interrupt>) -> Self {
+        Self {
+            sealed,
+            interrupt: Arc::clone(interrupt),
+            facets: OnceLock::new(),
+            answers: Mutex::default(),
+            checked: Mutex::default(),
+        }
+    }
+
+    /// The facets of the partition, if it has any. Look-ups by id need none.
+    pub(crate) fn facets(&self) -> Result<Option<&Facets>, Error> {
+        if let Some(facets) = self.facets.get() {
+            return Ok(facets.as_ref());
+        }
+        let facets = self.sealed.reader.facets(&self.sealed.partition);
+        let facets = facets.map_err(|error| self.corrupt(error))?;
+        Ok(self.facets.get_or_init(|| facets).as_ref())
+    }
+
+    /// The rows for which a condition may be true, as far as indexes tell.
+    pub(crate) fn may(&self, condition: &Condition, within: RoaringBitmap) -> Result<Found, Error> {
+        self.rows(condition, true, within, Depth::Indexes)
+    }
+
+    /// The rows, among some, for which a condition is true.
+    pub(crate) fn find(
+        &self,
+        condition: &Condition,
+        within: RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        let found = self.rows(condition, true, within, Depth::Rows)?;
+        Ok(found.rows)
+    }
+
+    fn rows(
+        &self,
+        condition: &Condition,
+        wanted: bool,
+        within: RoaringBitmap,
+        depth: Depth,
+    ) -> Result<Found, Error> {
+        self.interrupt.check()?;
+        if within.is_empty() {
+            return Ok(Found::exactly(within));
+        }
+        match condition {
+            Condition::And(all) if wanted => self.all(all, wanted, within, depth),
+            Condition::Or(any) if !wanted => self.all(any, wanted, within, depth),
+            Condition::And(parts) | Condition::Or(parts) => self.any(parts, wanted, within, depth),
+            Condition::Not(one) => self.rows(one, !wanted, within, depth),
+            Condition::Implying(one, necessary) => {
+                let within = if wanted {
+                    self.narrowed(necessary, within)?
+                } else {
+                    within
+                };
+                self.rows(one, wanted, within, depth)
+            }
+            Condition::Since(time) => self.starting(*time, wanted, within, depth),
+            Condition::Until(time) => self.starting(*time, !wanted, within, depth),
+            Condition::Leaf(leaf) => self.leaf(leaf, wanted, within, depth),
+        }
+    }
+
+    /// The rows for which all conditions have the wanted truth.
+    fn all(
+        &self,
+        conditions: &[Condition],
+        wanted: bool,
+        mut within: RoaringBitmap,
+        depth: Depth,
+    ) -> Result<Found, Error> {
+        let mut is_exact = true;
+        for condition in self.cheapest_first(conditions)? {
+            let found = self.rows(condition, wanted, within, depth)?;
+            is_exact &= found.is_exact;
+            within = found.rows;
+        }
+        Ok(Found {
+            is_exact: is_exact || within.is_empty(),
+            rows: within,
+        })
+    }
+
+    /// The rows for which one of the conditions has the wanted truth.
+    fn any(
+        &self,
+        conditions: &[Condition],
+        wanted: bool,
+        mut within: RoaringBitmap,
+        depth: Depth,
+    ) -> Result<Found, Error> {
+        let mut rows = RoaringBitmap::new();
+        let mut is_exact = true;
+        for condition in self.cheapest_first(conditions)? {
+            let found = self.rows(condition, wanted, within.clone(), depth)?;
+            is_exact &= found.is_exact;
+            within -= &found.rows;
+            rows |= found.rows;
+        }
+        Ok(Found { rows, is_exact })
+    }
+
+    fn cheapest_first<'c>(&self, conditions: &'c [Condition]) -> Result<Vec<&'c Condition>, Error> {
+        let mut sorted = Vec::with_capacity(conditions.len());
+        for condition in conditions {
+            sorted.push((self.cost(condition)?, condition));
+        }
+        sorted.sort_by_key(|(cost, _)| *cost);
+        Ok(sorted.into_iter().map(|(_, condition)| condition).collect())
+    }
+
+    /// How much work a condition is, as a rank: nothing for indexes, then by the columns
+    /// whose values are asked.
+    fn cost(&self, condition: &Condition) -> Result<usize, Error> {
+        let most = |parts: &[Condition]| {
+            let mut costs = parts.iter().map(|part| self.cost(part));
+            costs.try_fold(0, |most, cost| Ok(most.max(cost?)))
+        };
+        match condition {
+            Condition::And(parts) | Condition::Or(parts) => most(parts),
+            Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
+            Condition::Since(_) | Condition::Until(_) => Ok(1),
+            Condition::Leaf(leaf) => {
+                let is_indexed = self.indexes(self.facets()?).may_answer(leaf);
+                let is_indexed = is_indexed.map_err(|stop| self.stopped(stop))?;
+                Ok(if is_indexed {
+                    0
+                } else {
+                    1 + leaf.columns.len()
+                })
+            }
+        }
+    }
+
+    fn indexes<'i>(&'i self, facets: Option<&'i Facets>) -> Indexes<'i> {
+        Indexes {
+            reader: &self.sealed.reader,
+            partition: &self.sealed.partition,
+            facets,
+            interrupt: &*self.interrupt,
+        }
+    }
+
+    fn stopped(&self, stop: Stop) -> Error {
+        match stop {
+            Stop::Damaged(error) => self.sealed.segment.corrupt(error),
+            Stop::Interrupted(error) => error,
+        }
+    }
+
+    /// The rows, among some, that may fulfil what ids and times tell.
+    pub(crate) fn narrowed(
+        &self,
+        necessary: &Constraints,
+        within: RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        let partition = &self.sealed.partition;
+        let bounds = necessary.bounds();
+        if !bounds.overlap(partition.first_start, partition.last_start) {
+            return Ok(RoaringBitmap::new());
+        }
+        let narrowed = self.indexes(None).with_ids(necessary, within);
+        narrowed.map_err(|stop| self.stopped(stop))
+    }
+
+    fn leaf(
+        &self,
+        leaf: &Leaf,
+        wanted: bool,
+        mut within: RoaringBitmap,
+        depth: Depth,
+    ) -> Result<Found, Error> {
+        if wanted {
+            within = self.narrowed(&leaf.necessary, within)?;
+        }
+        match &*self.answer(leaf, wanted)? {
+            Answer::Exactly(rows) => return Ok(Found::exactly(within & rows)),
+            Answer::AtMost(rows) => within &= rows,
+            Answer::Unknown => {}
+        }
+        match depth {
+            Depth::Rows => self.test(leaf, wanted, &within).map(Found::exactly),
+            Depth::Indexes => Ok(Found {
+                is_exact: within.is_empty(),
+                rows: within,
+            }),
+        }
+    }
+
+    fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Arc<Answer>, Error> {
+        let key = (leaf.key(), wanted);
+        let known = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = known().get(&key) {
+            return Ok(Arc::clone(answer));
+        }
+        let answer = self.indexes(self.facets()?).answer(leaf, wanted);
+        let answer = Arc::new(answer.map_err(|stop| self.stopped(stop))?);
+        known().insert(key, Arc::clone(&answer));
+        Ok(answer)
+    }
+
+    /// The rows that start at or after a time, or before it if `is_after` is false.
+    fn starting(
+        &self,
+        time: i64,
+        is_after: bool,
+        mut within: RoaringBitmap,
+        depth: Depth,
+    ) -> Result<Found, Error> {
+        let partition = &self.sealed.partition;
+        match side(partition.first_start, partition.last_start, time) {
+            Some(side) if side == is_after => return Ok(Found::exactly(within)),
+            Some(_) => return Ok(Found::exactly(RoaringBitmap::new())),
+            None => {}
+        }
+        let mut is_exact = true;
+        let reader = self.sealed.segment.row_reader()?;
+        let column = SpanColumn::StartTime.place();
+        for group in row_groups(&within) {
+            let (first, last) = reader
+                .time_range(group, column)
+                .unwrap_or((i64::MIN, i64::MAX));
+            let start = group * ROW_GROUP_ROWS;
+            let group_rows = start..start.saturating_add(ROW_GROUP_ROWS);
+            match side(first, last, time) {
+                Some(side) if side == is_after => continue,
+                Some(_) => {
+                    within.remove_range(group_rows);
+                    continue;
+                }
+                None => {}
+            }
+            let mut pages = reader
+                .page_times(group, column)
+                .map_err(|error| self.corrupt(error))?;
+            if pages.is_empty() {
+                pages.push((group_rows, i64::MIN, i64::MAX));
+            }
+            for (rows, first, last) in pages {
+                match side(first, last, time) {
+                    Some(side) if side == is_after => {}
+                    Some(_) => drop(within.remove_range(rows)),
+                    None if depth == Depth::Indexes => is_exact = false,
+                    None => {
+                        let asked = part(&within, rows);
+                        let early = self.starts_before(time, &asked)?;
+                        within -= if is_after { early } else { asked - early };
+                    }
+                }
+            }
+        }
+        Ok(Found {
+            is_exact: is_exact || within.is_empty(),
+            rows: within,
+        })
+    }
+
+    pub(crate) fn corrupt(&self, error: FormatError) -> Error {
+        self.sealed.segment.corrupt(error)
+    }
+
+    /// All rows of the partition.
+    pub(crate) fn all_rows(&self) -> RoaringBitmap {
+        let mut rows = RoaringBitmap::new();
+        rows.insert_range(self.sealed.partition.rows.clone());
+        rows
+    }
+
+    /// Those of some rows that are to be seen.
+    pub(crate) fn visible(
+        &self,
+        snapshot: &Snapshot,
+        rows: RoaringBitmap,
+    ) -> Result<RoaringBitmap, Error> {
+        let SealedPartition {
+            segment,
+            reader,
+            partition,
+        } = &self.sealed;
+        if rows.is_empty() || !snapshot.may_hide(partition) {
+            return Ok(rows);
+        }
+        let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
+        let interrupt = &*self.interrupt;
+        let hidden = hidden_rows(segment, reader, partition, horizon, erasures, interrupt)?;
+        Ok(rows - hidden)
+    }
+}
+
+impl Found {
+    fn exactly(rows: RoaringBitmap) -> Self {
+        Self {
+            rows,
+            is_exact: true,
+        }
+    }
+}
+
+/// Whether times between two lie all at or after a time, or all before it; none when some
+/// do and some do not, as far as it is known.
+fn side(first: i64, last: i64, time: i64) -> Option<bool> {
+    if first >= time {
+        Some(true)
+    } else if last < time {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// The rows that lie in a range.
+pub(crate) fn part(rows: &RoaringBitmap, range: Range<u32>) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(range);
+    all &= rows;
+    all
+}

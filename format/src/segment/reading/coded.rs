@@ -1,0 +1,247 @@
+//! Columns as codes: the different values of a column in a row group, and which of them
+//! each row has. A condition on the column is evaluated once for each value.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt32Array, new_null_array};
+use arrow::compute::concat;
+use arrow::datatypes::UInt32Type;
+
+use super::row_batches::Constant;
+use super::rows::{Column, RowReader};
+use crate::error::FormatError;
+use crate::segment::layout::encoding::ROW_GROUP_ROWS;
+use crate::segment::pages::{bounds, damaged, dictionary, parquet_error};
+use crate::segment::promotion::Owner;
+use crate::segment::promotion::access::Attribute;
+use crate::table::SharedKind;
+
+/// Bytes of the resources of a segment up to which a condition looks at all of them.
+pub const MOST_RESOURCE_BYTES: u64 = 16 << 20;
+
+/// A column of a row group as codes.
+#[derive(Debug)]
+pub struct CodedColumn<'a> {
+    reader: &'a RowReader,
+    row_group: usize,
+    /// Where the codes are; none when all rows have the first value.
+    column: Option<usize>,
+    values: ArrayRef,
+}
+
+impl RowReader {
+    /// A column of a row group as codes; none when it is not stored so, and has to be
+    /// read row by row.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the dictionary is damaged.
+    pub fn coded(
+        &self,
+        row_group: u32,
+        column: &Column,
+    ) -> Result<Option<CodedColumn<'_>>, FormatError> {
+        let Some(place) = self.coded_place(column) else {
+            return Ok(None);
+        };
+        let Some((values, is_constant)) = self.dictionary(row_group as usize, place)? else {
+            return Ok(None);
+        };
+        let values = match column {
+            Column::Stored(_) => values,
+            Column::Attribute(attribute) => match self.of_attribute(attribute, place, &values)? {
+                Some(values) => values,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(CodedColumn {
+            reader: self,
+            row_group: row_group as usize,
+            column: (!is_constant).then_some(place),
+            values,
+        }))
+    }
+
+    /// The column of the file whose codes are those of a column.
+    fn coded_place(&self, column: &Column) -> Option<usize> {
+        let columns = self.columns();
+        match column {
+            Column::Stored(place) => {
+                let is_apart = self.number_of(*place).is_some()
+                    || self.are_parents(*place)
+                    || self.are_attributes(*place);
+                columns.place(*place).filter(|_| !is_apart)
+            }
+            Column::Attribute(attribute) => match attribute.owner {
+                Owner::Span => {
+                    let (_, key) = columns.promoted().find(&attribute.key)?;
+                    let is_alone = key.is_own && !key.has_strays && key.suffix.is_none();
+                    is_alone.then_some(key.column)
+                }
+                Owner::Resource => self.number_of(attribute.owner.column().place()),
+            },
+        }
+    }
+
+    /// The different values of a column of the file in a row group and a null, and
+    /// whether all rows have the first of these; none when there is no dictionary.
+    fn dictionary(
+        &self,
+        row_group: usize,
+        column: usize,
+    ) -> Result<Option<(ArrayRef, bool)>, FormatError> {
+        let Some(field) = self.schema.fields().get(column) else {
+            return Ok(None);
+        };
+        let null = new_null_array(field.data_type(), 1);
+        let constant: Option<ArrayRef> = match self.constant(&[row_group], column) {
+            Some(Constant::Null) => return Ok(Some((null, true))),
+            Some(Constant::Text(text)) => Some(Arc::new(StringViewArray::from_iter([Some(text)]))),
+            Some(Constant::Number(number)) => {
+                Some(Arc::new(UInt32Array::from_iter([Some(number)])))
+            }
+            None => None,
+        };
+        let is_constant = constant.is_some();
+        let values = match constant {
+            Some(values) => Some(values),
+            None => self
+                .pages
+                .decoded_dictionary(&self.bytes, row_group, column, field)
+                .map_err(|error| parquet_error("segment", 0, &error))?,
+        };
+        let Some(values) = values else {
+            return Ok(None);
+        };
+        let values = concat(&[values.as_ref(), null.as_ref()]);
+        let values = values.map_err(|error| {
+            FormatError::malformed("segment", 0, "values of one type", error.to_string())
+        })?;
+        Ok(Some((values, is_constant)))
+    }
+
+    /// An attribute for each of some values of the column of the file that it is read
+    /// from; none when it is rather read row by row.
+    fn of_attribute(
+        &self,
+        attribute: &Attribute,
+        place: usize,
+        values: &ArrayRef,
+    ) -> Result<Option<ArrayRef>, FormatError> {
+        if attribute.owner == Owner::Span {
+            let column = |at| (at == place).then_some(values);
+            let read = attribute.read_promoted(self.columns(), values.len(), column);
+            return read.map(Some);
+        }
+        let mut shared = self.table.roles().shared.iter().zip(&*self.shared);
+        let resources = shared.find(|(shared, _)| shared.kind == SharedKind::Resources);
+        let (Some(numbers), Some((_, Some(messages)))) =
+            (values.as_primitive_opt::<UInt32Type>(), resources)
+        else {
+            return Ok(None);
+        };
+        let messages = messages.as_ref().map_err(Clone::clone)?;
+        if messages.bytes() > MOST_RESOURCE_BYTES {
+            return Ok(None);
+        }
+        messages.pick(numbers)?.attribute(attribute).map(Some)
+    }
+
+    /// Whether all rows of a row group have one text in a column of the table, given by
+    /// its place, as its statistics tell.
+    pub fn has_only(&self, row_group: u32, column: usize, text: &str) -> bool {
+        let constant = self.columns().place(column);
+        let constant = constant.and_then(|column| self.constant(&[row_group as usize], column));
+        constant.is_some_and(|constant| constant == Constant::Text(text.to_owned()))
+    }
+
+    /// The pages of a time column in a row group, the column being given by its place in
+    /// the table: their rows, and the earliest and the latest time, ns since 1970. Empty
+    /// when the file does not tell.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the page index is damaged.
+    pub fn page_times(
+        &self,
+        row_group: u32,
+        column: usize,
+    ) -> Result<Vec<(Range<u32>, i64, i64)>, FormatError> {
+        let Some(column) = self.columns().place(column) else {
+            return Ok(Vec::new());
+        };
+        let locations = self.locations(row_group as usize, column)?;
+        let Some(index) = self.pages.column_index(row_group as usize, column) else {
+            return Ok(Vec::new());
+        };
+        let times = bounds::read(index, locations.len())
+            .ok_or_else(|| parquet_error("page index", 0, &damaged("times of each page")))?;
+        let first = row_group * ROW_GROUP_ROWS;
+        let pages = times
+            .into_iter()
+            .enumerate()
+            .filter_map(|(page, (least, greatest))| {
+                let rows = locations.get(page)?.rows;
+                Some((first + rows.start..first + rows.end, least, greatest))
+            });
+        Ok(pages.collect())
+    }
+}
+
+impl CodedColumn<'_> {
+    /// The different values, and behind them what rows without a value have. A code is
+    /// a place among them.
+    pub fn values(&self) -> &ArrayRef {
+        &self.values
+    }
+
+    /// How many pages there are.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the page index is damaged.
+    pub fn pages(&self) -> Result<usize, FormatError> {
+        match self.column {
+            Some(column) => Ok(self.reader.locations(self.row_group, column)?.len()),
+            None => Ok(1),
+        }
+    }
+
+    /// The rows of a page, by their numbers in the segment.
+    ///
+    /// # Errors
+    /// [`FormatError`] when there is no such page.
+    pub fn rows(&self, page: usize) -> Result<Range<u32>, FormatError> {
+        let first = self.row_group as u32 * ROW_GROUP_ROWS;
+        let Some(column) = self.column else {
+            let end = first.saturating_add(ROW_GROUP_ROWS).min(self.reader.rows);
+            return Ok(first..end);
+        };
+        let location = self.reader.locations(self.row_group, column)?.get(page);
+        let rows = location.map(|location| location.rows);
+        let rows = rows.ok_or_else(|| parquet_error("page index", 0, &damaged("a page")))?;
+        Ok(first + rows.start..first + rows.end)
+    }
+
+    /// Reads the codes of all rows of a page, in place of what `codes` held; false when
+    /// the page does not hold codes, since the dictionary was full.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the page is damaged.
+    pub fn read(&self, page: usize, codes: &mut Vec<u32>) -> Result<bool, FormatError> {
+        let Some(column) = self.column else {
+            codes.clear();
+            codes.resize(self.rows(page)?.len(), 0);
+            return Ok(true);
+        };
+        let reader = self.reader;
+        let row_groups = reader.metadata().row_groups();
+        let chunk = row_groups.get(self.row_group);
+        let chunk = chunk.and_then(|group| group.columns().get(column));
+        let location = reader.locations(self.row_group, column)?.get(page);
+        let (Some(chunk), Some(location)) = (chunk, location) else {
+            return Err(parquet_error("page index", 0, &damaged("a page")));
+        };
+        let null = self.values.len().saturating_sub(1) as u32;
+        let read = dictionary::codes(&reader.bytes, chunk, &location, null, codes);
+        read.map_err(|error| parquet_error("segment", location.place.start, &error))
+    }
+}
