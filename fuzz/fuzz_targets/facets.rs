@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::segment::facets::Facets;
+use spanstore_format::segment::facets::{CodeCounts, Facets};
 
 fuzz_target!(|input: (u16, u16, &[u8])| {
     let (first, rows, bytes) = input;
@@ -33,7 +33,7 @@ fuzz_target!(|input: (u16, u16, &[u8])| {
         check(facet.nulls(&read));
         check(facet.rows_of(|place| place % 2 == 0, &read));
         let some = partition.clone().step_by(3).collect();
-        drop(facet.counts(&some, &read));
+        drop(facet.counts(&some, &mut CodeCounts::default(), &read));
         // A search finds what lies in order.
         let values = (0..facet.len()).map(|place| facet.value(place));
         let Ok(values) = values.collect::<Result<Vec<_>, _>>() else {

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int32Type;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
+use spanstore_format::segment::facets::CodeCounts;
 use spanstore_format::span::SpanColumn;
 
 use super::builder::Query;
@@ -114,8 +115,9 @@ impl Job {
         }
         for matching in self.sealed(&condition, &interrupt)? {
             let rows = self.exactly(&matching, &condition).await?;
+            let mut known = CodeCounts::default();
             for (column, counts) in columns.iter().zip(&mut counts) {
-                if !facet(&matching, *column, &rows, counts)? {
+                if !facet(&matching, *column, &rows, &mut known, counts)? {
                     for group in row_groups(&rows) {
                         let rows = part(&rows, rows_of_group(group));
                         values(&matching, *column, &rows, counts)?;
@@ -182,6 +184,7 @@ fn facet(
     matching: &Matching,
     column: SpanColumn,
     rows: &RoaringBitmap,
+    known: &mut CodeCounts,
     counts: &mut Counts,
 ) -> Result<bool, Error> {
     let corrupt = |error| matching.corrupt(error);
@@ -197,7 +200,7 @@ fn facet(
         return Ok(false);
     };
     let read = |range| reader.postings(range);
-    let of_rows = facet.counts(rows, &read).map_err(corrupt)?;
+    let of_rows = facet.counts(rows, known, &read).map_err(corrupt)?;
     let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
     for place in 0..facet.len() {
         let value = facet.value(place).map_err(corrupt)?;

@@ -213,13 +213,20 @@ impl Matching {
             let Some(codes) = codes else {
                 return by_row(&part(rows, page));
             };
-            let is_whole = rows.range_cardinality(page.clone()) == codes.len() as u64;
-            for (row, code) in page.zip(codes) {
-                if (is_whole || rows.contains(row))
-                    && let Some(count) = counts.get_mut(*code as usize)
-                {
+            let mut add = |code: u32| {
+                if let Some(count) = counts.get_mut(code as usize) {
                     *count += 1;
                 }
+            };
+            if rows.range_cardinality(page.clone()) == codes.len() as u64 {
+                codes.iter().copied().for_each(add);
+            } else {
+                let places = rows
+                    .range(page.clone())
+                    .map(|row| (row - page.start) as usize);
+                places
+                    .filter_map(|place| codes.get(place).copied())
+                    .for_each(&mut add);
             }
             Ok(())
         })?;

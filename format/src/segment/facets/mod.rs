@@ -34,6 +34,8 @@ mod planes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
@@ -82,6 +84,11 @@ pub struct Facets {
     /// Where the block stands in its file, for errors.
     offset: u64,
 }
+
+/// How many of some rows have each code of the code columns that were asked for, which
+/// several facets share.
+#[derive(Debug, Default)]
+pub struct CodeCounts(HashMap<usize, [u64; 256]>);
 
 /// One facet of a partition.
 #[derive(Debug, Clone)]
@@ -342,13 +349,15 @@ impl Facet<'_> {
     }
 
     /// How many of some rows of the partition have each value, in the order of the
-    /// values, and then how many have none.
+    /// values, and then how many have none. `known` is kept for the next facet, of the
+    /// same rows.
     ///
     /// # Errors
     /// What `read` answers, and [`FormatError::Malformed`].
     pub fn counts(
         &self,
         rows: &RoaringBitmap,
+        known: &mut CodeCounts,
         read: ReadPostings<'_>,
     ) -> Result<Vec<u64>, FormatError> {
         let all = &self.facets.rows;
@@ -360,7 +369,7 @@ impl Facet<'_> {
             let mut counts = if others.is_empty() {
                 vec![0; self.len() + 1]
             } else {
-                self.counts_of_few(&others, read)?
+                self.counts_of_few(&others, known, read)?
             };
             for (place, count) in counts.iter_mut().enumerate() {
                 let of_all = if place < self.len() {
@@ -372,12 +381,13 @@ impl Facet<'_> {
             }
             return Ok(counts);
         }
-        self.counts_of_few(rows, read)
+        self.counts_of_few(rows, known, read)
     }
 
     fn counts_of_few(
         &self,
         rows: &RoaringBitmap,
+        known: &mut CodeCounts,
         read: ReadPostings<'_>,
     ) -> Result<Vec<u64>, FormatError> {
         let mut counts = vec![0; self.len() + 1];
@@ -385,7 +395,10 @@ impl Facet<'_> {
             Stored::Postings(nulls) => nulls,
             Stored::Codes { column, values } => {
                 let (planes, values) = self.codes(column, values, read)?;
-                let of_codes = planes.counts(rows)?;
+                let of_codes = match known.0.entry(column) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(place) => *place.insert(planes.counts(rows)?),
+                };
                 let last = values.last().copied().unwrap_or_default();
                 let values = values.iter().copied().chain(std::iter::repeat(last));
                 for (value, rows) in values.zip(of_codes) {

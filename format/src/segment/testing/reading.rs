@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::samples::team;
 use crate::id::TraceId;
+use crate::segment::facets::CodeCounts;
 use crate::segment::promotion::Owner;
 use crate::segment::promotion::access::{Aspect, Attribute};
 use crate::segment::summarize;
@@ -64,7 +65,7 @@ fn read_indexes(reader: &SegmentReader, partition: &Partition) {
         drop(facet.nulls(&read));
         drop(facet.rows_of(|place| place % 2 == 0, &read));
         let some = partition.rows.clone().take(1_000).step_by(3).collect();
-        drop(facet.counts(&some, &read));
+        drop(facet.counts(&some, &mut CodeCounts::default(), &read));
         for value in (0..facet.len().min(8)).filter_map(|place| facet.value(place).ok()) {
             drop(facet.rows(&value, &read));
         }
