@@ -129,6 +129,12 @@ fixed_id!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub u64);
 
+impl SegmentId {
+    /// The greatest one that a file may be named by: there are always higher ones to give
+    /// out.
+    pub const GREATEST: Self = Self(u64::MAX >> 1);
+}
+
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -142,9 +148,12 @@ impl FromStr for SegmentId {
         let well_formed = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         u64::from_str_radix(text, 16)
             .ok()
-            .filter(|_| well_formed)
+            .filter(|id| well_formed && *id <= Self::GREATEST.0)
             .map(Self)
-            .ok_or_else(|| InvalidId::new("segment id", "16 hexadecimal digits", text))
+            .ok_or_else(|| {
+                let expected = "16 hexadecimal digits, the first below 8";
+                InvalidId::new("segment id", expected, text)
+            })
     }
 }
 

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{Error, ManualClock, Month, Store, StoreOptions, Task, Team, TraceId};
-use spanstore_test_support::spans::{request, span, trace_id};
+use spanstore_format::segment::SegmentReader;
+use spanstore_format::span::SpanColumn;
+use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{
-    NOW, open, open_at, open_on, open_with, quiet, team, without_repeats,
+    NOW, open, open_at, open_on, open_with, quiet, segment_path, team, without_repeats,
 };
 
 fn files(path: &Path) -> Vec<std::path::PathBuf> {
@@ -568,4 +571,52 @@ fn closing_ends_a_merge_at_work_and_keeps_every_row() {
         let parquet = files(&directory.path().join("segments")).len();
         assert_eq!(parquet, store.segments().len(), "no file is left over");
     }
+}
+
+/// What is forgotten of a trace may be its first span: the traces of a large team still lie
+/// in the order that the file names.
+#[test]
+fn traces_that_lose_their_first_span_lie_in_their_order() {
+    const TRACES: u64 = 20_000;
+    let disk = Arc::new(SimulatedDisk::new());
+    let store = open_on(disk.clone(), "/store", quiet()).unwrap();
+    let acme = store.team(&team("acme"));
+    // Two spans a trace; the first of every tenth trace is of a session of its own, and the
+    // second comes long after.
+    let spans = (0..2 * TRACES).map(|n| {
+        let (trace, is_second) = (n / 2, n % 2 == 1);
+        let mut span = span(n);
+        span.trace_id = trace_id(trace).to_vec();
+        span.parent_span_id.clear();
+        let is_rare = trace.is_multiple_of(10);
+        let name = if is_rare && !is_second {
+            "gone"
+        } else {
+            "stays"
+        };
+        span.attributes = vec![text("session.id", name)];
+        let late = if is_rare && is_second { 10_000 } else { 0 };
+        span.start_time_unix_nano = NOW.cast_unsigned() - 3_600_000_000_000 + (n + late) * 1_000;
+        span.end_time_unix_nano = span.start_time_unix_nano;
+        span
+    });
+    acme.append(request(spans)).unwrap();
+    store.seal().unwrap();
+    acme.forget_session("gone").unwrap();
+    assert_eq!(store.erase().unwrap().rows_removed, TRACES / 10);
+    let segment = store.segments().remove(0);
+    let path = Path::new("/store").join(segment_path(&segment));
+    let bytes = spanstore::io::Disk::map(&*disk, &path).unwrap();
+    let reader = SegmentReader::open(bytes, segment.clone()).unwrap();
+    let columns = [SpanColumn::TraceStart.into()];
+    let rows = reader.row_reader().unwrap();
+    let rows = rows.read(&[0..segment.rows], &columns, 8_192).unwrap();
+    let mut starts: Vec<i64> = Vec::new();
+    for batch in rows {
+        let batch = batch.unwrap();
+        let column: &arrow::array::TimestampNanosecondArray = batch.column(0).as_primitive();
+        starts.extend(column.values());
+    }
+    assert_eq!(starts.len() as u64, 2 * TRACES - TRACES / 10);
+    assert!(starts.is_sorted());
 }

@@ -152,3 +152,29 @@ fn a_merge_of_a_damaged_segment_fails_and_loses_nothing() {
     store.compact().unwrap();
     assert_eq!(exported(&store, "acme").unwrap() as u64, SPANS + 1);
 }
+
+/// What is to be erased need not be read.
+#[test]
+fn a_forgotten_team_is_erased_though_its_rows_are_damaged() {
+    for rows in [20_000, 40_000] {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk);
+        for (name, rows) in [("acme", rows), ("other", 40)] {
+            let batch = request((0..rows).map(span));
+            store.team(&team(name)).append(batch).unwrap();
+        }
+        store.seal().unwrap();
+        let path = &segments(&disk)[0];
+        store.close().unwrap();
+        let pages = page_locations(&disk.map(path).unwrap(), "span_id");
+        let at = pages[pages.len() / 2].offset as usize;
+        disk.corrupt(path, |bytes| bytes[at] ^= 1).unwrap();
+        let store = open(&disk);
+        store.team(&team("acme")).forget().unwrap();
+        let report = store
+            .erase()
+            .unwrap_or_else(|error| panic!("{rows}: {error}"));
+        assert_eq!((report.rows_written, report.rows_removed), (40, rows));
+        assert_eq!(store.check().unwrap().damage, []);
+    }
+}

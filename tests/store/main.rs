@@ -26,6 +26,7 @@ mod isolation;
 mod killed;
 mod limits;
 mod log;
+mod merges;
 mod messages;
 mod months;
 mod query;

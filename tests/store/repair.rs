@@ -1,6 +1,9 @@
 //! Repair: whatever is deleted, flipped or cut, the new store holds each span
 //! that could be read, once, and says what is lost.
 
+mod choice;
+mod parts;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

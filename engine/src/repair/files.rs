@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use spanstore_format::segment::summarize;
-use spanstore_format::segment::{Origin, SegmentReader, SegmentSummary};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use spanstore_format::segment::layout::order::CHUNK_ROWS;
+use spanstore_format::segment::{Origin, SegmentReader, SegmentSummary, summarize};
+use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, Month, SegmentId};
 
 use super::old::OldCatalog;
@@ -150,32 +153,59 @@ fn read(disk: &dyn Disk, path: &Path, month: Month, id: SegmentId, old: &OldCata
         return State::Unreadable(error.to_string());
     }
     let damage = reader.verify();
-    let origin = reader.origin().ok();
+    let origin = reader.origin();
     match (damage.first(), origin) {
-        (None, Some(origin)) => {
+        (None, Ok(origin)) => {
             if let Some(known) = known {
                 (summary.level, summary.run) = (known.level, known.run);
             }
             State::Whole(summary, origin)
         }
-        (damage, origin) => State::Damaged {
-            reader: Box::new(reader),
-            origin,
-            damage: damage.map_or("its origin".to_owned(), ToString::to_string),
-        },
+        (damage, origin) => {
+            // Of a segment that the catalog knows no other has the rows.
+            let by_rows = || known.and_then(|_| origin_of_rows(&reader, id));
+            State::Damaged {
+                origin: origin.ok().or_else(by_rows),
+                reader: Box::new(reader),
+                damage: damage.map_or("its origin".to_owned(), ToString::to_string),
+            }
+        }
     }
+}
+
+/// What the sequences of its rows tell of a segment whose origin cannot be read: what is
+/// written of it replaces it.
+fn origin_of_rows(reader: &SegmentReader, id: SegmentId) -> Option<Origin> {
+    let all = 0..reader.summary().rows;
+    let rows = reader.row_reader().ok()?;
+    let batches = rows.read(&[all], &[SpanColumn::Sequence.into()], CHUNK_ROWS);
+    let mut log: Option<Range<u64>> = None;
+    for batch in batches.ok()? {
+        let sequences = batch.ok()?.columns().first()?.clone();
+        let sequences = sequences.as_primitive_opt::<Int64Type>()?.values();
+        for sequence in sequences {
+            let sequence = u64::try_from(*sequence).ok()?;
+            let log = log.get_or_insert(sequence..sequence);
+            *log = log.start.min(sequence)..log.end.max(sequence.checked_add(1)?);
+        }
+    }
+    Some(Origin {
+        log: log?,
+        replaced: vec![id],
+        parts: 0..1,
+        all_parts: 1,
+    })
 }
 
 /// Removes the segments whose rows are in others.
 pub(super) fn choose(found: Vec<SegmentFound>, old: &OldCatalog) -> Vec<SegmentFound> {
+    let known = old.segments.iter().flatten().map(|one| one.id);
+    let known: BTreeSet<SegmentId> = known.collect();
     let superseded = match &old.segments {
-        Some(known) => {
-            let known: BTreeSet<SegmentId> = known.iter().map(|one| one.id).collect();
-            strays(&found, &known, old)
-        }
+        Some(_) => strays(&found, &known, old),
         None => superseded(&found),
     };
-    let copies = copies(&found, &superseded);
+    let copies = copies(&found, &superseded, &known);
     let is_kept = |one: &SegmentFound| !superseded.contains(&one.id) && !copies.contains(&one.id);
     found.into_iter().filter(is_kept).collect()
 }
@@ -192,13 +222,18 @@ fn strays(
         .filter(|one| one.is_whole())
         .map(|one| one.id)
         .collect();
+    let ended = replaced_by(found.iter().filter(|one| !known.contains(&one.id)));
+    let present = present(found);
+    // A rewrite that did not end has only some of the rows of what it would replace. One
+    // that did is better than what is damaged.
+    let has_inputs = |replaced: &[SegmentId]| {
+        let have = |ids: &BTreeSet<SegmentId>| replaced.iter().all(|id| ids.contains(id));
+        have(&whole) || (have(&present) && !have(&ended))
+    };
     let is_stray = |one: &&SegmentFound| {
+        let replaced = one.origin().map_or(&[][..], |origin| &origin.replaced);
         !known.contains(&one.id)
-            && (old.replaced.contains(&one.id)
-                || one.origin().is_some_and(|origin| {
-                    !origin.replaced.is_empty()
-                        && origin.replaced.iter().all(|id| whole.contains(id))
-                }))
+            && (old.replaced.contains(&one.id) || (!replaced.is_empty() && has_inputs(replaced)))
     };
     let mut strays: BTreeSet<_> = found.iter().filter(is_stray).map(|one| one.id).collect();
     // A catalog from before a rewrite knows what the rewrite replaced.
@@ -214,23 +249,25 @@ fn strays(
 /// the segments that it replaces is not.
 fn superseded(found: &[SegmentFound]) -> BTreeSet<SegmentId> {
     let mut superseded = replaced_by(found.iter());
-    let whole: BTreeSet<SegmentId> = found
-        .iter()
-        .filter(|one| one.is_whole())
-        .map(|one| one.id)
-        .collect();
+    let present = present(found);
     for one in found {
         let Some(origin) = one.origin() else { continue };
         let has_inputs = !origin.replaced.is_empty()
             && origin
                 .replaced
                 .iter()
-                .all(|id| whole.contains(id) && !superseded.contains(id));
+                .all(|id| present.contains(id) && !superseded.contains(id));
         if has_inputs {
             superseded.insert(one.id);
         }
     }
     superseded
+}
+
+/// The segments whose files are there, whole or not.
+fn present(found: &[SegmentFound]) -> BTreeSet<SegmentId> {
+    let present = found.iter().filter(|one| !one.is_missing);
+    present.map(|one| one.id).collect()
 }
 
 /// The segments that whole rewrites replaced.
@@ -260,22 +297,27 @@ fn replaced_by<'a>(found: impl Iterator<Item = &'a SegmentFound>) -> BTreeSet<Se
 }
 
 /// Seals that another seal of the same rows stands for: of tries that were
-/// repeated, each wrote them.
-fn copies(found: &[SegmentFound], superseded: &BTreeSet<SegmentId>) -> BTreeSet<SegmentId> {
+/// repeated, each wrote them, from the same first row on. What the catalog knows is none.
+fn copies(
+    found: &[SegmentFound],
+    superseded: &BTreeSet<SegmentId>,
+    known: &BTreeSet<SegmentId>,
+) -> BTreeSet<SegmentId> {
     let seals: Vec<(&SegmentFound, &Origin)> = found
         .iter()
-        .filter(|one| one.is_whole() && !superseded.contains(&one.id))
+        .filter(|one| !superseded.contains(&one.id))
         .filter_map(|one| Some((one, one.origin()?)))
         .filter(|(_, origin)| origin.replaced.is_empty())
         .collect();
     let mut copies = BTreeSet::new();
     for (one, origin) in &seals {
         let is_copy = seals.iter().any(|(other, wider)| {
-            let is_within = wider.log.start <= origin.log.start && origin.log.end <= wider.log.end;
-            let is_first = wider.log != origin.log || other.id < one.id;
-            one.id != other.id && one.month == other.month && is_within && is_first
+            let is_within = wider.log.start == origin.log.start && origin.log.end <= wider.log.end;
+            let is_first = wider.log != origin.log || !one.is_whole() || other.id < one.id;
+            let is_other = one.id != other.id && one.month == other.month;
+            is_other && other.is_whole() && is_within && is_first
         });
-        if is_copy {
+        if is_copy && !known.contains(&one.id) {
             copies.insert(one.id);
         }
     }

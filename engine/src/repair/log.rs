@@ -212,7 +212,13 @@ impl Reading<'_> {
     }
 
     fn finish(mut self) -> LogFound {
-        for damage in self.survey.damage {
+        let sealed = self.old.first_unsealed().unwrap_or(0);
+        for mut damage in self.survey.damage {
+            // What is sealed is not lost with the log.
+            damage.lost.start = damage.lost.start.max(sealed);
+            if damage.lost.end <= sealed && damage.lost.end > 0 {
+                continue;
+            }
             self.found.damage.push(Damage {
                 file: damage.path.display().to_string(),
                 detail: damage.source.to_string(),

@@ -129,7 +129,11 @@ pub fn repair_on(
         without_resource: BTreeMap::new(),
         without_parent: BTreeMap::new(),
         counts: BTreeMap::new(),
-        next_segment: old.number("next_segment").unwrap_or(1).max(highest + 1),
+        next_segment: old
+            .number("next_segment")
+            .filter(|id| *id <= SegmentId::GREATEST.0)
+            .unwrap_or(1)
+            .max(highest + 1),
         old,
         kept,
     };
@@ -290,11 +294,16 @@ impl Repair<'_> {
             let origin = one.origin().cloned();
             let origin = origin.or_else(|| Some(Origin::sealed(from_log?.sequences.clone())));
             let Some(origin) = origin else { continue };
+            let mut id = one.id;
+            if origin.replaced.contains(&id) {
+                id = SegmentId(self.next_segment);
+                self.next_segment += 1;
+            }
             let place = Place {
                 disk: self.disk,
                 removals: &self.removals,
                 root: self.to,
-                id: one.id,
+                id,
                 month: one.month,
                 origin,
             };
@@ -436,7 +445,9 @@ impl Repair<'_> {
             return;
         }
         for one in &self.kept {
-            if matches!(one.state, State::Unreadable(_)) {
+            // Of one without its origin nothing was taken, and nobody knows what of it
+            // the log had.
+            if matches!(one.state, State::Unreadable(_)) || one.origin().is_none() {
                 self.report.lost.push(LostSpans {
                     team: None,
                     month: one.month,

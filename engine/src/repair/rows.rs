@@ -14,7 +14,7 @@ use spanstore_format::segment::promotion::choose::{SAMPLE_ROWS, Sample};
 use spanstore_format::segment::{
     Column, NewSegment, Origin, Partition, RowReader, SegmentReader, SegmentSummary,
 };
-use spanstore_format::span::table;
+use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 
 use crate::error::Error;
@@ -186,18 +186,43 @@ fn add_good(reader: &RowReader, rows: Range<u32>, good: &mut Vec<Stretch>) {
         lacks,
     });
     let found = stretches.into_iter().find(|one| is_readable(reader, one));
-    match (found, good.last_mut()) {
-        (Some(next), Some(last)) if last.lacks == next.lacks && last.rows.end == rows.start => {
-            last.rows.end = rows.end;
+    match found {
+        Some(next) if next.lacks.parents => {
+            for row in next.rows {
+                let rows = row..row + 1;
+                let parents = !has_parent(reader, &rows);
+                let lacks = Lacks {
+                    parents,
+                    ..next.lacks
+                };
+                push(Stretch { rows, lacks }, good);
+            }
         }
-        (Some(next), _) => good.push(next),
-        (None, _) if !is_small => {
+        Some(next) => push(next, good),
+        None if !is_small => {
             let middle = rows.start + (rows.end - rows.start) / 2;
             add_good(reader, rows.start..middle, good);
             add_good(reader, middle..rows.end, good);
         }
-        (None, _) => {}
+        None => {}
     }
+}
+
+/// Adds a stretch, which comes behind the others.
+fn push(next: Stretch, good: &mut Vec<Stretch>) {
+    match good.last_mut() {
+        Some(last) if last.lacks == next.lacks && last.rows.end == next.rows.start => {
+            last.rows.end = next.rows.end;
+        }
+        _ => good.push(next),
+    }
+}
+
+/// Whether the ids of the parents of rows can be read, or they have no parents.
+fn has_parent(reader: &RowReader, rows: &Range<u32>) -> bool {
+    let parent = SpanColumn::ParentSpanId.into();
+    let batches = reader.read(std::slice::from_ref(rows), &[parent], CHUNK_ROWS);
+    batches.is_ok_and(|mut batches| batches.all(|batch| batch.is_ok()))
 }
 
 fn is_readable(reader: &RowReader, stretch: &Stretch) -> bool {

@@ -522,6 +522,26 @@ mod tests {
         .encode_to_vec()
     }
 
+    /// Neither is the other's beginning, and a message of no bytes is not none.
+    #[test]
+    fn a_message_and_a_schema_url_are_told_apart() {
+        let mut builder = SharedBuilder::new(&crate::span::table().roles().shared[0]);
+        let all = [
+            (None, Some("")),
+            (Some(&b""[..]), None),
+            (Some(b""), Some("")),
+            (None, Some("url")),
+            (Some(b""), Some("url")),
+            (Some(b"url"), None),
+            (Some(b"url"), Some("")),
+            (Some(b"u"), Some("rl")),
+        ];
+        for _ in 0..2 {
+            let numbers = all.map(|(message, url)| builder.number(message, url).unwrap());
+            assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused() {
         let two = block(2);

@@ -92,12 +92,18 @@ impl Merge<'_> {
         let mut run = self.run;
         let mut origin = self.origin(&readers)?;
         let plan = self.plan(&readers)?;
-        origin.all_parts = plan.len() as u32;
         // What is to be erased is known before there are rows to look at, and the
         // ids are taken: what is named later is to be erased in the new segments.
         let (first, erasures) = self.segments.reserve(plan.len() as u64);
         let ids = (first.0..).map(SegmentId);
         merged.given = ids.take(plan.len()).collect();
+        // The next part stands for an empty one; behind the last there is none.
+        for (before, teams) in plan.iter().enumerate().rev() {
+            if self.has_rows(&readers, teams, &erasures)? {
+                origin.all_parts = before as u32 + 1;
+                break;
+            }
+        }
         let Segments {
             disk,
             removals,
@@ -109,6 +115,7 @@ impl Merge<'_> {
             let cursors = self.inputs.iter().map(|one| Cursor::new(one, &split));
             let mut cursors: Vec<Cursor<'_>> = cursors.collect();
             origin.parts.end = part;
+            origin.all_parts = origin.all_parts.max(part);
             let segment = NewSegment {
                 id,
                 month: self.month,
@@ -142,6 +149,28 @@ impl Merge<'_> {
             merged.segments.push(summary);
         }
         Ok(())
+    }
+
+    /// Whether any row of some teams stays.
+    fn has_rows(
+        &self,
+        readers: &[Arc<SegmentReader>],
+        teams: &[Places],
+        erasures: &Erasures,
+    ) -> Result<bool, Error> {
+        for (input, place) in teams.iter().flatten() {
+            if let (Some(partition), Some(reader), Some(segment)) = (
+                self.partition(readers, *input, *place)?,
+                readers.get(*input),
+                self.inputs.get(*input),
+            ) && !(self.is_expired)(&partition.team)
+                && hidden_rows(segment, reader, &partition, None, erasures, &Never)?.len()
+                    < u64::from(partition.rows.end - partition.rows.start)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What the segments to be written replace, and the log that it came from.
@@ -323,6 +352,8 @@ impl Merge<'_> {
             merged.expired.push(team.clone());
         }
         let before: u64 = parts.iter().map(Part::rows).sum();
+        // What is wholly left out need not be read: it may be damaged.
+        parts.retain(|part| part.hidden.len() < part.rows());
         let kept = Cell::new(0u64);
         if before < LARGE_TEAM_ROWS {
             let mut pieces = Vec::new();

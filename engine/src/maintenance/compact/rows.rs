@@ -48,7 +48,8 @@ pub(super) fn trace_runs(
     part: &Part,
     runs: &mut Vec<TraceRun>,
 ) -> Result<(), Error> {
-    let columns = [SpanColumn::TraceId, SpanColumn::TraceStart].map(Column::from);
+    // A trace begins where what stays of it does.
+    let columns = [SpanColumn::TraceId, SpanColumn::StartTime].map(Column::from);
     let reader = segment.row_reader()?;
     let batches = reader
         .read(std::slice::from_ref(&part.rows), &columns, CHUNK_ROWS)
@@ -58,15 +59,20 @@ pub(super) fn trace_runs(
         let batch = batch.map_err(|error| damaged(segment, &error))?;
         let columns = SpanColumn::TraceId
             .ids(&batch)
-            .and_then(|ids| Ok((ids, SpanColumn::TraceStart.times(&batch)?)));
+            .and_then(|ids| Ok((ids, SpanColumn::StartTime.times(&batch)?)));
         let (ids, starts) = columns.map_err(|error| segment.corrupt(error))?;
         for (place, start) in starts.values().iter().enumerate() {
             let trace_id: [u8; 16] = ids.value(place).try_into().unwrap_or_default();
+            if part.hidden.contains(row) {
+                row += 1;
+                continue;
+            }
             match runs.last_mut() {
                 Some(run)
                     if run.trace_id == trace_id && run.rows.end == row && row > part.rows.start =>
                 {
                     run.rows.end += 1;
+                    run.trace_start = run.trace_start.min(*start);
                 }
                 _ => runs.push(TraceRun {
                     trace_start: *start,

@@ -52,6 +52,9 @@ impl PageLocations {
             }
             pages.push(page);
         }
+        if pages.is_empty() && rows > 0 {
+            return None;
+        }
         let pages = pages.into();
         Some(Self { pages, rows })
     }
@@ -140,6 +143,8 @@ mod tests {
         for end in 0..TWO.len() {
             assert!(PageLocations::read(&TWO[..end], 100).is_none(), "{end}");
         }
+        // No page at all.
+        assert!(PageLocations::read(&[0x19, 0x0c, 0x00], 100).is_none());
         let many = [0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x16];
         assert!(PageLocations::read(&many, 100).is_none());
     }

@@ -350,6 +350,40 @@ fn a_team_that_makes_up_keys_leaves_room_to_count_those_of_others() {
     assert_eq!(chosen.keys()[0].key, "common");
 }
 
+/// What a column would show for null is a value of its own: empty, zero, false.
+#[test]
+fn a_value_beside_a_null_column_stays() {
+    let row = |route: &str, status: i64| Row {
+        route: Some(route.into()),
+        status: i32::try_from(status).ok(),
+        ..span(vec![
+            text("http.route", route),
+            KeyValue {
+                key: "http.response.status_code".into(),
+                value: Some(AnyValue {
+                    value: Some(Value::IntValue(status)),
+                }),
+                ..KeyValue::default()
+            },
+        ])
+    };
+    let mut rows = vec![row("/a", 200); 300];
+    rows[100] = Row {
+        route: None,
+        status: None,
+        ..row("", 0)
+    };
+    let file = check(&rows, 1).unwrap();
+    for (key, column) in [
+        ("http.route", SpanColumn::Route),
+        ("http.response.status_code", SpanColumn::StatusCode),
+    ] {
+        let (_, found) = file.promoted().find(key).unwrap();
+        assert_eq!(Some(found.column), file.place(column.place()), "{key}");
+        assert!(found.has_strays, "{key}");
+    }
+}
+
 /// Strays are told row by row.
 #[test]
 fn strays_are_found_where_they_are() {

@@ -12,7 +12,7 @@ use super::*;
 use crate::error::FormatError;
 use crate::month::Month;
 use crate::segment::layout::order::arrange;
-use crate::table::{ParentColumns, Roles, Table, TableColumn};
+use crate::table::{Codec, ParentColumns, Roles, Table, TableColumn};
 
 const ROWS: u64 = 300;
 
@@ -240,4 +240,37 @@ fn a_table_of_its_own_may_have_parents() {
         .unwrap()
         .read(&[0..50], &Column::all(own), 100);
     assert_eq!(read.unwrap().next().unwrap().unwrap(), rows);
+}
+
+/// Ids of parents are taken out of pages as they lie there: others are refused, never read
+/// as if they were ids.
+#[test]
+fn ids_that_are_not_stored_as_they_are_name_no_parents() {
+    let rows = arranged(vec![batch("a", 3_000)]);
+    let read = |id: TableColumn| {
+        let mut columns = table().columns().to_vec();
+        columns[SpanColumn::SpanId.place()] = id;
+        let roles = *table().roles();
+        let other = Box::leak(Box::new(Table::new("spans", 1, columns.leak(), roles)));
+        let rows = RecordBatch::try_new(other.schema(), rows.columns().to_vec()).unwrap();
+        let (file, summary) = segment_in_batches(other, &rows, 10_000);
+        assert!(distances(&file) > 0);
+        // As one who knows the table reads it.
+        let reader = SegmentReader::open(file, summary).unwrap();
+        let columns = [SpanColumn::ParentSpanId.into()];
+        let mut read = reader
+            .row_reader()
+            .unwrap()
+            .read(&[0..20], &columns, 20)
+            .unwrap();
+        read.next().unwrap().map_err(|error| error.to_string())
+    };
+    let id = table().columns()[SpanColumn::SpanId.place()];
+    let found = read(id).unwrap();
+    let expected = rows.column_by_name("parent_span_id").unwrap().slice(0, 20);
+    assert_eq!(found.column(0), &expected);
+    for id in [id.compressed(Codec::Lz4), id.nullable()] {
+        let error = read(id).unwrap_err();
+        assert!(error.contains("ids as they are"), "{error}");
+    }
 }
