@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int32Type;
-use roaring::RoaringBitmap;
+use datafusion::error::DataFusionError;
+use roaring::{MultiOps, RoaringBitmap};
 use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::CodeCounts;
 use spanstore_format::span::SpanColumn;
+
+use tokio::task::JoinSet;
 
 use super::builder::Query;
 use super::job::{Holding, Job};
@@ -84,7 +87,7 @@ impl Query {
 
 impl Job {
     async fn count(&self) -> Result<u64, Error> {
-        let (condition, interrupt) = (self.condition()?, self.interrupt());
+        let (condition, interrupt) = (Arc::new(self.condition()?), self.interrupt());
         let mut count = 0;
         for rows in self.hot(&condition, &interrupt)? {
             let truth = truth(&condition, &rows)?;
@@ -98,7 +101,7 @@ impl Job {
     }
 
     async fn facets(&self, columns: &[SpanColumn]) -> Result<Vec<Vec<FacetCount>>, Error> {
-        let (condition, interrupt) = (self.condition()?, self.interrupt());
+        let (condition, interrupt) = (Arc::new(self.condition()?), self.interrupt());
         let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
         for rows in self.hot(&condition, &interrupt)? {
             let truth = truth(&condition, &rows)?;
@@ -118,10 +121,13 @@ impl Job {
             let mut known = CodeCounts::default();
             for (column, counts) in columns.iter().zip(&mut counts) {
                 if !facet(&matching, *column, &rows, &mut known, counts)? {
-                    for group in row_groups(&rows) {
-                        let rows = part(&rows, rows_of_group(group));
-                        values(&matching, *column, &rows, counts)?;
-                        self.next_batch().await?;
+                    let column = *column;
+                    let values = on_each_row_group(&rows, |rows| {
+                        let matching = Arc::clone(&matching);
+                        move || values(&matching, column, &rows)
+                    });
+                    for (value, spans) in values.await?.into_iter().flatten() {
+                        counts.add(value, spans)?;
                     }
                 }
                 self.next_batch().await?;
@@ -149,20 +155,20 @@ impl Job {
         &self,
         condition: &Condition,
         interrupt: &Arc<dyn Interrupt>,
-    ) -> Result<Vec<Matching>, Error> {
+    ) -> Result<Vec<Arc<Matching>>, Error> {
         let bounds = visible_bounds(&self.snapshot, condition.bounds());
         let found = partitions(&self.snapshot, &self.team, bounds, interrupt)?;
         let found = found.into_iter();
         Ok(found
-            .map(|sealed| Matching::new(sealed, interrupt))
+            .map(|sealed| Arc::new(Matching::new(sealed, interrupt)))
             .collect())
     }
 
     /// The rows of a partition that fulfil the condition and are to be seen.
     async fn exactly(
         &self,
-        matching: &Matching,
-        condition: &Condition,
+        matching: &Arc<Matching>,
+        condition: &Arc<Condition>,
     ) -> Result<RoaringBitmap, Error> {
         let found = matching.may(condition, matching.all_rows())?;
         let rows = matching.visible(&self.snapshot, found.rows)?;
@@ -170,13 +176,33 @@ impl Job {
         if found.is_exact {
             return Ok(rows);
         }
-        let mut exact = RoaringBitmap::new();
-        for group in row_groups(&rows) {
-            exact |= matching.find(condition, part(&rows, rows_of_group(group)))?;
-            self.next_batch().await?;
-        }
-        Ok(exact)
+        let found = on_each_row_group(&rows, |rows| {
+            let (matching, condition) = (Arc::clone(matching), Arc::clone(condition));
+            move || matching.find(&condition, rows)
+        });
+        Ok(found.await?.union())
     }
+}
+
+/// Does some work for the rows of each row group, on all threads of queries.
+async fn on_each_row_group<T: Send + 'static, W>(
+    rows: &RoaringBitmap,
+    work: impl Fn(RoaringBitmap) -> W,
+) -> Result<Vec<T>, Error>
+where
+    W: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for group in row_groups(rows) {
+        let work = work(part(rows, rows_of_group(group)));
+        tasks.spawn(async move { work() });
+    }
+    let mut all = Vec::with_capacity(tasks.len());
+    while let Some(done) = tasks.join_next().await {
+        let done = done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+        all.push(done?);
+    }
+    Ok(all)
 }
 
 /// Counts the values of a column in some rows by its facet; false when it has none there.
@@ -212,21 +238,20 @@ fn facet(
     Ok(true)
 }
 
-/// Counts the values of a column in some rows of a row group by reading them.
+/// Values of a column in some rows of a row group, read, each with the number of its rows; a
+/// value may come again.
 fn values(
     matching: &Matching,
     column: SpanColumn,
     rows: &RoaringBitmap,
-    counts: &mut Counts,
-) -> Result<(), Error> {
+) -> Result<Vec<(Option<String>, u64)>, Error> {
+    let mut found = Vec::new();
     matching.each_value(&column.into(), rows, |values, of_each| {
-        for (place, spans) in of_each.iter().enumerate() {
-            if *spans > 0 {
-                counts.add(text_at(values, place), *spans)?;
-            }
-        }
+        let counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
+        found.extend(counted.map(|(place, spans)| (text_at(values, place), *spans)));
         Ok(())
-    })
+    })?;
+    Ok(found)
 }
 
 /// Values of a facet, counted.

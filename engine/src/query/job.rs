@@ -16,7 +16,7 @@ use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
 use crate::read::condition::Condition;
-use crate::read::interrupt::Interrupt;
+use crate::read::interrupt::{self, Interrupt};
 use crate::read::scan::ScanPart;
 use crate::view::Snapshot;
 
@@ -67,17 +67,13 @@ impl Job {
     pub(super) fn interrupt(&self) -> Arc<dyn Interrupt> {
         Arc::new(Reading {
             watch: Arc::clone(&self.watch),
-            of_batch: self.held("a batch of rows"),
+            memory: Arc::clone(&self.memory),
         })
     }
 
     /// Begins to account for memory.
     pub(super) fn held(&self, what: &'static str) -> Holding {
-        let pool: Arc<dyn MemoryPool> = Arc::clone(&self.memory) as _;
-        Holding {
-            held: Held::nothing(&pool, what),
-            memory: Arc::clone(&self.memory),
-        }
+        Holding::new(&self.memory, what)
     }
 
     /// Goes on with the next batch, or ends. Other queries get their turn.
@@ -91,7 +87,7 @@ impl Job {
 /// The reading of rows for a job.
 struct Reading {
     watch: Arc<Watch>,
-    of_batch: Holding,
+    memory: Arc<QueryPool>,
 }
 
 impl Interrupt for Reading {
@@ -99,8 +95,10 @@ impl Interrupt for Reading {
         self.watch.check()
     }
 
-    fn hold(&self, rows: &RecordBatch) -> Result<(), Error> {
-        self.of_batch.set(get_record_batch_memory_size(rows))
+    fn hold(&self, rows: &RecordBatch) -> Result<interrupt::Held, Error> {
+        let held = Holding::new(&self.memory, "a batch of rows");
+        held.set(get_record_batch_memory_size(rows))?;
+        Ok(Box::new(held))
     }
 }
 
@@ -112,6 +110,14 @@ pub(super) struct Holding {
 }
 
 impl Holding {
+    fn new(memory: &Arc<QueryPool>, what: &'static str) -> Self {
+        let pool: Arc<dyn MemoryPool> = Arc::clone(memory) as _;
+        Self {
+            held: Held::nothing(&pool, what),
+            memory: Arc::clone(memory),
+        }
+    }
+
     /// Holds so many bytes in place of those before.
     pub(super) fn set(&self, bytes: usize) -> Result<(), Error> {
         let set = self.held.set(bytes);

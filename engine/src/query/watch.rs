@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use crate::error::Error;
-use crate::read::interrupt::Interrupt;
+use crate::read::interrupt::{Held, Interrupt};
 
 /// The clock of one query. It runs while the query works and stands still
 /// while the query waits for its reader.
@@ -121,8 +121,8 @@ impl Interrupt for Watch {
     }
 
     /// The parts of a plan account for what they hold.
-    fn hold(&self, _: &RecordBatch) -> Result<(), Error> {
-        Ok(())
+    fn hold(&self, _: &RecordBatch) -> Result<Held, Error> {
+        Ok(Box::new(()))
     }
 }
 

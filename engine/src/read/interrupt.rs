@@ -13,12 +13,15 @@ pub(crate) trait Interrupt: Send + Sync {
     /// Why the work is to end.
     fn check(&self) -> Result<(), Error>;
 
-    /// Accounts for rows that were read, in place of those before.
+    /// Accounts for rows that were read, until what it answers is dropped.
     ///
     /// # Errors
     /// When they take more memory than the work may.
-    fn hold(&self, rows: &RecordBatch) -> Result<(), Error>;
+    fn hold(&self, rows: &RecordBatch) -> Result<Held, Error>;
 }
+
+/// Memory that is accounted for.
+pub(crate) type Held = Box<dyn Send>;
 
 /// Nothing ends the work.
 pub(crate) struct Never;
@@ -28,7 +31,7 @@ impl Interrupt for Never {
         Ok(())
     }
 
-    fn hold(&self, _: &RecordBatch) -> Result<(), Error> {
-        Ok(())
+    fn hold(&self, _: &RecordBatch) -> Result<Held, Error> {
+        Ok(Box::new(()))
     }
 }

@@ -99,11 +99,20 @@ impl Matching {
                 found |= rest(&part(rows, page))?;
                 return Ok(());
             };
-            for (row, code) in (page.start - first..).zip(codes) {
-                let is_wanted = is_wanted.get(*code as usize).copied().unwrap_or(false);
-                if let Some(word) = words.get_mut(row as usize / 64) {
-                    *word |= u64::from(is_wanted) << (row % 64);
+            let mut place = (page.start - first) as usize;
+            let mut codes = codes;
+            while !codes.is_empty() {
+                let bit = place % 64;
+                let (of_word, rest) = codes.split_at(codes.len().min(64 - bit));
+                let bits = of_word.iter().rev().fold(0, |bits, code| {
+                    let is_wanted = is_wanted.get(*code as usize).copied();
+                    bits << 1 | u64::from(is_wanted.unwrap_or(false))
+                });
+                if let Some(word) = words.get_mut(place / 64) {
+                    *word |= bits << bit;
                 }
+                place += of_word.len();
+                codes = rest;
             }
             Ok(())
         })?;
@@ -252,7 +261,7 @@ impl Matching {
             for batch in read.batches(columns, BATCH_ROWS)? {
                 let batch = batch?;
                 self.interrupt.check()?;
-                self.interrupt.hold(&batch)?;
+                let _held = self.interrupt.hold(&batch)?;
                 let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
                 take(&numbers, &batch)?;
             }

@@ -421,7 +421,9 @@ impl Facet<'_> {
                 left_out = Some(count);
                 continue;
             }
-            let of_value = Posting::of_words(start, length).rows(&self.facets.rows, read)?;
+            let mut of_value = Posting::of_words(start, length).rows(&self.facets.rows, read)?;
+            // In runs each row would be looked for.
+            of_value.remove_run_compression();
             *count = of_value.intersection_len(rows);
             others += *count;
         }

@@ -207,9 +207,9 @@ pub(crate) fn codes(
         }
     }
     .ok_or_else(damaged_codes)?;
-    let is_within = codes.iter().all(|code| *code < null)
-        || (page.levels.is_some() && codes.iter().all(|code| *code <= null));
-    if !is_within {
+    let greatest = codes.iter().copied().max().unwrap_or(0);
+    let is_null = page.levels.is_some() && greatest == null;
+    if greatest >= null && !is_null && rows > 0 {
         return Err(damaged_codes());
     }
     Ok(true)

@@ -59,33 +59,45 @@ fn packed(bytes: &[u8], bit_width: u32, place: usize) -> Option<u32> {
     Some(((word >> (bit % 8)) & mask) as u32)
 }
 
+const EIGHT: usize = 8;
+
+/// Eight values of packed bits from a place on that eight divides: they are as many bytes
+/// as a value has bits. None for wide ones, and near the end.
+fn eight(bytes: &[u8], width: usize, place: usize) -> Option<[u32; EIGHT]> {
+    let group = bytes.get(place / EIGHT * width..)?;
+    match width {
+        1..=8 => {
+            let (word, mask) = (u64::from_le_bytes(*group.first_chunk()?), (1 << width) - 1);
+            Some(std::array::from_fn(|number| {
+                (word >> (number * width) & mask) as u32
+            }))
+        }
+        9..=16 => {
+            let (word, mask) = (u128::from_le_bytes(*group.first_chunk()?), (1 << width) - 1);
+            Some(std::array::from_fn(|number| {
+                (word >> (number * width) & mask) as u32
+            }))
+        }
+        _ => None,
+    }
+}
+
 /// Adds the values at some places of packed bits, eight by eight where they are whole.
 fn unpack(bytes: &[u8], bit_width: u32, wanted: Range<usize>, values: &mut Vec<u32>) -> Option<()> {
-    const EIGHT: usize = 8;
-    // Wider ones do not lie in one word.
-    const WIDEST: u32 = 16;
     let mut place = wanted.start;
-    while place < wanted.end {
-        let is_group = place.is_multiple_of(EIGHT)
-            && wanted.end - place >= EIGHT
-            && (1..=WIDEST).contains(&bit_width);
-        let width = bit_width as usize;
-        let start = place / EIGHT * width;
-        // The last group of a page may be cut.
-        let group = bytes.get(start..start + width).filter(|_| is_group);
-        let mut word = [0; WIDEST as usize];
-        let Some((word_start, group)) = word.get_mut(..width).zip(group) else {
-            values.push(packed(bytes, bit_width, place)?);
-            place += 1;
-            continue;
-        };
-        word_start.copy_from_slice(group);
-        let word = u128::from_le_bytes(word);
-        let mask = (1u128 << bit_width) - 1;
-        let eight: [u32; EIGHT] =
-            std::array::from_fn(|number| ((word >> (number * width)) & mask) as u32);
-        values.extend_from_slice(&eight);
+    while place < wanted.end && !place.is_multiple_of(EIGHT) {
+        values.push(packed(bytes, bit_width, place)?);
+        place += 1;
+    }
+    while wanted.end.saturating_sub(place) >= EIGHT
+        && let Some(values_of_group) = eight(bytes, bit_width as usize, place)
+    {
+        values.extend_from_slice(&values_of_group);
         place += EIGHT;
+    }
+    // What is left are wider ones, and those at the end of the page.
+    for place in place..wanted.end {
+        values.push(packed(bytes, bit_width, place)?);
     }
     Some(())
 }
