@@ -11,8 +11,10 @@ use crate::error::Error;
 use crate::time::TimeArgument;
 
 mod export;
+mod selection;
 
 pub use export::{ExportArguments, IdsArgument, TimeUnitArgument};
+pub use selection::{CountArguments, FacetsArguments, Selection};
 
 const DEFAULT_STORE: &str = "./spanstore-data";
 const GLOBAL: &str = "Options of every command";
@@ -132,6 +134,10 @@ pub enum Command {
     Ingest(IngestArguments),
     /// List spans, newest first
     Query(QueryArguments),
+    /// Count spans
+    Count(CountArguments),
+    /// Count the spans of each value of columns with few values, such as level and service
+    Facets(FacetsArguments),
     /// Run a SELECT over the table `spans`
     Sql(SqlArguments),
     /// Show one trace
@@ -192,15 +198,9 @@ Examples:
 
 A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
 pub struct QueryArguments {
-    /// Which spans, such as "level = 'error' and path like '/api/%'"
-    #[arg(long, value_name = "EXPR")]
-    pub filter: Option<String>,
-    /// Only spans that start at or after this time
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<TimeArgument>,
-    /// Only spans that start before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<TimeArgument>,
+    /// Which spans.
+    #[command(flatten)]
+    pub selection: Selection,
     /// At most this many spans
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -210,23 +210,6 @@ pub struct QueryArguments {
     /// Which columns, with commas between them
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     pub columns: Option<Vec<String>>,
-}
-
-impl QueryArguments {
-    /// The time range in nanoseconds since 1970, half-open.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when it ends before or where it begins.
-    pub fn range(&self, now_nanos: i64) -> Result<(Option<i64>, Option<i64>), Error> {
-        let since = self.since.map(|time| time.resolve(now_nanos));
-        let until = self.until.map(|time| time.resolve(now_nanos));
-        match (since, until) {
-            (Some(since), Some(until)) if since >= until => {
-                Err(Error::Usage("--since must lie before --until".into()))
-            }
-            _ => Ok((since, until)),
-        }
-    }
 }
 
 /// Order of a list of spans.
@@ -484,6 +467,8 @@ impl Command {
     fn formats(&self) -> &'static [Format] {
         match self {
             Self::Query(_)
+            | Self::Count(_)
+            | Self::Facets(_)
             | Self::Sql(_)
             | Self::Session(_)
             | Self::Sessions(_)

@@ -3,8 +3,10 @@
 mod backup;
 mod check;
 mod compact;
+mod count;
 mod demo;
 mod export;
+mod facets;
 mod forget;
 mod generate;
 mod ingest;
@@ -74,6 +76,8 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
         Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
         Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
+        Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
+        Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
         Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
         Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,
         Command::Session(it) => open(false, out)?.run(|context| session::run(context, it))?,

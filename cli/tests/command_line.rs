@@ -116,6 +116,40 @@ fn an_export_fills_another_store_with_the_same_spans() {
 }
 
 #[test]
+fn counts_and_facets_are_those_of_the_listed_spans() {
+    let directory = sample(3_000);
+    let store = directory.path();
+    let filter = "kind = 'server' and duration >= 1000";
+    let listed = run(store, &["query", "--filter", filter, "--format", "json"]);
+    let mut of_level = std::collections::BTreeMap::new();
+    for line in listed.lines() {
+        let span: Value = serde_json::from_str(line).unwrap();
+        *of_level.entry(span["level"].to_string()).or_insert(0) += 1;
+    }
+    let count = run(store, &["count", "--filter", filter, "--format", "json"]);
+    let count: Value = serde_json::from_str(&count).unwrap();
+    assert_eq!(count["spans"], listed.lines().count());
+    let arguments = ["facets", "level", "service", "--format", "json", "--filter"];
+    let facets = run(store, &[&arguments[..], &[filter]].concat());
+    let facets = facets
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let facets: Vec<Value> = facets.collect();
+    let levels = facets.iter().filter(|row| row["column"] == "level");
+    let levels = levels.map(|row| (row["value"].to_string(), row["spans"].as_i64().unwrap()));
+    assert_eq!(
+        levels.collect::<std::collections::BTreeMap<_, _>>(),
+        of_level
+    );
+    assert!(facets.iter().any(|row| row["column"] == "service"));
+    let most = run(store, &[&arguments[..], &[filter, "--limit", "1"]].concat());
+    assert_eq!(most.lines().count(), 2);
+    let wrong = output(store, &["facets", "no_such_column"]);
+    assert!(!wrong.status.success());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no_such_column"));
+}
+
+#[test]
 fn the_quota_is_shown_set_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path();

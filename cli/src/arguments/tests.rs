@@ -113,10 +113,13 @@ fn query_reads_columns_order_and_times() {
     );
     assert_eq!(query.order, Order::Oldest);
     let noon_before = 1_795_089_600_000_000_000;
-    let (since, until) = query.range(noon_before).unwrap();
+    let (since, until) = query.selection.range(noon_before).unwrap();
     assert_eq!(since, Some(noon_before - 7_200_000_000_000));
     assert_eq!(until, Some(1_795_132_800_000_000_000));
-    let late = query.range(noon_before + 86_400_000_000_000).unwrap_err();
+    let late = query
+        .selection
+        .range(noon_before + 86_400_000_000_000)
+        .unwrap_err();
     assert_eq!(late.exit_code(), 2);
 }
 

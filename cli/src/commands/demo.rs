@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray};
 use spanstore::{Month, SpanBatch, Team, TraceId};
 
 use super::{Context, Out, query, runtime, trace, usage};
-use crate::arguments::{Format, GlobalOptions, Order, QueryArguments};
+use crate::arguments::{Format, GlobalOptions, Order, QueryArguments, Selection};
 use crate::error::Error;
 use crate::generate::Application;
 use crate::time::{SECOND, now_nanos};
@@ -50,9 +50,11 @@ fn show(context: &mut Context<'_>) -> Result<(), Error> {
         "spanstore query --limit 10 --filter \"{FILTER}\""
     )?;
     let filtered = QueryArguments {
-        filter: Some(FILTER.to_owned()),
-        since: None,
-        until: None,
+        selection: Selection {
+            filter: Some(FILTER.to_owned()),
+            since: None,
+            until: None,
+        },
         limit: Some(10),
         order: Order::Newest,
         columns: None,

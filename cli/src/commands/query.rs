@@ -4,27 +4,17 @@ use super::{Context, rows, runtime};
 use crate::arguments::{Format, Order, QueryArguments};
 use crate::error::Error;
 use crate::output::span_columns;
-use crate::time::now_nanos;
 
 /// Rows of a table when no limit was given.
 const TABLE_ROWS: usize = 50;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Result<(), Error> {
-    let (since, until) = arguments.range(now_nanos())?;
     let mut query = context.team.query();
     query = match &arguments.columns {
         Some(names) => query.columns(names.iter().map(String::as_str))?,
         None => query.columns(span_columns(context.format))?,
     };
-    if let Some(filter) = &arguments.filter {
-        query = query.filter(filter)?;
-    }
-    if let Some(since) = since {
-        query = query.since(since);
-    }
-    if let Some(until) = until {
-        query = query.until(until);
-    }
+    query = arguments.selection.apply(query)?;
     query = match arguments.order {
         Order::Newest => query.newest_first(),
         Order::Oldest => query.oldest_first(),

@@ -1,0 +1,88 @@
+//! Which spans a command looks at.
+
+use clap::Args;
+use spanstore::query::Query;
+
+use crate::error::Error;
+use crate::time::{TimeArgument, now_nanos};
+
+/// A filter and a time range.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Which spans, such as "level = 'error' and path like '/api/%'"
+    #[arg(long, value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// Only spans that start at or after this time
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<TimeArgument>,
+    /// Only spans that start before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<TimeArgument>,
+}
+
+impl Selection {
+    /// The time range in nanoseconds since 1970, half-open.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it ends before or where it begins.
+    pub fn range(&self, now_nanos: i64) -> Result<(Option<i64>, Option<i64>), Error> {
+        let since = self.since.map(|time| time.resolve(now_nanos));
+        let until = self.until.map(|time| time.resolve(now_nanos));
+        match (since, until) {
+            (Some(since), Some(until)) if since >= until => {
+                Err(Error::Usage("--since must lie before --until".into()))
+            }
+            _ => Ok((since, until)),
+        }
+    }
+
+    /// The query with the filter and the range, as of now.
+    ///
+    /// # Errors
+    /// As [`Selection::range`] and [`Query::filter`].
+    pub fn apply(&self, mut query: Query) -> Result<Query, Error> {
+        let (since, until) = self.range(now_nanos())?;
+        if let Some(filter) = &self.filter {
+            query = query.filter(filter)?;
+        }
+        if let Some(since) = since {
+            query = query.since(since);
+        }
+        if let Some(until) = until {
+            query = query.until(until);
+        }
+        Ok(query)
+    }
+}
+
+/// Arguments of `count`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore count --since 1h
+  spanstore count --filter \"status_code >= 500\" --format json")]
+pub struct CountArguments {
+    /// Which spans.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `facets`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore facets level service --since 15m
+  spanstore facets route --filter \"level = 'error'\" --limit 5 --format json
+
+A table shows the first 20 values of a column unless --limit says otherwise; other formats give all.")]
+pub struct FacetsArguments {
+    /// The columns
+    #[arg(required = true, value_name = "COLUMN")]
+    pub columns: Vec<String>,
+    /// Which spans.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// At most this many values of each column, the most frequent
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}

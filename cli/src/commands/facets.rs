@@ -1,0 +1,38 @@
+//! `facets`: the values of columns, and how many spans have each.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringViewArray, UInt64Array};
+
+use super::{Context, runtime};
+use crate::arguments::{FacetsArguments, Format};
+use crate::error::Error;
+use crate::output::RowWriter;
+
+/// Values of a column in a table when no limit was given.
+const TABLE_VALUES: usize = 20;
+
+pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Result<(), Error> {
+    let query = arguments.selection.apply(context.team.query())?;
+    let columns = arguments.columns.iter().map(String::as_str);
+    let facets = runtime()?.block_on(query.facets(columns.clone()))?;
+    let cut = (context.format == Format::Table).then_some(TABLE_VALUES);
+    let most = arguments.limit.or(cut).unwrap_or(usize::MAX);
+    let rows = columns.zip(&facets).flat_map(|(column, counts)| {
+        let counts = counts.iter().take(most);
+        counts.map(move |count| (column, count.value.as_deref(), count.spans))
+    });
+    let rows: Vec<_> = rows.collect();
+    let names = StringViewArray::from_iter_values(rows.iter().map(|(column, ..)| column));
+    let values: StringViewArray = rows.iter().map(|(_, value, _)| *value).collect();
+    let spans: UInt64Array = rows.iter().map(|(.., spans)| *spans).collect();
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("column", Arc::new(names) as ArrayRef, false),
+        ("value", Arc::new(values), true),
+        ("spans", Arc::new(spans), false),
+    ])?;
+    let mut writer = RowWriter::new(context.format, rows.schema(), &mut *context.out)?;
+    writer.write(&rows)?;
+    writer.finish()?;
+    Ok(())
+}
