@@ -29,6 +29,7 @@ mod log;
 mod merges;
 mod messages;
 mod months;
+mod pipeline;
 mod query;
 mod query_limits;
 mod quota;

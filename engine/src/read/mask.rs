@@ -69,10 +69,11 @@ impl Matching {
         self.check_team(group)?;
         let is_wanted = |value: usize| truth.is_valid(value) && truth.value(value) == wanted;
         let is_wanted: Vec<bool> = (0..truth.len()).map(is_wanted).collect();
-        if !is_wanted.contains(&true) {
+        // Pages without codes have values that the dictionary does not have.
+        if coded.is_whole() && !is_wanted.contains(&true) {
             return Ok(Some(RoaringBitmap::new()));
         }
-        if !is_wanted.contains(&false) {
+        if coded.is_whole() && !is_wanted.contains(&false) {
             return Ok(Some(rows.clone()));
         }
         self.rows_of_codes(&coded, group, rows, &is_wanted, |rest| {

@@ -266,7 +266,7 @@ impl Ordered {
         for row in rows.iter() {
             by_origin.entry(row.origin).or_default().insert(row.row);
         }
-        let mut sorted: Vec<(Vec<u8>, FoundRow)> = Vec::with_capacity(rows.len());
+        let mut sorted: Vec<([u8; 24], FoundRow)> = Vec::with_capacity(rows.len());
         let rank = rows.first().map_or(0, |row| row.rank);
         for (origin, numbers) in by_origin {
             let mut add = |numbers: &[u32], batch: &RecordBatch| {
@@ -274,7 +274,11 @@ impl Ordered {
                 let traces = SpanColumn::TraceId.ids(batch).map_err(corrupt)?;
                 let spans = SpanColumn::SpanId.ids(batch).map_err(corrupt)?;
                 for (at, row) in numbers.iter().enumerate() {
-                    let ids = [traces.value(at), spans.value(at)].concat();
+                    let mut ids = [0; 24];
+                    let of_row = traces.value(at).iter().chain(spans.value(at));
+                    ids.iter_mut()
+                        .zip(of_row)
+                        .for_each(|(id, byte)| *id = *byte);
                     sorted.push((
                         ids,
                         FoundRow {

@@ -189,29 +189,28 @@ pub(crate) fn codes(
         return Ok(false);
     };
     let rows = location.rows.len();
-    let damaged_codes = || damaged("codes of a dictionary");
-    match page.levels() {
-        None => hybrid::read(page.codes(), page.bit_width, 0..rows, codes),
-        Some(levels) => {
-            let mut present = Vec::with_capacity(rows);
-            hybrid::read(levels, 1, 0..rows, &mut present).ok_or_else(|| damaged("levels"))?;
-            let count = present.iter().filter(|level| **level == 1).count();
-            let mut of_present = Vec::with_capacity(count);
-            let read = hybrid::read(page.codes(), page.bit_width, 0..count, &mut of_present);
-            let mut of_present = of_present.into_iter();
-            codes.extend(present.into_iter().map(|level| match level {
-                1 => of_present.next().unwrap_or(null),
-                _ => null,
-            }));
-            if count == 0 { Some(()) } else { read }
-        }
+    let read = |count: usize, codes: &mut Vec<u32>| {
+        let read = hybrid::read(page.codes(), page.bit_width, 0..count, codes);
+        let greatest = codes.iter().copied().max();
+        let read = read.filter(|()| greatest.is_none_or(|greatest| greatest < null));
+        read.ok_or_else(|| damaged("codes of a dictionary"))
+    };
+    let Some(levels) = page.levels() else {
+        read(rows, codes)?;
+        return Ok(true);
+    };
+    let mut present = Vec::with_capacity(rows);
+    hybrid::read(levels, 1, 0..rows, &mut present).ok_or_else(|| damaged("levels"))?;
+    let count = present.iter().filter(|level| **level == 1).count();
+    let mut of_present = Vec::with_capacity(count);
+    if count > 0 {
+        read(count, &mut of_present)?;
     }
-    .ok_or_else(damaged_codes)?;
-    let greatest = codes.iter().copied().max().unwrap_or(0);
-    let is_null = page.levels.is_some() && greatest == null;
-    if greatest >= null && !is_null && rows > 0 {
-        return Err(damaged_codes());
-    }
+    let mut of_present = of_present.into_iter();
+    codes.extend(present.into_iter().map(|level| match level {
+        1 => of_present.next().unwrap_or(null),
+        _ => null,
+    }));
     Ok(true)
 }
 

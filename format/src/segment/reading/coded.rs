@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt32Array, new_null_array};
 use arrow::compute::concat;
 use arrow::datatypes::UInt32Type;
+use parquet::basic::Encoding;
 
 use super::row_batches::Constant;
 use super::rows::{Column, RowReader};
@@ -192,6 +193,19 @@ impl CodedColumn<'_> {
     /// a place among them.
     pub fn values(&self) -> &ArrayRef {
         &self.values
+    }
+
+    /// Whether all pages hold codes, as the file tells: where the dictionary was full, there
+    /// are values that it does not have.
+    pub fn is_whole(&self) -> bool {
+        let Some(column) = self.column else {
+            return true;
+        };
+        let row_groups = self.reader.metadata().row_groups();
+        let chunk = row_groups.get(self.row_group);
+        let chunk = chunk.and_then(|group| group.columns().get(column));
+        let encodings = chunk.and_then(|chunk| chunk.page_encoding_stats_mask());
+        encodings.is_some_and(|encodings| encodings.is_only(Encoding::RLE_DICTIONARY))
     }
 
     /// How many pages there are.

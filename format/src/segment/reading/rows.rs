@@ -131,10 +131,9 @@ impl RowReader {
         directory: Directory,
     ) -> Result<Self, FormatError> {
         let with_tail = bytes.with_tail(tail_offset, tail.clone());
-        // Nothing here asks how often each encoding is used, or for sizes of values.
-        let options = ParquetMetaDataOptions::new()
-            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
-            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        // Nothing here asks for sizes of values.
+        let options =
+            ParquetMetaDataOptions::new().with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let metadata = ParquetMetaDataReader::new().with_metadata_options(Some(options));
         let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
