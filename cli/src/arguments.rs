@@ -14,7 +14,7 @@ mod export;
 mod selection;
 
 pub use export::{ExportArguments, IdsArgument, TimeUnitArgument};
-pub use selection::{CountArguments, FacetsArguments, Selection};
+pub use selection::{CountArguments, FacetsArguments, Selection, TimelineArguments, TopArguments};
 
 const DEFAULT_STORE: &str = "./spanstore-data";
 const GLOBAL: &str = "Options of every command";
@@ -138,6 +138,10 @@ pub enum Command {
     Count(CountArguments),
     /// Count the spans of each value of columns with few values, such as level and service
     Facets(FacetsArguments),
+    /// The most frequent values of a column or an attribute
+    Top(TopArguments),
+    /// How many spans start when
+    Timeline(TimelineArguments),
     /// Run a SELECT over the table `spans`
     Sql(SqlArguments),
     /// Show one trace
@@ -469,6 +473,8 @@ impl Command {
             Self::Query(_)
             | Self::Count(_)
             | Self::Facets(_)
+            | Self::Top(_)
+            | Self::Timeline(_)
             | Self::Sql(_)
             | Self::Session(_)
             | Self::Sessions(_)

@@ -20,6 +20,8 @@ mod seal;
 mod session;
 mod sessions;
 mod sql;
+mod timeline;
+mod top;
 mod trace;
 mod usage;
 
@@ -78,6 +80,8 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
         Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
         Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
+        Command::Top(it) => open(false, out)?.run(|context| top::run(context, it))?,
+        Command::Timeline(it) => open(false, out)?.run(|context| timeline::run(context, it))?,
         Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
         Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,
         Command::Session(it) => open(false, out)?.run(|context| session::run(context, it))?,

@@ -144,6 +144,43 @@ fn counts_and_facets_are_those_of_the_listed_spans() {
     assert!(facets.iter().any(|row| row["column"] == "service"));
     let most = run(store, &[&arguments[..], &[filter, "--limit", "1"]].concat());
     assert_eq!(most.lines().count(), 2);
+    let top = run(
+        store,
+        &["top", "level", "--filter", filter, "--format", "json"],
+    );
+    let top = top.lines().map(|line| serde_json::from_str(line).unwrap());
+    let top: Vec<Value> = top.collect();
+    let by_value = top
+        .iter()
+        .map(|row| (row["value"].to_string(), row["spans"].as_i64().unwrap()));
+    assert_eq!(
+        by_value.collect::<std::collections::BTreeMap<_, _>>(),
+        of_level
+    );
+    assert!(top.is_sorted_by_key(|row| -row["spans"].as_i64().unwrap()));
+    let arguments = [
+        "timeline",
+        "--by",
+        "level",
+        "--buckets",
+        "7",
+        "--filter",
+        filter,
+    ];
+    let timeline = run(store, &[&arguments[..], &["--format", "json"]].concat());
+    let mut by_value = std::collections::BTreeMap::new();
+    for line in timeline.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        *by_value.entry(row["value"].to_string()).or_insert(0) += row["spans"].as_i64().unwrap();
+    }
+    assert_eq!(by_value, of_level);
+    let chart = run(store, &arguments);
+    let longest = chart.lines().map(|line| line.matches('█').count()).max();
+    assert_eq!(
+        (chart.lines().count(), longest),
+        (4 + 7, Some(40)),
+        "{chart}"
+    );
     let wrong = output(store, &["facets", "no_such_column"]);
     assert!(!wrong.status.success());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no_such_column"));

@@ -6,6 +6,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod aggregates;
 mod append;
 mod background;
 mod backup;

@@ -1,8 +1,9 @@
-//! Counts, facets and rows in order are what a naive look at every span gives: over
+//! Counts, facets, groups and rows in order are what a naive look at every span gives: over
 //! several row groups, segments and rows in memory, beside small teams, with traces that
 //! were forgotten, a horizon of retention, equal starts and values of mixed types.
 
 mod conditions;
+mod groups;
 mod spans;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use spanstore_test_support::spans::trace_id;
 use spanstore_test_support::{NOW, open, team};
 
 use self::conditions::{Filter, filters};
+use self::groups::Naive;
 use self::spans::{FIRST, MILLI, Row, SHARED, append, row};
 
 const FACETS: [&str; 8] = [
@@ -58,6 +60,7 @@ struct Model {
     found: Vec<Found>,
     facets: Vec<Vec<Option<String>>>,
     filters: Vec<Filter>,
+    naive: Naive,
 }
 
 impl Model {
@@ -68,6 +71,7 @@ impl Model {
             found: rows.iter().map(found).collect(),
             facets: FACETS.iter().map(facet).collect(),
             filters: filters(&rows),
+            naive: Naive::new(&rows),
             rows,
         }
     }
@@ -99,6 +103,9 @@ impl Model {
                 let until = SHARED + turn as i64 / 4 % 2;
                 query = query.since(since).until(until);
                 rows.retain(|row| (since..until).contains(&self.rows[*row].start()));
+            }
+            if turn % 7 == 1 {
+                self.naive.check(query.clone(), &rows, turn / 7, text).await;
             }
             let limit = [1, 7, 50, 300, 7, 1, usize::MAX][turn % 23 % 7].min(rows.len() + 1);
             match turn % 3 {
@@ -189,6 +196,9 @@ async fn every_answer_is_that_of_a_naive_look_at_every_span() {
         if !others.iter().any(|other| text.contains(other)) {
             let expected = truth.iter().filter(|truth| **truth == Some(true)).count();
             assert_eq!(by_sql(&acme, text).await, expected as i64, "{text}");
+            let rows = (0..truth.len()).filter(|row| truth[*row] == Some(true));
+            let rows: Vec<usize> = rows.collect();
+            model.naive.check_sql(&acme, text, &rows, rows.len()).await;
         }
     }
     // A horizon hides what starts before it.

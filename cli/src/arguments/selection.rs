@@ -86,3 +86,42 @@ pub struct FacetsArguments {
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore top path --since 1h
+  spanstore top \"attributes['db.system']\" --filter \"level = 'error'\" --limit 3 --format json")]
+pub struct TopArguments {
+    /// A column, an attribute (`attributes['key']`, `resource['key']`) or a function of these
+    #[arg(value_name = "VALUE")]
+    pub value: String,
+    /// Which spans.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// At most this many values
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+/// Arguments of `timeline`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore timeline --since 24h --by level
+  spanstore timeline --filter \"route = '/checkout'\" --buckets 60 --format json
+
+A table has a row for each bucket with a bar and the 4 most frequent values; other formats have a
+row for each bucket and value that has spans.")]
+pub struct TimelineArguments {
+    /// Count the values of this apart: a column, or an attribute as `attributes['key']`
+    #[arg(long, value_name = "VALUE")]
+    pub by: Option<String>,
+    /// How many stretches of time there are
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub buckets: usize,
+    /// Which spans.
+    #[command(flatten)]
+    pub selection: Selection,
+}

@@ -46,7 +46,8 @@ pub struct Query {
 /// What is asked, of whatever team.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
-    pub(super) filter: Option<Filter>,
+    /// All of these hold.
+    pub(super) filters: Vec<Filter>,
     pub(super) since: Option<i64>,
     pub(super) until: Option<i64>,
     pub(super) columns: Vec<usize>,
@@ -60,7 +61,7 @@ impl Query {
         Self {
             source,
             question: Question {
-                filter: None,
+                filters: Vec::new(),
                 since: None,
                 until: None,
                 columns: visible_columns(),
@@ -75,14 +76,15 @@ impl Query {
     /// [`Filter`] has the whole language, and
     /// [`SpanColumn`](spanstore_format::span::SpanColumn) the columns.
     /// The text may be a stranger's: it is an expression over the team's own
-    /// columns and nothing else, and its size is bounded. A second filter takes
-    /// the place of the first.
+    /// columns and nothing else, and its size is bounded. Of several filters all
+    /// have to hold.
     ///
     /// # Errors
     /// [`Error::InvalidFilter`] says where the text goes wrong and what was
     /// expected there.
     pub fn filter(mut self, text: &str) -> Result<Self, Error> {
-        self.question.filter = Some(Filter::parse(text, &FilterLimits::default())?);
+        let filter = Filter::parse(text, &FilterLimits::default())?;
+        self.question.filters.push(filter);
         Ok(self)
     }
 

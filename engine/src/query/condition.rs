@@ -1,8 +1,8 @@
-//! Conditions of DataFusion as conditions that the read path understands.
+//! Conditions and values of DataFusion as the read path understands them.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as Named, DFSchema, ScalarValue, plan_err};
@@ -17,6 +17,7 @@ use super::constraints::operands;
 use super::functions::AttributeAccess;
 use crate::error::Error;
 use crate::read::condition::{Condition, Constraints, Leaf, Predicate};
+use crate::read::group::{Expression, Term};
 
 /// Makes an expression over columns of a schema ready to run.
 pub(super) type Compile<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>;
@@ -103,47 +104,78 @@ fn by_time(leaf: &Expr) -> Option<Condition> {
 
 /// A condition that DataFusion evaluates on columns of spans and single attributes.
 fn evaluated(leaf: &Expr, compile: Compile<'_>) -> Result<Leaf> {
-    if leaf.is_volatile() {
-        return plan_err!("expected a condition that depends on the row alone, found {leaf}");
-    }
-    let mut columns: Vec<Column> = Vec::new();
-    let mut fields: Vec<Field> = Vec::new();
-    let over_columns = leaf.clone().transform_down(|expr| {
-        let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
-        let column = match (attribute, &expr) {
-            (Some(attribute), _) => Column::Attribute(attribute),
-            (None, Expr::Column(named)) => match SpanColumn::of_name(&named.name) {
-                Some(column) => column.into(),
-                None => return plan_err!("expected a column of spans, found {named}"),
-            },
-            (
-                None,
-                Expr::Exists(_)
-                | Expr::InSubquery(_)
-                | Expr::ScalarSubquery(_)
-                | Expr::OuterReferenceColumn(..)
-                | Expr::Placeholder(_),
-            ) => return plan_err!("expected a condition on one row, found {expr}"),
-            (None, _) => return Ok(Transformed::no(expr)),
-        };
-        let field = column.field(table());
-        let field = field.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let name = field.name().clone();
-        if !columns.contains(&column) {
-            columns.push(column);
-            // A null stands for the rows without a value wherever values are asked.
-            fields.push(field.with_nullable(true));
-        }
-        let named = Expr::Column(Named::new_unqualified(name));
-        Ok(Transformed::new(named, true, TreeNodeRecursion::Jump))
-    })?;
-    let schema = DFSchema::try_from(Schema::new(fields))?;
-    let expr = compile(over_columns.data, &schema)?;
+    let over = OverColumns::of(leaf)?;
     Ok(Leaf {
-        columns,
-        predicate: Arc::new(Evaluated(expr)),
+        predicate: Arc::new(Evaluated(compile(over.expr, &over.schema)?)),
+        columns: over.columns,
         necessary: Constraints::of(std::slice::from_ref(leaf)),
     })
+}
+
+/// A value that is worked out of columns of spans and single attributes.
+///
+/// # Errors
+/// When it cannot be evaluated on rows.
+pub(super) fn term(expr: &Expr, compile: Compile<'_>) -> Result<Term> {
+    let over = OverColumns::of(expr)?;
+    let is_column = matches!(over.expr, Expr::Column(_));
+    let evaluated = compile(over.expr, &over.schema)?;
+    Ok(Term {
+        columns: over.columns,
+        data_type: evaluated.data_type(over.schema.as_arrow())?,
+        expression: (!is_column).then(|| Arc::new(Evaluated(evaluated)) as _),
+    })
+}
+
+/// An expression with attributes as columns of their own.
+struct OverColumns {
+    columns: Vec<Column>,
+    schema: DFSchema,
+    expr: Expr,
+}
+
+impl OverColumns {
+    fn of(expr: &Expr) -> Result<Self> {
+        if expr.is_volatile() {
+            return plan_err!("expected what depends on the row alone, found {expr}");
+        }
+        let mut columns: Vec<Column> = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
+        let over_columns = expr.clone().transform_down(|expr| {
+            let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
+            let column = match (attribute, &expr) {
+                (Some(attribute), _) => Column::Attribute(attribute),
+                (None, Expr::Column(named)) => match SpanColumn::of_name(&named.name) {
+                    Some(column) => column.into(),
+                    None => return plan_err!("expected a column of spans, found {named}"),
+                },
+                (
+                    None,
+                    Expr::Exists(_)
+                    | Expr::InSubquery(_)
+                    | Expr::ScalarSubquery(_)
+                    | Expr::OuterReferenceColumn(..)
+                    | Expr::Placeholder(_),
+                ) => return plan_err!("expected what one row tells, found {expr}"),
+                (None, _) => return Ok(Transformed::no(expr)),
+            };
+            let field = column.field(table());
+            let field = field.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let name = field.name().clone();
+            if !columns.contains(&column) {
+                columns.push(column);
+                // A null stands for the rows without a value wherever values are asked.
+                fields.push(field.with_nullable(true));
+            }
+            let named = Expr::Column(Named::new_unqualified(name));
+            Ok(Transformed::new(named, true, TreeNodeRecursion::Jump))
+        })?;
+        Ok(Self {
+            columns,
+            schema: DFSchema::try_from(Schema::new(fields))?,
+            expr: over_columns.data,
+        })
+    }
 }
 
 impl AttributeAccess<'_> {
@@ -160,7 +192,7 @@ impl AttributeAccess<'_> {
     }
 }
 
-/// A condition as DataFusion evaluates it.
+/// A condition or a value as DataFusion evaluates it.
 #[derive(Debug)]
 struct Evaluated(Arc<dyn PhysicalExpr>);
 
@@ -172,6 +204,12 @@ impl Predicate for Evaluated {
             let expected = "a filter is a condition that is true or false";
             DataFusionError::Plan(expected.into()).into()
         })
+    }
+}
+
+impl Expression for Evaluated {
+    fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
+        Ok(self.0.evaluate(rows)?.into_array(rows.num_rows())?)
     }
 }
 

@@ -6,24 +6,20 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int32Type;
-use datafusion::error::DataFusionError;
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::CodeCounts;
 use spanstore_format::span::SpanColumn;
 
-use tokio::task::JoinSet;
-
+use super::aggregate::most_first;
 use super::builder::Query;
-use super::job::{Holding, Job};
+use super::job::{Holding, Job, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::indexes::stored_values;
-use crate::read::interrupt::Interrupt;
 use crate::read::mask::truth;
-use crate::read::matching::{Matching, part};
-use crate::read::plan::{hot_parts, partitions, visible_bounds};
-use crate::read::scan::{project, row_groups, rows_of_group};
+use crate::read::matching::Matching;
+use crate::read::scan::project;
 
 /// A value of a facet, and how many spans have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +38,9 @@ impl Query {
     /// # Errors
     /// As [`Query::stream`].
     pub async fn count(self) -> Result<u64, Error> {
-        let (execution, job) = self.begin()?;
-        execution.run(async move { job.count().await }).await
+        let (execution, job, asked) = self.begin()?;
+        let count = async move { job.count(asked.condition()?).await };
+        execution.run(count).await
     }
 
     /// The values that a facet has in the spans that the query finds, with the
@@ -78,16 +75,15 @@ impl Query {
         };
         let columns: Result<Vec<SpanColumn>, Error> = columns.into_iter().map(facet).collect();
         let columns = columns?;
-        let (execution, job) = self.begin()?;
-        execution
-            .run(async move { job.facets(&columns).await })
-            .await
+        let (execution, job, asked) = self.begin()?;
+        let facets = async move { job.facets(asked.condition()?, &columns).await };
+        execution.run(facets).await
     }
 }
 
 impl Job {
-    async fn count(&self) -> Result<u64, Error> {
-        let (condition, interrupt) = (Arc::new(self.condition()?), self.interrupt());
+    async fn count(&self, condition: Condition) -> Result<u64, Error> {
+        let (condition, interrupt) = (Arc::new(condition), self.interrupt());
         let mut count = 0;
         for rows in self.hot(&condition, &interrupt)? {
             let truth = truth(&condition, &rows)?;
@@ -100,8 +96,12 @@ impl Job {
         Ok(count)
     }
 
-    async fn facets(&self, columns: &[SpanColumn]) -> Result<Vec<Vec<FacetCount>>, Error> {
-        let (condition, interrupt) = (Arc::new(self.condition()?), self.interrupt());
+    async fn facets(
+        &self,
+        condition: Condition,
+        columns: &[SpanColumn],
+    ) -> Result<Vec<Vec<FacetCount>>, Error> {
+        let (condition, interrupt) = (Arc::new(condition), self.interrupt());
         let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
         for rows in self.hot(&condition, &interrupt)? {
             let truth = truth(&condition, &rows)?;
@@ -135,74 +135,6 @@ impl Job {
         }
         Ok(counts.into_iter().map(Counts::finish).collect())
     }
-
-    /// The rows in memory that may fulfil the condition.
-    fn hot(
-        &self,
-        condition: &Condition,
-        interrupt: &Arc<dyn Interrupt>,
-    ) -> Result<Vec<arrow::array::RecordBatch>, Error> {
-        let bounds = visible_bounds(&self.snapshot, condition.bounds());
-        let parts = hot_parts(&self.snapshot, &self.team, bounds, interrupt)?;
-        Ok(parts
-            .iter()
-            .filter_map(|part| part.hot_rows().cloned())
-            .collect())
-    }
-
-    /// The partitions that may hold rows that fulfil the condition.
-    fn sealed(
-        &self,
-        condition: &Condition,
-        interrupt: &Arc<dyn Interrupt>,
-    ) -> Result<Vec<Arc<Matching>>, Error> {
-        let bounds = visible_bounds(&self.snapshot, condition.bounds());
-        let found = partitions(&self.snapshot, &self.team, bounds, interrupt)?;
-        let found = found.into_iter();
-        Ok(found
-            .map(|sealed| Arc::new(Matching::new(sealed, interrupt)))
-            .collect())
-    }
-
-    /// The rows of a partition that fulfil the condition and are to be seen.
-    async fn exactly(
-        &self,
-        matching: &Arc<Matching>,
-        condition: &Arc<Condition>,
-    ) -> Result<RoaringBitmap, Error> {
-        let found = matching.may(condition, matching.all_rows())?;
-        let rows = matching.visible(&self.snapshot, found.rows)?;
-        self.next_batch().await?;
-        if found.is_exact {
-            return Ok(rows);
-        }
-        let found = on_each_row_group(&rows, |rows| {
-            let (matching, condition) = (Arc::clone(matching), Arc::clone(condition));
-            move || matching.find(&condition, rows)
-        });
-        Ok(found.await?.union())
-    }
-}
-
-/// Does some work for the rows of each row group, on all threads of queries.
-async fn on_each_row_group<T: Send + 'static, W>(
-    rows: &RoaringBitmap,
-    work: impl Fn(RoaringBitmap) -> W,
-) -> Result<Vec<T>, Error>
-where
-    W: FnOnce() -> Result<T, Error> + Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    for group in row_groups(rows) {
-        let work = work(part(rows, rows_of_group(group)));
-        tasks.spawn(async move { work() });
-    }
-    let mut all = Vec::with_capacity(tasks.len());
-    while let Some(done) = tasks.join_next().await {
-        let done = done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
-        all.push(done?);
-    }
-    Ok(all)
 }
 
 /// Counts the values of a column in some rows by its facet; false when it has none there.
@@ -289,10 +221,10 @@ impl Counts {
             .map(|(value, spans)| FacetCount { value, spans })
             .collect();
         counts.sort_unstable_by(|one, other| {
-            let most = other.spans.cmp(&one.spans);
-            let none_last = one.value.is_none().cmp(&other.value.is_none());
-            most.then(none_last)
-                .then_with(|| one.value.cmp(&other.value))
+            most_first(
+                (one.value.as_deref(), one.spans),
+                (other.value.as_deref(), other.spans),
+            )
         });
         counts
     }

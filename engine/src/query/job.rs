@@ -5,9 +5,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::common::utils::memory::get_record_batch_memory_size;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::logical_expr::Expr;
+use roaring::{MultiOps, RoaringBitmap};
 use spanstore_format::TeamId;
+use tokio::task::JoinSet;
 
 use super::builder::{Query, Question};
 use super::condition;
@@ -16,46 +20,56 @@ use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
 use crate::read::condition::Condition;
+use crate::read::group::Term;
 use crate::read::interrupt::{self, Interrupt};
-use crate::read::scan::ScanPart;
+use crate::read::matching::{Matching, part};
+use crate::read::plan::{hot_parts, partitions, visible_bounds};
+use crate::read::scan::{ScanPart, row_groups, rows_of_group};
 use crate::view::Snapshot;
 
 /// What a query needs where it works. It does not hold the store: the last
 /// handle of a store must not be dropped by one of its own threads.
+#[derive(Debug, Clone)]
 pub(super) struct Job {
-    pub(super) question: Question,
     pub(super) team: TeamId,
     pub(super) snapshot: Snapshot,
-    pub(super) state: Arc<SessionState>,
     pub(super) watch: Arc<Watch>,
-    memory: Arc<QueryPool>,
+    pub(super) memory: Arc<QueryPool>,
+}
+
+/// What is asked.
+pub(super) struct Asked {
+    pub(super) question: Question,
+    state: Arc<SessionState>,
 }
 
 impl Query {
     /// Begins the query: its time runs from now on, and it sees what is there
     /// now.
-    pub(super) fn begin(self) -> Result<(Execution, Job), Error> {
+    pub(super) fn begin(self) -> Result<(Execution, Job, Asked), Error> {
         let engine = self.source.engine();
         let execution = engine.begin()?;
         let job = Job {
-            state: Arc::clone(engine.state()),
             watch: Arc::clone(&execution.watch),
             memory: Arc::clone(&execution.memory),
             snapshot: self.source.snapshot(),
             team: self.source.team().clone(),
+        };
+        let asked = Asked {
+            state: Arc::clone(engine.state()),
             question: self.question,
         };
-        Ok((execution, job))
+        Ok((execution, job, asked))
     }
 }
 
-impl Job {
+impl Asked {
     /// What rows must fulfil.
     pub(super) fn condition(&self) -> Result<Condition, Error> {
         let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
         let question = &self.question;
         let mut all: Vec<Condition> = Vec::new();
-        if let Some(filter) = &question.filter {
+        for filter in &question.filters {
             all.push(condition::of_filter(filter.expr(), &compile)?);
         }
         all.extend(question.since.map(Condition::Since));
@@ -63,6 +77,14 @@ impl Job {
         Ok(Condition::And(all))
     }
 
+    /// A value of each row.
+    pub(super) fn term(&self, expr: &Expr) -> Result<Term, Error> {
+        let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
+        Ok(condition::term(expr, &compile)?)
+    }
+}
+
+impl Job {
     /// What ends the reading of rows, and accounts for them.
     pub(super) fn interrupt(&self) -> Arc<dyn Interrupt> {
         Arc::new(Reading {
@@ -82,6 +104,74 @@ impl Job {
         tokio::task::consume_budget().await;
         Ok(())
     }
+
+    /// The rows in memory that may fulfil the condition.
+    pub(super) fn hot(
+        &self,
+        condition: &Condition,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let parts = hot_parts(&self.snapshot, &self.team, bounds, interrupt)?;
+        Ok(parts
+            .iter()
+            .filter_map(|part| part.hot_rows().cloned())
+            .collect())
+    }
+
+    /// The partitions that may hold rows that fulfil the condition.
+    pub(super) fn sealed(
+        &self,
+        condition: &Condition,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Vec<Arc<Matching>>, Error> {
+        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let found = partitions(&self.snapshot, &self.team, bounds, interrupt)?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|sealed| Arc::new(Matching::new(sealed, interrupt)))
+            .collect())
+    }
+
+    /// The rows of a partition that fulfil the condition and are to be seen.
+    pub(super) async fn exactly(
+        &self,
+        matching: &Arc<Matching>,
+        condition: &Arc<Condition>,
+    ) -> Result<RoaringBitmap, Error> {
+        let found = matching.may(condition, matching.all_rows())?;
+        let rows = matching.visible(&self.snapshot, found.rows)?;
+        self.next_batch().await?;
+        if found.is_exact {
+            return Ok(rows);
+        }
+        let found = on_each_row_group(&rows, |rows| {
+            let (matching, condition) = (Arc::clone(matching), Arc::clone(condition));
+            move || matching.find(&condition, rows)
+        });
+        Ok(found.await?.union())
+    }
+}
+
+/// Does some work for the rows of each row group, on all threads of queries.
+pub(super) async fn on_each_row_group<T: Send + 'static, W>(
+    rows: &RoaringBitmap,
+    work: impl Fn(RoaringBitmap) -> W,
+) -> Result<Vec<T>, Error>
+where
+    W: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for group in row_groups(rows) {
+        let work = work(part(rows, rows_of_group(group)));
+        tasks.spawn(async move { work() });
+    }
+    let mut all = Vec::with_capacity(tasks.len());
+    while let Some(done) = tasks.join_next().await {
+        let done = done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+        all.push(done?);
+    }
+    Ok(all)
 }
 
 /// The reading of rows for a job.

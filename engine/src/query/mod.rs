@@ -1,15 +1,16 @@
 //! Filters and SQL over DataFusion. The only part of the engine that knows of
 //! SQL.
 //!
-//! A filter is parsed by [`filter`](Filter) and answered by `select`: narrow
-//! columns find the rows, wide ones are read for the rows that won. An SQL text
-//! is planned by DataFusion over `table`, which turns conditions on ids and on
-//! time into row selections. Both read through the same scan, and both
-//! evaluate every condition on what was read: the indexes only save work.
+//! A filter is parsed by [`filter`](Filter) and answered by `select` (rows in order),
+//! `counts` and `aggregate`, over the pipeline of `read`. An SQL text is planned by
+//! DataFusion. An aggregate over the table is answered by the same pipeline (`grouped`);
+//! anything else reads `table`, which turns conditions on ids and on time into row
+//! selections and has every condition evaluated again on what was read.
 //!
 //! Queries work on threads of the store (`workers`), within a time (`watch`) and
 //! a memory (`memory`).
 
+mod aggregate;
 mod builder;
 mod condition;
 mod constraints;
@@ -17,6 +18,7 @@ mod counts;
 mod engine;
 mod filter;
 mod functions;
+mod grouped;
 mod job;
 mod memory;
 mod planner;
@@ -24,15 +26,18 @@ mod scan_exec;
 mod select;
 mod sql;
 mod table;
+mod timeline;
 mod watch;
 mod watched;
 mod watched_window;
 mod workers;
 
+pub use aggregate::{Aggregate, Key};
 pub use builder::{Order, Query};
 pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterError, FilterLimits};
+pub use timeline::{Series, Timeline};
 
 pub(crate) use builder::Source;
 pub(crate) use engine::Engine;

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::Statistics;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -20,7 +18,6 @@ use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::expressions::{Column as ColumnExpr, Literal};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -167,23 +164,6 @@ impl ExecutionPlan for ScanExec {
         Ok(Box::pin(cooperative(stream)))
     }
 
-    /// How many rows there are is known: `count(*)` reads none of them.
-    fn statistics_from_inputs(
-        &self,
-        _: &[Arc<Statistics>],
-        arguments: &StatisticsArgs,
-    ) -> Result<Arc<Statistics>> {
-        let hands = self.hands.iter().enumerate();
-        let hands = hands.filter(|(hand, _)| arguments.partition().is_none_or(|one| one == *hand));
-        let rows: u64 = hands
-            .flat_map(|(_, parts)| parts.iter())
-            .map(ScanPart::rows)
-            .sum();
-        let rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
-        let statistics = Statistics::new_unknown(&self.schema).with_num_rows(rows);
-        Ok(Arc::new(statistics))
-    }
-
     fn try_swapping_with_projection(
         &self,
         projection: &ProjectionExec,
@@ -262,14 +242,6 @@ mod tests {
         }
         let (_, all) = plans("select attributes, attributes['k'] from spans").await;
         assert!(all.contains("ScanExec"), "{all}");
-    }
-
-    #[tokio::test]
-    async fn a_count_of_all_rows_reads_none() {
-        let (_, plan) = plans("select count(*) from spans").await;
-        assert!(!plan.contains("ScanExec"), "{plan}");
-        let (_, plan) = plans("select count(*) from spans where level = 'error'").await;
-        assert!(plan.contains("ScanExec"), "{plan}");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::schema;
 
 use super::builder::{Order, Query};
-use super::job::{Holding, Job};
+use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
 use crate::read::ordered::{Direction, FoundRow, Ordered, Origin, take_rows};
@@ -24,14 +24,14 @@ use crate::read::scan::columns_error;
 
 /// Runs a query.
 pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
-    let (execution, job) = query.begin()?;
-    let stream = execution.run(async move { job.select() }).await?;
+    let (execution, job, asked) = query.begin()?;
+    let stream = execution.run(async move { job.select(&asked) }).await?;
     execution.stream(stream)
 }
 
 impl Job {
-    fn select(self) -> Result<SendableRecordBatchStream, Error> {
-        let question = &self.question;
+    fn select(self, asked: &Asked) -> Result<SendableRecordBatchStream, Error> {
+        let question = &asked.question;
         let schema = schema().project(&question.columns);
         let schema = Arc::new(schema.map_err(|error| columns_error("span schema", &error))?);
         let columns = question.columns.iter().copied();
@@ -39,7 +39,7 @@ impl Job {
             Order::NewestFirst => Direction::NewestFirst,
             Order::OldestFirst => Direction::OldestFirst,
         };
-        let condition = self.condition()?;
+        let condition = asked.condition()?;
         let interrupt = self.interrupt();
         let selection = Selection {
             rows: Ordered::new(&self.snapshot, &self.team, condition, direction, &interrupt)?,

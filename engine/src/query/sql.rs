@@ -13,14 +13,16 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::builder::Source;
 use super::engine::context;
+use super::grouped::{GroupsPlanner, grouped};
+use super::job::Job;
 use super::table::SpanTable;
-use super::watch::Watch;
 use super::watched::watched;
 use super::watched_window::watched_windows;
 use crate::error::Error;
@@ -44,14 +46,18 @@ pub(crate) async fn sql(
     let engine = source.engine();
     let execution = engine.begin()?;
     let state = Arc::clone(engine.state());
-    let (watch, memory) = (Arc::clone(&execution.watch), Arc::clone(&execution.memory));
-    let table = SpanTable::new(source.snapshot(), source.team().clone(), &watch)?;
+    let job = Job {
+        team: source.team().clone(),
+        snapshot: source.snapshot(),
+        watch: Arc::clone(&execution.watch),
+        memory: Arc::clone(&execution.memory),
+    };
     let text = text.to_owned();
     let stream = execution.run(async move {
-        let pool: Arc<dyn MemoryPool> = Arc::clone(&memory) as _;
+        let pool: Arc<dyn MemoryPool> = Arc::clone(&job.memory) as _;
         let context = context(&state, pool)?;
-        let stream = run(&context, table, &text, &watch).await;
-        stream.map_err(|error| memory.explain(error).into())
+        let stream = run(&context, &job, &text).await;
+        stream.map_err(|error| job.memory.explain(error).into())
     });
     let stream = stream.await?;
     execution.stream(stream)
@@ -60,10 +66,16 @@ pub(crate) async fn sql(
 /// Plans an SQL text and starts it.
 async fn run(
     context: &SessionContext,
-    table: SpanTable,
+    job: &Job,
     text: &str,
-    watch: &Arc<Watch>,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let Job {
+        team,
+        snapshot,
+        watch,
+        ..
+    } = job;
+    let table = SpanTable::new(snapshot.clone(), team.clone(), watch)?;
     context.register_table("spans", Arc::new(table))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
@@ -82,10 +94,9 @@ async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&plan)?;
-    let plan = watched_windows(state.optimize(&plan)?, watch)?;
-    let plan = state
-        .query_planner()
-        .create_physical_plan(&plan, &state)
-        .await?;
+    let plan = grouped(state.optimize(&plan)?, job, &state)?;
+    let plan = watched_windows(plan, watch)?;
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GroupsPlanner)]);
+    let plan = planner.create_physical_plan(&plan, &state).await?;
     execute_stream(watched(plan, watch)?, state.task_ctx())
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{and_kleene, not, or_kleene};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
@@ -241,6 +241,38 @@ impl Matching {
             Ok(())
         })?;
         take(coded.values().as_ref(), &counts)
+    }
+
+    /// Different values of a column, the last of which is null, and the number of the value
+    /// of each of some rows of a row group; none when the column is to be read row by row.
+    pub(super) fn codes(
+        &self,
+        column: &Column,
+        group: u32,
+        rows: &RoaringBitmap,
+    ) -> Result<Option<(ArrayRef, Vec<u32>)>, Error> {
+        let reader = self.sealed.segment.row_reader()?;
+        let coded = reader.coded(group, column);
+        let Some(coded) = coded.map_err(|error| self.corrupt(error))? else {
+            return Ok(None);
+        };
+        self.check_team(group)?;
+        let mut of_rows = Vec::with_capacity(rows.len() as usize);
+        let mut are_all = true;
+        self.each_page_of_codes(&coded, rows, |page, codes| {
+            let codes = codes.unwrap_or_default();
+            are_all &= codes.len() == page.len();
+            if rows.range_cardinality(page.clone()) == codes.len() as u64 {
+                of_rows.extend_from_slice(codes);
+            } else {
+                let places = rows
+                    .range(page.clone())
+                    .map(|row| (row - page.start) as usize);
+                of_rows.extend(places.filter_map(|place| codes.get(place)));
+            }
+            Ok(())
+        })?;
+        Ok(are_all.then(|| (coded.values().clone(), of_rows)))
     }
 
     /// Reads columns of rows, batch by batch, with the number of each row.

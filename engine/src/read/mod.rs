@@ -6,6 +6,8 @@
     expect(dead_code, reason = "only filters ask for more than ids")
 )]
 pub(crate) mod condition;
+#[cfg(feature = "query")]
+pub(crate) mod group;
 pub(crate) mod indexes;
 pub(crate) mod interrupt;
 pub(crate) mod lookup;

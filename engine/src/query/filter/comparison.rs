@@ -36,6 +36,12 @@ impl Value {
         }
     }
 
+    /// The same as a number, when it is an attribute.
+    pub(super) fn number(&self) -> Option<Expr> {
+        let (owner, key) = self.attribute.as_ref()?;
+        Some(attribute(*owner, Aspect::Number, key))
+    }
+
     /// An attribute.
     pub(super) fn attribute(owner: Owner, key: &str) -> Self {
         let expr = attribute(owner, Aspect::Text, key);

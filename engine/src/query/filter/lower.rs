@@ -24,6 +24,14 @@ pub(super) fn condition(node: &Node, limits: &FilterLimits) -> Result<Expr, Filt
     Lowering { limits }.condition(node)
 }
 
+/// The value that `node` is, no literal.
+///
+/// # Errors
+/// As [`condition`].
+pub(super) fn value(node: &Node, limits: &FilterLimits) -> Result<Value, FilterError> {
+    Lowering { limits }.value(node)
+}
+
 struct Lowering<'a> {
     limits: &'a FilterLimits,
 }

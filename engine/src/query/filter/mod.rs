@@ -124,3 +124,29 @@ impl Filter {
         self.columns.iter().map(String::as_str).collect()
     }
 }
+
+/// A value of each span, in the words of filters: a column, `attributes['key']`,
+/// `resource['key']`, a function of these.
+#[derive(Debug, Clone)]
+pub(super) struct NamedValue {
+    /// The value; of an attribute, its text.
+    pub(super) expr: Expr,
+    /// The value as a number where it is an attribute, else as it is.
+    pub(super) number: Expr,
+}
+
+impl NamedValue {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub(super) fn parse(text: &str) -> Result<Self, FilterError> {
+        let limits = &FilterLimits::default();
+        let value = lower::value(&parser::parse_value(text, limits)?, limits)?;
+        let number = value.number().unwrap_or_else(|| value.expr.clone());
+        Ok(Self {
+            expr: value.expr,
+            number,
+        })
+    }
+}

@@ -13,31 +13,20 @@ const KEYWORDS: &[&str] = &[
     "and", "or", "not", "in", "between", "like", "ilike", "escape", "is", "null", "true", "false",
 ];
 
-/// The syntax tree of `text`.
+/// The syntax tree of a condition.
 pub(super) fn parse(text: &str, limits: &FilterLimits) -> Result<Node, FilterError> {
-    if text.len() > limits.bytes {
-        return Err(FilterError::TooLong {
-            limit: limits.bytes,
-            found: text.len(),
-        });
-    }
-    let end = Token {
-        position: text.len(),
-        kind: TokenKind::End,
-    };
-    let mut parser = Parser {
-        tokens: lexer::tokens(text)?,
-        next: 0,
-        end,
-        depth: 0,
-        nodes: 0,
-        limits,
-    };
+    let mut parser = Parser::new(text, limits)?;
     let node = parser.any()?;
-    match parser.peek().kind {
-        TokenKind::End => Ok(node),
-        _ => Err(parser.unexpected("`and`, `or` or the end of the filter")),
-    }
+    parser.end("`and`, `or` or the end of the filter")?;
+    Ok(node)
+}
+
+/// The syntax tree of a column, an attribute or a call.
+pub(super) fn parse_value(text: &str, limits: &FilterLimits) -> Result<Node, FilterError> {
+    let mut parser = Parser::new(text, limits)?;
+    let node = parser.operand()?;
+    parser.end("the end of the value")?;
+    Ok(node)
 }
 
 struct Parser<'a> {
@@ -50,6 +39,36 @@ struct Parser<'a> {
 }
 
 type Parsed<T = Node> = Result<T, FilterError>;
+
+impl<'a> Parser<'a> {
+    fn new(text: &str, limits: &'a FilterLimits) -> Parsed<Self> {
+        if text.len() > limits.bytes {
+            return Err(FilterError::TooLong {
+                limit: limits.bytes,
+                found: text.len(),
+            });
+        }
+        let end = Token {
+            position: text.len(),
+            kind: TokenKind::End,
+        };
+        Ok(Self {
+            tokens: lexer::tokens(text)?,
+            next: 0,
+            end,
+            depth: 0,
+            nodes: 0,
+            limits,
+        })
+    }
+
+    fn end(&self, expected: &str) -> Parsed<()> {
+        match self.peek().kind {
+            TokenKind::End => Ok(()),
+            _ => Err(self.unexpected(expected)),
+        }
+    }
+}
 
 impl Parser<'_> {
     fn any(&mut self) -> Parsed {

@@ -1,0 +1,25 @@
+//! `top`: the most frequent values of a column or an attribute.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringViewArray, UInt64Array};
+
+use super::{Context, runtime};
+use crate::arguments::TopArguments;
+use crate::error::Error;
+use crate::output::RowWriter;
+
+pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result<(), Error> {
+    let query = arguments.selection.apply(context.team.query())?;
+    let top = runtime()?.block_on(query.top(&arguments.value, arguments.limit))?;
+    let values: StringViewArray = top.iter().map(|count| count.value.as_deref()).collect();
+    let spans: UInt64Array = top.iter().map(|count| Some(count.spans)).collect();
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("value", Arc::new(values) as ArrayRef, true),
+        ("spans", Arc::new(spans), false),
+    ])?;
+    let mut writer = RowWriter::new(context.format, rows.schema(), &mut *context.out)?;
+    writer.write(&rows)?;
+    writer.finish()?;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! How many spans start in each stretch of time, by the values of a column: the chart
+//! above a list.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
+use spanstore_format::span::SpanColumn;
+
+use super::aggregate::{Bucket, most_first};
+use super::builder::Query;
+use super::job::{Asked, Job};
+use crate::error::Error;
+use crate::read::condition::Condition;
+use crate::read::group::{Grouping, Measure, Term};
+
+/// Spans by the time of their start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline {
+    /// Where the first bucket begins, ns since 1970.
+    pub start: i64,
+    /// How long each bucket is, ns.
+    pub width: i64,
+    /// How many buckets there are.
+    pub buckets: usize,
+    /// The values that were asked for, the most frequent first, none last among equals;
+    /// without a question for values one without a value.
+    pub series: Vec<Series>,
+}
+
+/// The spans that have a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// The value as text; none for the spans that have no value.
+    pub value: Option<String>,
+    /// Spans in each bucket.
+    pub spans: Vec<u64>,
+}
+
+impl Series {
+    /// Spans in all buckets.
+    pub fn total(&self) -> u64 {
+        self.spans.iter().sum()
+    }
+}
+
+/// Buckets of a timeline, at most.
+const MOST_BUCKETS: usize = 10_000;
+
+impl Query {
+    /// Counts the spans that the query finds in buckets of equal length, for each value
+    /// of `by` apart ([`Key::Value`](super::Key::Value)). The buckets cover the time from
+    /// [`Query::since`] to [`Query::until`], and where one of these was not given, to the
+    /// first or the last start that is found; the last bucket may reach beyond it.
+    /// Columns, order and limit do not matter.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when `buckets` is 0 or more than 10,000, and as
+    /// [`Query::aggregate`].
+    pub async fn timeline(self, buckets: usize, by: Option<&str>) -> Result<Timeline, Error> {
+        if !(1..=MOST_BUCKETS).contains(&buckets) {
+            return Err(Error::TooLarge {
+                what: "buckets of a timeline, which has at least one",
+                limit: MOST_BUCKETS as u64,
+                found: buckets as u64,
+            });
+        }
+        let (execution, job, asked) = self.begin()?;
+        let by = by.map(|by| asked.value(by)).transpose()?;
+        let timeline = async move { job.timeline(&asked, buckets, by).await };
+        execution.run(timeline).await
+    }
+}
+
+impl Job {
+    async fn timeline(
+        &self,
+        asked: &Asked,
+        buckets: usize,
+        by: Option<Term>,
+    ) -> Result<Timeline, Error> {
+        let condition = Arc::new(asked.condition()?);
+        let (since, until) = (asked.question.since, asked.question.until);
+        let covered = match (since, until) {
+            (Some(since), Some(until)) => Some((since, until.saturating_sub(1))),
+            _ => {
+                let found = self.extent(&condition).await?;
+                found.map(|(first, last)| {
+                    let last = until.map_or(last, |until| until.saturating_sub(1));
+                    (since.unwrap_or(first), last)
+                })
+            }
+        };
+        let (start, last) = covered.unwrap_or_default();
+        let length = i128::from(last) - i128::from(start) + 1;
+        let width = i64::try_from((length + buckets as i128 - 1) / buckets as i128);
+        let width = width.unwrap_or(i64::MAX).max(1);
+        let mut time = Term::column(SpanColumn::StartTime.into())?;
+        time.expression = Some(Arc::new(Bucket {
+            origin: start,
+            width_nanos: width,
+        }));
+        let grouping = Grouping {
+            keys: std::iter::once(time).chain(by).collect(),
+            measures: vec![Measure::Rows],
+        };
+        let groups = self.group(&condition, &Arc::new(grouping)).await?;
+        let series = match groups.as_slice() {
+            [times, counts] => series(times, None, counts, (start, width, buckets))?,
+            [times, values, counts] => {
+                let texts = cast(values, &DataType::Utf8View).ok();
+                series(times, texts.as_ref(), counts, (start, width, buckets))?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Timeline {
+            start,
+            width,
+            buckets,
+            series,
+        })
+    }
+
+    /// The first and the last start of the rows that fulfil a condition.
+    async fn extent(&self, condition: &Arc<Condition>) -> Result<Option<(i64, i64)>, Error> {
+        let start = Term::column(SpanColumn::StartTime.into())?;
+        let grouping = Grouping {
+            keys: Vec::new(),
+            measures: vec![Measure::Least(start.clone()), Measure::Greatest(start)],
+        };
+        let found = self.group(condition, &Arc::new(grouping)).await?;
+        let mut times = found.iter().map(|times| {
+            let times = times.as_primitive_opt::<TimestampNanosecondType>()?;
+            times.iter().next().flatten()
+        });
+        Ok(times.next().flatten().zip(times.next().flatten()))
+    }
+}
+
+/// The counts of each value, bucket by bucket.
+fn series(
+    times: &ArrayRef,
+    values: Option<&ArrayRef>,
+    counts: &ArrayRef,
+    (start, width, buckets): (i64, i64, usize),
+) -> Result<Vec<Series>, Error> {
+    let times = times.as_primitive_opt::<TimestampNanosecondType>();
+    let counts = counts.as_primitive_opt::<Int64Type>();
+    let (Some(times), Some(counts)) = (times, counts) else {
+        return Err(Error::internal(
+            "groups",
+            &"times and counts of other types",
+        ));
+    };
+    let texts = values.and_then(|values| values.as_string_view_opt());
+    let mut series: HashMap<Option<&str>, Vec<u64>> = HashMap::new();
+    if values.is_none() {
+        series.insert(None, vec![0; buckets]);
+    }
+    for (row, (time, count)) in times.values().iter().zip(counts.values()).enumerate() {
+        let value = texts
+            .filter(|texts| texts.is_valid(row))
+            .map(|texts| texts.value(row));
+        let of_value = series.entry(value).or_insert_with(|| vec![0; buckets]);
+        let bucket = time.saturating_sub(start) / width;
+        let bucket = usize::try_from(bucket).ok();
+        if let Some(spans) = bucket.and_then(|bucket| of_value.get_mut(bucket)) {
+            *spans += count.unsigned_abs();
+        }
+    }
+    let series = series.into_iter().map(|(value, spans)| Series {
+        value: value.map(str::to_owned),
+        spans,
+    });
+    let mut series: Vec<Series> = series.collect();
+    series.sort_by(|one, other| {
+        most_first(
+            (one.value.as_deref(), one.total()),
+            (other.value.as_deref(), other.total()),
+        )
+    });
+    Ok(series)
+}

@@ -1,0 +1,269 @@
+//! Groups of the rows of one row group, or of some rows in memory.
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use hashbrown::HashSet;
+use roaring::RoaringBitmap;
+use spanstore_format::segment::Column;
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
+
+use super::keys::{Combined, Numbered};
+use super::measures::State;
+use super::{Grouping, Measure, Term, columns};
+use crate::error::Error;
+use crate::read::matching::Matching;
+
+/// The groups of some rows.
+pub(crate) struct Part {
+    /// Of each key, values, and which of them each group has that has rows.
+    pub(super) keys: Vec<(ArrayRef, Vec<u32>)>,
+    /// The groups that have rows.
+    pub(super) present: Vec<u32>,
+    /// The rows of each group.
+    pub(super) rows: Vec<u64>,
+    pub(super) states: Vec<State>,
+    /// Of measures of different values: values, and which group has which.
+    pub(super) distinct: Vec<Option<(ArrayRef, Found)>>,
+}
+
+/// Groups and numbers of values that they have.
+pub(super) type Found = HashSet<(u32, u32)>;
+
+impl Part {
+    /// The groups of rows of one row group.
+    pub(crate) fn of_row_group(
+        matching: &Matching,
+        rows: &RoaringBitmap,
+        grouping: &Grouping,
+    ) -> Result<Self, Error> {
+        let source = |term: &Term| Source::of_row_group(term, matching, rows);
+        let mut gathering = Gathering::new(grouping, source)?;
+        let columns = gathering.columns();
+        if columns.is_empty() {
+            let rows = rows.len() as usize;
+            let nothing = |_: &Term| Err(Error::internal("groups", &"a value of no column"));
+            gathering.take(0, rows, &nothing)?;
+        } else {
+            let mut first = 0;
+            matching.each_batch(rows, &columns, |rows, batch| {
+                gathering.take(first, rows.len(), &|term| term.of(batch, &columns))?;
+                first += rows.len();
+                Ok(())
+            })?;
+        }
+        gathering.finish()
+    }
+
+    /// The groups of rows with these columns in memory.
+    pub(crate) fn of_batch(
+        rows: &RecordBatch,
+        columns: &[Column],
+        grouping: &Grouping,
+    ) -> Result<Self, Error> {
+        let mut gathering = Gathering::new(grouping, |term| Source::read(&term.data_type))?;
+        gathering.take(0, rows.num_rows(), &|term| term.of(rows, columns))?;
+        gathering.finish()
+    }
+}
+
+/// Where the numbers of values come from.
+enum Source {
+    /// Values, and which of them each row has.
+    Coded(ArrayRef, Vec<u32>),
+    /// Numbers are given to values that are read; those of the last batch.
+    Read(Numbered, Vec<u32>),
+}
+
+impl Source {
+    fn read(of: &arrow::datatypes::DataType) -> Result<Self, Error> {
+        Ok(Self::Read(Numbered::new(of)?, Vec::new()))
+    }
+
+    fn of_row_group(term: &Term, matching: &Matching, rows: &RoaringBitmap) -> Result<Self, Error> {
+        if let [column] = term.columns.as_slice()
+            && let Some(group) = rows.min().map(|row| row / ROW_GROUP_ROWS)
+            && let Some((values, codes)) = matching.codes(column, group, rows)?
+        {
+            let values = match &term.expression {
+                Some(_) => term.of_values(values, column)?,
+                None => values,
+            };
+            return Ok(Self::Coded(values, codes));
+        }
+        Self::read(&term.data_type)
+    }
+
+    /// Gives numbers to the values of a batch.
+    fn number(&mut self, values: impl FnOnce() -> Result<ArrayRef, Error>) -> Result<(), Error> {
+        if let Self::Read(numbered, numbers) = self {
+            numbers.clear();
+            numbered.add(&values()?, numbers)?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the rows of a batch, of which it is known how many there are, and
+    /// how many came before.
+    fn numbers(&self, first: usize, count: usize) -> &[u32] {
+        match self {
+            Self::Coded(_, codes) => codes.get(first..first + count).unwrap_or_default(),
+            Self::Read(_, numbers) => numbers,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Coded(values, _) => values.len(),
+            Self::Read(numbered, _) => numbered.len(),
+        }
+    }
+
+    fn into_values(self) -> Result<ArrayRef, Error> {
+        match self {
+            Self::Coded(values, _) => Ok(values),
+            Self::Read(numbered, _) => numbered.values(),
+        }
+    }
+}
+
+/// Rows that are gathered, batch by batch.
+struct Gathering<'g> {
+    grouping: &'g Grouping,
+    keys: Vec<Source>,
+    /// Of measures that only ask which values there are.
+    values: Vec<Option<Source>>,
+    combined: Combined,
+    rows: Vec<u64>,
+    states: Vec<State>,
+    found: Vec<Found>,
+}
+
+impl<'g> Gathering<'g> {
+    fn new(
+        grouping: &'g Grouping,
+        source: impl Fn(&Term) -> Result<Source, Error>,
+    ) -> Result<Self, Error> {
+        let keys: Result<Vec<Source>, Error> = grouping.keys.iter().map(&source).collect();
+        let values = grouping.measures.iter().map(|measure| match measure {
+            Measure::Distinct(term) => source(term).map(Some),
+            Measure::Values(term) => {
+                let source = source(term)?;
+                Ok(matches!(source, Source::Coded(..)).then_some(source))
+            }
+            _ => Ok(None),
+        });
+        Ok(Self {
+            grouping,
+            keys: keys?,
+            values: values.collect::<Result<_, Error>>()?,
+            combined: Combined::new(grouping.keys.len()),
+            rows: Vec::new(),
+            states: grouping.measures.iter().map(State::new).collect(),
+            found: grouping.measures.iter().map(|_| Found::new()).collect(),
+        })
+    }
+
+    /// The columns whose values are to be read.
+    fn columns(&self) -> Vec<Column> {
+        let is_read = |source: &Source| matches!(source, Source::Read(..));
+        let keys = self.grouping.keys.iter().zip(&self.keys);
+        let keys = keys
+            .filter(|(_, source)| is_read(source))
+            .map(|(term, _)| term);
+        let measures = self.grouping.measures.iter().zip(&self.values);
+        let measures = measures
+            .filter(|(_, source)| source.as_ref().is_none_or(is_read))
+            .filter_map(|(measure, _)| measure.term());
+        columns(keys.chain(measures))
+    }
+
+    /// Takes the next rows; `evaluate` gives the values of a term in them.
+    fn take(
+        &mut self,
+        first: usize,
+        count: usize,
+        evaluate: &dyn Fn(&Term) -> Result<ArrayRef, Error>,
+    ) -> Result<(), Error> {
+        if !self.grouping.is_of_values() {
+            self.rows.resize(1, 0);
+            self.rows.iter_mut().for_each(|rows| *rows += count as u64);
+            return Ok(());
+        }
+        for (source, term) in self.keys.iter_mut().zip(&self.grouping.keys) {
+            source.number(|| evaluate(term))?;
+        }
+        let numbers: Vec<&[u32]> = self
+            .keys
+            .iter()
+            .map(|source| source.numbers(first, count))
+            .collect();
+        let groups = self.combined.groups(&numbers, count);
+        let len = self.combined.len(self.keys.first().map_or(0, Source::len));
+        self.rows.resize(len, 0);
+        for group in &groups {
+            if let Some(rows) = self.rows.get_mut(*group as usize) {
+                *rows += 1;
+            }
+        }
+        let measures = self.grouping.measures.iter();
+        let values = self.values.iter_mut().zip(&mut self.found);
+        for ((measure, state), (source, found)) in measures.zip(&mut self.states).zip(values) {
+            state.resize(len);
+            let Some(term) = measure.term() else {
+                continue;
+            };
+            let Some(source) = source else {
+                state.take(&evaluate(term)?, &groups)?;
+                continue;
+            };
+            source.number(|| evaluate(term))?;
+            let numbers = source.numbers(first, count).iter().copied();
+            let pairs = groups.iter().copied().zip(numbers);
+            if let (Source::Coded(values, _), State::Values(counts)) = (&*source, state) {
+                let nulls = values.logical_nulls();
+                let is_value = |number: u32| {
+                    let nulls = nulls.as_ref();
+                    nulls.is_none_or(|nulls| nulls.is_valid(number as usize))
+                };
+                for (group, number) in pairs {
+                    if let Some(count) = counts.get_mut(group as usize) {
+                        *count += u64::from(is_value(number));
+                    }
+                }
+                continue;
+            }
+            // Rows beside each other often have one value.
+            let mut last = None;
+            for pair in pairs {
+                if last.replace(pair) != Some(pair) {
+                    found.insert(pair);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Part, Error> {
+        let rows = self.rows.iter().zip(0..);
+        let present = rows.filter(|(rows, _)| **rows > 0).map(|(_, group)| group);
+        let present: Vec<u32> = present.collect();
+        let members = self.combined.members(present.iter().copied());
+        let keys = self.keys.into_iter().zip(members);
+        let keys = keys.map(|(source, members)| Ok((source.into_values()?, members)));
+        let distinct = self
+            .values
+            .into_iter()
+            .zip(self.found)
+            .zip(&self.grouping.measures);
+        let distinct = distinct.map(|((source, found), measure)| match (source, measure) {
+            (Some(source), Measure::Distinct(_)) => Ok(Some((source.into_values()?, found))),
+            _ => Ok(None),
+        });
+        Ok(Part {
+            keys: keys.collect::<Result<_, Error>>()?,
+            present,
+            rows: self.rows,
+            states: self.states,
+            distinct: distinct.collect::<Result<_, Error>>()?,
+        })
+    }
+}

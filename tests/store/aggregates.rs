@@ -1,0 +1,253 @@
+//! Groups, timelines and the most frequent values, and what is refused.
+
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use futures::TryStreamExt;
+use spanstore::query::{Aggregate, Key, Query};
+use spanstore::{Error, QueryLimits, StoreOptions, Team};
+use spanstore_test_support::spans::{integer, request, span, text, trace_id};
+use spanstore_test_support::{NOW, open, team};
+
+const HOUR: i64 = 3_600_000_000_000;
+const MILLI: i64 = 1_000_000;
+/// The start of the first span.
+const FIRST: i64 = NOW - HOUR;
+
+/// Spans of which some are sealed and some are not.
+fn append(team: &Team, spans: u64, seal: impl Fn()) {
+    for n in 0..spans {
+        team.append(request([span(n)])).unwrap();
+        if n == spans / 2 {
+            seal();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_timeline_covers_the_time_that_was_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let empty = acme.query().timeline(3, None).await.unwrap();
+    assert_eq!((empty.buckets, empty.series[0].total()), (3, 0));
+    assert!(
+        acme.query()
+            .timeline(3, Some("kind"))
+            .await
+            .unwrap()
+            .series
+            .is_empty()
+    );
+    append(&acme, 100, || drop(store.seal().unwrap()));
+    // Starts lie 1 ms apart: 100 of them take 99 ms and 1 ns.
+    let all = acme.query().timeline(4, None).await.unwrap();
+    assert_eq!((all.start, all.width), (FIRST, 99 * MILLI / 4 + 1));
+    assert_eq!(all.series.len(), 1);
+    assert_eq!((&all.series[0].value, all.series[0].total()), (&None, 100));
+    assert_eq!(all.series[0].spans, [25, 25, 25, 25]);
+    let asked = acme
+        .query()
+        .since(FIRST - 10 * MILLI)
+        .until(FIRST + 30 * MILLI);
+    let asked = asked.timeline(4, Some("method")).await.unwrap();
+    assert_eq!((asked.start, asked.width), (FIRST - 10 * MILLI, 10 * MILLI));
+    let series = asked
+        .series
+        .iter()
+        .map(|one| (one.value.as_deref(), one.spans.clone()));
+    let expected = [
+        (Some("GET"), vec![0, 5, 5, 5]),
+        (Some("POST"), vec![0, 5, 5, 5]),
+    ];
+    assert!(series.eq(expected), "{asked:?}");
+    for buckets in [0, 10_001] {
+        let refused = acme.query().timeline(buckets, None).await;
+        assert!(matches!(refused, Err(Error::TooLarge { .. })), "{buckets}");
+    }
+    // A range without an end that lies behind all spans.
+    let later = acme.query().since(NOW).timeline(2, None).await.unwrap();
+    assert_eq!(later.series[0].spans, [0, 0]);
+}
+
+#[tokio::test]
+async fn the_most_frequent_values_come_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    append(&acme, 100, || drop(store.seal().unwrap()));
+    append(&store.team(&team("other")), 50, || {
+        drop(store.seal().unwrap());
+    });
+    let top = |value: &'static str, k: usize| {
+        let query = acme.query();
+        async move {
+            let top = query.top(value, k).await.unwrap();
+            let top = top
+                .into_iter()
+                .map(|one| (one.value.unwrap_or_default(), one.spans));
+            top.collect::<Vec<_>>()
+        }
+    };
+    let systems = [("redis".to_owned(), 66), ("postgresql".to_owned(), 34)];
+    assert_eq!(top("attributes['db.system']", 5).await, systems);
+    assert_eq!(top("attributes['db.system']", 1).await, systems[..1]);
+    assert_eq!(
+        top("status_code", 9).await,
+        [("200".to_owned(), 98), ("500".to_owned(), 2)]
+    );
+    assert_eq!(
+        top("upper(attributes['none'])", 9).await,
+        [(String::new(), 100)]
+    );
+    let traces = top("trace_id", 100).await;
+    let first = spanstore::TraceId(trace_id(0)).to_string();
+    assert!(
+        traces.len() == 10 && traces.contains(&(first, 10)),
+        "{traces:?}"
+    );
+    let facet = acme.query().facet("name").await.unwrap();
+    assert_eq!(acme.query().top("name", 10).await.unwrap(), facet);
+}
+
+#[tokio::test]
+async fn groups_are_in_the_order_of_their_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    append(&acme, 100, || drop(store.seal().unwrap()));
+    let mut odd = span(100);
+    odd.attributes = vec![text("items", "none"), integer("other", 3)];
+    acme.append(request([odd])).unwrap();
+    let half = Key::Time(Duration::from_millis(50));
+    let items = "attributes['items']";
+    let values = [
+        Aggregate::Count,
+        Aggregate::Sum(items),
+        Aggregate::Min("start_time"),
+        Aggregate::Percentile("duration", 1.0),
+    ];
+    let groups = acme
+        .query()
+        .aggregate([half, "method".into()], values)
+        .await
+        .unwrap();
+    let names: Vec<String> = groups
+        .schema()
+        .fields()
+        .iter()
+        .map(|one| one.name().clone())
+        .collect();
+    let expected =
+        "time method count sum(attributes['items']) min(start_time) percentile(duration, 1)";
+    assert_eq!(names.join(" "), expected);
+    let times = groups
+        .column(0)
+        .as_primitive::<TimestampNanosecondType>()
+        .values();
+    let starts = [0, 0, 50, 50, 100].map(|after| FIRST + after * MILLI);
+    assert_eq!(times.as_ref(), starts);
+    let methods: Vec<_> = groups.column(1).as_string_view().iter().collect();
+    assert_eq!(
+        methods,
+        [Some("GET"), Some("POST"), Some("GET"), Some("POST"), None]
+    );
+    let counts = groups.column(2).as_primitive::<Int64Type>().values();
+    assert_eq!(counts.as_ref(), [25, 25, 25, 25, 1]);
+    let sums: Vec<_> = groups
+        .column(3)
+        .as_primitive::<Float64Type>()
+        .iter()
+        .collect();
+    let of = |is_odd: u64, half: u64| {
+        let spans = (half * 50..half * 50 + 50).filter(|n| n % 2 == is_odd);
+        Some(spans.map(|n| (n % 13) as f64).sum::<f64>())
+    };
+    // The text "none" is no number.
+    assert_eq!(sums, [of(0, 0), of(1, 0), of(0, 1), of(1, 1), None]);
+    let firsts = groups.column(4).as_primitive::<TimestampNanosecondType>();
+    assert_eq!(firsts.value(1), FIRST + MILLI);
+    let longest = groups.column(5).as_primitive::<Float64Type>();
+    assert!((longest.value(0) - 480_000.0).abs() < 1e-6);
+}
+
+#[tokio::test]
+async fn several_filters_hold_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    append(&acme, 100, || drop(store.seal().unwrap()));
+    let both = acme.query().filter("method = 'GET'").unwrap();
+    let both = both
+        .filter("start_time < 1794697200050000000 or path = '/none'")
+        .unwrap();
+    assert_eq!(both.clone().count().await.unwrap(), 25);
+    let none = both.filter("method = 'POST'").unwrap();
+    assert_eq!(none.count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_grouped_or_measured_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let query = || store.team(&team("acme")).query();
+    let refused = async |query: Query, key: &str, value: Aggregate<'_>| {
+        let refused = query.aggregate([key], [value]).await.unwrap_err();
+        assert!(matches!(refused, Error::InvalidFilter(_)), "{refused:?}");
+        refused.to_string()
+    };
+    let error = refused(query(), "name", Aggregate::Sum("path")).await;
+    assert!(
+        error.contains("sum(path)") && error.contains("a number"),
+        "{error}"
+    );
+    let error = refused(query(), "nam", Aggregate::Count).await;
+    assert!(error.contains("name"), "{error}");
+    refused(query(), "name = ", Aggregate::Count).await;
+    refused(query(), "name = 'a'", Aggregate::Count).await;
+    refused(query(), "'a'", Aggregate::Count).await;
+    refused(query(), "attributes", Aggregate::Count).await;
+    refused(query(), "", Aggregate::Count).await;
+    let too_many = format!("{}name{}", "lower(".repeat(500), ")".repeat(500));
+    refused(query(), &too_many, Aggregate::Count).await;
+    let no_time = query().aggregate([Key::Time(Duration::ZERO)], [Aggregate::Count]);
+    assert!(matches!(no_time.await, Err(Error::TooLarge { .. })));
+    for share in [-0.1, 1.1, f64::NAN] {
+        let percentile = Aggregate::Percentile("duration", share);
+        refused(query(), "name", percentile).await;
+    }
+}
+
+#[tokio::test]
+async fn groups_take_no_more_memory_than_a_query_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        query_limits: QueryLimits {
+            memory_bytes: 2 << 20,
+            ..QueryLimits::default()
+        },
+        ..spanstore_test_support::quiet()
+    };
+    let store = spanstore::Store::open(directory.path(), options).unwrap();
+    let acme = store.team(&team("acme"));
+    for start in (0..60_000).step_by(10_000) {
+        acme.append(request((start..start + 10_000).map(span)))
+            .unwrap();
+    }
+    store.seal().unwrap();
+    let few = acme
+        .query()
+        .aggregate(["method"], [Aggregate::Distinct("session_id")]);
+    assert_eq!(few.await.unwrap().num_rows(), 2);
+    let many = acme
+        .query()
+        .aggregate(["span_id"], [Aggregate::Avg("duration")]);
+    assert!(matches!(many.await, Err(Error::QueryMemory { .. })));
+    let text = "select span_id, avg(duration) from spans group by span_id order by 2 limit 1";
+    let by_sql: Result<Vec<_>, _> = acme.sql(text).await.unwrap().try_collect().await;
+    assert!(matches!(
+        by_sql.unwrap_err().into(),
+        Error::QueryMemory { .. }
+    ));
+}
