@@ -132,7 +132,7 @@ pub enum InputFormat {
 pub enum Command {
     /// Take OTLP spans from files or standard input
     Ingest(IngestArguments),
-    /// List spans, newest first
+    /// List spans, newest first unless --order says otherwise
     Query(QueryArguments),
     /// Count spans
     Count(CountArguments),
@@ -199,6 +199,7 @@ Examples:
   spanstore query --since 15m
   spanstore query --filter \"status_code >= 500\" --columns start_time,path,duration --limit 20
   spanstore query --filter \"attributes['db.system'] = 'postgresql'\" --order oldest --format json
+  spanstore query --since 1h --order slowest --limit 10
 
 A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
 pub struct QueryArguments {
@@ -224,6 +225,10 @@ pub enum Order {
     Newest,
     /// Earliest start first
     Oldest,
+    /// Longest duration first
+    Slowest,
+    /// Shortest duration first
+    Fastest,
 }
 
 /// Arguments of `sql`.

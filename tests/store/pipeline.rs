@@ -37,9 +37,12 @@ const COLUMNS: [&str; 4] = ["path", "span_id", "status_code", "start_time"];
 type Found = (Option<String>, u64, Option<i64>, i64);
 
 async fn found(query: Query) -> Vec<Found> {
-    let batches: Vec<RecordBatch> = query.collect().await.unwrap();
+    rows_of(&query.collect().await.unwrap())
+}
+
+fn rows_of(batches: &[RecordBatch]) -> Vec<Found> {
     let mut all = Vec::new();
-    for batch in &batches {
+    for batch in batches {
         let paths = batch.column(0).as_string_view();
         let ids = batch.column(1).as_fixed_size_binary();
         let codes = batch.column(2).as_primitive::<Int32Type>();
@@ -120,13 +123,56 @@ impl Model {
                     }
                     continue;
                 }
+                1 if turn % 2 == 0 => {
+                    rows.sort_by_key(|row| self.rows[*row].duration());
+                    rows.reverse();
+                    query = query.slowest_first();
+                }
                 1 => rows.reverse(),
+                _ if turn % 2 == 0 => {
+                    rows.sort_by_key(|row| self.rows[*row].duration());
+                    query = query.fastest_first();
+                }
                 _ => query = query.oldest_first(),
             }
             let expected = rows.iter().take(limit).map(|row| &self.found[*row]);
             let is_equal = found(query.limit(limit)).await.iter().eq(expected);
             assert!(is_equal, "the first {limit} of {text}");
         }
+    }
+}
+
+impl Model {
+    /// Asks by SQL for the first rows in an order, of which equal durations are many.
+    async fn check_first(&self, acme: &Team, condition: &str, mut rows: Vec<usize>) {
+        let turn = rows.len();
+        let limit = [1, 9, 300][turn % 3];
+        let (direction, is_descending) = [("desc", true), ("asc", false)][turn / 3 % 2];
+        let mut order = vec!["start_time", "trace_id", "span_id"];
+        match turn % 5 {
+            0 => {}
+            1 => {
+                // The second key is no column.
+                order[0] = "start_time + interval '0 seconds'";
+                order.insert(0, "duration");
+                rows.sort_by_key(|row| self.rows[*row].duration());
+            }
+            _ => {
+                order.insert(0, "duration");
+                rows.sort_by_key(|row| self.rows[*row].duration());
+            }
+        }
+        if is_descending {
+            rows.reverse();
+        }
+        let order = order.join(&format!(" {direction}, "));
+        let text = format!(
+            "select path, span_id, status_code, start_time from spans where {condition} \
+             order by {order} {direction} limit {limit}"
+        );
+        let found: Vec<RecordBatch> = acme.sql(&text).await.unwrap().try_collect().await.unwrap();
+        let expected = rows.iter().take(limit).map(|row| &self.found[*row]);
+        assert!(rows_of(&found).iter().eq(expected), "{text}");
     }
 }
 
@@ -199,6 +245,7 @@ async fn every_answer_is_that_of_a_naive_look_at_every_span() {
             let rows = (0..truth.len()).filter(|row| truth[*row] == Some(true));
             let rows: Vec<usize> = rows.collect();
             model.naive.check_sql(&acme, text, &rows, rows.len()).await;
+            model.check_first(&acme, text, rows).await;
         }
     }
     // A horizon hides what starts before it.

@@ -18,6 +18,8 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Resu
     query = match arguments.order {
         Order::Newest => query.newest_first(),
         Order::Oldest => query.oldest_first(),
+        Order::Slowest => query.slowest_first(),
+        Order::Fastest => query.fastest_first(),
     };
     let cut = (context.format == Format::Table && arguments.limit.is_none()).then_some(TABLE_ROWS);
     if let Some(limit) = cut.map(|rows| rows + 1).or(arguments.limit) {

@@ -24,7 +24,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn snapshot(&self) -> Snapshot;
 }
 
-/// The order of the spans of a query: by start, then by trace id and span id.
+/// The order of the spans of a query: by start or by duration, of spans with equal
+/// durations by start, then by trace id and span id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// The latest start first.
@@ -32,6 +33,10 @@ pub enum Order {
     NewestFirst,
     /// The earliest start first.
     OldestFirst,
+    /// The longest duration first, of equal ones the latest start.
+    SlowestFirst,
+    /// The shortest duration first, of equal ones the earliest start.
+    FastestFirst,
 }
 
 /// A query over the spans of one team. Without further words it gives all
@@ -130,6 +135,18 @@ impl Query {
     /// Gives the earliest spans first.
     pub fn oldest_first(mut self) -> Self {
         self.question.order = Order::OldestFirst;
+        self
+    }
+
+    /// Gives the spans with the longest duration first, of equal ones the latest.
+    pub fn slowest_first(mut self) -> Self {
+        self.question.order = Order::SlowestFirst;
+        self
+    }
+
+    /// Gives the spans with the shortest duration first, of equal ones the earliest.
+    pub fn fastest_first(mut self) -> Self {
+        self.question.order = Order::FastestFirst;
         self
     }
 

@@ -3,7 +3,7 @@
 //!
 //! A filter is parsed by [`filter`](Filter) and answered by `select` (rows in order),
 //! `counts` and `aggregate`, over the pipeline of `read`. An SQL text is planned by
-//! DataFusion. An aggregate over the table is answered by the same pipeline (`grouped`);
+//! DataFusion. An aggregate over the table is answered by the same pipeline (`rewrite`);
 //! anything else reads `table`, which turns conditions on ids and on time into row
 //! selections and has every condition evaluated again on what was read.
 //!
@@ -18,10 +18,10 @@ mod counts;
 mod engine;
 mod filter;
 mod functions;
-mod grouped;
 mod job;
 mod memory;
 mod planner;
+mod rewrite;
 mod scan_exec;
 mod select;
 mod sql;

@@ -8,9 +8,11 @@ use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::utils::memory::get_record_batch_memory_size;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::Stream;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 use spanstore_format::span::schema;
@@ -19,7 +21,8 @@ use super::builder::{Order, Query};
 use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
-use crate::read::ordered::{Direction, FoundRow, Ordered, Origin, take_rows};
+use crate::read::condition::Condition;
+use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, take_rows};
 use crate::read::scan::columns_error;
 
 /// Runs a query.
@@ -34,27 +37,23 @@ impl Job {
         let question = &asked.question;
         let schema = schema().project(&question.columns);
         let schema = Arc::new(schema.map_err(|error| columns_error("span schema", &error))?);
-        let columns = question.columns.iter().copied();
-        let direction = match question.order {
-            Order::NewestFirst => Direction::NewestFirst,
-            Order::OldestFirst => Direction::OldestFirst,
+        let columns: Vec<Column> = question
+            .columns
+            .iter()
+            .copied()
+            .map(Column::Stored)
+            .collect();
+        let (by, is_descending) = match question.order {
+            Order::NewestFirst => (By::Start, true),
+            Order::OldestFirst => (By::Start, false),
+            Order::SlowestFirst => (By::Duration, true),
+            Order::FastestFirst => (By::Duration, false),
         };
+        let direction = Direction { by, is_descending };
         let condition = asked.condition()?;
-        let interrupt = self.interrupt();
-        let selection = Selection {
-            rows: Ordered::new(&self.snapshot, &self.team, condition, direction, &interrupt)?,
-            of_rows: self.held("rows found"),
-            of_batch: self.held("a batch of rows"),
-            columns: columns.map(Column::Stored).collect(),
-            schema: Arc::clone(&schema),
-            left: question.limit.unwrap_or(usize::MAX),
-            batch_rows: FIRST_ROWS,
-            job: self,
-        };
-        let batches = futures::stream::try_unfold(selection, |mut selection| async move {
-            let batch = selection.next_batch().await.map_err(external)?;
-            Ok(batch.map(|batch| (batch, selection)))
-        });
+        let of_batches = Arc::clone(&schema);
+        let selection = Selection::new(&self, condition, &columns, direction, of_batches)?;
+        let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::Any);
         let stream = RecordBatchStreamAdapter::new(schema, Box::pin(batches));
         Ok(Box::pin(cooperative(stream)))
     }
@@ -69,8 +68,8 @@ const FIRST_ROWS: usize = 128;
 /// Bytes that a batch is to take, about.
 const BATCH_BYTES: usize = 32 << 20;
 
-/// A query at work.
-struct Selection {
+/// Rows that are looked for in their order, and then read.
+pub(super) struct Selection {
     job: Job,
     rows: Ordered,
     /// Memory of the rows that were found.
@@ -78,16 +77,74 @@ struct Selection {
     of_batch: Holding,
     columns: Vec<Column>,
     schema: SchemaRef,
-    /// Rows that the result may still have.
-    left: usize,
     /// Rows of the next batch.
     batch_rows: usize,
 }
 
+/// Which rows are given too although they are not among the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ties {
+    /// None: of equal rows any will do.
+    Any,
+    /// Those that equal the last one in what decides first.
+    OfFirst,
+    /// Those that equal it in their rank.
+    OfRank,
+}
+
+/// What is still to come.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    Rows(usize),
+    /// Rows that equal this one.
+    Ties(FoundRow),
+}
+
 impl Selection {
+    /// Begins; `schema` names the columns.
+    pub(super) fn new(
+        job: &Job,
+        condition: Condition,
+        columns: &[Column],
+        direction: Direction,
+        schema: SchemaRef,
+    ) -> Result<Self, Error> {
+        let (team, interrupt) = (&job.team, job.interrupt());
+        Ok(Self {
+            rows: Ordered::new(&job.snapshot, team, condition, direction, &interrupt)?,
+            of_rows: job.held("rows found"),
+            of_batch: job.held("a batch of rows"),
+            columns: columns.to_vec(),
+            schema,
+            batch_rows: FIRST_ROWS,
+            job: job.clone(),
+        })
+    }
+
+    /// The first rows, so many, and some that equal the last of them.
+    pub(super) fn first(
+        self,
+        limit: usize,
+        ties: Ties,
+    ) -> impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send {
+        let state = (self, Left::Rows(limit));
+        futures::stream::try_unfold(state, move |(mut selection, mut left)| async move {
+            let batch = selection.next_batch(&mut left, ties).await;
+            let batch = batch.map_err(external)?;
+            Ok(batch.map(|batch| (batch, (selection, left))))
+        })
+    }
+
     /// The next rows of the result; none when there are no more.
-    async fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
-        let wanted = self.batch_rows.min(self.left);
+    async fn next_batch(
+        &mut self,
+        left: &mut Left,
+        ties: Ties,
+    ) -> Result<Option<RecordBatch>, Error> {
+        let wanted = match *left {
+            Left::Rows(rows) => self.batch_rows.min(rows),
+            Left::Ties(_) => self.batch_rows,
+        };
         if wanted == 0 {
             return Ok(None);
         }
@@ -96,12 +153,23 @@ impl Selection {
             self.of_rows.set(self.rows.bytes())?;
             self.job.next_batch().await?;
         }
-        let rows = self.rows.take(wanted);
-        if rows.is_empty() {
+        let mut rows = self.rows.take(wanted);
+        if let Left::Ties(last) = *left {
+            rows.retain(|row| match ties {
+                Ties::OfRank => row.rank == last.rank,
+                Ties::OfFirst | Ties::Any => row.rank.0 == last.rank.0,
+            });
+        }
+        let Some(last) = rows.last() else {
             return Ok(None);
+        };
+        if let Left::Rows(count) = left {
+            *count -= rows.len();
+            if *count == 0 && ties != Ties::Any {
+                *left = Left::Ties(*last);
+            }
         }
         let (batch, bytes) = self.fetch(&rows)?;
-        self.left -= rows.len();
         self.batch_rows = (BATCH_BYTES / (bytes / rows.len()).max(1)).clamp(1, MOST_ROWS);
         Ok(Some(batch))
     }

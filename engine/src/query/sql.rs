@@ -20,8 +20,8 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::builder::Source;
 use super::engine::context;
-use super::grouped::{GroupsPlanner, grouped};
 use super::job::Job;
+use super::rewrite::{LeafPlanner, rewritten};
 use super::table::SpanTable;
 use super::watched::watched;
 use super::watched_window::watched_windows;
@@ -94,9 +94,9 @@ async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&plan)?;
-    let plan = grouped(state.optimize(&plan)?, job, &state)?;
+    let plan = rewritten(state.optimize(&plan)?, job, &state)?;
     let plan = watched_windows(plan, watch)?;
-    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GroupsPlanner)]);
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LeafPlanner)]);
     let plan = planner.create_physical_plan(&plan, &state).await?;
     execute_stream(watched(plan, watch)?, state.task_ctx())
 }

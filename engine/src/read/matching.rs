@@ -274,9 +274,7 @@ impl Matching {
         let reader = self.sealed.segment.row_reader()?;
         let column = SpanColumn::StartTime.place();
         for group in row_groups(&within) {
-            let (first, last) = reader
-                .time_range(group, column)
-                .unwrap_or((i64::MIN, i64::MAX));
+            let (first, last) = reader.range(group, column).unwrap_or((i64::MIN, i64::MAX));
             let start = group * ROW_GROUP_ROWS;
             let group_rows = start..start.saturating_add(ROW_GROUP_ROWS);
             match side(first, last, time) {
@@ -288,7 +286,7 @@ impl Matching {
                 None => {}
             }
             let mut pages = reader
-                .page_times(group, column)
+                .page_ranges(group, column)
                 .map_err(|error| self.corrupt(error))?;
             if pages.is_empty() {
                 pages.push((group_rows, i64::MIN, i64::MAX));

@@ -1,4 +1,4 @@
-//! Rows that fulfil a condition, one after the other by their start.
+//! Rows that fulfil a condition, one after the other by their start or their duration.
 //!
 //! What there is to look at lies in a heap, that which may hold the next row on top:
 //! partitions, then their row groups, then runs of pages. A row is settled when nothing
@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::compute::{max, min};
 use roaring::RoaringBitmap;
-use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
+use spanstore_format::{FormatError, TeamId};
 
 use super::condition::{Bounds, Condition};
 use super::interrupt::Interrupt;
@@ -27,28 +28,59 @@ use crate::view::Snapshot;
 /// Rows that are looked at in one step, about.
 const STEP_ROWS: u64 = 8_192;
 
-/// Which rows come first. Of rows with one start the ids of trace and span decide.
+/// Which rows come first. Of rows with one start the ids of trace and span decide; of
+/// rows with one duration the start does first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    NewestFirst,
-    OldestFirst,
+pub(crate) struct Direction {
+    pub(crate) by: By,
+    /// Whether the greatest comes first, of ids too.
+    pub(crate) is_descending: bool,
 }
 
+/// What decides first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Start,
+    Duration,
+}
+
+/// Is the greater the earlier a row comes: by what decides first, then by the start.
+type Rank = (i64, i64);
+
 impl Direction {
-    /// A number that is the greater the earlier rows with this start come.
-    fn rank(self, start: i64) -> i64 {
-        match self {
-            Self::NewestFirst => start,
-            Self::OldestFirst => !start,
+    /// The columns whose values make the rank.
+    fn columns(self) -> Vec<Column> {
+        match self.by {
+            By::Start => vec![SpanColumn::StartTime.into()],
+            By::Duration => [SpanColumn::Duration, SpanColumn::StartTime]
+                .map(Column::from)
+                .into(),
         }
     }
 
-    /// The rank that no row with a start between two exceeds.
-    fn best(self, first: i64, last: i64) -> i64 {
-        match self {
-            Self::NewestFirst => self.rank(last),
-            Self::OldestFirst => self.rank(first),
-        }
+    fn signed(self, value: i64) -> i64 {
+        if self.is_descending { value } else { !value }
+    }
+
+    /// The ranks of rows with these columns.
+    fn ranks(self, rows: &RecordBatch) -> Result<Vec<Rank>, FormatError> {
+        let starts = SpanColumn::StartTime.times(rows)?.values().iter();
+        let starts = starts.map(|start| self.signed(*start));
+        Ok(match self.by {
+            By::Start => starts.map(|start| (start, start)).collect(),
+            By::Duration => {
+                let durations = SpanColumn::Duration.int64s(rows)?.values().iter();
+                let durations = durations.map(|duration| self.signed(*duration));
+                durations.zip(starts).collect()
+            }
+        })
+    }
+
+    /// The rank that no row exceeds whose values lie between two.
+    fn best(self, firsts: (i64, i64), starts: (i64, i64)) -> Rank {
+        let best =
+            |(least, greatest)| self.signed(if self.is_descending { greatest } else { least });
+        (best(firsts), best(starts))
     }
 }
 
@@ -61,7 +93,7 @@ pub(crate) enum Origin {
 /// A row that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FoundRow {
-    rank: i64,
+    pub(crate) rank: Rank,
     /// The number of its origin.
     pub(crate) origin: u32,
     /// Its number there.
@@ -71,7 +103,7 @@ pub(crate) struct FoundRow {
 /// Something to look at.
 struct Open {
     /// No row in it comes before one with this rank.
-    best: i64,
+    best: Rank,
     origin: u32,
     what: What,
 }
@@ -129,9 +161,9 @@ impl Ordered {
         let bounds = visible_bounds(snapshot, condition.bounds());
         let mut origins = Vec::new();
         let mut open = BinaryHeap::new();
-        let mut add = |first_start, last_start, origin| {
+        let mut add = |best, origin| {
             open.push(Open {
-                best: direction.best(first_start, last_start),
+                best,
                 origin: origins.len() as u32,
                 what: What::Origin,
             });
@@ -139,13 +171,22 @@ impl Ordered {
         };
         for part in hot_parts(snapshot, team, bounds, interrupt)? {
             if let Some(rows) = part.hot_rows() {
-                add(part.first_start, part.last_start, Origin::Hot(rows.clone()));
+                let starts = (part.first_start, part.last_start);
+                let firsts = match direction.by {
+                    By::Start => starts,
+                    By::Duration => durations(rows),
+                };
+                add(direction.best(firsts, starts), Origin::Hot(rows.clone()));
             }
         }
         for sealed in partitions(snapshot, team, bounds, interrupt)? {
-            let (first, last) = (sealed.partition.first_start, sealed.partition.last_start);
+            let starts = (sealed.partition.first_start, sealed.partition.last_start);
+            let firsts = match direction.by {
+                By::Start => starts,
+                By::Duration => ANY,
+            };
             let matching = Box::new(Matching::new(sealed, interrupt));
-            add(first, last, Origin::Sealed(matching));
+            add(direction.best(firsts, starts), Origin::Sealed(matching));
         }
         Ok(Self {
             condition,
@@ -211,28 +252,28 @@ impl Ordered {
             (Some(Origin::Sealed(matching)), What::Origin) => {
                 let found = matching.may(&self.condition, matching.all_rows())?;
                 let rows = matching.visible(&self.snapshot, found.rows)?;
-                let reader = matching.sealed.segment.row_reader()?;
                 for group in row_groups(&rows) {
-                    let times = reader.time_range(group, SpanColumn::StartTime.place());
-                    let (first, last) = times.unwrap_or((i64::MIN, i64::MAX));
-                    // A row group may be shared with other teams.
-                    let first = first.max(matching.sealed.partition.first_start);
-                    let last = last.min(matching.sealed.partition.last_start);
-                    if self.bounds.overlap(first, last) {
-                        self.open.push(Open {
-                            best: self.direction.best(first, last),
-                            origin,
-                            what: What::RowGroup(group, part(&rows, rows_of_group(group))),
-                        });
-                    }
+                    let best = self.best_of_row_group(matching, group)?;
+                    self.open.extend(best.map(|best| Open {
+                        best,
+                        origin,
+                        what: What::RowGroup(group, part(&rows, rows_of_group(group))),
+                    }));
                 }
             }
             (Some(Origin::Sealed(matching)), What::RowGroup(group, rows)) => {
-                for (pages, first, last) in runs(matching, group, &rows)? {
-                    let rows = part(&rows, pages);
-                    if !rows.is_empty() && self.bounds.overlap(first, last) {
+                let (direction, bounds) = (self.direction, self.bounds);
+                for Run {
+                    rows: of_run,
+                    firsts,
+                    starts,
+                } in runs(matching, group, &rows, direction)?
+                {
+                    let rows = part(&rows, of_run);
+                    let best = direction.best(firsts, starts);
+                    if !rows.is_empty() && bounds.overlap(starts.0, starts.1) {
                         self.open.push(Open {
-                            best: self.direction.best(first, last).min(next.best),
+                            best: best.min(next.best),
                             origin,
                             what: What::Rows(rows),
                         });
@@ -242,12 +283,12 @@ impl Ordered {
             (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
                 let rows = matching.find(&self.condition, rows)?;
                 let (direction, found) = (self.direction, &mut self.found);
-                matching.each_batch(&rows, &[SpanColumn::StartTime.into()], |rows, batch| {
-                    let starts = SpanColumn::StartTime.times(batch);
-                    let starts = starts.map_err(|error| matching.corrupt(error))?;
-                    let starts = starts.values().iter().zip(rows);
-                    found.extend(starts.map(|(start, row)| FoundRow {
-                        rank: direction.rank(*start),
+                matching.each_batch(&rows, &direction.columns(), |rows, batch| {
+                    let ranks = direction.ranks(batch);
+                    let ranks = ranks.map_err(|error| matching.corrupt(error))?;
+                    let ranks = ranks.into_iter().zip(rows);
+                    found.extend(ranks.map(|(rank, row)| FoundRow {
+                        rank,
                         origin,
                         row: *row,
                     }));
@@ -259,7 +300,24 @@ impl Ordered {
         Ok(())
     }
 
-    /// Sorts rows with one start.
+    /// The best rank that a row of a row group may have; none when all lie outside the
+    /// bounds.
+    fn best_of_row_group(&self, matching: &Matching, group: u32) -> Result<Option<Rank>, Error> {
+        let reader = matching.sealed.segment.row_reader()?;
+        let range = |column: SpanColumn| reader.range(group, column.place()).unwrap_or(ANY);
+        let (first, last) = range(SpanColumn::StartTime);
+        // A row group may be shared with other teams.
+        let first = first.max(matching.sealed.partition.first_start);
+        let last = last.min(matching.sealed.partition.last_start);
+        let firsts = match self.direction.by {
+            By::Start => (first, last),
+            By::Duration => range(SpanColumn::Duration),
+        };
+        let best = self.direction.best(firsts, (first, last));
+        Ok(self.bounds.overlap(first, last).then_some(best))
+    }
+
+    /// Sorts rows with one rank.
     fn sort_by_ids(&self, rows: &mut [FoundRow]) -> Result<(), Error> {
         const IDS: [SpanColumn; 2] = [SpanColumn::TraceId, SpanColumn::SpanId];
         let mut by_origin: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
@@ -267,7 +325,9 @@ impl Ordered {
             by_origin.entry(row.origin).or_default().insert(row.row);
         }
         let mut sorted: Vec<([u8; 24], FoundRow)> = Vec::with_capacity(rows.len());
-        let rank = rows.first().map_or(0, |row| row.rank);
+        let Some(rank) = rows.first().map(|row| row.rank) else {
+            return Ok(());
+        };
         for (origin, numbers) in by_origin {
             let mut add = |numbers: &[u32], batch: &RecordBatch| {
                 let corrupt = |error| Error::corrupt("rows", error);
@@ -304,7 +364,7 @@ impl Ordered {
             }
         }
         sorted.sort_unstable();
-        if self.direction == Direction::NewestFirst {
+        if self.direction.is_descending {
             sorted.reverse();
         }
         for (place, (_, row)) in rows.iter_mut().zip(sorted) {
@@ -334,43 +394,91 @@ fn of_hot(
     origin: u32,
 ) -> Result<Vec<FoundRow>, Error> {
     let truth = truth(condition, rows)?;
-    let starts = SpanColumn::StartTime.times(rows);
-    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
-    let found = starts.values().iter().enumerate();
+    let ranks = direction.ranks(rows);
+    let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
+    let found = ranks.into_iter().enumerate();
     let found = found.filter(|(row, _)| truth.is_valid(*row) && truth.value(*row));
-    let found = found.map(|(row, start)| FoundRow {
-        rank: direction.rank(*start),
+    let found = found.map(|(row, rank)| FoundRow {
+        rank,
         origin,
         row: row as u32,
     });
     Ok(found.collect())
 }
 
+/// A range that every value lies in.
+const ANY: (i64, i64) = (i64::MIN, i64::MAX);
+
+/// The least and the greatest duration of rows in memory.
+fn durations(rows: &RecordBatch) -> (i64, i64) {
+    let durations = SpanColumn::Duration.int64s(rows).ok();
+    let range = durations.and_then(|durations| min(durations).zip(max(durations)));
+    range.unwrap_or(ANY)
+}
+
+/// A run of pages.
+struct Run {
+    rows: Range<u32>,
+    /// The least and the greatest value of what decides first.
+    firsts: (i64, i64),
+    /// The earliest and the latest start.
+    starts: (i64, i64),
+}
+
 /// Runs of pages of a row group that hold about as many of some rows as are looked at in
-/// one step, with their earliest and latest start.
+/// one step.
 fn runs(
     matching: &Matching,
     group: u32,
     rows: &RoaringBitmap,
-) -> Result<Vec<(Range<u32>, i64, i64)>, Error> {
+    direction: Direction,
+) -> Result<Vec<Run>, Error> {
     let reader = matching.sealed.segment.row_reader()?;
-    let pages = reader.page_times(group, SpanColumn::StartTime.place());
-    let pages = pages.map_err(|error| matching.corrupt(error))?;
-    if pages.is_empty() {
-        return Ok(vec![(rows_of_group(group), i64::MIN, i64::MAX)]);
-    }
-    let mut runs: Vec<(Range<u32>, i64, i64)> = Vec::new();
-    for (page, first, last) in pages {
-        match runs.last_mut() {
-            Some((run, first_of_run, last_of_run))
-                if rows.range_cardinality(run.start..page.end) <= STEP_ROWS =>
-            {
-                run.end = page.end;
-                *first_of_run = first.min(*first_of_run);
-                *last_of_run = last.max(*last_of_run);
+    let pages = |column: SpanColumn| {
+        let pages = reader.page_ranges(group, column.place());
+        pages.map_err(|error| matching.corrupt(error))
+    };
+    let starts = pages(SpanColumn::StartTime)?;
+    let mut runs: Vec<Run> = Vec::new();
+    match direction.by {
+        By::Start => {
+            for (page, first, last) in starts {
+                match runs.last_mut() {
+                    Some(run) if rows.range_cardinality(run.rows.start..page.end) <= STEP_ROWS => {
+                        run.rows.end = page.end;
+                        run.starts = (run.starts.0.min(first), run.starts.1.max(last));
+                        run.firsts = run.starts;
+                    }
+                    _ => runs.push(Run {
+                        rows: page,
+                        firsts: (first, last),
+                        starts: (first, last),
+                    }),
+                }
             }
-            _ => runs.push((page, first, last)),
         }
+        // Any page may have the longest one, so each is a run.
+        By::Duration => {
+            for (page, least, greatest) in pages(SpanColumn::Duration)? {
+                let beside = starts.iter();
+                let beside =
+                    beside.filter(|(other, ..)| other.start < page.end && page.start < other.end);
+                let times = beside.map(|(_, first, last)| (*first, *last));
+                let times = times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+                runs.push(Run {
+                    rows: page,
+                    firsts: (least, greatest),
+                    starts: times.unwrap_or(ANY),
+                });
+            }
+        }
+    }
+    if runs.is_empty() {
+        runs.push(Run {
+            rows: rows_of_group(group),
+            firsts: ANY,
+            starts: ANY,
+        });
     }
     Ok(runs)
 }

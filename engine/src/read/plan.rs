@@ -114,7 +114,7 @@ fn sealed_parts(
     let reader = segment.row_reader()?;
     for group in row_groups(rows) {
         let range = reader
-            .time_range(group, SpanColumn::StartTime.place())
+            .range(group, SpanColumn::StartTime.place())
             .unwrap_or((i64::MIN, i64::MAX));
         // A row group may be shared with other teams.
         let first_start = range.0.max(partition.first_start);

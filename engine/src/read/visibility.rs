@@ -41,7 +41,7 @@ pub(crate) fn hidden_rows(
     let rows = segment.row_reader()?;
     for range in by_row_group(partition.rows.clone()) {
         interrupt.check()?;
-        match rows.time_range(range.start / ROW_GROUP_ROWS, SpanColumn::StartTime.place()) {
+        match rows.range(range.start / ROW_GROUP_ROWS, SpanColumn::StartTime.place()) {
             Some((first, _)) if first >= horizon => {}
             Some((_, last)) if last < horizon => {
                 hidden.insert_range(range);

@@ -126,7 +126,7 @@ fn rows_lie_in_the_order_of_their_traces() {
         }
     }
     let start = SpanColumn::StartTime.place();
-    let range = reader.row_reader().unwrap().time_range(0, start);
+    let range = reader.row_reader().unwrap().range(0, start);
     assert_eq!(range, Some((START as i64, START as i64 + 4_999_000)));
 }
 

@@ -118,7 +118,8 @@ span_columns! {
     StartTime: TableColumn::time("start_time").encoded(Encoding::Delta), Source::Otlp;
     /// End minus start, ns; 0 when the end lies before the start.
     Duration: TableColumn::int64("duration")
-        .encoded(Encoding::Delta).compressed(Codec::None), Source::Otlp;
+        .encoded(Encoding::Delta).compressed(Codec::None).with_statistics(Statistics::Page),
+        Source::Otlp;
     /// True when the end lies before the start (the end as it came is in `rest`),
     /// else null.
     EndBeforeStart: TableColumn::boolean("end_before_start").nullable(), Source::Otlp;
@@ -444,11 +445,12 @@ mod tests {
 
     #[test]
     fn what_is_not_indexed_by_page_has_no_page_statistics() {
-        // Each costs every reader memory; only times are asked for by page.
+        // Each costs every reader memory; only times and durations are asked for by page.
         for column in COLUMNS {
             let is_by_page = column.statistics == Statistics::Page;
             let is_time = column.value == crate::table::ColumnType::Time;
-            assert_eq!(is_by_page, is_time, "{}", column.name);
+            let is_asked = is_time || column.name == SpanColumn::Duration.name();
+            assert_eq!(is_by_page, is_asked, "{}", column.name);
         }
     }
 }

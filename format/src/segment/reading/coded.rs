@@ -156,13 +156,13 @@ impl RowReader {
         constant.is_some_and(|constant| constant == Constant::Text(text.to_owned()))
     }
 
-    /// The pages of a time column in a row group, the column being given by its place in
-    /// the table: their rows, and the earliest and the latest time, ns since 1970. Empty
-    /// when the file does not tell.
+    /// The pages of a column of times or of 64-bit integers in a row group, the column being
+    /// given by its place in the table: their rows, and the least and the greatest value.
+    /// Empty when the file does not tell.
     ///
     /// # Errors
     /// [`FormatError`] when the page index is damaged.
-    pub fn page_times(
+    pub fn page_ranges(
         &self,
         row_group: u32,
         column: usize,
@@ -174,10 +174,10 @@ impl RowReader {
         let Some(index) = self.pages.column_index(row_group as usize, column) else {
             return Ok(Vec::new());
         };
-        let times = bounds::read(index, locations.len())
-            .ok_or_else(|| parquet_error("page index", 0, &damaged("times of each page")))?;
+        let ranges = bounds::read(index, locations.len())
+            .ok_or_else(|| parquet_error("page index", 0, &damaged("bounds of each page")))?;
         let first = row_group * ROW_GROUP_ROWS;
-        let pages = times
+        let pages = ranges
             .into_iter()
             .enumerate()
             .filter_map(|(page, (least, greatest))| {

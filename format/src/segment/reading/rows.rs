@@ -177,10 +177,9 @@ impl RowReader {
         &self.pages.metadata
     }
 
-    /// Earliest and latest value of a time column in a row group, ns since
-    /// 1970, the column being given by its place in the table; none when the file does
-    /// not tell.
-    pub fn time_range(&self, row_group: u32, column: usize) -> Option<(i64, i64)> {
+    /// Least and greatest value of a column of times or of 64-bit integers in a row group,
+    /// the column being given by its place in the table; none when the file does not tell.
+    pub fn range(&self, row_group: u32, column: usize) -> Option<(i64, i64)> {
         let column = self.columns.place(column)?;
         match self.statistics(row_group as usize, column)? {
             Statistics::Int64(times) => times.min_opt().copied().zip(times.max_opt().copied()),
