@@ -115,7 +115,8 @@ Examples:
 A table has a row for each bucket with a bar and the 4 most frequent values; other formats have a
 row for each bucket and value that has spans.")]
 pub struct TimelineArguments {
-    /// Count the values of this apart: a column, or an attribute as `attributes['key']`
+    /// Count the values of this apart: a column, an attribute (`attributes['key']`) or a
+    /// function of these; at most 1,000 values
     #[arg(long, value_name = "VALUE")]
     pub by: Option<String>,
     /// How many stretches of time there are

@@ -19,13 +19,14 @@ use spanstore_format::span::{SpanColumn, table};
 use super::builder::Query;
 use super::counts::FacetCount;
 use super::filter::NamedValue;
-use super::job::{Asked, Job, on_each_row_group};
+use super::job::{Asked, Holding, Job, on_each_row_group};
 use crate::error::Error;
 use crate::filter_error::FilterError;
 use crate::read::condition::Condition;
 use crate::read::group::merge::Groups;
 use crate::read::group::part::Part;
 use crate::read::group::{Expression, Grouping, Measure, Term};
+use crate::read::interrupt::Interrupt;
 use crate::read::mask::truth;
 use crate::read::scan::{columns_error, project};
 
@@ -35,7 +36,8 @@ pub enum Key<'a> {
     /// A value in the words of [`Filter`](super::Filter): a column,
     /// `attributes['key']`, `resource['key']` or a function such as `lower(path)`.
     Value(&'a str),
-    /// The start, in buckets of this width that begin at multiples of it since 1970.
+    /// The start, in buckets of this width that begin at multiples of it since 1970. A width
+    /// is at least 1 ns and at most 292 years.
     Time(Duration),
 }
 
@@ -46,7 +48,8 @@ impl<'a> From<&'a str> for Key<'a> {
 }
 
 /// What is worked out for each group. Values are in the words of
-/// [`Filter`](super::Filter), as in [`Key::Value`]; spans without a value do not count.
+/// [`Filter`](super::Filter), as in [`Key::Value`]; spans without a value do not count, and
+/// NaN is no number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Aggregate<'a> {
     /// How many spans there are.
@@ -90,8 +93,8 @@ impl Query {
     ///
     /// # Errors
     /// [`Error::InvalidFilter`] when a value cannot be read, or has no such aggregate;
-    /// [`Error::TooLarge`] when a sum does not fit in 64 bits or a bucket is no time; and
-    /// as [`Query::stream`].
+    /// [`Error::TooLarge`] when a sum of integers does not fit in 64 bits; and as
+    /// [`Query::stream`].
     pub async fn aggregate<'a>(
         self,
         keys: impl IntoIterator<Item = impl Into<Key<'a>>>,
@@ -121,14 +124,12 @@ impl Query {
         let count = keys.len();
         let groups = async move {
             let condition = Arc::new(asked.condition()?);
-            job.group(&condition, &Arc::new(grouping)).await
+            let (columns, _held) = job.group(&condition, &Arc::new(grouping)).await?;
+            let rows = RecordBatch::try_new(schema, columns);
+            let rows = rows.map_err(|error| columns_error("groups", &error))?;
+            in_order(&rows, count)
         };
-        let columns = execution.run(groups).await?;
-        let rows = RecordBatch::try_new(schema, columns);
-        in_order(
-            &rows.map_err(|error| columns_error("groups", &error))?,
-            count,
-        )
+        execution.run(groups).await
     }
 }
 
@@ -141,36 +142,44 @@ impl Query {
     /// # Errors
     /// [`Error::InvalidFilter`] when the value cannot be read, and as [`Query::stream`].
     pub async fn top(self, value: &str, k: usize) -> Result<Vec<FacetCount>, Error> {
-        let groups = self.aggregate([value], [Aggregate::Count]).await?;
-        let [values, counts] = groups.columns() else {
-            return Err(Error::internal("groups", &"other columns than asked for"));
+        let (execution, job, asked) = self.begin()?;
+        let grouping = Grouping {
+            keys: vec![asked.value(value)?],
+            measures: vec![Measure::Rows],
         };
-        let texts = match values.data_type() {
-            DataType::FixedSizeBinary(_) => Ok(digits(values)),
-            _ => cast(values, &DataType::Utf8View),
+        let top = async move {
+            let condition = Arc::new(asked.condition()?);
+            let (groups, _held) = job.group(&condition, &Arc::new(grouping)).await?;
+            let [values, counts] = groups.as_slice() else {
+                return Err(Error::internal("groups", &"other columns than asked for"));
+            };
+            let texts = texts(values)?;
+            let counts = counts.as_primitive::<Int64Type>();
+            let mut order: Vec<usize> = (0..texts.len()).collect();
+            let of = |row: &usize| {
+                let text = texts.is_valid(*row).then(|| texts.value(*row));
+                (text, counts.value(*row).unsigned_abs())
+            };
+            order.sort_by(|one, other| most_first(of(one), of(other)));
+            let found = order.iter().take(k).map(|row| {
+                let (value, spans) = of(row);
+                let value = value.map(str::to_owned);
+                FacetCount { value, spans }
+            });
+            Ok(found.collect())
         };
-        let texts = texts.map_err(|error| columns_error("groups", &error))?;
-        let (texts, counts) = (texts.as_string_view(), counts.as_primitive::<Int64Type>());
-        let mut order: Vec<usize> = (0..groups.num_rows()).collect();
-        let of = |row: &usize| {
-            let text = texts.is_valid(*row).then(|| texts.value(*row));
-            (text, counts.value(*row).unsigned_abs())
-        };
-        order.sort_by(|one, other| most_first(of(one), of(other)));
-        let found = order.iter().take(k).map(|row| {
-            let (value, spans) = of(row);
-            let value = value.map(str::to_owned);
-            FacetCount { value, spans }
-        });
-        Ok(found.collect())
+        execution.run(top).await
     }
 }
 
-/// Ids as hexadecimal digits.
-fn digits(ids: &ArrayRef) -> ArrayRef {
-    let ids = ids.as_fixed_size_binary().iter();
-    let texts: StringViewArray = ids.map(|id| id.map(to_hex)).collect();
-    Arc::new(texts)
+/// Values as texts; ids as hexadecimal digits.
+pub(super) fn texts(values: &ArrayRef) -> Result<StringViewArray, Error> {
+    if let Some(ids) = values.as_fixed_size_binary_opt() {
+        return Ok(ids.iter().map(|id| id.map(to_hex)).collect());
+    }
+    let texts = cast(values, &DataType::Utf8View);
+    let texts = texts.map_err(|error| columns_error("groups", &error))?;
+    Ok(texts.as_string_view().clone())
 }
 
 /// Rows in the order of their first columns, nulls last.
@@ -208,13 +217,7 @@ impl Asked {
         match key {
             Key::Value(text) => self.value(text),
             Key::Time(width) => {
-                let width_nanos = i64::try_from(width.as_nanos()).ok();
-                let width_nanos = width_nanos.filter(|width| *width > 0);
-                let width_nanos = width_nanos.ok_or_else(|| Error::TooLarge {
-                    what: "nanoseconds of a bucket, which has at least one",
-                    limit: i64::MAX.cast_unsigned(),
-                    found: u64::try_from(width.as_nanos()).unwrap_or(u64::MAX),
-                })?;
+                let width_nanos = i64::try_from(width.as_nanos()).unwrap_or(i64::MAX).max(1);
                 let mut term = Term::column(SpanColumn::StartTime.into())?;
                 term.expression = Some(Arc::new(Bucket {
                     origin: 0,
@@ -259,12 +262,21 @@ impl Expression for Bucket {
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
         let starts = SpanColumn::StartTime.times(rows)?;
         let bucket = |start: i64| {
-            let within = start
-                .saturating_sub(self.origin)
-                .rem_euclid(self.width_nanos);
-            start.saturating_sub(within)
+            let after = i128::from(start) - i128::from(self.origin);
+            let within = after.rem_euclid(i128::from(self.width_nanos));
+            i64::try_from(i128::from(start) - within).unwrap_or(i64::MIN)
         };
-        let buckets: TimestampNanosecondArray = starts.unary(bucket);
+        // Rows beside each other mostly lie in one bucket, and a division takes long.
+        let mut last = (0, 0);
+        let buckets = starts.values().iter().map(|start| {
+            if *start < last.0 || *start >= last.1 {
+                let first = bucket(*start);
+                last = (first, first.saturating_add(self.width_nanos));
+            }
+            last.0
+        });
+        let buckets: Vec<i64> = buckets.collect();
+        let buckets = TimestampNanosecondArray::new(buckets.into(), starts.nulls().cloned());
         Ok(Arc::new(buckets.with_timezone_opt(starts.timezone())))
     }
 }
@@ -276,11 +288,11 @@ impl Job {
         &self,
         condition: &Arc<Condition>,
         grouping: &Arc<Grouping>,
-    ) -> Result<Vec<ArrayRef>, Error> {
+    ) -> Result<(Vec<ArrayRef>, Holding), Error> {
         let interrupt = self.interrupt();
         let held = self.held("groups");
         let mut groups = Groups::new(grouping)?;
-        let mut hot = HotRows::new(grouping);
+        let mut hot = HotRows::new(grouping, &*interrupt);
         for rows in self.hot(condition, &interrupt)? {
             if let Some(part) = hot.add(&rows, condition)? {
                 groups.add(part)?;
@@ -303,13 +315,16 @@ impl Job {
                 self.next_batch().await?;
             }
         }
-        groups.finish()
+        let columns = groups.finish()?;
+        held.set(columns.iter().map(Array::get_array_memory_size).sum())?;
+        Ok((columns, held))
     }
 }
 
 /// Rows in memory that are gathered until there are enough to group them.
 struct HotRows<'g> {
     grouping: &'g Grouping,
+    interrupt: &'g dyn Interrupt,
     columns: Vec<Column>,
     rows: Vec<RecordBatch>,
     count: usize,
@@ -319,10 +334,11 @@ impl<'g> HotRows<'g> {
     /// So many rows are grouped at a time.
     const ENOUGH: usize = 8_192;
 
-    fn new(grouping: &'g Grouping) -> Self {
+    fn new(grouping: &'g Grouping, interrupt: &'g dyn Interrupt) -> Self {
         Self {
             columns: grouping.columns(),
             grouping,
+            interrupt,
             rows: Vec::new(),
             count: 0,
         }
@@ -352,6 +368,6 @@ impl<'g> HotRows<'g> {
         let rows = concat_batches(&schema, &std::mem::take(&mut self.rows));
         let rows = rows.map_err(|error| columns_error("hot rows", &error))?;
         self.count = 0;
-        Part::of_batch(&rows, &self.columns, self.grouping).map(Some)
+        Part::of_batch(&rows, &self.columns, self.grouping, self.interrupt).map(Some)
     }
 }

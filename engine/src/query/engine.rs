@@ -1,5 +1,6 @@
 //! What all queries of a store share: functions, optimizer, settings.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,11 +8,12 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider,
 };
-use datafusion::execution::FunctionRegistry;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{
+    FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults, TaskContext,
+};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -20,6 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::functions;
 use super::memory::{Budget, QueryPool};
 use super::planner::SpanPlanner;
+use super::plans::Plans;
 use super::watch::Watch;
 use super::workers::{Execution, Workers};
 use crate::error::Error;
@@ -38,6 +41,8 @@ struct Shared {
     state: Arc<SessionState>,
     limits: QueryLimits,
     memory: Arc<Budget>,
+    /// Of SQL texts that came before.
+    plans: Plans,
     /// Started by the first query: many a store is never asked any.
     workers: Mutex<Option<Arc<Workers>>>,
 }
@@ -64,6 +69,7 @@ impl Engine {
             state: Arc::new(state),
             limits: limits.clone(),
             memory: Arc::new(memory),
+            plans: Plans::new(),
             workers: Mutex::default(),
         })))
     }
@@ -71,6 +77,11 @@ impl Engine {
     /// The shared state, for expressions.
     pub(super) fn state(&self) -> &Arc<SessionState> {
         &self.0.state
+    }
+
+    /// Plans of SQL texts that came before.
+    pub(super) fn plans(&self) -> &Plans {
+        &self.0.plans
     }
 
     /// Begins a query: its time runs from now on.
@@ -98,18 +109,12 @@ impl Engine {
     }
 }
 
-/// A context for one query: with tables and files of its own, of which there
-/// are none.
+/// A context to plan one query in: with tables and files of its own, of which there are
+/// none.
 pub(super) fn context(
     state: &SessionState,
     memory: Arc<dyn MemoryPool>,
 ) -> Result<SessionContext, Error> {
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(memory)
-        .with_disk_manager_builder(
-            DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
-        )
-        .build_arc()?;
     let names = &state.config_options().catalog;
     let catalog = MemoryCatalogProvider::new();
     let tables = Arc::new(MemorySchemaProvider::new());
@@ -118,9 +123,38 @@ pub(super) fn context(
     catalogs.register_catalog(names.default_catalog.clone(), Arc::new(catalog));
     let state = SessionStateBuilder::new_from_existing(state.clone())
         .with_catalog_list(Arc::new(catalogs))
-        .with_runtime_env(runtime)
+        .with_runtime_env(runtime(memory)?)
         .build();
     Ok(SessionContext::new_with_state(state))
+}
+
+/// What a plan runs in: with memory of its own, and no disk.
+pub(super) fn task(
+    state: &SessionState,
+    memory: Arc<dyn MemoryPool>,
+) -> Result<Arc<TaskContext>, Error> {
+    let (config, none) = (state.config().clone(), String::new());
+    let runtime = runtime(memory)?;
+    // Functions are part of the plan.
+    let task = TaskContext::new(
+        None,
+        none,
+        config,
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        runtime,
+    );
+    Ok(Arc::new(task))
+}
+
+fn runtime(memory: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, Error> {
+    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(memory)
+        .with_disk_manager_builder(no_disk);
+    Ok(runtime.build_arc()?)
 }
 
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {

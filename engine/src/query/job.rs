@@ -186,8 +186,12 @@ impl Interrupt for Reading {
     }
 
     fn hold(&self, rows: &RecordBatch) -> Result<interrupt::Held, Error> {
-        let held = Holding::new(&self.memory, "a batch of rows");
-        held.set(get_record_batch_memory_size(rows))?;
+        self.hold_bytes(get_record_batch_memory_size(rows))
+    }
+
+    fn hold_bytes(&self, bytes: usize) -> Result<interrupt::Held, Error> {
+        let held = Holding::new(&self.memory, "rows at work");
+        held.set(bytes)?;
         Ok(Box::new(held))
     }
 }

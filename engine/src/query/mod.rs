@@ -21,6 +21,7 @@ mod functions;
 mod job;
 mod memory;
 mod planner;
+mod plans;
 mod rewrite;
 mod scan_exec;
 mod select;

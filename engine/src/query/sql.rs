@@ -8,22 +8,23 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::builder::Source;
-use super::engine::context;
+use super::engine::{Engine, context, task};
 use super::job::Job;
 use super::rewrite::{LeafPlanner, rewritten};
 use super::table::SpanTable;
-use super::watched::watched;
+use super::watched::{external, watched};
 use super::watched_window::watched_windows;
 use crate::error::Error;
 
@@ -45,18 +46,15 @@ pub(crate) async fn sql(
     }
     let engine = source.engine();
     let execution = engine.begin()?;
-    let state = Arc::clone(engine.state());
     let job = Job {
         team: source.team().clone(),
         snapshot: source.snapshot(),
         watch: Arc::clone(&execution.watch),
         memory: Arc::clone(&execution.memory),
     };
-    let text = text.to_owned();
+    let (text, engine) = (text.to_owned(), engine.clone());
     let stream = execution.run(async move {
-        let pool: Arc<dyn MemoryPool> = Arc::clone(&job.memory) as _;
-        let context = context(&state, pool)?;
-        let stream = run(&context, &job, &text).await;
+        let stream = run(&engine, &job, &text).await;
         stream.map_err(|error| job.memory.explain(error).into())
     });
     let stream = stream.await?;
@@ -65,7 +63,7 @@ pub(crate) async fn sql(
 
 /// Plans an SQL text and starts it.
 async fn run(
-    context: &SessionContext,
+    engine: &Engine,
     job: &Job,
     text: &str,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
@@ -73,10 +71,33 @@ async fn run(
         team,
         snapshot,
         watch,
-        ..
+        memory,
     } = job;
+    let memory: Arc<dyn MemoryPool> = Arc::clone(memory) as _;
     let table = SpanTable::new(snapshot.clone(), team.clone(), watch)?;
-    context.register_table("spans", Arc::new(table))?;
+    let table: Arc<dyn TableProvider> = Arc::new(table);
+    let state = engine.state();
+    let plan = match engine.plans().get(text, &table)? {
+        Some(plan) => plan,
+        None => optimized(engine, &memory, table, text).await?,
+    };
+    let plan = watched_windows(rewritten(plan, job, state)?, watch)?;
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LeafPlanner)]);
+    let plan = planner.create_physical_plan(&plan, &**state).await?;
+    let task = task(state, memory).map_err(external)?;
+    execute_stream(watched(plan, watch)?, task)
+}
+
+/// The optimized plan of an SQL text.
+async fn optimized(
+    engine: &Engine,
+    memory: &Arc<dyn MemoryPool>,
+    table: Arc<dyn TableProvider>,
+    text: &str,
+) -> Result<LogicalPlan, DataFusionError> {
+    let context = context(engine.state(), Arc::clone(memory)).map_err(external)?;
+    let schema = table.schema();
+    context.register_table("spans", table)?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state.sql_to_statement(text, &dialect)?;
@@ -94,9 +115,7 @@ async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&plan)?;
-    let plan = rewritten(state.optimize(&plan)?, job, &state)?;
-    let plan = watched_windows(plan, watch)?;
-    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LeafPlanner)]);
-    let plan = planner.create_physical_plan(&plan, &state).await?;
-    execute_stream(watched(plan, watch)?, state.task_ctx())
+    let optimized = state.optimize(&plan)?;
+    engine.plans().keep(text, &plan, &optimized, schema)?;
+    Ok(optimized)
 }

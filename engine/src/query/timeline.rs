@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use spanstore_format::span::SpanColumn;
 
-use super::aggregate::{Bucket, most_first};
+use super::aggregate::{Bucket, most_first, texts};
 use super::builder::Query;
 use super::job::{Asked, Job};
 use crate::error::Error;
@@ -26,7 +25,7 @@ pub struct Timeline {
     /// How many buckets there are.
     pub buckets: usize,
     /// The values that were asked for, the most frequent first, none last among equals;
-    /// without a question for values one without a value.
+    /// without a question for values one without a value. Empty when no span is found.
     pub series: Vec<Series>,
 }
 
@@ -48,21 +47,24 @@ impl Series {
 
 /// Buckets of a timeline, at most.
 const MOST_BUCKETS: usize = 10_000;
+/// Values that are counted apart, at most.
+const MOST_SERIES: usize = 1_000;
 
 impl Query {
     /// Counts the spans that the query finds in buckets of equal length, for each value
     /// of `by` apart ([`Key::Value`](super::Key::Value)). The buckets cover the time from
     /// [`Query::since`] to [`Query::until`], and where one of these was not given, to the
-    /// first or the last start that is found; the last bucket may reach beyond it.
-    /// Columns, order and limit do not matter.
+    /// first or the last start that is found; the last bucket may reach beyond it. There is
+    /// at least one bucket. Columns, order and limit do not matter.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when `buckets` is 0 or more than 10,000, and as
+    /// [`Error::TooLarge`] when there are more than 10,000 buckets or 1,000 values, and as
     /// [`Query::aggregate`].
     pub async fn timeline(self, buckets: usize, by: Option<&str>) -> Result<Timeline, Error> {
-        if !(1..=MOST_BUCKETS).contains(&buckets) {
+        let buckets = buckets.max(1);
+        if buckets > MOST_BUCKETS {
             return Err(Error::TooLarge {
-                what: "buckets of a timeline, which has at least one",
+                what: "buckets of a timeline",
                 limit: MOST_BUCKETS as u64,
                 found: buckets as u64,
             });
@@ -93,7 +95,14 @@ impl Job {
                 })
             }
         };
-        let (start, last) = covered.unwrap_or_default();
+        let Some((start, last)) = covered else {
+            return Ok(Timeline {
+                start: since.or(until).unwrap_or_default(),
+                width: 1,
+                buckets,
+                series: Vec::new(),
+            });
+        };
         let length = i128::from(last) - i128::from(start) + 1;
         let width = i64::try_from((length + buckets as i128 - 1) / buckets as i128);
         let width = width.unwrap_or(i64::MAX).max(1);
@@ -106,12 +115,12 @@ impl Job {
             keys: std::iter::once(time).chain(by).collect(),
             measures: vec![Measure::Rows],
         };
-        let groups = self.group(&condition, &Arc::new(grouping)).await?;
+        let (groups, _held) = self.group(&condition, &Arc::new(grouping)).await?;
         let series = match groups.as_slice() {
             [times, counts] => series(times, None, counts, (start, width, buckets))?,
             [times, values, counts] => {
-                let texts = cast(values, &DataType::Utf8View).ok();
-                series(times, texts.as_ref(), counts, (start, width, buckets))?
+                let texts = texts(values)?;
+                series(times, Some(&texts), counts, (start, width, buckets))?
             }
             _ => Vec::new(),
         };
@@ -130,7 +139,7 @@ impl Job {
             keys: Vec::new(),
             measures: vec![Measure::Least(start.clone()), Measure::Greatest(start)],
         };
-        let found = self.group(condition, &Arc::new(grouping)).await?;
+        let (found, _held) = self.group(condition, &Arc::new(grouping)).await?;
         let mut times = found.iter().map(|times| {
             let times = times.as_primitive_opt::<TimestampNanosecondType>()?;
             times.iter().next().flatten()
@@ -142,7 +151,7 @@ impl Job {
 /// The counts of each value, bucket by bucket.
 fn series(
     times: &ArrayRef,
-    values: Option<&ArrayRef>,
+    texts: Option<&StringViewArray>,
     counts: &ArrayRef,
     (start, width, buckets): (i64, i64, usize),
 ) -> Result<Vec<Series>, Error> {
@@ -154,20 +163,23 @@ fn series(
             &"times and counts of other types",
         ));
     };
-    let texts = values.and_then(|values| values.as_string_view_opt());
     let mut series: HashMap<Option<&str>, Vec<u64>> = HashMap::new();
-    if values.is_none() {
-        series.insert(None, vec![0; buckets]);
-    }
     for (row, (time, count)) in times.values().iter().zip(counts.values()).enumerate() {
         let value = texts
             .filter(|texts| texts.is_valid(row))
             .map(|texts| texts.value(row));
         let of_value = series.entry(value).or_insert_with(|| vec![0; buckets]);
-        let bucket = time.saturating_sub(start) / width;
+        let bucket = (i128::from(*time) - i128::from(start)) / i128::from(width);
         let bucket = usize::try_from(bucket).ok();
         if let Some(spans) = bucket.and_then(|bucket| of_value.get_mut(bucket)) {
             *spans += count.unsigned_abs();
+        }
+        if series.len() > MOST_SERIES {
+            return Err(Error::TooLarge {
+                what: "values of a timeline",
+                limit: MOST_SERIES as u64,
+                found: series.len() as u64,
+            });
         }
     }
     let series = series.into_iter().map(|(value, spans)| Series {

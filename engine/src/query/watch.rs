@@ -124,6 +124,10 @@ impl Interrupt for Watch {
     fn hold(&self, _: &RecordBatch) -> Result<Held, Error> {
         Ok(Box::new(()))
     }
+
+    fn hold_bytes(&self, _: usize) -> Result<Held, Error> {
+        Ok(Box::new(()))
+    }
 }
 
 #[cfg(test)]

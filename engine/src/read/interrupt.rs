@@ -18,6 +18,12 @@ pub(crate) trait Interrupt: Send + Sync {
     /// # Errors
     /// When they take more memory than the work may.
     fn hold(&self, rows: &RecordBatch) -> Result<Held, Error>;
+
+    /// Accounts for so many bytes, until what it answers is dropped.
+    ///
+    /// # Errors
+    /// When they are more than the work may take.
+    fn hold_bytes(&self, bytes: usize) -> Result<Held, Error>;
 }
 
 /// Memory that is accounted for.
@@ -32,6 +38,10 @@ impl Interrupt for Never {
     }
 
     fn hold(&self, _: &RecordBatch) -> Result<Held, Error> {
+        Ok(Box::new(()))
+    }
+
+    fn hold_bytes(&self, _: usize) -> Result<Held, Error> {
         Ok(Box::new(()))
     }
 }

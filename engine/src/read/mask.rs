@@ -282,21 +282,26 @@ impl Matching {
         columns: &[Column],
         mut take: impl FnMut(&[u32], &RecordBatch) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut numbers = rows.iter();
         for group in row_groups(rows) {
             let start = group * ROW_GROUP_ROWS;
-            let of_group = part(rows, start..start.saturating_add(ROW_GROUP_ROWS));
+            let of_group = ranges(&part(rows, start..start.saturating_add(ROW_GROUP_ROWS)));
             let read = Rows {
                 segment: &self.sealed.segment,
                 team: &self.sealed.partition.team,
-                numbers: &ranges(&of_group),
+                numbers: &of_group,
             };
+            let mut numbers = Vec::with_capacity(of_group.iter().map(Range::len).sum());
+            for range in &of_group {
+                numbers.extend(range.clone());
+            }
+            let mut numbers = numbers.as_slice();
             for batch in read.batches(columns, BATCH_ROWS)? {
                 let batch = batch?;
                 self.interrupt.check()?;
                 let _held = self.interrupt.hold(&batch)?;
-                let numbers: Vec<u32> = numbers.by_ref().take(batch.num_rows()).collect();
-                take(&numbers, &batch)?;
+                let (of_batch, rest) = numbers.split_at(numbers.len().min(batch.num_rows()));
+                numbers = rest;
+                take(of_batch, &batch)?;
             }
         }
         Ok(())

@@ -111,7 +111,7 @@ fn measure(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Measure>
             // `within group (order by x)` has x as argument too.
             let is_plain = match order_by {
                 [] => true,
-                [order] => order.asc && order.expr == *value,
+                [order] => order.asc && without_cast(&order.expr) == without_cast(value),
                 _ => false,
             };
             let is_share = (0.0..=1.0).contains(share) && is_plain;
@@ -123,18 +123,28 @@ fn measure(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Measure>
 
 /// A number, of which the aggregate makes a float by itself.
 fn number(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Term> {
+    exact(without_cast(expr), term)
+}
+
+/// A value of which a float was made.
+fn without_cast(expr: &Expr) -> &Expr {
     match expr {
-        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Float64 => {
-            exact(expr, term)
-        }
-        _ => exact(expr, term),
+        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Float64 => expr,
+        _ => expr,
     }
 }
 
-/// A value of which there is one form. Floats are left to DataFusion, with all that it
-/// thinks of NaN and of negative zero.
+/// A value of a type that can be told apart by its bytes. Floats are left to DataFusion,
+/// with all that it thinks of NaN and of negative zero, and so are types with others inside.
 fn exact(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Term> {
-    term(expr).filter(|term| !term.data_type.is_floating())
+    term(expr).filter(|term| {
+        let of = &term.data_type;
+        of.is_integer()
+            || of.is_string()
+            || of.is_binary()
+            || of.is_temporal()
+            || matches!(of, DataType::Boolean)
+    })
 }
 
 impl PartialEq for Groups {
@@ -196,10 +206,14 @@ impl Leaf for Groups {
         let of_batches = Arc::clone(&schema);
         let batches = async move {
             let groups = work.job.group(&work.condition, &work.grouping).await;
-            let rows = RecordBatch::try_new(of_batches, groups.map_err(external)?)?;
+            let (columns, held) = groups.map_err(external)?;
+            let rows = RecordBatch::try_new(of_batches, columns)?;
             let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-            let batches = starts
-                .map(move |start| Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))));
+            let batches = starts.map(move |start| {
+                // The whole answer is in memory until its last batch.
+                let _held = &held;
+                Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
+            });
             Ok::<_, DataFusionError>(futures::stream::iter(batches))
         };
         let stream = futures::stream::once(batches).try_flatten();

@@ -1,13 +1,25 @@
 //! Projections and conditions between a node of a plan and the table.
 
+use std::any::Any;
 use std::collections::HashMap;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::query::condition::{self, Compile};
+use crate::query::table::SpanTable;
 use crate::read::condition::Condition;
+
+/// Whether a scan is one of the table: the rows that a recursion has found so far are
+/// scanned too.
+pub(in crate::query) fn is_spans(scan: &TableScan) -> bool {
+    source_as_provider(&scan.source).is_ok_and(|provider| {
+        let provider: &dyn Any = provider.as_ref();
+        provider.is::<SpanTable>()
+    })
+}
 
 /// What lies between a node of a plan and the table.
 pub(super) struct Input {
@@ -20,8 +32,8 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn of(plan: &LogicalPlan) -> Option<Self> {
         match plan {
-            // There is one table. Its conditions are repeated above it.
-            LogicalPlan::TableScan(scan) if scan.fetch.is_none() => Some(Self {
+            // Its conditions are repeated above it.
+            LogicalPlan::TableScan(scan) if scan.fetch.is_none() && is_spans(scan) => Some(Self {
                 conditions: Vec::new(),
                 columns: None,
             }),

@@ -35,6 +35,8 @@ use self::first_rows::FirstRows;
 use self::groups::Groups;
 use super::job::Job;
 
+pub(super) use self::input::is_spans;
+
 /// The plan with leaves in place of what the job answers.
 pub(super) fn rewritten(plan: LogicalPlan, job: &Job, state: &SessionState) -> Result<LogicalPlan> {
     let rewritten = plan.transform_down(|node| {

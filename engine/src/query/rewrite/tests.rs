@@ -39,6 +39,7 @@ async fn aggregates_over_the_table_become_groups() {
         "select attributes['k'], resource['k'], max(start_time) from spans group by 1, 2",
         "select (cast(start_time as bigint) - 5) / 60 as b, count(*) from spans group by b",
         "select percentile_cont(duration, 0.99) from spans where route = '/'",
+        "select percentile_cont(0.5) within group (order by duration) from spans group by name",
         "select count(distinct session_id), count(session_id), sum(status_code) from spans",
         "select r, sum(d) from (select upper(route) as r, duration as d from spans where \
          duration > 5) as s where r like 'A%' group by r having sum(d) > 3",

@@ -35,7 +35,7 @@ pub(super) enum Best {
 }
 
 impl Best {
-    /// Whether a number takes the place of another. Of floats, no number lies above NaN.
+    /// Whether a number takes the place of another.
     fn is<N: PartialOrd>(self, one: N, other: N) -> bool {
         match self {
             Self::Least => one < other,
@@ -244,7 +244,7 @@ pub(super) fn counted(counts: &[u64]) -> ArrayRef {
 
 fn in_64_bits(sum: i128) -> Result<i64, Error> {
     i64::try_from(sum).map_err(|_| Error::TooLarge {
-        what: "a sum",
+        what: "a sum of integers, without its sign",
         limit: i64::MAX.cast_unsigned(),
         found: u64::try_from(sum.unsigned_abs()).unwrap_or(u64::MAX),
     })
@@ -305,9 +305,16 @@ fn integers(
     Ok(())
 }
 
+/// Values as floats; NaN is no number, and no value.
 fn floats(values: &ArrayRef, take: impl FnOnce(&[f64], Option<&NullBuffer>)) -> Result<(), Error> {
     let numbers = cast(values, &DataType::Float64).map_err(|error| not_grouped(&error))?;
     let numbers = numbers.as_primitive::<Float64Type>();
+    if numbers.values().iter().any(|number| number.is_nan()) {
+        let numbers: Float64Array =
+            numbers.unary_opt(|number| (!number.is_nan()).then_some(number));
+        take(numbers.values(), numbers.nulls());
+        return Ok(());
+    }
     take(numbers.values(), numbers.nulls());
     Ok(())
 }
@@ -358,6 +365,26 @@ mod tests {
             state.finish(&measure),
             Err(Error::TooLarge { .. })
         ));
+    }
+
+    #[test]
+    fn nan_is_no_number() {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, 2.0, f64::NAN, 1.0]));
+        let float = || term(DataType::Float64);
+        for (measure, expected) in [
+            (Measure::Sum(float()), 3.0),
+            (Measure::Mean(float()), 1.5),
+            (Measure::Least(float()), 1.0),
+            (Measure::Greatest(float()), 2.0),
+            (Measure::Percentile(float(), 1.0), 2.0),
+        ] {
+            let mut state = State::new(&measure);
+            state.resize(1);
+            state.take(&values, &[0; 4]).unwrap();
+            let found = state.finish(&measure).unwrap();
+            let found = found.as_primitive::<Float64Type>().value(0);
+            assert!((found - expected).abs() < 1e-9, "{measure:?}: {found}");
+        }
     }
 
     #[test]

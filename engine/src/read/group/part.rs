@@ -1,6 +1,9 @@
 //! Groups of the rows of one row group, or of some rows in memory.
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
@@ -10,7 +13,9 @@ use super::keys::{Combined, Numbered};
 use super::measures::State;
 use super::{Grouping, Measure, Term, columns};
 use crate::error::Error;
+use crate::read::interrupt::{Held, Interrupt};
 use crate::read::matching::Matching;
+use crate::read::scan::columns_error;
 
 /// The groups of some rows.
 pub(crate) struct Part {
@@ -23,6 +28,8 @@ pub(crate) struct Part {
     pub(super) states: Vec<State>,
     /// Of measures of different values: values, and which group has which.
     pub(super) distinct: Vec<Option<(ArrayRef, Found)>>,
+    /// The memory of all that.
+    _held: Held,
 }
 
 /// Groups and numbers of values that they have.
@@ -36,12 +43,16 @@ impl Part {
         grouping: &Grouping,
     ) -> Result<Self, Error> {
         let source = |term: &Term| Source::of_row_group(term, matching, rows);
-        let mut gathering = Gathering::new(grouping, source)?;
+        let mut gathering = Gathering::new(grouping, &*matching.interrupt, source)?;
         let columns = gathering.columns();
         if columns.is_empty() {
-            let rows = rows.len() as usize;
-            let nothing = |_: &Term| Err(Error::internal("groups", &"a value of no column"));
-            gathering.take(0, rows, &nothing)?;
+            // Constants are evaluated on rows without columns.
+            let count = rows.len() as usize;
+            let options = RecordBatchOptions::new().with_row_count(Some(count));
+            let empty = Arc::new(Schema::empty());
+            let rows = RecordBatch::try_new_with_options(empty, Vec::new(), &options);
+            let rows = rows.map_err(|error| columns_error("groups", &error))?;
+            gathering.take(0, count, &|term| term.of(&rows, &columns))?;
         } else {
             let mut first = 0;
             matching.each_batch(rows, &columns, |rows, batch| {
@@ -58,8 +69,10 @@ impl Part {
         rows: &RecordBatch,
         columns: &[Column],
         grouping: &Grouping,
+        interrupt: &dyn Interrupt,
     ) -> Result<Self, Error> {
-        let mut gathering = Gathering::new(grouping, |term| Source::read(&term.data_type))?;
+        let source = |term: &Term| Source::read(&term.data_type);
+        let mut gathering = Gathering::new(grouping, interrupt, source)?;
         gathering.take(0, rows.num_rows(), &|term| term.of(rows, columns))?;
         gathering.finish()
     }
@@ -74,7 +87,7 @@ enum Source {
 }
 
 impl Source {
-    fn read(of: &arrow::datatypes::DataType) -> Result<Self, Error> {
+    fn read(of: &DataType) -> Result<Self, Error> {
         Ok(Self::Read(Numbered::new(of)?, Vec::new()))
     }
 
@@ -84,10 +97,13 @@ impl Source {
             && let Some((values, codes)) = matching.codes(column, group, rows)?
         {
             let values = match &term.expression {
-                Some(_) => term.of_values(values, column)?,
-                None => values,
+                // Some values that no row has may have none.
+                Some(_) => term.of_values(values, column).ok(),
+                None => Some(values),
             };
-            return Ok(Self::Coded(values, codes));
+            if let Some(values) = values {
+                return Ok(Self::Coded(values, codes));
+            }
         }
         Self::read(&term.data_type)
     }
@@ -117,6 +133,14 @@ impl Source {
         }
     }
 
+    /// Memory that it takes, in bytes, about, once its values are an array.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Coded(values, codes) => values.get_array_memory_size() + codes.capacity() * 4,
+            Self::Read(numbered, numbers) => numbered.memory() * 2 + numbers.capacity() * 4,
+        }
+    }
+
     fn into_values(self) -> Result<ArrayRef, Error> {
         match self {
             Self::Coded(values, _) => Ok(values),
@@ -128,6 +152,9 @@ impl Source {
 /// Rows that are gathered, batch by batch.
 struct Gathering<'g> {
     grouping: &'g Grouping,
+    interrupt: &'g dyn Interrupt,
+    /// The memory of what was gathered.
+    held: Option<Held>,
     keys: Vec<Source>,
     /// Of measures that only ask which values there are.
     values: Vec<Option<Source>>,
@@ -140,6 +167,7 @@ struct Gathering<'g> {
 impl<'g> Gathering<'g> {
     fn new(
         grouping: &'g Grouping,
+        interrupt: &'g dyn Interrupt,
         source: impl Fn(&Term) -> Result<Source, Error>,
     ) -> Result<Self, Error> {
         let keys: Result<Vec<Source>, Error> = grouping.keys.iter().map(&source).collect();
@@ -153,6 +181,8 @@ impl<'g> Gathering<'g> {
         });
         Ok(Self {
             grouping,
+            interrupt,
+            held: None,
             keys: keys?,
             values: values.collect::<Result<_, Error>>()?,
             combined: Combined::new(grouping.keys.len()),
@@ -239,10 +269,25 @@ impl<'g> Gathering<'g> {
                 }
             }
         }
+        self.hold()
+    }
+
+    /// Accounts for what was gathered, which is let go of first.
+    fn hold(&mut self) -> Result<(), Error> {
+        self.held = None;
+        let sources = self.keys.iter().chain(self.values.iter().flatten());
+        let found = self.found.iter().map(HashSet::capacity).sum::<usize>();
+        let bytes = sources.map(Source::memory).sum::<usize>()
+            + self.states.iter().map(State::memory).sum::<usize>()
+            + found * (size_of::<(u32, u32)>() + 1)
+            + self.rows.capacity() * size_of::<u64>()
+            + self.combined.memory();
+        self.held = Some(self.interrupt.hold_bytes(bytes)?);
         Ok(())
     }
 
-    fn finish(self) -> Result<Part, Error> {
+    fn finish(mut self) -> Result<Part, Error> {
+        self.hold()?;
         let rows = self.rows.iter().zip(0..);
         let present = rows.filter(|(rows, _)| **rows > 0).map(|(_, group)| group);
         let present: Vec<u32> = present.collect();
@@ -264,6 +309,7 @@ impl<'g> Gathering<'g> {
             rows: self.rows,
             states: self.states,
             distinct: distinct.collect::<Result<_, Error>>()?,
+            _held: self.held.unwrap_or_else(|| Box::new(())),
         })
     }
 }

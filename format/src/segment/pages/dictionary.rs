@@ -202,14 +202,20 @@ pub(crate) fn codes(
     let mut present = Vec::with_capacity(rows);
     hybrid::read(levels, 1, 0..rows, &mut present).ok_or_else(|| damaged("levels"))?;
     let count = present.iter().filter(|level| **level == 1).count();
+    if count == rows {
+        read(rows, codes)?;
+        return Ok(true);
+    }
     let mut of_present = Vec::with_capacity(count);
     if count > 0 {
         read(count, &mut of_present)?;
     }
-    let mut of_present = of_present.into_iter();
-    codes.extend(present.into_iter().map(|level| match level {
-        1 => of_present.next().unwrap_or(null),
-        _ => null,
+    let mut next = 0;
+    codes.extend(present.into_iter().map(|level| {
+        let code = of_present.get(next).copied().unwrap_or(null);
+        let is_present = level == 1;
+        next += usize::from(is_present);
+        if is_present { code } else { null }
     }));
     Ok(true)
 }
