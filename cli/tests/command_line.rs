@@ -144,6 +144,18 @@ fn counts_and_facets_are_those_of_the_listed_spans() {
     assert!(facets.iter().any(|row| row["column"] == "service"));
     let most = run(store, &[&arguments[..], &[filter, "--limit", "1"]].concat());
     assert_eq!(most.lines().count(), 2);
+    let chosen = [
+        "facets",
+        "level",
+        "--filter",
+        "level = 'error'",
+        "--format",
+        "json",
+    ];
+    assert_eq!(run(store, &chosen).lines().count(), 1);
+    let choices = run(store, &[&chosen[..], &["--choices"]].concat());
+    let all = run(store, &["facets", "level", "--format", "json"]);
+    assert!(all.lines().count() > 1 && choices == all, "{choices}");
     let top = run(
         store,
         &["top", "level", "--filter", filter, "--format", "json"],

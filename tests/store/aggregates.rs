@@ -214,6 +214,53 @@ async fn several_filters_hold_together() {
 }
 
 #[tokio::test]
+async fn choices_are_counted_without_the_choice() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    append(&acme, 100, || drop(store.seal().unwrap()));
+    let chosen = "(method = 'GET' or method = 'PUT') and not status_code = 500 and \
+                  session_id = 'session-1' and (kind = 'server' or name = 'operation 1')";
+    let columns = ["method", "status_code", "kind", "name"];
+    let query = || acme.query().filter(chosen).unwrap();
+    let choices = query().facet_choices(columns).await.unwrap();
+    let others = [
+        "not status_code = 500 and session_id = 'session-1' and (kind = 'server' or name = 'operation 1')",
+        "(method = 'GET' or method = 'PUT') and session_id = 'session-1' and \
+         (kind = 'server' or name = 'operation 1')",
+        chosen,
+        chosen,
+    ];
+    for ((column, choices), others) in columns.into_iter().zip(choices).zip(others) {
+        let expected = acme
+            .query()
+            .filter(others)
+            .unwrap()
+            .facet(column)
+            .await
+            .unwrap();
+        assert!(
+            !expected.is_empty() && choices == expected,
+            "{column}: {choices:?}"
+        );
+    }
+    assert_eq!(query().facet_choices(["method"]).await.unwrap()[0].len(), 2);
+    assert_eq!(query().facet("method").await.unwrap().len(), 1);
+    // A filter that is one choice, and two filters.
+    let one = acme.query().filter("method = 'GET'").unwrap();
+    assert_eq!(
+        one.clone().facet_choices(["method"]).await.unwrap()[0].len(),
+        2
+    );
+    let two = one.filter("method = 'POST' and status_code = 200").unwrap();
+    let methods = two.clone().facet_choices(["method"]).await.unwrap();
+    assert_eq!(methods[0].iter().map(|count| count.spans).sum::<u64>(), 98);
+    assert!(two.facets(["method"]).await.unwrap()[0].is_empty());
+    let unknown = acme.query().facet_choices(["duration"]).await;
+    assert!(matches!(unknown, Err(Error::UnknownColumn { .. })));
+}
+
+#[tokio::test]
 async fn what_cannot_be_grouped_or_measured_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());

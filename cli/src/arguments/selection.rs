@@ -73,6 +73,7 @@ pub struct CountArguments {
 Examples:
   spanstore facets level service --since 15m
   spanstore facets route --filter \"level = 'error'\" --limit 5 --format json
+  spanstore facets level service --filter \"level = 'error'\" --choices
 
 A table shows the first 20 values of a column unless --limit says otherwise; other formats give all.")]
 pub struct FacetsArguments {
@@ -85,6 +86,9 @@ pub struct FacetsArguments {
     /// At most this many values of each column, the most frequent
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Count each column as if the filter had no condition on it alone
+    #[arg(long)]
+    pub choices: bool,
 }
 
 /// Arguments of `top`.

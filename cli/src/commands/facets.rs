@@ -15,7 +15,11 @@ const TABLE_VALUES: usize = 20;
 pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Result<(), Error> {
     let query = arguments.selection.apply(context.team.query())?;
     let columns = arguments.columns.iter().map(String::as_str);
-    let facets = runtime()?.block_on(query.facets(columns.clone()))?;
+    let facets = if arguments.choices {
+        runtime()?.block_on(query.facet_choices(columns.clone()))?
+    } else {
+        runtime()?.block_on(query.facets(columns.clone()))?
+    };
     let cut = (context.format == Format::Table).then_some(TABLE_VALUES);
     let most = arguments.limit.or(cut).unwrap_or(usize::MAX);
     let rows = columns.zip(&facets).flat_map(|(column, counts)| {

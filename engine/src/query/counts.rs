@@ -66,19 +66,58 @@ impl Query {
         self,
         columns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
-        let facet = |name: &str| {
-            let facet = SpanColumn::of_name(name);
-            let facet = facet.filter(|column| column.description().is_facet);
-            facet.ok_or_else(|| Error::UnknownColumn {
-                name: name.chars().take(80).collect(),
-            })
-        };
-        let columns: Result<Vec<SpanColumn>, Error> = columns.into_iter().map(facet).collect();
-        let columns = columns?;
+        let columns = facet_columns(columns)?;
         let (execution, job, asked) = self.begin()?;
         let facets = async move { job.facets(asked.condition()?, &columns).await };
         execution.run(facets).await
     }
+
+    /// The values of several facets to choose from: each as [`Query::facets`] gives it, but
+    /// as if the query had no condition on its own column. So a list of levels shows how
+    /// many spans each has although one is chosen. Left out are those terms of filters,
+    /// joined by `and`, that are over the column alone (`level = 'error'`, or
+    /// `(level = 'error' or level = 'fatal')`).
+    ///
+    /// # Errors
+    /// As [`Query::facet`].
+    pub async fn facet_choices<'a>(
+        self,
+        columns: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Vec<FacetCount>>, Error> {
+        let columns = facet_columns(columns)?;
+        let (execution, job, asked) = self.begin()?;
+        let choices = async move {
+            let condition = asked.condition()?;
+            let is_chosen = |column: &SpanColumn| condition.has_term_over(&(*column).into());
+            // The spans are looked for once for all columns without a choice.
+            let (chosen, others): (Vec<_>, Vec<_>) = columns.iter().copied().partition(is_chosen);
+            let mut counts: HashMap<SpanColumn, Vec<FacetCount>> = HashMap::new();
+            for column in chosen {
+                let others = condition.without(&column.into());
+                let facets = job.facets(others, &[column]).await?;
+                counts.extend(facets.into_iter().map(|facet| (column, facet)));
+            }
+            if !others.is_empty() {
+                let facets = job.facets(condition, &others).await?;
+                counts.extend(others.into_iter().zip(facets));
+            }
+            let of = |column: &SpanColumn| counts.get(column).cloned().unwrap_or_default();
+            Ok(columns.iter().map(of).collect())
+        };
+        execution.run(choices).await
+    }
+}
+
+/// Columns that are facets, by their names.
+fn facet_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<SpanColumn>, Error> {
+    let facet = |name: &str| {
+        let facet = SpanColumn::of_name(name);
+        let facet = facet.filter(|column| column.description().is_facet);
+        facet.ok_or_else(|| Error::UnknownColumn {
+            name: name.chars().take(80).collect(),
+        })
+    };
+    names.into_iter().map(facet).collect()
 }
 
 impl Job {

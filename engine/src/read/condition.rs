@@ -117,6 +117,43 @@ impl Condition {
         Self::And(Vec::new())
     }
 
+    /// The condition without those of its terms, joined by `and`, that are over a column
+    /// alone. The column must not be one of ids or times, which [`Constraints`] tell of.
+    pub(crate) fn without(&self, column: &Column) -> Self {
+        match self {
+            Self::And(all) => {
+                let others = all.iter().filter(|term| !term.is_over(column));
+                Self::And(others.map(|term| term.without(column)).collect())
+            }
+            Self::Implying(one, necessary) => {
+                Self::Implying(Box::new(one.without(column)), necessary.clone())
+            }
+            term if term.is_over(column) => Self::always(),
+            other => other.clone(),
+        }
+    }
+
+    /// Whether [`Condition::without`] leaves something out.
+    pub(crate) fn has_term_over(&self, column: &Column) -> bool {
+        match self {
+            Self::And(all) => all.iter().any(|term| term.has_term_over(column)),
+            Self::Implying(one, _) => one.has_term_over(column),
+            term => term.is_over(column),
+        }
+    }
+
+    /// Whether it asks for the values of this column, and for nothing else.
+    fn is_over(&self, column: &Column) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => {
+                !parts.is_empty() && parts.iter().all(|part| part.is_over(column))
+            }
+            Self::Not(one) | Self::Implying(one, _) => one.is_over(column),
+            Self::Since(_) | Self::Until(_) => false,
+            Self::Leaf(leaf) => leaf.columns.as_slice() == std::slice::from_ref(column),
+        }
+    }
+
     /// Bounds of the start of rows that fulfil it.
     pub(crate) fn bounds(&self) -> Bounds {
         match self {

@@ -23,6 +23,10 @@ pub(crate) trait Interrupt: Send + Sync {
     ///
     /// # Errors
     /// When they are more than the work may take.
+    #[cfg_attr(
+        not(feature = "query"),
+        expect(dead_code, reason = "only queries gather groups")
+    )]
     fn hold_bytes(&self, bytes: usize) -> Result<Held, Error>;
 }
 
