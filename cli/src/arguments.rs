@@ -209,7 +209,7 @@ pub struct QueryArguments {
     /// At most this many spans
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// By start time
+    /// By start or by duration
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: Order,
     /// Which columns, with commas between them

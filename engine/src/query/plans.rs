@@ -19,8 +19,11 @@ use super::rewrite::is_spans;
 
 /// Plans that are kept.
 const MOST_PLANS: usize = 64;
-/// The longest text whose plan is kept, in bytes. A plan takes about a hundred times that.
+/// The longest text whose plan is kept, in bytes.
 const LONGEST: usize = 2 << 10;
+/// Bytes of the literals of a plan that is kept, at most: functions of literals are worked
+/// out when a text is planned, and may make long texts of short ones.
+const MOST_LITERAL_BYTES: usize = 16 << 10;
 
 /// Plans by their texts.
 pub(super) struct Plans(Cache<String, Arc<LogicalPlan>>);
@@ -42,21 +45,23 @@ impl Plans {
         over(&plan, table).map(Some)
     }
 
-    /// Keeps the optimized form of a plan, if it is the same at any time.
+    /// Keeps the optimized form of a plan, if it is the same at any time, and small.
     pub(super) fn keep(
         &self,
         text: &str,
         plan: &LogicalPlan,
         optimized: &LogicalPlan,
         schema: SchemaRef,
-    ) -> Result<()> {
-        if text.len() <= LONGEST && is_constant(plan)? {
-            // What is kept must not hold what a query sees.
-            let nothing: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(schema));
-            let kept = over(optimized, &nothing)?;
+    ) {
+        // What is kept must not hold what a query sees.
+        let nothing: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(schema));
+        // A plan that cannot be looked at is not kept.
+        let is_kept = text.len() <= LONGEST
+            && is_constant(plan).unwrap_or(false)
+            && literal_bytes(optimized).is_ok_and(|bytes| bytes <= MOST_LITERAL_BYTES);
+        if is_kept && let Ok(kept) = over(optimized, &nothing) {
             self.0.insert(text.to_owned(), Arc::new(kept));
         }
-        Ok(())
     }
 }
 
@@ -112,6 +117,22 @@ fn is_constant(plan: &LogicalPlan) -> Result<bool> {
     Ok(is_constant)
 }
 
+/// Bytes of the literals of a plan.
+fn literal_bytes(plan: &LogicalPlan) -> Result<usize> {
+    let mut bytes = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Literal(value, _) = expr {
+                    bytes += value.size();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::engine::context;
@@ -145,6 +166,12 @@ mod tests {
             ),
             ("select current_date", false),
             (
+                "select regexp_replace(regexp_replace('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', \
+                 '.', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'g'), '.', 'cccccccccccccccccc', 'g') \
+                 = name from spans",
+                false,
+            ),
+            (
                 "with recursive t as (select 1 as n union all select n + 1 from t where n < 3) \
                  select * from t",
                 false,
@@ -153,7 +180,7 @@ mod tests {
             let plans = Plans::new();
             let plan = context.sql(text).await.unwrap().into_unoptimized_plan();
             let optimized = context.state().optimize(&plan).unwrap();
-            plans.keep(text, &plan, &optimized, table.schema()).unwrap();
+            plans.keep(text, &plan, &optimized, table.schema());
             let known = plans.get(text, &table).unwrap();
             assert_eq!(known.is_some(), is_kept, "{text}");
             assert!(plans.get("select 1", &table).unwrap().is_none());

@@ -22,7 +22,7 @@ use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
 use crate::read::condition::Condition;
-use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, take_rows};
+use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, Rank, take_rows};
 use crate::read::scan::columns_error;
 
 /// Runs a query.
@@ -53,7 +53,7 @@ impl Job {
         let condition = asked.condition()?;
         let of_batches = Arc::clone(&schema);
         let selection = Selection::new(&self, condition, &columns, direction, of_batches)?;
-        let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::Any);
+        let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::ByIds);
         let stream = RecordBatchStreamAdapter::new(schema, Box::pin(batches));
         Ok(Box::pin(cooperative(stream)))
     }
@@ -81,23 +81,36 @@ pub(super) struct Selection {
     batch_rows: usize,
 }
 
-/// Which rows are given too although they are not among the first.
+/// What of rows that equal each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ties {
-    /// None: of equal rows any will do.
+    /// Their ids decide.
+    ByIds,
+    /// Any will do.
     Any,
-    /// Those that equal the last one in what decides first.
+    /// All that equal the last one in what decides first are given too.
     OfFirst,
-    /// Those that equal it in their rank.
+    /// All that equal it in their rank are.
     OfRank,
+}
+
+impl Ties {
+    /// Whether a row equals the last one, by their ranks.
+    fn equal(self, last: Rank, other: Rank) -> bool {
+        match self {
+            Self::ByIds | Self::Any => false,
+            Self::OfFirst => last.0 == other.0,
+            Self::OfRank => last == other,
+        }
+    }
 }
 
 /// What is still to come.
 #[derive(Debug, Clone, Copy)]
 enum Left {
     Rows(usize),
-    /// Rows that equal this one.
-    Ties(FoundRow),
+    /// Rows that equal the last one.
+    Ties(Rank),
 }
 
 impl Selection {
@@ -121,7 +134,7 @@ impl Selection {
         })
     }
 
-    /// The first rows, so many, and some that equal the last of them.
+    /// The first rows, so many, and those that equal the last of them where it is asked for.
     pub(super) fn first(
         self,
         limit: usize,
@@ -141,37 +154,44 @@ impl Selection {
         left: &mut Left,
         ties: Ties,
     ) -> Result<Option<RecordBatch>, Error> {
-        let wanted = match *left {
-            Left::Rows(rows) => self.batch_rows.min(rows),
-            Left::Ties(_) => self.batch_rows,
+        let rows = match *left {
+            Left::Rows(0) => return Ok(None),
+            Left::Rows(left) => {
+                let wanted = self.batch_rows.min(left);
+                while !self.rows.has(wanted) {
+                    self.step().await?;
+                }
+                match ties {
+                    Ties::ByIds => self.rows.take(wanted)?,
+                    _ => self.rows.take_unsorted(wanted),
+                }
+            }
+            Left::Ties(last) => {
+                let equal = |rank| ties.equal(last, rank);
+                while !self.rows.has_all(equal) {
+                    self.step().await?;
+                }
+                self.rows.take_equal(self.batch_rows, equal)
+            }
         };
-        if wanted == 0 {
-            return Ok(None);
-        }
-        while !self.rows.has(wanted) {
-            self.rows.step()?;
-            self.of_rows.set(self.rows.bytes())?;
-            self.job.next_batch().await?;
-        }
-        let mut rows = self.rows.take(wanted);
-        if let Left::Ties(last) = *left {
-            rows.retain(|row| match ties {
-                Ties::OfRank => row.rank == last.rank,
-                Ties::OfFirst | Ties::Any => row.rank.0 == last.rank.0,
-            });
-        }
         let Some(last) = rows.last() else {
             return Ok(None);
         };
         if let Left::Rows(count) = left {
             *count -= rows.len();
-            if *count == 0 && ties != Ties::Any {
-                *left = Left::Ties(*last);
+            if *count == 0 {
+                *left = Left::Ties(last.rank);
             }
         }
         let (batch, bytes) = self.fetch(&rows)?;
         self.batch_rows = (BATCH_BYTES / (bytes / rows.len()).max(1)).clamp(1, MOST_ROWS);
         Ok(Some(batch))
+    }
+
+    async fn step(&mut self) -> Result<(), Error> {
+        self.rows.step()?;
+        self.of_rows.set(self.rows.bytes())?;
+        self.job.next_batch().await
     }
 
     /// The columns of rows, and the bytes of what was read for them.

@@ -116,6 +116,6 @@ async fn optimized(
         .with_allow_statements(false)
         .verify_plan(&plan)?;
     let optimized = state.optimize(&plan)?;
-    engine.plans().keep(text, &plan, &optimized, schema)?;
+    engine.plans().keep(text, &plan, &optimized, schema);
     Ok(optimized)
 }

@@ -2,8 +2,9 @@
 //!
 //! What there is to look at lies in a heap, that which may hold the next row on top:
 //! partitions, then their row groups, then runs of pages. A row is settled when nothing
-//! that was not looked at may hold one before it. So with a limit no more is looked at than
-//! needed, and without one the first rows come before the last ones are found.
+//! that was not looked at may hold one before it or equal it. So with a limit little more is
+//! looked at than needed, and without one the first rows come before the last ones are
+//! found. The ids of rows are read only where rows that equal each other are taken.
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
@@ -45,7 +46,7 @@ pub(crate) enum By {
 }
 
 /// Is the greater the earlier a row comes: by what decides first, then by the start.
-type Rank = (i64, i64);
+pub(crate) type Rank = (i64, i64);
 
 impl Direction {
     /// The columns whose values make the rank.
@@ -147,6 +148,8 @@ pub(crate) struct Ordered {
     open: BinaryHeap<Open>,
     found: BinaryHeap<FoundRow>,
     settled: VecDeque<FoundRow>,
+    /// How many of these, from the front, are in the order of their ids too.
+    sorted: usize,
 }
 
 impl Ordered {
@@ -197,6 +200,7 @@ impl Ordered {
             open,
             found: BinaryHeap::new(),
             settled: VecDeque::new(),
+            sorted: 0,
         })
     }
 
@@ -221,25 +225,43 @@ impl Ordered {
             self.look(next)?;
         }
         let best = self.open.peek().map(|open| open.best);
-        let mut settled = Vec::new();
         while let Some(row) = self.found.peek()
             && best.is_none_or(|best| row.rank > best)
         {
-            settled.extend(self.found.pop());
+            self.settled.extend(self.found.pop());
         }
-        for rows in settled.chunk_by_mut(|one, other| one.rank == other.rank) {
-            if rows.len() > 1 {
-                self.sort_by_ids(rows)?;
-            }
-        }
-        self.settled.extend(settled);
         Ok(())
     }
 
-    /// Takes the next rows that are settled.
-    pub(crate) fn take(&mut self, rows: usize) -> Vec<FoundRow> {
+    /// Takes the next rows that are settled, in the order of their ids too.
+    pub(crate) fn take(&mut self, rows: usize) -> Result<Vec<FoundRow>, Error> {
+        self.sort_by_ids(rows)?;
+        Ok(self.take_unsorted(rows))
+    }
+
+    /// Takes the next rows that are settled; those of one rank come in any order.
+    pub(crate) fn take_unsorted(&mut self, rows: usize) -> Vec<FoundRow> {
         let rows = rows.min(self.settled.len());
+        self.sorted = self.sorted.saturating_sub(rows);
         self.settled.drain(..rows).collect()
+    }
+
+    /// Whether all rows are settled that are `equal` to one that was taken: nothing that was
+    /// not looked at may hold one.
+    pub(crate) fn has_all(&self, equal: impl Fn(Rank) -> bool) -> bool {
+        self.open.peek().is_none_or(|open| !equal(open.best))
+    }
+
+    /// Takes the next rows, so many at most, as far as they are `equal` to one that was
+    /// taken.
+    pub(crate) fn take_equal(
+        &mut self,
+        rows: usize,
+        equal: impl Fn(Rank) -> bool,
+    ) -> Vec<FoundRow> {
+        let next = self.settled.iter().take(rows);
+        let count = next.take_while(|row| equal(row.rank)).count();
+        self.take_unsorted(count)
     }
 
     fn look(&mut self, next: Open) -> Result<(), Error> {
@@ -317,18 +339,55 @@ impl Ordered {
         Ok(self.bounds.overlap(first, last).then_some(best))
     }
 
-    /// Sorts rows with one rank.
-    fn sort_by_ids(&self, rows: &mut [FoundRow]) -> Result<(), Error> {
-        const IDS: [SpanColumn; 2] = [SpanColumn::TraceId, SpanColumn::SpanId];
-        let mut by_origin: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
-        for row in rows.iter() {
-            by_origin.entry(row.origin).or_default().insert(row.row);
-        }
-        let mut sorted: Vec<([u8; 24], FoundRow)> = Vec::with_capacity(rows.len());
-        let Some(rank) = rows.first().map(|row| row.rank) else {
+    /// Sorts the first rows that are settled, so many and those that equal the last, by
+    /// their ids where they have one rank. All rows of a rank are settled at once.
+    fn sort_by_ids(&mut self, rows: usize) -> Result<(), Error> {
+        if rows <= self.sorted {
             return Ok(());
-        };
-        for (origin, numbers) in by_origin {
+        }
+        let settled = self.settled.make_contiguous();
+        let unsorted = settled.get(self.sorted..).unwrap_or_default();
+        let mut end = self.sorted;
+        let mut tied: Vec<(usize, FoundRow)> = Vec::new();
+        for equal in unsorted.chunk_by(|one, other| one.rank == other.rank) {
+            if end >= rows {
+                break;
+            }
+            if equal.len() > 1 {
+                tied.extend((end..).zip(equal.iter().copied()));
+            }
+            end += equal.len();
+        }
+        self.sorted = end;
+        let mut sorted = self.with_ids(&tied)?;
+        let is_descending = self.direction.is_descending;
+        sorted.sort_unstable_by(|(ids, row), (other_ids, other)| {
+            let by_ids = (ids, row).cmp(&(other_ids, other));
+            let by_ids = if is_descending {
+                by_ids.reverse()
+            } else {
+                by_ids
+            };
+            other.rank.cmp(&row.rank).then(by_ids)
+        });
+        for ((place, _), (_, row)) in tied.into_iter().zip(sorted) {
+            if let Some(settled) = self.settled.get_mut(place) {
+                *settled = row;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows with their ids, trace before span.
+    fn with_ids(&self, rows: &[(usize, FoundRow)]) -> Result<Vec<([u8; 24], FoundRow)>, Error> {
+        const IDS: [SpanColumn; 2] = [SpanColumn::TraceId, SpanColumn::SpanId];
+        let mut by_origin: BTreeMap<u32, BTreeMap<u32, Rank>> = BTreeMap::new();
+        for (_, row) in rows {
+            let of_origin = by_origin.entry(row.origin).or_default();
+            of_origin.insert(row.row, row.rank);
+        }
+        let mut with_ids: Vec<([u8; 24], FoundRow)> = Vec::with_capacity(rows.len());
+        for (origin, ranks) in by_origin {
             let mut add = |numbers: &[u32], batch: &RecordBatch| {
                 let corrupt = |error| Error::corrupt("rows", error);
                 let traces = SpanColumn::TraceId.ids(batch).map_err(corrupt)?;
@@ -339,38 +398,28 @@ impl Ordered {
                     ids.iter_mut()
                         .zip(of_row)
                         .for_each(|(id, byte)| *id = *byte);
-                    sorted.push((
-                        ids,
-                        FoundRow {
-                            rank,
-                            origin,
-                            row: *row,
-                        },
-                    ));
+                    let rank = ranks.get(row).copied().unwrap_or_default();
+                    let row = *row;
+                    with_ids.push((ids, FoundRow { rank, origin, row }));
                 }
                 Ok(())
             };
             let columns = IDS.map(Column::from);
+            let numbers = ranks.keys().copied();
             match self.origin(origin) {
                 Some(Origin::Sealed(matching)) => {
+                    let numbers: RoaringBitmap = numbers.collect();
                     matching.each_batch(&numbers, &columns, |rows, batch| add(rows, batch))?;
                 }
                 Some(Origin::Hot(all)) => {
-                    let numbers: Vec<u32> = numbers.iter().collect();
+                    let numbers: Vec<u32> = numbers.collect();
                     let ids = take_rows(all, &numbers, &columns)?;
                     add(&numbers, &ids)?;
                 }
                 None => {}
             }
         }
-        sorted.sort_unstable();
-        if self.direction.is_descending {
-            sorted.reverse();
-        }
-        for (place, (_, row)) in rows.iter_mut().zip(sorted) {
-            *place = row;
-        }
-        Ok(())
+        Ok(with_ids)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::query::watched::external;
 use crate::read::condition::Condition;
 use crate::read::ordered::{By, Direction};
 
-/// More rows than these are rather sorted by DataFusion.
+/// More rows than these, the offset among them, are rather sorted by DataFusion.
 const MOST_ROWS: usize = 10_000;
 
 /// The rows that may be among the first, as a leaf of a logical plan.
@@ -69,7 +69,9 @@ impl FirstRows {
             {
                 third.map_or(Ties::Any, |_| Ties::OfRank)
             }
-            _ => Ties::OfFirst,
+            // Many spans may have one duration; few have one start.
+            (By::Duration, ..) => return None,
+            (By::Start, ..) => Ties::OfFirst,
         };
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let condition = input.condition(&compile)?;

@@ -79,7 +79,7 @@ async fn the_first_rows_by_start_or_duration_are_looked_for() {
     for text in [
         "select * from spans order by start_time desc limit 50",
         "select name from spans order by duration desc, start_time desc limit 20",
-        "select upper(name) as n, duration as d from spans where level = 'error' order by d, n \
+        "select upper(name) as n, start_time as d from spans where level = 'error' order by d, n \
          limit 5 offset 3",
         "select s from (select start_time as s, route from spans) as t where route = '/' \
          order by s limit 1",
@@ -92,7 +92,8 @@ async fn the_first_rows_by_start_or_duration_are_looked_for() {
         "select * from spans order by start_time desc",
         "select name from spans order by name limit 3",
         "select name from spans order by duration + 1 limit 3",
-        "select name from spans order by duration limit 100000",
+        "select name, duration as d from spans order by d, name limit 3",
+        "select name from spans order by start_time limit 9999 offset 2",
         "select duration from (select duration from spans limit 5) order by duration limit 3",
         "select route as duration, start_time from spans order by 1 limit 3",
     ] {
