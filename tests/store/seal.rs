@@ -89,7 +89,9 @@ fn appends_wait_for_memory_and_go_on() {
         .map(|spans| spans.unwrap().len())
         .sum();
     assert_eq!(spans, 8_000);
-    assert!(store.check().unwrap().segments > 3);
+    // Segments may be merged by now; their ids tell how many were written.
+    let written = store.segments().iter().map(|one| one.id.0).max();
+    assert!(written > Some(3), "{:?}", store.segments());
 }
 
 #[test]
