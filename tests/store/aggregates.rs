@@ -398,3 +398,38 @@ async fn sql_that_is_answered_by_groups_is_answered_as_ever() {
         store.seal().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_text_that_comes_again_sees_what_is_there_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (acme, other) = (store.team(&team("acme")), store.team(&team("other")));
+    let texts = [
+        "select count(*) from spans",
+        "select name from spans order by start_time desc limit 1",
+        "select method, max(name) from spans group by method order by 1 limit 1",
+    ];
+    let answers = async |team: &Team| {
+        let mut answers = Vec::new();
+        for text in texts {
+            answers.push(by_sql(team, text).await);
+        }
+        answers
+    };
+    assert_eq!(answers(&acme).await, ["0", "", ""]);
+    acme.append(request((0..3).map(span))).unwrap();
+    other.append(request((0..2).map(span))).unwrap();
+    let of_acme = ["3", "operation,2", "GET,operation,2"];
+    assert_eq!(answers(&acme).await, of_acme);
+    assert_eq!(
+        answers(&other).await,
+        ["2", "operation,1", "GET,operation,0"]
+    );
+    store.seal().unwrap();
+    assert_eq!(answers(&acme).await, of_acme);
+    acme.append(request([span(3)])).unwrap();
+    assert_eq!(
+        answers(&acme).await,
+        ["4", "operation,3", "GET,operation,2"]
+    );
+}
