@@ -28,11 +28,13 @@ mod usage;
 use std::io::Write;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use spanstore::{QueryLimits, Store, StoreOptions, Team};
 use tokio::runtime::Runtime;
 
 use crate::arguments::{Arguments, Command, Format, GlobalOptions};
 use crate::error::Error;
+use crate::output::RowWriter;
 
 /// Where the output of a command goes.
 type Out<'a> = &'a mut (dyn Write + Send);
@@ -117,6 +119,14 @@ impl<'a> Context<'a> {
             format,
             out,
         })
+    }
+
+    /// Writes all rows of an answer.
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        let mut writer = RowWriter::new(self.format, rows.schema(), &mut *self.out)?;
+        writer.write(rows)?;
+        writer.finish()?;
+        Ok(())
     }
 
     /// Runs a command and closes the store, whatever became of the command.

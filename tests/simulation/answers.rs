@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use spanstore::otlp::Span;
+use spanstore::query::Order;
 use spanstore::{Error, Month, Spans, Team, TraceId};
 use spanstore_test_support::model::facts::{Facts, Value};
 use spanstore_test_support::model::filter::Filter;
@@ -296,7 +297,7 @@ impl Run {
         let query = handle.query().filter(&filter.text());
         let mut query = query.map_err(|error| format!("{}: {error}", filter.text()))?;
         if is_oldest_first {
-            query = query.oldest_first();
+            query = query.order(Order::OldestFirst);
         }
         if let Some(limit) = limit {
             query = query.limit(limit);

@@ -1,6 +1,7 @@
 //! Appending and finding again: at once, after a seal, after a reopen.
 
 use futures::TryStreamExt;
+use spanstore::query::Order;
 use spanstore::{Month, Store, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
 use spanstore_test_support::{NOW, open, team};
@@ -109,7 +110,12 @@ async fn sql_sees_hot_and_sealed_rows() {
             .sum::<usize>(),
         7
     );
-    let all = acme.query().oldest_first().collect().await.unwrap();
+    let all = acme
+        .query()
+        .order(Order::OldestFirst)
+        .collect()
+        .await
+        .unwrap();
     assert_eq!(
         all.iter()
             .map(arrow::array::RecordBatch::num_rows)

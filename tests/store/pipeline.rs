@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 use futures::TryStreamExt;
-use spanstore::query::Query;
+use spanstore::query::{Order, Query};
 use spanstore::{Erased, Store, Team, TraceId};
 use spanstore_test_support::spans::trace_id;
 use spanstore_test_support::{NOW, open, team};
@@ -128,14 +128,14 @@ impl Model {
                 1 if turn % 2 == 0 => {
                     rows.sort_by_key(|row| self.rows[*row].duration());
                     rows.reverse();
-                    query = query.slowest_first();
+                    query = query.order(Order::SlowestFirst);
                 }
                 1 => rows.reverse(),
                 _ if turn % 2 == 0 => {
                     rows.sort_by_key(|row| self.rows[*row].duration());
-                    query = query.fastest_first();
+                    query = query.order(Order::FastestFirst);
                 }
-                _ => query = query.oldest_first(),
+                _ => query = query.order(Order::OldestFirst),
             }
             let expected = rows.iter().take(limit).map(|row| &self.found[*row]);
             let is_equal = found(query.limit(limit)).await.iter().eq(expected);

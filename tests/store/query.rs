@@ -4,6 +4,7 @@
 use arrow::array::{AsArray, RecordBatch};
 use futures::TryStreamExt;
 use spanstore::otlp::{Span, Value};
+use spanstore::query::Order;
 use spanstore::{Error, QueryLimits, Store, Team};
 use spanstore_test_support::spans::{request, span};
 use spanstore_test_support::{NOW, open, open_with, quiet, team};
@@ -151,7 +152,7 @@ async fn newest_and_oldest_come_in_order_and_end_at_the_limit() {
             );
             let oldest = ids(&acme
                 .query()
-                .oldest_first()
+                .order(Order::OldestFirst)
                 .limit(limit)
                 .collect()
                 .await

@@ -7,15 +7,11 @@ use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use super::{Context, runtime};
 use crate::arguments::CountArguments;
 use crate::error::Error;
-use crate::output::RowWriter;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CountArguments) -> Result<(), Error> {
     let query = arguments.selection.apply(context.team.query())?;
     let spans = runtime()?.block_on(query.count())?;
     let spans: ArrayRef = Arc::new(UInt64Array::from(vec![spans]));
     let count = RecordBatch::try_from_iter([("spans", spans)])?;
-    let mut writer = RowWriter::new(context.format, count.schema(), &mut *context.out)?;
-    writer.write(&count)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&count)
 }

@@ -7,7 +7,6 @@ use arrow::array::{ArrayRef, RecordBatch, StringViewArray, UInt64Array};
 use super::{Context, runtime};
 use crate::arguments::{FacetsArguments, Format};
 use crate::error::Error;
-use crate::output::RowWriter;
 
 /// Values of a column in a table when no limit was given.
 const TABLE_VALUES: usize = 20;
@@ -35,8 +34,5 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Res
         ("value", Arc::new(values), true),
         ("spans", Arc::new(spans), false),
     ])?;
-    let mut writer = RowWriter::new(context.format, rows.schema(), &mut *context.out)?;
-    writer.write(&rows)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&rows)
 }

@@ -8,7 +8,7 @@ use spanstore::{SegmentLayout, SegmentSummary};
 use super::Context;
 use crate::arguments::InspectArguments;
 use crate::error::Error;
-use crate::output::{Report, RowWriter};
+use crate::output::Report;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &InspectArguments) -> Result<(), Error> {
     if arguments.debt {
@@ -31,10 +31,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &InspectArguments) -> Re
             }
         }
     };
-    let mut writer = RowWriter::new(context.format, batch.schema(), &mut *context.out)?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&batch)
 }
 
 fn texts(values: impl Iterator<Item = String>) -> ArrayRef {

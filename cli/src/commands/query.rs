@@ -1,5 +1,7 @@
 //! `query`: a list of spans.
 
+use spanstore::query;
+
 use super::{Context, rows, runtime};
 use crate::arguments::{Format, Order, QueryArguments};
 use crate::error::Error;
@@ -15,12 +17,12 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Resu
         None => query.columns(span_columns(context.format))?,
     };
     query = arguments.selection.apply(query)?;
-    query = match arguments.order {
-        Order::Newest => query.newest_first(),
-        Order::Oldest => query.oldest_first(),
-        Order::Slowest => query.slowest_first(),
-        Order::Fastest => query.fastest_first(),
-    };
+    query = query.order(match arguments.order {
+        Order::Newest => query::Order::NewestFirst,
+        Order::Oldest => query::Order::OldestFirst,
+        Order::Slowest => query::Order::SlowestFirst,
+        Order::Fastest => query::Order::FastestFirst,
+    });
     let cut = (context.format == Format::Table && arguments.limit.is_none()).then_some(TABLE_ROWS);
     if let Some(limit) = cut.map(|rows| rows + 1).or(arguments.limit) {
         query = query.limit(limit);

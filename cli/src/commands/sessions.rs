@@ -8,14 +8,10 @@ use spanstore::SessionSummary;
 use super::Context;
 use crate::arguments::SessionsArguments;
 use crate::error::Error;
-use crate::output::RowWriter;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &SessionsArguments) -> Result<(), Error> {
     let sessions = batch(&context.team.sessions(arguments.limit)?)?;
-    let mut writer = RowWriter::new(context.format, sessions.schema(), &mut *context.out)?;
-    writer.write(&sessions)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&sessions)
 }
 
 fn batch(sessions: &[SessionSummary]) -> Result<RecordBatch, Error> {

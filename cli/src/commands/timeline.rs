@@ -8,7 +8,6 @@ use spanstore::query::Timeline;
 use super::{Context, runtime};
 use crate::arguments::{Format, TimelineArguments};
 use crate::error::Error;
-use crate::output::RowWriter;
 
 /// Cells of the longest bar.
 const BAR_CELLS: u64 = 40;
@@ -25,10 +24,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TimelineArguments) -> R
     } else {
         list(&timeline)?
     };
-    let mut writer = RowWriter::new(context.format, rows.schema(), &mut *context.out)?;
-    writer.write(&rows)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&rows)
 }
 
 /// When a bucket begins.

@@ -7,7 +7,6 @@ use arrow::array::{ArrayRef, RecordBatch, StringViewArray, UInt64Array};
 use super::{Context, runtime};
 use crate::arguments::TopArguments;
 use crate::error::Error;
-use crate::output::RowWriter;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result<(), Error> {
     let query = arguments.selection.apply(context.team.query())?;
@@ -18,8 +17,5 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result
         ("value", Arc::new(values) as ArrayRef, true),
         ("spans", Arc::new(spans), false),
     ])?;
-    let mut writer = RowWriter::new(context.format, rows.schema(), &mut *context.out)?;
-    writer.write(&rows)?;
-    writer.finish()?;
-    Ok(())
+    context.write(&rows)
 }

@@ -126,27 +126,9 @@ impl Query {
         Ok(self)
     }
 
-    /// Gives the latest spans first, as is the default.
-    pub fn newest_first(mut self) -> Self {
-        self.question.order = Order::NewestFirst;
-        self
-    }
-
-    /// Gives the earliest spans first.
-    pub fn oldest_first(mut self) -> Self {
-        self.question.order = Order::OldestFirst;
-        self
-    }
-
-    /// Gives the spans with the longest duration first, of equal ones the latest.
-    pub fn slowest_first(mut self) -> Self {
-        self.question.order = Order::SlowestFirst;
-        self
-    }
-
-    /// Gives the spans with the shortest duration first, of equal ones the earliest.
-    pub fn fastest_first(mut self) -> Self {
-        self.question.order = Order::FastestFirst;
+    /// Gives the spans in an order; without it the latest start comes first.
+    pub fn order(mut self, order: Order) -> Self {
+        self.question.order = order;
         self
     }
 

@@ -10,7 +10,7 @@ use spanstore_format::span::SpanColumn;
 
 use super::aggregate::{Bucket, most_first, texts};
 use super::builder::Query;
-use super::job::{Asked, Job};
+use super::job::{Asked, Holding, Job};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::group::{Grouping, Measure, Term};
@@ -116,12 +116,10 @@ impl Job {
             measures: vec![Measure::Rows],
         };
         let (groups, _held) = self.group(&condition, &Arc::new(grouping)).await?;
+        let (place, held) = ((start, width, buckets), self.held("a timeline"));
         let series = match groups.as_slice() {
-            [times, counts] => series(times, None, counts, (start, width, buckets))?,
-            [times, values, counts] => {
-                let texts = texts(values)?;
-                series(times, Some(&texts), counts, (start, width, buckets))?
-            }
+            [times, counts] => series(times, None, counts, place, &held)?,
+            [times, values, counts] => series(times, Some(&texts(values)?), counts, place, &held)?,
             _ => Vec::new(),
         };
         Ok(Timeline {
@@ -154,6 +152,7 @@ fn series(
     texts: Option<&StringViewArray>,
     counts: &ArrayRef,
     (start, width, buckets): (i64, i64, usize),
+    held: &Holding,
 ) -> Result<Vec<Series>, Error> {
     let times = times.as_primitive_opt::<TimestampNanosecondType>();
     let counts = counts.as_primitive_opt::<Int64Type>();
@@ -168,18 +167,25 @@ fn series(
         let value = texts
             .filter(|texts| texts.is_valid(row))
             .map(|texts| texts.value(row));
-        let of_value = series.entry(value).or_insert_with(|| vec![0; buckets]);
-        let bucket = (i128::from(*time) - i128::from(start)) / i128::from(width);
-        let bucket = usize::try_from(bucket).ok();
-        if let Some(spans) = bucket.and_then(|bucket| of_value.get_mut(bucket)) {
-            *spans += count.unsigned_abs();
+        if !series.contains_key(&value) {
+            let found = series.len() + 1;
+            if found > MOST_SERIES {
+                return Err(Error::TooLarge {
+                    what: "values of a timeline",
+                    limit: MOST_SERIES as u64,
+                    found: found as u64,
+                });
+            }
+            held.set(found * buckets * size_of::<u64>())?;
+            series.insert(value, vec![0; buckets]);
         }
-        if series.len() > MOST_SERIES {
-            return Err(Error::TooLarge {
-                what: "values of a timeline",
-                limit: MOST_SERIES as u64,
-                found: series.len() as u64,
-            });
+        let bucket = (i128::from(*time) - i128::from(start)) / i128::from(width);
+        let of_bucket = usize::try_from(bucket).ok().and_then(|bucket| {
+            let of_value = series.get_mut(&value)?;
+            of_value.get_mut(bucket)
+        });
+        if let Some(spans) = of_bucket {
+            *spans += count.unsigned_abs();
         }
     }
     let series = series.into_iter().map(|(value, spans)| Series {

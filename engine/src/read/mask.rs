@@ -272,6 +272,7 @@ impl Matching {
             }
             Ok(())
         })?;
+        let are_all = are_all && of_rows.len() as u64 == rows.len();
         Ok(are_all.then(|| (coded.values().clone(), of_rows)))
     }
 

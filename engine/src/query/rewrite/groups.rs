@@ -5,22 +5,20 @@
 //! that the read path evaluates, and where all keys and aggregates are of kinds that it
 //! knows.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
-use datafusion::logical_expr::{Aggregate, Cast, Expr, LogicalPlan, UserDefinedLogicalNodeCore};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::TryStreamExt;
+use datafusion::logical_expr::{Aggregate, Cast, Expr};
+use futures::stream::{self, StreamExt};
 
-use super::Leaf;
 use super::input::Input;
+use super::{Batches, Work};
 use crate::query::condition;
 use crate::query::job::Job;
 use crate::query::table::BATCH_ROWS;
@@ -28,16 +26,9 @@ use crate::query::watched::external;
 use crate::read::condition::Condition;
 use crate::read::group::{Grouping, Measure, Term};
 
-/// An aggregate over the table, as a leaf of a logical plan.
-#[derive(Debug, Clone)]
-pub(super) struct Groups {
-    schema: DFSchemaRef,
-    work: Arc<Work>,
-}
-
-/// What is to be done.
+/// An aggregate over the table.
 #[derive(Debug)]
-struct Work {
+pub(super) struct Groups {
     job: Job,
     condition: Arc<Condition>,
     grouping: Arc<Grouping>,
@@ -70,12 +61,9 @@ impl Groups {
         }
         let condition = input.condition(&compile)?;
         Some(Self {
-            schema: Arc::clone(&aggregate.schema),
-            work: Arc::new(Work {
-                job: job.clone(),
-                condition: Arc::new(condition),
-                grouping: Arc::new(grouping),
-            }),
+            job: job.clone(),
+            condition: Arc::new(condition),
+            grouping: Arc::new(grouping),
         })
     }
 }
@@ -147,76 +135,23 @@ fn exact(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Term> {
     })
 }
 
-impl PartialEq for Groups {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.work, &other.work)
-    }
-}
-
-impl Eq for Groups {}
-
-impl PartialOrd for Groups {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (self == other).then_some(std::cmp::Ordering::Equal)
-    }
-}
-
-impl Hash for Groups {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.work).hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for Groups {
-    fn name(&self) -> &'static str {
-        "Groups"
+#[async_trait]
+impl Work for Groups {
+    fn describe(&self) -> String {
+        let Grouping { keys, measures } = &*self.grouping;
+        format!("Groups: keys={}, measures={}", keys.len(), measures.len())
     }
 
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        Vec::new()
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    fn fmt_for_explain(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Grouping { keys, measures } = &*self.work.grouping;
-        write!(
-            out,
-            "Groups: keys={}, measures={}",
-            keys.len(),
-            measures.len()
-        )
-    }
-
-    fn with_exprs_and_inputs(&self, _: Vec<Expr>, _: Vec<LogicalPlan>) -> Result<Self> {
-        Ok(self.clone())
-    }
-}
-
-impl Leaf for Groups {
-    fn answer(&self) -> SendableRecordBatchStream {
-        let work = Arc::clone(&self.work);
-        let schema = Arc::clone(self.schema.inner());
-        let of_batches = Arc::clone(&schema);
-        let batches = async move {
-            let groups = work.job.group(&work.condition, &work.grouping).await;
-            let (columns, held) = groups.map_err(external)?;
-            let rows = RecordBatch::try_new(of_batches, columns)?;
-            let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-            let batches = starts.map(move |start| {
-                // The whole answer is in memory until its last batch.
-                let _held = &held;
-                Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
-            });
-            Ok::<_, DataFusionError>(futures::stream::iter(batches))
-        };
-        let stream = futures::stream::once(batches).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(schema, Box::pin(stream)))
+    async fn begin(&self, schema: SchemaRef) -> Result<Batches> {
+        let groups = self.job.group(&self.condition, &self.grouping).await;
+        let (columns, held) = groups.map_err(external)?;
+        let rows = RecordBatch::try_new(schema, columns)?;
+        let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+        let batches = starts.map(move |start| {
+            // The whole answer is in memory until its last batch.
+            let _held = &held;
+            Ok(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start)))
+        });
+        Ok(stream::iter(batches).boxed())
     }
 }

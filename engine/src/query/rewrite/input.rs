@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
@@ -25,6 +27,8 @@ pub(in crate::query) fn is_spans(scan: &TableScan) -> bool {
 pub(super) struct Input {
     /// Conditions over columns of the table.
     conditions: Vec<Expr>,
+    /// The columns of the table that are read.
+    pub(super) schema: DFSchemaRef,
     /// What the columns of the input are, when they are not those of the table.
     columns: Option<HashMap<String, Expr>>,
 }
@@ -35,6 +39,7 @@ impl Input {
             // Its conditions are repeated above it.
             LogicalPlan::TableScan(scan) if scan.fetch.is_none() && is_spans(scan) => Some(Self {
                 conditions: Vec::new(),
+                schema: Arc::clone(&scan.projected_schema),
                 columns: None,
             }),
             LogicalPlan::SubqueryAlias(alias) => Self::of(&alias.input),
@@ -54,6 +59,7 @@ impl Input {
                 Some(Self {
                     columns: Some(columns.collect::<Option<_>>()?),
                     conditions: input.conditions,
+                    schema: input.schema,
                 })
             }
             _ => None,
