@@ -173,16 +173,20 @@ impl Segments {
         let mut new: Vec<Erasure> = rows
             .into_iter()
             .map(|(team, what)| Erasure { team, what, before })
-            .filter(|erasure| !known.contains(erasure))
             .collect();
+        // Something may have been set for a team since its rows were named.
+        let teams = whole_teams(&new);
+        new.retain(|erasure| !known.contains(erasure));
         let mut seen = HashSet::new();
         new.retain(|erasure| seen.insert(erasure.clone()));
         forget_appends()?;
-        if new.is_empty() {
+        if new.is_empty() && teams.is_empty() {
             return Ok(());
         }
-        let teams = whole_teams(&new);
-        let commit = || self.health.committed(self.catalog.add_erasures(&new));
+        let commit = || {
+            self.health
+                .committed(self.catalog.add_erasures(&new, &teams))
+        };
         if teams.is_empty() {
             commit()?;
         } else {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use spanstore::io::{Disk, Fault, PowerCut, SimulatedDisk};
 use spanstore::{Erased, Error, Month, Store, StoreOptions, Task, Team, TraceId};
@@ -409,4 +410,29 @@ fn a_panic_while_erasing_is_an_error_and_the_next_call_goes_on() {
     assert!(store.health().is_healthy());
     assert_eq!(count(&acme), 190);
     assert_eq!(store.check().unwrap().damage, []);
+}
+
+#[test]
+fn what_is_set_for_a_team_goes_with_it_each_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let month = Month::of(NOW);
+    let usual = acme.usage(month).unwrap().limit;
+    // No row comes in between, so the second time there is nothing more to erase.
+    for quota in [7, 8] {
+        acme.set_quota(Some(quota)).unwrap();
+        acme.set_retention(Some(Duration::from_hours(24))).unwrap();
+        acme.forget().unwrap();
+        assert_eq!(
+            (acme.usage(month).unwrap().limit, acme.retention()),
+            (usual, None)
+        );
+    }
+    drop((acme, store));
+    let acme = open(directory.path()).team(&team("acme"));
+    assert_eq!(
+        (acme.usage(month).unwrap().limit, acme.retention()),
+        (usual, None)
+    );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use redb::{ReadableTable, Table};
-use spanstore_format::catalog::{Erased, Erasure, TeamSettings, encode_segment};
+use spanstore_format::catalog::{Erasure, TeamSettings, encode_segment};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{SegmentId, TeamId};
 
@@ -65,9 +65,13 @@ impl Catalog {
         })
     }
 
-    /// Adds what is to be erased, durably and all at once. With a team goes what
-    /// is set for it.
-    pub(crate) fn add_erasures(&self, new: &[Erasure]) -> Result<(), Error> {
+    /// Adds what is to be erased, durably and all at once, and removes what is set for
+    /// teams.
+    pub(crate) fn add_erasures(
+        &self,
+        new: &[Erasure],
+        teams: &HashSet<TeamId>,
+    ) -> Result<(), Error> {
         self.guard.commit(|transaction| {
             let mut erasures = transaction.open_table(ERASURES)?;
             let mut settings = transaction.open_table(SETTINGS)?;
@@ -81,9 +85,9 @@ impl Catalog {
                 // Ids below are not given out again, also those that came to nothing:
                 // rows that come later must not be taken for those that are meant.
                 next = next.max(erasure.before.0);
-                if erasure.what == Erased::Team {
-                    settings.remove(erasure.team.as_str())?;
-                }
+            }
+            for team in teams {
+                settings.remove(team.as_str())?;
             }
             meta.insert(NEXT_SEGMENT, next)?;
             Ok(())
