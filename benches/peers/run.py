@@ -43,6 +43,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--systems", default="spanstore,DuckDB,SQLite")
     parser.add_argument("--only", default="", help="only questions whose name contains this")
+    parser.add_argument("--unsealed", type=int, metavar="BATCH",
+                        help="spanstore has the spans in memory, appended in batches of so many")
     parser.add_argument("--no-cold", action="store_true", help="leave out the cold figures")
     return parser.parse_args()
 
@@ -81,7 +83,7 @@ def main():
     answer = str(options.answer.resolve())
     for name in names:
         data.read_into_page_cache(directory / SYSTEMS[name].file)
-    systems = [SYSTEMS[name](directory, options.threads, answer) for name in names]
+    systems = [SYSTEMS[name](directory, options.threads, answer, options.unsealed) for name in names]
     report = {
         "facts": facts(options, directory, systems),
         "spans": options.spans,

@@ -29,7 +29,7 @@ class DuckDb:
     name = "DuckDB"
     file = data.DUCKDB
 
-    def __init__(self, directory, threads, answer=None):
+    def __init__(self, directory, threads, answer=None, unsealed=None):
         start = time.perf_counter_ns()
         self.connection = duckdb.connect(str(directory / self.file), read_only=True)
         self.connection.execute(f"set threads = {threads}").complete()
@@ -55,7 +55,7 @@ class Sqlite:
     name = "SQLite"
     file = data.SQLITE
 
-    def __init__(self, directory, threads, answer=None):
+    def __init__(self, directory, threads, answer=None, unsealed=None):
         start = time.perf_counter_ns()
         self.connection = sqlite3.connect(directory / self.file, isolation_level=None)
         # Sorting in memory (`temp_store`) would take three times as long as in files.
@@ -85,8 +85,9 @@ class Spanstore:
     name = "spanstore"
     file = data.STORE
 
-    def __init__(self, directory, threads, answer):
+    def __init__(self, directory, threads, answer, unsealed=None):
         command = [answer, str(directory / self.file), data.TEAM, str(threads)]
+        command += [str(unsealed)] if unsealed else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, encoding="utf-8")
         self.opening, self.release = self.read()

@@ -1,8 +1,10 @@
 //! Answers questions about a team's spans in this process, for the comparison in
 //! `benches/peers`.
 //!
-//! `answer STORE TEAM THREADS` opens a store and reads one question a line from
-//! standard input, as JSON:
+//! `answer STORE TEAM THREADS [BATCH]` opens a store and reads one question a line from
+//! standard input, as JSON. With `BATCH` it answers from a store beside, to which it appends
+//! the team's spans in batches of so many and which it does not seal.
+//!
 //!
 //! | `kind` | with | answer |
 //! |---|---|---|
@@ -28,8 +30,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
+use spanstore::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans};
 use spanstore::query::Query;
-use spanstore::{QueryLimits, Store, StoreOptions, Team, TeamId, TraceId};
+use spanstore::{Durability, QueryLimits, SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
 use spanstore_format::id::to_hex;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -39,17 +42,24 @@ const IDS: [&str; 2] = ["trace_id", "span_id"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [directory, team, threads] = arguments.as_slice() else {
-        return Err("usage: answer STORE TEAM THREADS".into());
+    let (directory, team, threads, batch) = match arguments.as_slice() {
+        [directory, team, threads] => (directory, team, threads, None),
+        [directory, team, threads, batch] => (directory, team, threads, Some(batch.parse()?)),
+        _ => return Err("usage: answer STORE TEAM THREADS [BATCH]".into()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut out = io::stdout().lock();
+    let team = TeamId::new(team)?;
     let start = Instant::now();
-    let store = open(Path::new(directory), threads.parse()?)?;
+    let mut store = Store::open(directory, options(threads.parse()?))?;
     let opened = reply(start.elapsed(), env!("CARGO_PKG_VERSION").into());
+    let beside = tempfile::tempdir()?;
+    if let Some(batch) = batch {
+        store = unsealed(&store.team(&team), beside.path(), threads.parse()?, batch)?;
+    }
     writeln!(out, "{opened}")?;
     out.flush()?;
-    let team = store.team(&TeamId::new(team)?);
+    let team = store.team(&team);
     for line in io::stdin().lock().lines() {
         let line = line?;
         let answered = runtime.block_on(answer_line(&team, &line));
@@ -61,20 +71,64 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn open(directory: &Path, threads: usize) -> Result<Store> {
+fn options(threads: usize) -> StoreOptions {
     let query_limits = QueryLimits {
         time: Duration::from_mins(1),
         memory_bytes: 1 << 30,
         total_memory_bytes: 1 << 30,
         threads,
     };
-    let options = StoreOptions {
+    StoreOptions {
         create: false,
         background: false,
         query_limits,
         ..StoreOptions::default()
+    }
+}
+
+/// A store with a team's spans in memory, in batches of so many.
+fn unsealed(team: &Team, directory: &Path, threads: usize, batch: usize) -> Result<Store> {
+    let options = StoreOptions {
+        create: true,
+        background: true,
+        durability: Durability::None,
+        seal_rows: u64::MAX,
+        seal_age: None,
+        hot_bytes: usize::MAX,
+        log_bytes: u64::MAX,
+        ..options(threads)
     };
-    Ok(Store::open(directory, options)?)
+    let store = Store::open(directory, options)?;
+    let copy = store.team(team.id());
+    let mut waiting = Vec::new();
+    let append = |spans: &mut Vec<ResourceSpans>| -> Result<()> {
+        let resource_spans = std::mem::take(spans);
+        let request = ExportTraceServiceRequest { resource_spans };
+        copy.append(SpanBatch::from_otlp(request).any_time())?;
+        Ok(())
+    };
+    for spans in team.export()? {
+        for resource in spans?.to_otlp()?.resource_spans {
+            for scope in resource.scope_spans {
+                for span in scope.spans {
+                    waiting.push(ResourceSpans {
+                        resource: resource.resource.clone(),
+                        schema_url: resource.schema_url.clone(),
+                        scope_spans: vec![ScopeSpans {
+                            scope: scope.scope.clone(),
+                            schema_url: scope.schema_url.clone(),
+                            spans: vec![span],
+                        }],
+                    });
+                    if waiting.len() >= batch {
+                        append(&mut waiting)?;
+                    }
+                }
+            }
+        }
+    }
+    append(&mut waiting)?;
+    Ok(store)
 }
 
 fn reply(taken: Duration, answer: Value) -> Value {

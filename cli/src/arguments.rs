@@ -240,6 +240,9 @@ pub struct SqlArguments {
     /// The text of the query
     #[arg(value_name = "SELECT")]
     pub text: String,
+    /// Say how the answer is found and what it costs, in place of it
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Arguments of `trace`.

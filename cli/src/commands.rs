@@ -29,10 +29,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use spanstore::{QueryLimits, Store, StoreOptions, Team};
+use spanstore::query::Query;
+use spanstore::{Meter, QueryLimits, Store, StoreOptions, Team};
 use tokio::runtime::Runtime;
 
-use crate::arguments::{Arguments, Command, Format, GlobalOptions};
+use crate::arguments::{Arguments, Command, Format, GlobalOptions, Selection};
 use crate::error::Error;
 use crate::output::RowWriter;
 
@@ -64,6 +65,8 @@ struct Context<'a> {
     team: Team,
     format: Format,
     out: Out<'a>,
+    /// What adds up the cost, where that is asked for in place of the answer.
+    cost: Option<Meter>,
 }
 
 /// Runs a command.
@@ -118,11 +121,40 @@ impl<'a> Context<'a> {
             team,
             format,
             out,
+            cost: None,
         })
     }
 
-    /// Writes all rows of an answer.
+    /// A query for the spans that a command looks at. Where that is asked for, says first
+    /// how they are found.
+    fn select(&mut self, selection: &Selection) -> Result<Query, Error> {
+        if selection.explain {
+            let query = selection.apply(self.team.query())?;
+            let explained = runtime()?.block_on(query.explain())?;
+            self.explain(&explained)?;
+        }
+        selection.apply(self.team.query())
+    }
+
+    /// Says how an answer is found; what it costs takes its place.
+    fn explain(&mut self, how: &str) -> Result<(), Error> {
+        write!(self.out, "{how}").map_err(Error::io("writing"))?;
+        let meter = self.cost.insert(Meter::default());
+        self.team = self.team.metered(meter);
+        Ok(())
+    }
+
+    /// Writes what the answer cost.
+    fn write_cost(&mut self) -> Result<(), Error> {
+        let stats = self.cost.as_ref().map(Meter::stats).unwrap_or_default();
+        writeln!(self.out, "{stats}").map_err(Error::io("writing"))
+    }
+
+    /// Writes all rows of an answer, or what they cost.
     fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        if self.cost.is_some() {
+            return self.write_cost();
+        }
         let mut writer = RowWriter::new(self.format, rows.schema(), &mut *self.out)?;
         writer.write(rows)?;
         writer.finish()?;

@@ -193,6 +193,19 @@ fn counts_and_facets_are_those_of_the_listed_spans() {
         (4 + 7, Some(40)),
         "{chart}"
     );
+    let explained = run(store, &[&arguments[..], &["--explain"]].concat());
+    let (how, cost) = explained.split_once("planning ").unwrap();
+    assert!(
+        how.contains(" spans looked at; ") && !how.contains('█'),
+        "{explained}"
+    );
+    assert!(cost.contains("answer "), "{explained}");
+    let sql = "select level, count(*) from spans group by level";
+    let explained = run(store, &["sql", "--explain", sql]);
+    assert!(explained.contains("Groups: keys=1") && explained.contains("planning "));
+    run(store, &["seal"]);
+    let explained = run(store, &["query", "--explain", "--filter", filter]);
+    assert!(explained.contains("kind@0 = server: "), "{explained}");
     let wrong = output(store, &["facets", "no_such_column"]);
     assert!(!wrong.status.success());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no_such_column"));

@@ -69,6 +69,7 @@ pub use maintenance::seal::{SealReport, SealedSegment};
 pub use options::{
     Durability, Limits, Plan, PlanLimits, QueryLimits, ReadBy, Remembered, StoreOptions,
 };
+pub use read::meter::{Meter, QueryStats};
 pub use read::sessions::SessionSummary;
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
 pub use runs::MergeDebt;

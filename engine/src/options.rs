@@ -281,14 +281,15 @@ pub struct StoreOptions {
     pub queue_bytes: usize,
     /// Bytes of rows in memory, sealed ones excluded. At half of it a seal
     /// begins; at the limit `append` waits for the seal and `try_append` answers
-    /// [`Error::Busy`](crate::Error::Busy). Resources and
-    /// scopes of more than 4 KiB count for each row, though they are in memory once:
-    /// so does the seal handle them.
+    /// [`Error::Busy`](crate::Error::Busy).
     pub hot_bytes: usize,
     /// Bytes of the log at which a seal begins.
     pub log_bytes: u64,
     /// Rows in memory at which a seal begins.
     pub seal_rows: u64,
+    /// Rows of small appends of a team that are put together in memory. What a read of
+    /// unsealed rows costs depends on how many batches they are.
+    pub gather_rows: usize,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,
     /// How segments are read.
@@ -342,6 +343,7 @@ impl Default for StoreOptions {
             hot_bytes: 512 << 20,
             log_bytes: 256 << 20,
             seal_rows: 262_144,
+            gather_rows: 16_384,
             seal_age: Some(Duration::from_hours(1)),
             read_by: ReadBy::Map,
             open_files: 1_024,

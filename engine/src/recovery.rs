@@ -83,7 +83,7 @@ pub(crate) fn recover(
         .into_iter()
         .map(|summary| Arc::new(Segment::new(disk, root, &cache, &removals, summary)))
         .collect();
-    let view = Arc::new(View::new(sealed, erasures));
+    let view = Arc::new(View::new(sealed, erasures, options.gather_rows));
     let health = Arc::new(Health::default());
     let segments = Segments::new(disk, root, cache, removals, &catalog, &view, &health)?;
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
@@ -170,7 +170,7 @@ impl Replay<'_> {
         let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {
             let (month, identities) = (part.month, part.identities.clone());
-            let (admitted, batch) = replayed(part, &record.left_out, sequence)?;
+            let (admitted, appended) = replayed(part, &record.left_out, sequence)?;
             let identities = identities.into_iter().zip(&admitted);
             self.admission.replay(
                 identities
@@ -178,9 +178,10 @@ impl Replay<'_> {
                     .map(|(one, _)| one),
             );
             self.quota.load(month, &team)?;
-            self.quota.add(month, &team, batch.rows.num_rows() as u64);
-            if batch.rows.num_rows() > 0 {
-                self.view.publish([(team.clone(), batch)]);
+            let rows = appended.batch.rows.num_rows() as u64;
+            self.quota.add(month, &team, rows);
+            if rows > 0 {
+                self.view.publish([(team.clone(), appended)]);
             }
         }
         if let (Some(content), Some(receipt)) = (record.content, record.receipt) {

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::health::{HealthReport, Task};
 use crate::io::{Disk, RealDisk};
 use crate::maintenance::compact::{self, CompactReport, Compactor};
+use crate::maintenance::gather;
 use crate::maintenance::seal::{SealReport, Sealer};
 use crate::maintenance::threads::Threads;
 use crate::maintenance::{MaintenanceReport, without_panic};
@@ -102,6 +103,7 @@ impl Store {
         let (sealer, seal_requests) = unbounded();
         let (seals, seals_due) = bounded(1);
         let (sealed, compactions_due) = bounded(1);
+        let (gatherer, gathers_due) = bounded(1);
         let tools = writer::Tools {
             options: Arc::clone(&options),
             catalog: Arc::clone(&catalog),
@@ -112,6 +114,7 @@ impl Store {
             view: Arc::clone(&view),
             recent: Arc::clone(&recent),
             seals,
+            gatherer,
         };
         let writing = Writer::new(tools, log, admission);
         let sealing = Sealer {
@@ -146,6 +149,12 @@ impl Store {
             })
             .map_err(failed)?;
         if options.background {
+            let (gathered, gathering) = (Arc::clone(&view), Arc::clone(&health));
+            threads
+                .start_with_writer("spanstore-gatherer", move || {
+                    gather::run(&gathered, &gathering, &gathers_due);
+                })
+                .map_err(failed)?;
             let compacting = Arc::clone(&compactor);
             threads
                 .start("spanstore-compactor", move || {
@@ -190,6 +199,7 @@ impl Store {
         Team {
             parts: Arc::clone(&self.parts),
             id: id.clone(),
+            meter: None,
         }
     }
 
@@ -209,8 +219,8 @@ impl Store {
         }
     }
 
-    /// Does now, on this thread and those of the store, whatever is due: syncs,
-    /// noting how far the log reaches, a seal, merges, removing what retention has
+    /// Does now, on this thread and those of the store, whatever is due: puts small batches
+    /// together, syncs, notes how far the log reaches, seals, merges, removing what retention has
     /// let go. Merges of a month that failed are due again after a while. A store
     /// does all that by itself unless [`StoreOptions::background`] is off.
     ///
@@ -218,6 +228,7 @@ impl Store {
     /// As [`Store::seal`] and [`Store::compact`].
     pub fn maintain(&self) -> Result<MaintenanceReport, Error> {
         let mut report = MaintenanceReport::default();
+        gather::gather(&self.parts.view)?;
         if self.parts.ask_writer(Control::Tick)? {
             report.sealed = self.seal()?;
         }

@@ -15,13 +15,14 @@ use tokio::task::unconstrained;
 
 use crate::clock::nanos;
 use crate::error::Error;
-use crate::hot::{HotBatch, HotBuffer};
+use crate::hot::{HotBuffer, HotRows};
 use crate::options::Plan;
 use crate::parts::Parts;
 #[cfg(feature = "query")]
 use crate::query;
 use crate::read::condition::Condition;
 use crate::read::interrupt::{Interrupt, Never};
+use crate::read::meter::Meter;
 use crate::read::plan::plan;
 use crate::read::sessions::SessionSummary;
 use crate::read::{lookup, sessions};
@@ -39,6 +40,7 @@ use crate::write::{Receipt, SpanBatch, Usage};
 pub struct Team {
     pub(crate) parts: Arc<Parts>,
     pub(crate) id: TeamId,
+    pub(crate) meter: Option<Meter>,
 }
 
 /// Bytes of an idempotency key.
@@ -65,6 +67,21 @@ impl Team {
     /// The team's id.
     pub fn id(&self) -> &TeamId {
         &self.id
+    }
+
+    /// A handle whose reads, those by queries and SQL among them, add up their cost in a
+    /// meter. Other handles of the team are as they were.
+    #[must_use]
+    pub fn metered(&self, meter: &Meter) -> Self {
+        Self {
+            meter: Some(meter.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Nothing ends the work of a look-up.
+    fn never(&self) -> Arc<dyn Interrupt> {
+        Arc::new(Never(self.meter.clone().unwrap_or_default()))
     }
 
     /// Appends a batch and waits until it is as durable as the store's
@@ -177,8 +194,8 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows that may belong to it are damaged.
     pub fn trace(&self, trace: TraceId) -> Result<Spans, Error> {
-        let snapshot = self.snapshot(|hot| hot.trace(&self.id, trace.0));
-        Spans::new(lookup::trace(&snapshot, &self.id, trace)?).by_start()
+        let (snapshot, never) = (self.snapshot_of_trace(trace), self.never());
+        Spans::new(lookup::trace(&snapshot, &self.id, trace, &never)?).by_start()
     }
 
     /// All spans of a session, by start; none when there is no such session.
@@ -186,9 +203,8 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows that may belong to it are damaged.
     pub fn session_spans(&self, session: &str) -> Result<Spans, Error> {
-        let key = key_of(session.as_bytes());
-        let snapshot = self.snapshot(|hot| hot.session(&self.id, key));
-        Spans::new(lookup::session(&snapshot, &self.id, session)?).by_start()
+        let (snapshot, never) = (self.snapshot_of_session(session), self.never());
+        Spans::new(lookup::session(&snapshot, &self.id, session, &never)?).by_start()
     }
 
     /// All spans of a request, by start; none when there is no such request.
@@ -196,13 +212,64 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows that may belong to it are damaged.
     pub fn request_spans(&self, request: &str) -> Result<Spans, Error> {
-        let snapshot = self.snapshot_of_all();
-        Spans::new(lookup::request(&snapshot, &self.id, request)?).by_start()
+        let (snapshot, never) = (self.snapshot_of_all(), self.never());
+        Spans::new(lookup::request(&snapshot, &self.id, request, &never)?).by_start()
     }
 
-    /// What readers of this team see now, with the unsealed batches that
+    /// Like [`Team::trace`], on threads of the store and within the limits of a query
+    /// ([`QueryLimits`](crate::QueryLimits)).
+    ///
+    /// # Errors
+    /// As [`Team::trace`]; [`Error::TimedOut`] and [`Error::QueryMemory`].
+    #[cfg(feature = "query")]
+    pub async fn trace_async(&self, trace: TraceId) -> Result<Spans, Error> {
+        let snapshot = self.snapshot_of_trace(trace);
+        let find = move |snapshot: &Snapshot, team: &TeamId, interrupt: &_| {
+            lookup::trace(snapshot, team, trace, interrupt)
+        };
+        Spans::new(query::look_up(self, snapshot, find).await?).by_start()
+    }
+
+    /// Like [`Team::session_spans`], on threads of the store and within the limits of a
+    /// query.
+    ///
+    /// # Errors
+    /// As [`Team::session_spans`]; [`Error::TimedOut`] and [`Error::QueryMemory`].
+    #[cfg(feature = "query")]
+    pub async fn session_spans_async(&self, session: &str) -> Result<Spans, Error> {
+        let (snapshot, session) = (self.snapshot_of_session(session), session.to_owned());
+        let find = move |snapshot: &Snapshot, team: &TeamId, interrupt: &_| {
+            lookup::session(snapshot, team, &session, interrupt)
+        };
+        Spans::new(query::look_up(self, snapshot, find).await?).by_start()
+    }
+
+    /// Like [`Team::request_spans`], on threads of the store and within the limits of a
+    /// query.
+    ///
+    /// # Errors
+    /// As [`Team::request_spans`]; [`Error::TimedOut`] and [`Error::QueryMemory`].
+    #[cfg(feature = "query")]
+    pub async fn request_spans_async(&self, request: &str) -> Result<Spans, Error> {
+        let (snapshot, request) = (self.snapshot_of_all(), request.to_owned());
+        let find = move |snapshot: &Snapshot, team: &TeamId, interrupt: &_| {
+            lookup::request(snapshot, team, &request, interrupt)
+        };
+        Spans::new(query::look_up(self, snapshot, find).await?).by_start()
+    }
+
+    fn snapshot_of_trace(&self, trace: TraceId) -> Snapshot {
+        self.snapshot(|hot| hot.trace(&self.id, trace.0))
+    }
+
+    fn snapshot_of_session(&self, session: &str) -> Snapshot {
+        let key = key_of(session.as_bytes());
+        self.snapshot(|hot| hot.session(&self.id, key))
+    }
+
+    /// What readers of this team see now, with the unsealed rows that
     /// `pick` chooses.
-    fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>) -> Snapshot {
+    fn snapshot(&self, pick: impl Fn(&HotBuffer) -> Vec<HotRows>) -> Snapshot {
         let parts = &*self.parts;
         let horizon = parts.settings.horizon(&self.id, parts.clock.now_nanos());
         parts.view.snapshot(horizon, pick)
@@ -210,7 +277,7 @@ impl Team {
 
     /// What readers of this team see now, with all its unsealed rows.
     pub(crate) fn snapshot_of_all(&self) -> Snapshot {
-        self.snapshot(|hot| hot.batches(&self.id).to_vec())
+        self.snapshot(|hot| hot.all(&self.id))
     }
 
     /// The team's sessions, those with the latest span first.
@@ -218,7 +285,7 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows are damaged.
     pub fn sessions(&self, limit: usize) -> Result<Vec<SessionSummary>, Error> {
-        sessions::sessions(&self.snapshot_of_all(), &self.id, limit)
+        sessions::sessions(&self.snapshot_of_all(), &self.id, limit, &self.never())
     }
 
     /// Begins a query over the team's spans.
@@ -248,6 +315,17 @@ impl Team {
         query::sql(self, text).await
     }
 
+    /// The plan by which an SQL query is answered, an operator a line. `Groups` and
+    /// `FirstRows` are answered by indexes and codes, as a [`Query`](query::Query) is;
+    /// `ScanExec` reads rows. It is a text for people, whose form may change.
+    ///
+    /// # Errors
+    /// As [`Team::sql`].
+    #[cfg(feature = "query")]
+    pub async fn explain_sql(&self, text: &str) -> Result<String, Error> {
+        query::explain_sql(self, text).await
+    }
+
     /// Every span of the team, chunk by chunk, out of one snapshot: appends
     /// and seals meanwhile neither add nor remove any.
     ///
@@ -255,9 +333,8 @@ impl Team {
     /// [`Error::Corrupt`] when an index is damaged. Damaged rows are an error
     /// of their chunk.
     pub fn export(&self) -> Result<impl Iterator<Item = Result<Spans, Error>> + use<>, Error> {
-        let never: Arc<dyn Interrupt> = Arc::new(Never);
         let all = Condition::always();
-        let parts = plan(&self.snapshot_of_all(), &self.id, &all, &never)?;
+        let parts = plan(&self.snapshot_of_all(), &self.id, &all, &self.never())?;
         let columns = Column::all(table());
         Ok(parts.into_iter().flat_map(move |part| {
             let batches = part.read(&columns, EXPORT_ROWS);
@@ -376,5 +453,9 @@ impl query::Source for Team {
 
     fn snapshot(&self) -> Snapshot {
         self.snapshot_of_all()
+    }
+
+    fn meter(&self) -> Meter {
+        self.meter.clone().unwrap_or_default()
     }
 }

@@ -10,16 +10,17 @@ use spanstore_format::segment::Partition;
 use spanstore_format::segment::key_index::key_of;
 use spanstore_format::{Month, TeamId};
 
-use crate::hot::{HotBatch, HotBuffer};
+use crate::hot::gather::Loose;
+use crate::hot::{Appended, HotBatch, HotBuffer, HotRows};
 use crate::runs::MergeDebt;
 use crate::segment::Segment;
 
 /// The current state. All changes go through one lock, which is held for
 /// moments: rows are read outside of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct View(RwLock<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     segments: Arc<Vec<Arc<Segment>>>,
     /// How far merging of these segments is behind.
@@ -70,7 +71,7 @@ pub(crate) struct Snapshot {
     /// All segments of the store.
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
     /// Rows of the team that are not sealed, older ones first.
-    pub(crate) hot: Vec<Arc<HotBatch>>,
+    pub(crate) hot: Vec<HotRows>,
     /// What is to be erased.
     pub(crate) erasures: Arc<Erasures>,
     /// Spans that start before are not to be seen, ns since 1970.
@@ -87,13 +88,15 @@ impl Snapshot {
 }
 
 impl View {
-    /// A view of sealed rows alone.
-    pub(crate) fn new(segments: Vec<Arc<Segment>>, erasures: Erasures) -> Self {
+    /// A view of sealed rows alone; batches that come and have fewer rows than
+    /// `gather_rows` are small.
+    pub(crate) fn new(segments: Vec<Arc<Segment>>, erasures: Erasures, gather_rows: usize) -> Self {
         Self(RwLock::new(State {
             debt: MergeDebt::of(&segments),
             segments: Arc::new(segments),
+            sealing: None,
+            active: HotBuffer::new(gather_rows),
             erasures: Arc::new(erasures),
-            ..State::default()
         }))
     }
 
@@ -106,11 +109,11 @@ impl View {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A snapshot with the unsealed batches that `pick` chooses.
+    /// A snapshot with the unsealed rows that `pick` chooses.
     pub(crate) fn snapshot(
         &self,
         horizon: Option<i64>,
-        pick: impl Fn(&HotBuffer) -> Vec<Arc<HotBatch>>,
+        pick: impl Fn(&HotBuffer) -> Vec<HotRows>,
     ) -> Snapshot {
         let state = self.read();
         let mut hot = state
@@ -158,11 +161,26 @@ impl View {
     }
 
     /// Makes rows visible, all at once.
-    pub(crate) fn publish(&self, batches: impl IntoIterator<Item = (TeamId, Arc<HotBatch>)>) {
+    pub(crate) fn publish(&self, batches: impl IntoIterator<Item = (TeamId, Appended)>) {
         let mut state = self.write();
         for (team, batch) in batches {
             state.active.push(&team, batch);
         }
+    }
+
+    /// Whether there are small batches to put together.
+    pub(crate) fn has_loose(&self) -> bool {
+        self.read().active.has_loose()
+    }
+
+    /// The next small batches to put together.
+    pub(crate) fn loose(&self) -> Option<Loose> {
+        self.write().active.loose()
+    }
+
+    /// Puts a batch in the place of those that it was made of.
+    pub(crate) fn gathered(&self, loose: &Loose, batch: &Arc<HotBatch>) {
+        self.write().active.gathered(loose, batch);
     }
 
     /// Rows and bytes since the last seal began.
@@ -186,7 +204,7 @@ impl View {
             .map(AsRef::as_ref)
             .chain([&state.active]);
         buffers.any(|hot| match what {
-            Erased::Team => !hot.batches(team).is_empty(),
+            Erased::Team => hot.has_rows_of(team),
             Erased::Trace(id) => !hot.trace(team, id.0).is_empty(),
             Erased::Session(id) => !hot.session(team, key_of(id.as_bytes())).is_empty(),
         })
@@ -194,18 +212,14 @@ impl View {
 
     /// Whether a partition has rows since the last seal began.
     pub(crate) fn has_hot_rows(&self, month: Month, team: &TeamId) -> bool {
-        self.read()
-            .active
-            .batches(team)
-            .iter()
-            .any(|batch| batch.month == month)
+        self.read().active.has(month, team)
     }
 
     /// Sets the active rows apart for a seal. The caller has seen to it that
     /// no other seal is under way.
     pub(crate) fn begin_seal(&self) -> Arc<HotBuffer> {
         let mut state = self.write();
-        let sealing = Arc::new(std::mem::take(&mut state.active));
+        let sealing = Arc::new(state.active.take());
         state.sealing = Some(Arc::clone(&sealing));
         sealing
     }

@@ -54,6 +54,7 @@ impl Setting {
         options.open_files = random.random_range(1..6);
         options.cache_bytes = if random.random_bool(0.5) { 0 } else { 1 << 20 };
         options.segment_rows = random.random_range(1..40);
+        options.gather_rows = options.segment_rows as usize;
         // What `maintain` finds due.
         options.seal_rows = random.random_range(1..60);
         options.seal_age = random

@@ -13,9 +13,9 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 use futures::TryStreamExt;
 use spanstore::query::{Order, Query};
-use spanstore::{Erased, Store, Team, TraceId};
+use spanstore::{Erased, Store, StoreOptions, Team, TraceId};
 use spanstore_test_support::spans::trace_id;
-use spanstore_test_support::{NOW, open, team};
+use spanstore_test_support::{NOW, open_with, quiet, team};
 
 use self::conditions::{Filter, filters};
 use self::groups::Naive;
@@ -198,7 +198,11 @@ fn seal(store: &Store, rows: &[Row]) {
 #[tokio::test]
 async fn every_answer_is_that_of_a_naive_look_at_every_span() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let options = StoreOptions {
+        gather_rows: 1_000,
+        ..quiet()
+    };
+    let store = open_with(directory.path(), options);
     let acme = store.team(&team("mmm"));
     let of = |is_in: fn(u64) -> bool| -> Vec<Row> {
         let numbers = (0..84_000).filter(|n| is_in(n / 10));
@@ -228,10 +232,18 @@ async fn every_answer_is_that_of_a_naive_look_at_every_span() {
         };
         rows.retain(|row| !is_forgotten(row));
     }
-    // These are hot, and some of traces that were forgotten before.
+    // These are hot, and some of traces that were forgotten before. Most come in small
+    // appends that are put together.
     parts.push(of(|trace| trace % 40 > 37));
     parts[4].extend((200_000..200_500).map(|n| row(n, [5, 99, 4_100][n as usize % 3])));
-    append(&acme, &parts[4]);
+    let (gathered, loose) = parts[4].split_at(3_900);
+    for rows in gathered.chunks(13) {
+        append(&acme, rows);
+    }
+    store.maintain().unwrap();
+    for rows in loose.chunks(40) {
+        append(&acme, rows);
+    }
     let mut rows: Vec<Row> = parts.into_iter().flatten().collect();
     rows.sort_by_cached_key(|row| (row.start(), row.span.trace_id.clone(), row.id()));
     let model = Model::new(rows);

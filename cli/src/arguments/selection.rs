@@ -18,6 +18,9 @@ pub struct Selection {
     /// Only spans that start before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<TimeArgument>,
+    /// Say how the answer is found and what it costs, in place of it
+    #[arg(long)]
+    pub explain: bool,
 }
 
 impl Selection {

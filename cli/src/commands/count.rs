@@ -9,7 +9,7 @@ use crate::arguments::CountArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CountArguments) -> Result<(), Error> {
-    let query = arguments.selection.apply(context.team.query())?;
+    let query = context.select(&arguments.selection)?;
     let spans = runtime()?.block_on(query.count())?;
     let spans: ArrayRef = Arc::new(UInt64Array::from(vec![spans]));
     let count = RecordBatch::try_from_iter([("spans", spans)])?;

@@ -54,6 +54,7 @@ fn show(context: &mut Context<'_>) -> Result<(), Error> {
             filter: Some(FILTER.to_owned()),
             since: None,
             until: None,
+            explain: false,
         },
         limit: Some(10),
         order: Order::Newest,

@@ -12,7 +12,7 @@ use crate::error::Error;
 const TABLE_VALUES: usize = 20;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Result<(), Error> {
-    let query = arguments.selection.apply(context.team.query())?;
+    let query = context.select(&arguments.selection)?;
     let columns = arguments.columns.iter().map(String::as_str);
     let facets = if arguments.choices {
         runtime()?.block_on(query.facet_choices(columns.clone()))?

@@ -11,12 +11,11 @@ use crate::output::span_columns;
 const TABLE_ROWS: usize = 50;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Result<(), Error> {
-    let mut query = context.team.query();
+    let mut query = context.select(&arguments.selection)?;
     query = match &arguments.columns {
         Some(names) => query.columns(names.iter().map(String::as_str))?,
         None => query.columns(span_columns(context.format))?,
     };
-    query = arguments.selection.apply(query)?;
     query = query.order(match arguments.order {
         Order::Newest => query::Order::NewestFirst,
         Order::Oldest => query::Order::OldestFirst,
@@ -29,7 +28,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Resu
     }
     let is_cut = runtime()?.block_on(async {
         let stream = query.stream().await?;
-        rows::write(stream, cut, context.format, context.out).await
+        rows::write(stream, cut, context).await
     })?;
     if is_cut {
         eprintln!("These are the first {TABLE_ROWS} spans; --limit N shows more.");

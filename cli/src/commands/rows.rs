@@ -3,20 +3,25 @@
 use futures::StreamExt;
 use spanstore::query::SendableRecordBatchStream;
 
-use super::Out;
-use crate::arguments::Format;
+use super::Context;
 use crate::error::Error;
 use crate::output::RowWriter;
 
-/// Writes rows as they come, at most `most` of them; tells whether there were
-/// more.
+/// Writes rows as they come, at most `most` of them, or what they cost; tells whether
+/// there were more.
 pub(super) async fn write(
     mut stream: SendableRecordBatchStream,
     most: Option<usize>,
-    format: Format,
-    out: Out<'_>,
+    context: &mut Context<'_>,
 ) -> Result<bool, Error> {
-    let mut writer = RowWriter::new(format, stream.schema(), out)?;
+    if context.cost.is_some() {
+        while let Some(batch) = stream.next().await {
+            batch.map_err(spanstore::Error::from)?;
+        }
+        context.write_cost()?;
+        return Ok(false);
+    }
+    let mut writer = RowWriter::new(context.format, stream.schema(), &mut *context.out)?;
     let mut left = most.unwrap_or(usize::MAX);
     let mut is_cut = false;
     while let Some(batch) = stream.next().await {

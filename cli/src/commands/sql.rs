@@ -6,8 +6,12 @@ use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &SqlArguments) -> Result<(), Error> {
     runtime()?.block_on(async {
+        if arguments.explain {
+            let explained = context.team.explain_sql(&arguments.text).await?;
+            context.explain(&explained)?;
+        }
         let stream = context.team.sql(&arguments.text).await?;
-        rows::write(stream, None, context.format, context.out).await
+        rows::write(stream, None, context).await
     })?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::arguments::TopArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result<(), Error> {
-    let query = arguments.selection.apply(context.team.query())?;
+    let query = context.select(&arguments.selection)?;
     let top = runtime()?.block_on(query.top(&arguments.value, arguments.limit))?;
     let values: StringViewArray = top.iter().map(|count| count.value.as_deref()).collect();
     let spans: UInt64Array = top.iter().map(|count| Some(count.spans)).collect();

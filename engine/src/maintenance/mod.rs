@@ -1,6 +1,8 @@
-//! What a store does beside appends and reads: seals, merges, expiry, erasure.
+//! What a store does beside appends and reads: it puts small batches together, seals,
+//! merges, lets expire and erases.
 
 pub(crate) mod compact;
+pub(crate) mod gather;
 pub(crate) mod seal;
 pub(crate) mod threads;
 

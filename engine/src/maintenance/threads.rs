@@ -15,7 +15,8 @@ pub(crate) struct Threads {
 
 #[derive(Debug, Default)]
 struct Running {
-    writer: Option<JoinHandle<()>>,
+    /// The writer's, and those that end with it.
+    writer: Vec<JoinHandle<()>>,
     maintenance: Vec<JoinHandle<()>>,
 }
 
@@ -48,8 +49,17 @@ impl Threads {
 
     /// Starts the writer's thread.
     pub(crate) fn start_writer(&self, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = self.spawn("spanstore-writer", work)?;
-        self.running().writer = Some(thread);
+        self.start_with_writer("spanstore-writer", work)
+    }
+
+    /// Starts a thread that ends when the writer's has.
+    pub(crate) fn start_with_writer(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let thread = self.spawn(name, work)?;
+        self.running().writer.push(thread);
         Ok(())
     }
 
@@ -68,25 +78,23 @@ impl Threads {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for all threads but the writer's to end.
+    /// Waits for all threads to end but the writer's and those that end with it.
     pub(crate) fn join_maintenance(&self) {
         let threads = std::mem::take(&mut self.running().maintenance);
-        for thread in threads {
-            self.join(thread);
-        }
+        self.join(threads);
     }
 
-    /// Waits for the writer's thread to end.
+    /// Waits for the other threads to end.
     pub(crate) fn join_writer(&self) {
-        let thread = self.running().writer.take();
-        if let Some(thread) = thread {
-            self.join(thread);
-        }
+        let threads = std::mem::take(&mut self.running().writer);
+        self.join(threads);
     }
 
-    fn join(&self, thread: JoinHandle<()>) {
-        if thread.join().is_err() {
-            self.health.poison("a thread of the store panicked");
+    fn join(&self, threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            if thread.join().is_err() {
+                self.health.poison("a thread of the store panicked");
+            }
         }
     }
 }

@@ -7,28 +7,23 @@ use std::time::Duration;
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, StringViewArray, TimestampNanosecondArray,
 };
-use arrow::compute::{
-    SortColumn, SortOptions, cast, concat_batches, filter_record_batch, lexsort_to_indices,
-    take_record_batch,
-};
+use arrow::compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use spanstore_format::id::to_hex;
-use spanstore_format::segment::Column;
-use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::span::SpanColumn;
 
 use super::builder::Query;
 use super::counts::FacetCount;
 use super::filter::NamedValue;
-use super::job::{Asked, Holding, Job, on_each_row_group};
+use super::job::{Asked, Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::filter_error::FilterError;
 use crate::read::condition::Condition;
 use crate::read::group::merge::Groups;
 use crate::read::group::part::Part;
 use crate::read::group::{Expression, Grouping, Measure, Term};
-use crate::read::interrupt::Interrupt;
-use crate::read::mask::truth;
-use crate::read::scan::{columns_error, project};
+use crate::read::meter::Stage;
+use crate::read::scan::columns_error;
 
 /// What spans are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,22 +287,24 @@ impl Job {
         let interrupt = self.interrupt();
         let held = self.held("groups");
         let mut groups = Groups::new(grouping)?;
-        let mut hot = HotRows::new(grouping, &*interrupt);
-        for rows in self.hot(condition, &interrupt)? {
-            if let Some(part) = hot.add(&rows, condition)? {
-                groups.add(part)?;
-                held.set(groups.memory())?;
-            }
-            self.next_batch().await?;
-        }
-        if let Some(part) = hot.part()? {
+        let hot = on_each(self.hot(condition, &interrupt)?, |parts| {
+            let (condition, grouping) = (Arc::clone(condition), Arc::clone(grouping));
+            let interrupt = Arc::clone(&interrupt);
+            move || Part::of_hot(&parts, &condition, &grouping, &*interrupt)
+        });
+        for part in hot.await?.into_iter().flatten() {
             groups.add(part)?;
+            held.set(groups.memory())?;
+            self.next_batch().await?;
         }
         for matching in self.sealed(condition, &interrupt)? {
             let rows = self.exactly(&matching, condition).await?;
             let parts = on_each_row_group(&rows, |rows| {
                 let (matching, grouping) = (Arc::clone(&matching), Arc::clone(grouping));
-                move || Part::of_row_group(&matching, &rows, &grouping)
+                move || {
+                    let group = || Part::of_row_group(&matching, &rows, &grouping);
+                    matching.interrupt.meter().time(Stage::Answer, group)
+                }
             });
             for part in parts.await? {
                 groups.add(part)?;
@@ -318,56 +315,5 @@ impl Job {
         let columns = groups.finish()?;
         held.set(columns.iter().map(Array::get_array_memory_size).sum())?;
         Ok((columns, held))
-    }
-}
-
-/// Rows in memory that are gathered until there are enough to group them.
-struct HotRows<'g> {
-    grouping: &'g Grouping,
-    interrupt: &'g dyn Interrupt,
-    columns: Vec<Column>,
-    rows: Vec<RecordBatch>,
-    count: usize,
-}
-
-impl<'g> HotRows<'g> {
-    /// So many rows are grouped at a time.
-    const ENOUGH: usize = 8_192;
-
-    fn new(grouping: &'g Grouping, interrupt: &'g dyn Interrupt) -> Self {
-        Self {
-            columns: grouping.columns(),
-            grouping,
-            interrupt,
-            rows: Vec::new(),
-            count: 0,
-        }
-    }
-
-    /// Adds those of some rows that fulfil a condition; the groups of what was gathered
-    /// when it is enough.
-    fn add(&mut self, rows: &RecordBatch, condition: &Condition) -> Result<Option<Part>, Error> {
-        let truth = truth(condition, rows)?;
-        let found = filter_record_batch(&project(rows, &self.columns)?, &truth);
-        let found = found.map_err(|error| columns_error("hot rows", &error))?;
-        self.count += found.num_rows();
-        self.rows.push(found);
-        if self.count < Self::ENOUGH {
-            return Ok(None);
-        }
-        self.part()
-    }
-
-    /// The groups of what was gathered, if it is anything.
-    fn part(&mut self) -> Result<Option<Part>, Error> {
-        if self.count == 0 {
-            return Ok(None);
-        }
-        let schema = Column::schema(&self.columns, table());
-        let schema = schema.map_err(|error| Error::corrupt("columns", error))?;
-        let rows = concat_batches(&schema, &std::mem::take(&mut self.rows));
-        let rows = rows.map_err(|error| columns_error("hot rows", &error))?;
-        self.count = 0;
-        Part::of_batch(&rows, &self.columns, self.grouping, self.interrupt).map(Some)
     }
 }

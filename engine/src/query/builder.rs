@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::filter::{Filter, FilterLimits};
 use super::table::visible_columns;
 use crate::error::Error;
+use crate::read::meter::Meter;
 use crate::spans::Spans;
 use crate::view::Snapshot;
 
@@ -22,6 +23,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn team(&self) -> &TeamId;
     /// What readers see now.
     fn snapshot(&self) -> Snapshot;
+    /// What adds up the cost.
+    fn meter(&self) -> Meter;
 }
 
 /// The order of the spans of a query: by start or by duration, of spans with equal

@@ -205,6 +205,10 @@ impl Predicate for Evaluated {
             DataFusionError::Plan(expected.into()).into()
         })
     }
+
+    fn text(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 impl Expression for Evaluated {
@@ -220,5 +224,9 @@ struct Unknown;
 impl Predicate for Unknown {
     fn holds(&self, _: &RecordBatch) -> Result<BooleanArray, Error> {
         Err(DataFusionError::Internal("a condition that only a plan evaluates".into()).into())
+    }
+
+    fn text(&self) -> String {
+        "a condition of the plan".into()
     }
 }

@@ -1,10 +1,12 @@
 //! Counts spans, and the values of a facet, out of the indexes where they can
 //! tell, without reading a row.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int32Type;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
@@ -13,13 +15,14 @@ use spanstore_format::span::SpanColumn;
 
 use super::aggregate::most_first;
 use super::builder::Query;
-use super::job::{Holding, Job, on_each_row_group};
+use super::job::{Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
+use crate::read::hot::HotPart;
 use crate::read::indexes::stored_values;
-use crate::read::mask::truth;
+use crate::read::interrupt::Interrupt;
 use crate::read::matching::Matching;
-use crate::read::scan::project;
+use crate::read::meter::Stage;
 
 /// A value of a facet, and how many spans have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,12 +126,17 @@ fn facet_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Spa
 impl Job {
     async fn count(&self, condition: Condition) -> Result<u64, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
-        let mut count = 0;
-        for rows in self.hot(&condition, &interrupt)? {
-            let truth = truth(&condition, &rows)?;
-            count += truth.true_count() as u64;
-            self.next_batch().await?;
-        }
+        let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
+            let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
+            move || {
+                let counts = parts.iter().map(|part| {
+                    let rows = part.find(&condition, &*interrupt)?;
+                    Ok(rows.count_set_bits() as u64)
+                });
+                counts.sum::<Result<u64, Error>>()
+            }
+        });
+        let mut count = hot.await?.into_iter().sum::<u64>();
         for matching in self.sealed(&condition, &interrupt)? {
             count += self.exactly(&matching, &condition).await?.len();
         }
@@ -142,31 +150,42 @@ impl Job {
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
         let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
-        for rows in self.hot(&condition, &interrupt)? {
-            let truth = truth(&condition, &rows)?;
-            for (column, counts) in columns.iter().zip(&mut counts) {
-                let values = project(&rows, &[Column::from(*column)])?;
-                let values = values.columns().first();
-                for row in
-                    (0..rows.num_rows()).filter(|row| truth.is_valid(*row) && truth.value(*row))
-                {
-                    counts.add(values.and_then(|values| text_at(values.as_ref(), row)), 1)?;
+        let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
+            let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
+            let (job, columns) = (self.clone(), columns.to_vec());
+            move || {
+                let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(&job)).collect();
+                for part in parts {
+                    let rows = part.find(&condition, &*interrupt)?;
+                    interrupt.meter().time(Stage::Answer, || {
+                        let mut columns = columns.iter().zip(&mut counts);
+                        columns.try_for_each(|(column, counts)| {
+                            count_hot(&part, (*column).into(), &rows, counts)
+                        })
+                    })?;
                 }
+                Ok(counts)
             }
-            self.next_batch().await?;
+        });
+        for of_parts in hot.await? {
+            for (counts, of_parts) in counts.iter_mut().zip(of_parts) {
+                counts.add_all(of_parts)?;
+            }
         }
         for matching in self.sealed(&condition, &interrupt)? {
             let rows = self.exactly(&matching, &condition).await?;
             let mut known = CodeCounts::default();
             for (column, counts) in columns.iter().zip(&mut counts) {
-                if !facet(&matching, *column, &rows, &mut known, counts)? {
+                let meter = self.watch.meter();
+                let indexed = || facet(&matching, *column, &rows, &mut known, counts);
+                if !meter.time(Stage::Answer, indexed)? {
                     let column = *column;
                     let values = on_each_row_group(&rows, |rows| {
-                        let matching = Arc::clone(&matching);
-                        move || values(&matching, column, &rows)
+                        let (matching, meter) = (Arc::clone(&matching), meter.clone());
+                        move || meter.time(Stage::Answer, || values(&matching, column, &rows))
                     });
                     for (value, spans) in values.await?.into_iter().flatten() {
-                        counts.add(value, spans)?;
+                        counts.add(value.map(Cow::Owned), spans)?;
                     }
                 }
                 self.next_batch().await?;
@@ -196,17 +215,52 @@ fn facet(
     let Some(facet) = facets.facet(place).map_err(corrupt)? else {
         return Ok(false);
     };
-    let read = |range| reader.postings(range);
+    let read = |range| {
+        let postings = reader.postings(range)?;
+        matching.interrupt.meter().pages(0, postings.len() as u64);
+        Ok(postings)
+    };
     let of_rows = facet.counts(rows, known, &read).map_err(corrupt)?;
     let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
     for place in 0..facet.len() {
         let value = facet.value(place).map_err(corrupt)?;
         let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
-        let text = text.and_then(|text| text_at(text.as_ref(), 0));
+        let text = text.as_ref().and_then(|text| text_at(text, 0));
         counts.add(text, of_rows(place))?;
     }
     counts.add(None, of_rows(facet.len()))?;
     Ok(true)
+}
+
+/// Counts the values of a column in some rows in memory.
+fn count_hot(
+    part: &HotPart,
+    column: Column,
+    rows: &BooleanBuffer,
+    counts: &mut Counts,
+) -> Result<(), Error> {
+    let Some(coded) = part.coded(&column)? else {
+        let values = part.some(&[column], rows)?;
+        for values in values.columns() {
+            (0..values.len()).try_for_each(|row| counts.add(text_at(values, row), 1))?;
+        }
+        return Ok(());
+    };
+    let mut of_rows = Vec::new();
+    let of_values = if rows.count_set_bits() == rows.len() {
+        &coded.counts
+    } else {
+        of_rows.resize(coded.counts.len(), 0);
+        for code in rows.set_indices().filter_map(|row| coded.codes.get(row)) {
+            if let Some(count) = of_rows.get_mut(usize::from(*code)) {
+                *count += 1;
+            }
+        }
+        &of_rows
+    };
+    let mut of_values = of_values.iter().enumerate();
+    of_values
+        .try_for_each(|(place, spans)| counts.add(text_at(&coded.values, place), u64::from(*spans)))
 }
 
 /// Values of a column in some rows of a row group, read, each with the number of its rows; a
@@ -219,7 +273,8 @@ fn values(
     let mut found = Vec::new();
     matching.each_value(&column.into(), rows, |values, of_each| {
         let counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
-        found.extend(counted.map(|(place, spans)| (text_at(values, place), *spans)));
+        let text = |place| text_at(values, place).map(Cow::into_owned);
+        found.extend(counted.map(|(place, spans)| (text(place), *spans)));
         Ok(())
     })?;
     Ok(found)
@@ -227,7 +282,9 @@ fn values(
 
 /// Values of a facet, counted.
 struct Counts {
-    spans: HashMap<Option<String>, u64>,
+    spans: HashMap<String, u64>,
+    /// Spans without a value.
+    none: u64,
     bytes: usize,
     held: Holding,
 }
@@ -236,27 +293,39 @@ impl Counts {
     fn new(job: &Job) -> Self {
         Self {
             spans: HashMap::new(),
+            none: 0,
             bytes: 0,
             held: job.held("values of a facet"),
         }
     }
 
-    fn add(&mut self, value: Option<String>, spans: u64) -> Result<(), Error> {
-        if let Some(counted) = self.spans.get_mut(&value) {
+    fn add(&mut self, value: Option<Cow<'_, str>>, spans: u64) -> Result<(), Error> {
+        let Some(value) = value else {
+            self.none += spans;
+            return Ok(());
+        };
+        if let Some(counted) = self.spans.get_mut(&*value) {
             *counted += spans;
         } else if spans > 0 {
             // About as much again for the place in the table.
-            self.bytes +=
-                2 * size_of::<(Option<String>, u64)>() + value.as_ref().map_or(0, String::len);
+            self.bytes += 2 * size_of::<(String, u64)>() + value.len();
             self.held.set(self.bytes)?;
-            self.spans.insert(value, spans);
+            self.spans.insert(value.into_owned(), spans);
         }
         Ok(())
     }
 
+    fn add_all(&mut self, other: Self) -> Result<(), Error> {
+        self.none += other.none;
+        let mut spans = other.spans.into_iter();
+        spans.try_for_each(|(value, spans)| self.add(Some(value.into()), spans))
+    }
+
     fn finish(self) -> Vec<FacetCount> {
-        let counts = self.spans.into_iter();
-        let mut counts: Vec<FacetCount> = counts
+        let none = (self.none > 0).then_some((None, self.none));
+        let some = self.spans.into_iter();
+        let all = some.map(|(value, spans)| (Some(value), spans)).chain(none);
+        let mut counts: Vec<FacetCount> = all
             .map(|(value, spans)| FacetCount { value, spans })
             .collect();
         counts.sort_unstable_by(|one, other| {
@@ -270,13 +339,13 @@ impl Counts {
 }
 
 /// A value of a facet's column as text.
-fn text_at(values: &dyn Array, row: usize) -> Option<String> {
+fn text_at(values: &dyn Array, row: usize) -> Option<Cow<'_, str>> {
     if values.is_null(row) {
         return None;
     }
     if let Some(texts) = values.as_string_view_opt() {
-        return Some(texts.value(row).to_owned());
+        return Some(texts.value(row).into());
     }
     let numbers = values.as_primitive_opt::<Int32Type>()?;
-    Some(numbers.value(row).to_string())
+    Some(numbers.value(row).to_string().into())
 }

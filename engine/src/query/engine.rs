@@ -27,6 +27,7 @@ use super::watch::Watch;
 use super::workers::{Execution, Workers};
 use crate::error::Error;
 use crate::options::QueryLimits;
+use crate::read::meter::Meter;
 
 /// Functions whose result can be far larger than their arguments; planning
 /// computes them for constants, outside of every memory limit.
@@ -84,11 +85,11 @@ impl Engine {
         &self.0.plans
     }
 
-    /// Begins a query: its time runs from now on.
-    pub(super) fn begin(&self) -> Result<Execution, Error> {
+    /// Begins a query: its time runs from now on, and its cost is added up.
+    pub(super) fn begin(&self, meter: Meter) -> Result<Execution, Error> {
         let limits = &self.0.limits;
         Ok(Execution {
-            watch: Arc::new(Watch::start(limits.time)),
+            watch: Arc::new(Watch::start(limits.time, meter)),
             memory: Arc::new(QueryPool::new(limits.memory_bytes, &self.0.memory)),
             workers: self.workers()?,
         })
@@ -198,7 +199,7 @@ mod tests {
                 ..QueryLimits::default()
             };
             let engine = Engine::new(&limits).unwrap();
-            let memory = engine.begin().unwrap().memory;
+            let memory = engine.begin(Meter::default()).unwrap().memory;
             let context = context(engine.state(), memory).unwrap();
             assert_eq!(context.state().config().target_partitions(), expected);
         }

@@ -21,11 +21,16 @@ use super::workers::Execution;
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::group::Term;
+use crate::read::hot::HotPart;
 use crate::read::interrupt::{self, Interrupt};
 use crate::read::matching::{Matching, part};
+use crate::read::meter::{Meter, Stage};
 use crate::read::plan::{hot_parts, partitions, visible_bounds};
 use crate::read::scan::{ScanPart, row_groups, rows_of_group};
 use crate::view::Snapshot;
+
+/// Rows in memory that are worked on at a time, about.
+const HOT_ROWS: usize = 65_536;
 
 /// What a query needs where it works. It does not hold the store: the last
 /// handle of a store must not be dropped by one of its own threads.
@@ -48,7 +53,7 @@ impl Query {
     /// now.
     pub(super) fn begin(self) -> Result<(Execution, Job, Asked), Error> {
         let engine = self.source.engine();
-        let execution = engine.begin()?;
+        let execution = engine.begin(self.source.meter())?;
         let job = Job {
             watch: Arc::clone(&execution.watch),
             memory: Arc::clone(&execution.memory),
@@ -105,18 +110,27 @@ impl Job {
         Ok(())
     }
 
-    /// The rows in memory that may fulfil the condition.
+    /// The rows in memory that may fulfil the condition, in parts that are worth a task
+    /// of its own each.
     pub(super) fn hot(
         &self,
         condition: &Condition,
         interrupt: &Arc<dyn Interrupt>,
-    ) -> Result<Vec<RecordBatch>, Error> {
+    ) -> Result<Vec<Vec<HotPart>>, Error> {
         let bounds = visible_bounds(&self.snapshot, condition.bounds());
-        let parts = hot_parts(&self.snapshot, &self.team, bounds, interrupt)?;
-        Ok(parts
-            .iter()
-            .filter_map(|part| part.hot_rows().cloned())
-            .collect())
+        let mut works: Vec<Vec<HotPart>> = Vec::new();
+        let mut rows = HOT_ROWS;
+        for part in hot_parts(&self.snapshot, bounds, interrupt)? {
+            rows += part.len();
+            match works.last_mut() {
+                Some(work) if rows <= HOT_ROWS => work.push(part),
+                _ => {
+                    rows = part.len();
+                    works.push(vec![part]);
+                }
+            }
+        }
+        Ok(works)
     }
 
     /// The partitions that may hold rows that fulfil the condition.
@@ -139,15 +153,20 @@ impl Job {
         matching: &Arc<Matching>,
         condition: &Arc<Condition>,
     ) -> Result<RoaringBitmap, Error> {
-        let found = matching.may(condition, matching.all_rows())?;
-        let rows = matching.visible(&self.snapshot, found.rows)?;
+        let meter = self.watch.meter();
+        let (rows, is_exact) = meter.time(Stage::Indexes, || {
+            let found = matching.may(condition, matching.all_rows())?;
+            let rows = matching.visible(&self.snapshot, found.rows)?;
+            Ok::<_, Error>((rows, found.is_exact))
+        })?;
         self.next_batch().await?;
-        if found.is_exact {
+        if is_exact {
             return Ok(rows);
         }
         let found = on_each_row_group(&rows, |rows| {
             let (matching, condition) = (Arc::clone(matching), Arc::clone(condition));
-            move || matching.find(&condition, rows)
+            let meter = meter.clone();
+            move || meter.time(Stage::Values, || matching.find(&condition, rows))
         });
         Ok(found.await?.union())
     }
@@ -161,9 +180,21 @@ pub(super) async fn on_each_row_group<T: Send + 'static, W>(
 where
     W: FnOnce() -> Result<T, Error> + Send + 'static,
 {
+    let groups = row_groups(rows).map(|group| part(rows, rows_of_group(group)));
+    on_each(groups, work).await
+}
+
+/// Does some work for each of some parts, on all threads of queries.
+pub(super) async fn on_each<P, T: Send + 'static, W>(
+    parts: impl IntoIterator<Item = P>,
+    work: impl Fn(P) -> W,
+) -> Result<Vec<T>, Error>
+where
+    W: FnOnce() -> Result<T, Error> + Send + 'static,
+{
     let mut tasks = JoinSet::new();
-    for group in row_groups(rows) {
-        let work = work(part(rows, rows_of_group(group)));
+    for part in parts {
+        let work = work(part);
         tasks.spawn(async move { work() });
     }
     let mut all = Vec::with_capacity(tasks.len());
@@ -193,6 +224,10 @@ impl Interrupt for Reading {
         let held = Holding::new(&self.memory, "rows at work");
         held.set(bytes)?;
         Ok(Box::new(held))
+    }
+
+    fn meter(&self) -> &Meter {
+        self.watch.meter()
     }
 }
 

@@ -16,9 +16,11 @@ mod condition;
 mod constraints;
 mod counts;
 mod engine;
+mod explain;
 mod filter;
 mod functions;
 mod job;
+mod look_up;
 mod memory;
 mod planner;
 mod plans;
@@ -42,4 +44,6 @@ pub use timeline::{Series, Timeline};
 
 pub(crate) use builder::Source;
 pub(crate) use engine::Engine;
+pub(crate) use explain::explain_sql;
+pub(crate) use look_up::look_up;
 pub(crate) use sql::sql;

@@ -146,7 +146,7 @@ mod tests {
         let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
         let team = store.team(&TeamId::new("acme").unwrap());
         let engine = &team.parts.queries;
-        let execution = engine.begin().unwrap();
+        let execution = engine.begin(crate::Meter::default()).unwrap();
         let table = SpanTable::new(team.snapshot_of_all(), team.id.clone(), &execution.watch);
         let table: Arc<dyn TableProvider> = Arc::new(table.unwrap());
         let context = context(engine.state(), execution.memory.clone()).unwrap();

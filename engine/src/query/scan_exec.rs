@@ -195,7 +195,9 @@ mod tests {
 
     use super::super::engine::context;
     use super::super::table::SpanTable;
-    use crate::{SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TeamId, TraceId};
+    use crate::{
+        Meter, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TeamId, TraceId,
+    };
 
     /// The logical and the physical plan of an SQL text, a node a line.
     async fn plans(text: &str) -> (String, String) {
@@ -208,7 +210,7 @@ mod tests {
         let batch = SpanBatchBuilder::new().span(span).build();
         assert_eq!(team.append(batch).unwrap().accepted, 1);
         let engine = &team.parts.queries;
-        let execution = engine.begin().unwrap();
+        let execution = engine.begin(Meter::default()).unwrap();
         let table = SpanTable::new(team.snapshot_of_all(), team.id.clone(), &execution.watch);
         let table = table.unwrap();
         let context = context(engine.state(), execution.memory.clone()).unwrap();

@@ -22,7 +22,9 @@ use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
 use crate::read::condition::Condition;
-use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, Rank, take_rows};
+use crate::read::interrupt::Interrupt;
+use crate::read::meter::Stage;
+use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, Rank};
 use crate::read::scan::columns_error;
 
 /// Runs a query.
@@ -183,7 +185,8 @@ impl Selection {
                 *left = Left::Ties(last.rank);
             }
         }
-        let (batch, bytes) = self.fetch(&rows)?;
+        let meter = self.job.watch.meter();
+        let (batch, bytes) = meter.time(Stage::Answer, || self.fetch(&rows))?;
         self.batch_rows = (BATCH_BYTES / (bytes / rows.len()).max(1)).clamp(1, MOST_ROWS);
         Ok(Some(batch))
     }
@@ -204,9 +207,8 @@ impl Selection {
         let mut fetched = Vec::with_capacity(by_origin.len());
         for (origin, numbers) in &by_origin {
             let batches = match self.rows.origin(*origin) {
-                Some(Origin::Hot(all)) => {
-                    let numbers: Vec<u32> = numbers.iter().collect();
-                    vec![take_rows(all, &numbers, &self.columns)?]
+                Some(Origin::Hot(part)) => {
+                    vec![part.take(&self.columns, numbers.iter().collect())?]
                 }
                 Some(Origin::Sealed(matching)) => {
                     let mut batches = Vec::new();

@@ -14,7 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -26,6 +26,7 @@ use super::rewrite::{LeafPlanner, rewritten};
 use super::table::SpanTable;
 use super::watched::{external, watched};
 use super::watched_window::watched_windows;
+use super::workers::Execution;
 use crate::error::Error;
 
 /// Longest SQL text, in bytes.
@@ -36,23 +37,8 @@ pub(crate) async fn sql(
     source: &dyn Source,
     text: &str,
 ) -> Result<SendableRecordBatchStream, Error> {
-    let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
-    if found > limit {
-        return Err(Error::TooLarge {
-            what: "bytes of SQL",
-            limit,
-            found,
-        });
-    }
-    let engine = source.engine();
-    let execution = engine.begin()?;
-    let job = Job {
-        team: source.team().clone(),
-        snapshot: source.snapshot(),
-        watch: Arc::clone(&execution.watch),
-        memory: Arc::clone(&execution.memory),
-    };
-    let (text, engine) = (text.to_owned(), engine.clone());
+    let (execution, job) = begin(source, text)?;
+    let (text, engine) = (text.to_owned(), source.engine().clone());
     let stream = execution.run(async move {
         let stream = run(&engine, &job, &text).await;
         stream.map_err(|error| job.memory.explain(error).into())
@@ -61,12 +47,44 @@ pub(crate) async fn sql(
     execution.stream(stream)
 }
 
+/// Begins the query of an SQL text.
+pub(super) fn begin(source: &dyn Source, text: &str) -> Result<(Execution, Job), Error> {
+    let (limit, found) = (MAX_BYTES as u64, text.len() as u64);
+    if found > limit {
+        return Err(Error::TooLarge {
+            what: "bytes of SQL",
+            limit,
+            found,
+        });
+    }
+    let execution = source.engine().begin(source.meter())?;
+    let job = Job {
+        team: source.team().clone(),
+        snapshot: source.snapshot(),
+        watch: Arc::clone(&execution.watch),
+        memory: Arc::clone(&execution.memory),
+    };
+    Ok((execution, job))
+}
+
 /// Plans an SQL text and starts it.
 async fn run(
     engine: &Engine,
     job: &Job,
     text: &str,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let plan = physical_plan(engine, job, text).await?;
+    let memory: Arc<dyn MemoryPool> = Arc::clone(&job.memory) as _;
+    let task = task(engine.state(), memory).map_err(external)?;
+    execute_stream(watched(plan, &job.watch)?, task)
+}
+
+/// The plan of an SQL text, ready to run.
+pub(super) async fn physical_plan(
+    engine: &Engine,
+    job: &Job,
+    text: &str,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let Job {
         team,
         snapshot,
@@ -83,9 +101,7 @@ async fn run(
     };
     let plan = watched_windows(rewritten(plan, job, state)?, watch)?;
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LeafPlanner)]);
-    let plan = planner.create_physical_plan(&plan, &**state).await?;
-    let task = task(state, memory).map_err(external)?;
-    execute_stream(watched(plan, watch)?, task)
+    planner.create_physical_plan(&plan, &**state).await
 }
 
 /// The optimized plan of an SQL text.

@@ -8,12 +8,14 @@ use arrow::array::RecordBatch;
 
 use crate::error::Error;
 use crate::read::interrupt::{Held, Interrupt};
+use crate::read::meter::Meter;
 
-/// The clock of one query. It runs while the query works and stands still
+/// The clock of one query, and what adds up its cost. It runs while the query works and stands still
 /// while the query waits for its reader.
 #[derive(Debug)]
 pub(super) struct Watch {
     limit: Duration,
+    meter: Meter,
     state: Mutex<State>,
 }
 
@@ -36,9 +38,10 @@ enum Time {
 
 impl Watch {
     /// A clock that runs from now on.
-    pub(super) fn start(limit: Duration) -> Self {
+    pub(super) fn start(limit: Duration, meter: Meter) -> Self {
         Self {
             limit,
+            meter,
             state: Mutex::new(State {
                 time: Time::Until(Instant::now().checked_add(limit)),
                 waiting: Vec::new(),
@@ -128,6 +131,10 @@ impl Interrupt for Watch {
     fn hold_bytes(&self, _: usize) -> Result<Held, Error> {
         Ok(Box::new(()))
     }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn time_is_over_at_the_limit_and_never_for_the_longest() {
-        let watch = Watch::start(Duration::ZERO);
+        let watch = Watch::start(Duration::ZERO, Meter::default());
         assert!(matches!(
             watch.check(),
             Err(Error::TimedOut {
@@ -156,13 +163,13 @@ mod tests {
             })
         ));
         for limit in [Duration::from_hours(1), Duration::MAX] {
-            assert!(Watch::start(limit).check().is_ok());
+            assert!(Watch::start(limit, Meter::default()).check().is_ok());
         }
     }
 
     #[test]
     fn a_paused_watch_keeps_what_is_left() {
-        let watch = Watch::start(Duration::from_hours(1));
+        let watch = Watch::start(Duration::from_hours(1), Meter::default());
         let before = watch.deadline().unwrap();
         watch.pause();
         assert_eq!(watch.deadline(), None);
@@ -177,7 +184,7 @@ mod tests {
         let counter = Arc::new(Counter::default());
         let waker = Waker::from(Arc::clone(&counter));
         let mut context = Context::from_waker(&waker);
-        let watch = Watch::start(Duration::from_hours(1));
+        let watch = Watch::start(Duration::from_hours(1), Meter::default());
         assert!(watch.poll_check(&mut context).is_ready());
         watch.pause();
         assert!(watch.poll_check(&mut context).is_pending());

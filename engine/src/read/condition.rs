@@ -18,6 +18,9 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
     /// # Errors
     /// What its evaluation answers.
     fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error>;
+
+    /// The condition as text, for people.
+    fn text(&self) -> String;
 }
 
 /// A condition that only values tell.

@@ -150,7 +150,11 @@ impl Indexes<'_> {
             place < truth.len() && truth.is_valid(place) && truth.value(place) == wanted
         };
         let nulls = values.len();
-        let read = |range| self.reader.postings(range);
+        let read = |range| {
+            let postings = self.reader.postings(range)?;
+            self.interrupt.meter().pages(0, postings.len() as u64);
+            Ok(postings)
+        };
         if !found.is_own {
             // The column holds the attribute's value in the rows that have the attribute
             // there; in others the attribute is absent or elsewhere.

@@ -1,8 +1,9 @@
-//! Whether work goes on, and the memory that it takes: queries have limits, look-ups have
-//! none.
+//! Whether work goes on, the memory that it takes, and what it costs: queries have limits,
+//! look-ups have none.
 
 use arrow::array::RecordBatch;
 
+use super::meter::Meter;
 use crate::error::Error;
 
 /// Is asked between two steps of a read.
@@ -28,13 +29,17 @@ pub(crate) trait Interrupt: Send + Sync {
         expect(dead_code, reason = "only queries gather groups")
     )]
     fn hold_bytes(&self, bytes: usize) -> Result<Held, Error>;
+
+    /// What adds up the cost.
+    fn meter(&self) -> &Meter;
 }
 
 /// Memory that is accounted for.
 pub(crate) type Held = Box<dyn Send>;
 
 /// Nothing ends the work.
-pub(crate) struct Never;
+#[derive(Debug, Default)]
+pub(crate) struct Never(pub(crate) Meter);
 
 impl Interrupt for Never {
     fn check(&self) -> Result<(), Error> {
@@ -47,5 +52,9 @@ impl Interrupt for Never {
 
     fn hold_bytes(&self, _: usize) -> Result<Held, Error> {
         Ok(Box::new(()))
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.0
     }
 }

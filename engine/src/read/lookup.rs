@@ -10,7 +10,7 @@ use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{TeamId, TraceId};
 
 use super::condition::Constraints;
-use super::interrupt::{Interrupt, Never};
+use super::interrupt::{Held, Interrupt};
 use super::plan::plan_by_ids;
 use super::scan::{ScanPart, filter};
 use crate::error::Error;
@@ -24,20 +24,20 @@ pub(crate) fn trace(
     snapshot: &Snapshot,
     team: &TeamId,
     trace: TraceId,
+    interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let ids = Constraints {
         trace_ids: Some(BTreeSet::from([trace])),
         ..Constraints::default()
     };
-    let mut found = Vec::new();
-    for batch in read(&find(snapshot, team, &ids)?) {
+    let mut found = Found::new(interrupt);
+    for batch in read(&plan_by_ids(snapshot, team, &ids, interrupt)?) {
         let batch = batch?;
         let ids = SpanColumn::TraceId.ids(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
-        let rows = filter(&batch, |row| ids.value(row) == trace.0)?;
-        found.push(rows);
+        found.push(filter(&batch, |row| ids.value(row) == trace.0)?)?;
     }
-    Ok(found)
+    Ok(found.batches)
 }
 
 /// All spans of a session in a snapshot.
@@ -45,12 +45,19 @@ pub(crate) fn session(
     snapshot: &Snapshot,
     team: &TeamId,
     session: &str,
+    interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let ids = Constraints {
         session_ids: Some(BTreeSet::from([session.to_owned()])),
         ..Constraints::default()
     };
-    by_text(snapshot, team, &ids, SpanColumn::SessionId, session)
+    by_text(
+        snapshot,
+        team,
+        &ids,
+        (SpanColumn::SessionId, session),
+        interrupt,
+    )
 }
 
 /// All spans of a request in a snapshot.
@@ -58,36 +65,61 @@ pub(crate) fn request(
     snapshot: &Snapshot,
     team: &TeamId,
     request: &str,
+    interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let ids = Constraints {
         request_ids: Some(BTreeSet::from([request.to_owned()])),
         ..Constraints::default()
     };
-    by_text(snapshot, team, &ids, SpanColumn::RequestId, request)
+    by_text(
+        snapshot,
+        team,
+        &ids,
+        (SpanColumn::RequestId, request),
+        interrupt,
+    )
 }
 
 fn by_text(
     snapshot: &Snapshot,
     team: &TeamId,
     ids: &Constraints,
-    column: SpanColumn,
-    id: &str,
+    (column, id): (SpanColumn, &str),
+    interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let mut found = Vec::new();
-    for batch in read(&find(snapshot, team, ids)?) {
+    let mut found = Found::new(interrupt);
+    for batch in read(&plan_by_ids(snapshot, team, ids, interrupt)?) {
         let batch = batch?;
         let ids = column.texts(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
-        found.push(filter(&batch, |row| {
-            ids.is_valid(row) && ids.value(row) == id
-        })?);
+        let is_of_id = |row| ids.is_valid(row) && ids.value(row) == id;
+        found.push(filter(&batch, is_of_id)?)?;
     }
-    Ok(found)
+    Ok(found.batches)
 }
 
-fn find(snapshot: &Snapshot, team: &TeamId, ids: &Constraints) -> Result<Vec<ScanPart>, Error> {
-    let never: Arc<dyn Interrupt> = Arc::new(Never);
-    plan_by_ids(snapshot, team, ids, &never)
+/// Rows that were found, and their memory until all are.
+struct Found<'i> {
+    interrupt: &'i Arc<dyn Interrupt>,
+    batches: Vec<RecordBatch>,
+    held: Vec<Held>,
+}
+
+impl<'i> Found<'i> {
+    fn new(interrupt: &'i Arc<dyn Interrupt>) -> Self {
+        Self {
+            interrupt,
+            batches: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, rows: RecordBatch) -> Result<(), Error> {
+        self.interrupt.check()?;
+        self.held.push(self.interrupt.hold(&rows)?);
+        self.batches.push(rows);
+        Ok(())
+    }
 }
 
 /// All columns of all rows of parts.

@@ -4,18 +4,17 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{and_kleene, not, or_kleene};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{CodedColumn, Column};
 use spanstore_format::span::SpanColumn;
 
-use super::condition::{Condition, Leaf};
+use super::condition::Leaf;
 use super::indexes::holds;
 use super::matching::{Matching, part};
-use super::scan::{Rows, columns_error, project, ranges, row_groups};
+use super::scan::{Rows, ranges, row_groups};
 use crate::error::Error;
 
 /// Rows that are read at a time.
@@ -82,6 +81,14 @@ impl Matching {
         .map(Some)
     }
 
+    /// Whether the values of a column lie in codes, in the first row group of the partition.
+    pub(super) fn is_coded(&self, column: &Column) -> Result<bool, Error> {
+        let group = self.sealed.partition.rows.start / ROW_GROUP_ROWS;
+        let reader = self.sealed.segment.row_reader()?;
+        let coded = reader.coded(group, column);
+        Ok(coded.map_err(|error| self.corrupt(error))?.is_some())
+    }
+
     /// The rows, among some of a row group, whose code is wanted; `rest` is asked for those
     /// of pages without codes.
     fn rows_of_codes(
@@ -140,6 +147,9 @@ impl Matching {
             }
             self.interrupt.check()?;
             let are_codes = coded.read(page, &mut codes).map_err(corrupt)?;
+            let meter = self.interrupt.meter();
+            meter.pages(1, coded.bytes(page).map_err(corrupt)?);
+            meter.rows(codes.len());
             take(of_page, are_codes.then_some(codes.as_slice()))?;
         }
         Ok(())
@@ -290,6 +300,7 @@ impl Matching {
                 segment: &self.sealed.segment,
                 team: &self.sealed.partition.team,
                 numbers: &of_group,
+                meter: self.interrupt.meter(),
             };
             let mut numbers = Vec::with_capacity(of_group.iter().map(Range::len).sum());
             for range in &of_group {
@@ -330,39 +341,4 @@ impl Matching {
         checked().insert(group);
         Ok(())
     }
-}
-
-/// For each row of a batch with all columns, whether a condition is true, false or null.
-pub(crate) fn truth(condition: &Condition, rows: &RecordBatch) -> Result<BooleanArray, Error> {
-    let all = |parts: &[Condition], start: bool, join: Join| {
-        let start = BooleanArray::from(vec![start; rows.num_rows()]);
-        parts.iter().try_fold(start, |truth, part| {
-            let joined = join(&truth, &self::truth(part, rows)?);
-            joined.map_err(|error| columns_error("conditions", &error))
-        })
-    };
-    match condition {
-        Condition::And(parts) => all(parts, true, and_kleene),
-        Condition::Or(parts) => all(parts, false, or_kleene),
-        Condition::Not(one) => {
-            let negated = not(&truth(one, rows)?);
-            negated.map_err(|error| columns_error("conditions", &error))
-        }
-        Condition::Implying(one, _) => truth(one, rows),
-        Condition::Since(time) => starts(rows, |start| start >= *time),
-        Condition::Until(time) => starts(rows, |start| start < *time),
-        Condition::Leaf(leaf) => leaf.predicate.holds(&project(rows, &leaf.columns)?),
-    }
-}
-
-type Join = fn(&BooleanArray, &BooleanArray) -> Result<BooleanArray, arrow::error::ArrowError>;
-
-fn starts(rows: &RecordBatch, holds: impl Fn(i64) -> bool) -> Result<BooleanArray, Error> {
-    let starts = SpanColumn::StartTime.times(rows);
-    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
-    Ok(starts
-        .values()
-        .iter()
-        .map(|start| Some(holds(*start)))
-        .collect())
 }

@@ -27,7 +27,7 @@ use crate::view::Snapshot;
 /// A partition of a segment in which conditions are looked for.
 pub(crate) struct Matching {
     pub(crate) sealed: SealedPartition,
-    pub(super) interrupt: Arc<dyn Interrupt>,
+    pub(crate) interrupt: Arc<dyn Interrupt>,
     facets: OnceLock<Option<Facets>>,
     /// What the indexes told of a leaf and the truth that was wanted of it.
     answers: Mutex<HashMap<(usize, bool), Arc<Answer>>>,
@@ -244,7 +244,7 @@ impl Matching {
         }
     }
 
-    fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Arc<Answer>, Error> {
+    pub(super) fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Arc<Answer>, Error> {
         let key = (leaf.key(), wanted);
         let known = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = known().get(&key) {

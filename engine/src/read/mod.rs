@@ -7,7 +7,14 @@
 )]
 pub(crate) mod condition;
 #[cfg(feature = "query")]
+pub(crate) mod explain;
+#[cfg(feature = "query")]
 pub(crate) mod group;
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "only filters ask for values")
+)]
+pub(crate) mod hot;
 pub(crate) mod indexes;
 pub(crate) mod interrupt;
 pub(crate) mod lookup;
@@ -21,6 +28,7 @@ pub(crate) mod mask;
     expect(dead_code, reason = "only filters ask for values")
 )]
 pub(crate) mod matching;
+pub(crate) mod meter;
 #[cfg(feature = "query")]
 pub(crate) mod ordered;
 pub(crate) mod plan;

@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::compute::{max, min};
+use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, TeamId};
 
 use super::condition::{Bounds, Condition};
+use super::hot::HotPart;
 use super::interrupt::Interrupt;
-use super::mask::truth;
 use super::matching::{Matching, part};
+use super::meter::Stage;
 use super::plan::{hot_parts, partitions, visible_bounds};
-use super::scan::{project, row_groups, rows_of_group};
+use super::scan::{row_groups, rows_of_group};
 use crate::error::Error;
 use crate::view::Snapshot;
 
@@ -87,7 +87,7 @@ impl Direction {
 
 /// Where rows come from.
 pub(crate) enum Origin {
-    Hot(RecordBatch),
+    Hot(HotPart),
     Sealed(Box<Matching>),
 }
 
@@ -144,6 +144,7 @@ pub(crate) struct Ordered {
     direction: Direction,
     bounds: Bounds,
     snapshot: Snapshot,
+    interrupt: Arc<dyn Interrupt>,
     origins: Vec<Origin>,
     open: BinaryHeap<Open>,
     found: BinaryHeap<FoundRow>,
@@ -172,15 +173,13 @@ impl Ordered {
             });
             origins.push(origin);
         };
-        for part in hot_parts(snapshot, team, bounds, interrupt)? {
-            if let Some(rows) = part.hot_rows() {
-                let starts = (part.first_start, part.last_start);
-                let firsts = match direction.by {
-                    By::Start => starts,
-                    By::Duration => durations(rows),
-                };
-                add(direction.best(firsts, starts), Origin::Hot(rows.clone()));
-            }
+        for part in hot_parts(snapshot, bounds, interrupt)? {
+            let starts = part.starts();
+            let firsts = match direction.by {
+                By::Start => starts,
+                By::Duration => part.durations().unwrap_or(ANY),
+            };
+            add(direction.best(firsts, starts), Origin::Hot(part));
         }
         for sealed in partitions(snapshot, team, bounds, interrupt)? {
             let starts = (sealed.partition.first_start, sealed.partition.last_start);
@@ -196,6 +195,7 @@ impl Ordered {
             direction,
             bounds,
             snapshot: snapshot.clone(),
+            interrupt: Arc::clone(interrupt),
             origins,
             open,
             found: BinaryHeap::new(),
@@ -267,13 +267,23 @@ impl Ordered {
     fn look(&mut self, next: Open) -> Result<(), Error> {
         let origin = next.origin;
         match (self.origins.get(origin as usize), next.what) {
-            (Some(Origin::Hot(rows)), _) => {
-                let found = of_hot(rows, &self.condition, self.direction, origin)?;
-                self.found.extend(found);
+            (Some(Origin::Hot(part)), _) => {
+                let rows = part.find(&self.condition, &*self.interrupt)?;
+                let ranked = part.some(&self.direction.columns(), &rows)?;
+                let ranks = self.direction.ranks(&ranked);
+                let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
+                let ranks = ranks.into_iter().zip(rows.set_indices());
+                self.found.extend(ranks.map(|(rank, row)| FoundRow {
+                    rank,
+                    origin,
+                    row: row as u32,
+                }));
             }
             (Some(Origin::Sealed(matching)), What::Origin) => {
-                let found = matching.may(&self.condition, matching.all_rows())?;
-                let rows = matching.visible(&self.snapshot, found.rows)?;
+                let rows = self.interrupt.meter().time(Stage::Indexes, || {
+                    let found = matching.may(&self.condition, matching.all_rows())?;
+                    matching.visible(&self.snapshot, found.rows)
+                })?;
                 for group in row_groups(&rows) {
                     let best = self.best_of_row_group(matching, group)?;
                     self.open.extend(best.map(|best| Open {
@@ -303,7 +313,8 @@ impl Ordered {
                 }
             }
             (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
-                let rows = matching.find(&self.condition, rows)?;
+                let find = || matching.find(&self.condition, rows);
+                let rows = self.interrupt.meter().time(Stage::Values, find)?;
                 let (direction, found) = (self.direction, &mut self.found);
                 matching.each_batch(&rows, &direction.columns(), |rows, batch| {
                     let ranks = direction.ranks(batch);
@@ -411,9 +422,9 @@ impl Ordered {
                     let numbers: RoaringBitmap = numbers.collect();
                     matching.each_batch(&numbers, &columns, |rows, batch| add(rows, batch))?;
                 }
-                Some(Origin::Hot(all)) => {
+                Some(Origin::Hot(part)) => {
                     let numbers: Vec<u32> = numbers.collect();
-                    let ids = take_rows(all, &numbers, &columns)?;
+                    let ids = part.take(&columns, numbers.clone())?;
                     add(&numbers, &ids)?;
                 }
                 None => {}
@@ -423,47 +434,8 @@ impl Ordered {
     }
 }
 
-/// Columns of some rows of a batch in memory.
-pub(crate) fn take_rows(
-    rows: &RecordBatch,
-    numbers: &[u32],
-    columns: &[Column],
-) -> Result<RecordBatch, Error> {
-    let projected = project(rows, columns)?;
-    let numbers = arrow::array::UInt32Array::from(numbers.to_vec());
-    let taken = arrow::compute::take_record_batch(&projected, &numbers);
-    taken.map_err(|error| super::scan::columns_error("hot rows", &error))
-}
-
-/// The rows of a batch in memory that fulfil a condition.
-fn of_hot(
-    rows: &RecordBatch,
-    condition: &Condition,
-    direction: Direction,
-    origin: u32,
-) -> Result<Vec<FoundRow>, Error> {
-    let truth = truth(condition, rows)?;
-    let ranks = direction.ranks(rows);
-    let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
-    let found = ranks.into_iter().enumerate();
-    let found = found.filter(|(row, _)| truth.is_valid(*row) && truth.value(*row));
-    let found = found.map(|(row, rank)| FoundRow {
-        rank,
-        origin,
-        row: row as u32,
-    });
-    Ok(found.collect())
-}
-
 /// A range that every value lies in.
 const ANY: (i64, i64) = (i64::MIN, i64::MAX);
-
-/// The least and the greatest duration of rows in memory.
-fn durations(rows: &RecordBatch) -> (i64, i64) {
-    let durations = SpanColumn::Duration.int64s(rows).ok();
-    let range = durations.and_then(|durations| min(durations).zip(max(durations)));
-    range.unwrap_or(ANY)
-}
 
 /// A run of pages.
 struct Run {

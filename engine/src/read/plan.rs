@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::{max, min};
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
 use spanstore_format::segment::{Partition, SegmentReader};
 use spanstore_format::span::SpanColumn;
 
 use super::condition::{Bounds, Condition, Constraints};
+use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
-use super::scan::{ScanPart, Source, filter, ranges, row_groups, rows_of_group};
+use super::meter::Stage;
+use super::scan::{ScanPart, Source, ranges, row_groups, rows_of_group};
 use crate::error::Error;
 use crate::segment::Segment;
 use crate::view::Snapshot;
@@ -41,12 +41,14 @@ pub(crate) fn plan(
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
     let bounds = visible_bounds(snapshot, condition.bounds());
-    let mut parts = hot_parts(snapshot, team, bounds, interrupt)?;
+    let mut parts = hot_scans(snapshot, team, bounds, interrupt)?;
     for sealed in partitions(snapshot, team, bounds, interrupt)? {
         let matching = Matching::new(sealed, interrupt);
-        let found = matching.may(condition, matching.all_rows())?;
-        let rows = matching.visible(snapshot, found.rows)?;
-        parts.extend(sealed_parts(&matching.sealed, &rows, bounds)?);
+        let rows = interrupt.meter().time(Stage::Indexes, || {
+            let found = matching.may(condition, matching.all_rows())?;
+            matching.visible(snapshot, found.rows)
+        });
+        parts.extend(sealed_parts(&matching, &rows?, bounds)?);
     }
     Ok(parts)
 }
@@ -60,47 +62,59 @@ pub(crate) fn plan_by_ids(
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
     let bounds = visible_bounds(snapshot, ids.bounds());
-    let mut parts = hot_parts(snapshot, team, bounds, interrupt)?;
+    let mut parts = hot_scans(snapshot, team, bounds, interrupt)?;
     for sealed in partitions(snapshot, team, bounds, interrupt)? {
         let matching = Matching::new(sealed, interrupt);
-        let rows = matching.narrowed(ids, matching.all_rows())?;
-        let rows = matching.visible(snapshot, rows)?;
-        parts.extend(sealed_parts(&matching.sealed, &rows, bounds)?);
+        let rows = interrupt.meter().time(Stage::Indexes, || {
+            let rows = matching.narrowed(ids, matching.all_rows())?;
+            matching.visible(snapshot, rows)
+        });
+        parts.extend(sealed_parts(&matching, &rows?, bounds)?);
     }
     Ok(parts)
 }
 
-/// The parts of rows that are not sealed.
+/// The rows that are not sealed and may lie within bounds.
 pub(crate) fn hot_parts(
+    snapshot: &Snapshot,
+    bounds: Bounds,
+    interrupt: &Arc<dyn Interrupt>,
+) -> Result<Vec<HotPart>, Error> {
+    let meter = interrupt.meter();
+    meter.time(Stage::Planning, || {
+        let mut parts = Vec::with_capacity(snapshot.hot.len());
+        for rows in &snapshot.hot {
+            interrupt.check()?;
+            let part = HotPart::new(rows.clone(), snapshot.horizon);
+            let (first_start, last_start) = part.starts();
+            if bounds.overlap(first_start, last_start) {
+                meter.unsealed(part.len());
+                parts.push(part);
+            }
+        }
+        Ok(parts)
+    })
+}
+
+/// The same as parts of a scan.
+fn hot_scans(
     snapshot: &Snapshot,
     team: &TeamId,
     bounds: Bounds,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
-    let mut parts = Vec::new();
-    for batch in &snapshot.hot {
-        interrupt.check()?;
-        let (first_start, last_start) = start_range(&batch.rows);
-        if !bounds.overlap(first_start, last_start) {
-            continue;
-        }
-        let rows = match snapshot.horizon {
-            Some(horizon) if first_start < horizon => since(&batch.rows, horizon)?,
-            _ => batch.rows.clone(),
-        };
-        parts.push(ScanPart {
-            source: Source::Hot(rows),
-            team: team.clone(),
-            first_start,
-            last_start,
-        });
-    }
-    Ok(parts)
+    let parts = hot_parts(snapshot, bounds, interrupt)?.into_iter();
+    let scans = parts.map(|part| ScanPart {
+        source: Source::Hot(part),
+        team: team.clone(),
+        meter: interrupt.meter().clone(),
+    });
+    Ok(scans.collect())
 }
 
 /// The parts of some rows of a partition.
 fn sealed_parts(
-    sealed: &SealedPartition,
+    matching: &Matching,
     rows: &RoaringBitmap,
     bounds: Bounds,
 ) -> Result<Vec<ScanPart>, Error> {
@@ -109,7 +123,7 @@ fn sealed_parts(
     }
     let SealedPartition {
         segment, partition, ..
-    } = sealed;
+    } = &matching.sealed;
     let mut parts = Vec::new();
     let reader = segment.row_reader()?;
     for group in row_groups(rows) {
@@ -127,8 +141,7 @@ fn sealed_parts(
                     rows: ranges(&rows).into(),
                 },
                 team: partition.team.clone(),
-                first_start,
-                last_start,
+                meter: matching.interrupt.meter().clone(),
             });
         }
     }
@@ -142,37 +155,28 @@ pub(crate) fn partitions(
     bounds: Bounds,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<SealedPartition>, Error> {
-    let mut found = Vec::new();
-    for segment in snapshot.segments.iter() {
-        interrupt.check()?;
-        let summary = segment.summary();
-        if !segment.may_hold(team) || !bounds.overlap(summary.first_start, summary.last_start) {
-            continue;
+    let meter = interrupt.meter();
+    meter.time(Stage::Planning, || {
+        let mut found = Vec::new();
+        for segment in snapshot.segments.iter() {
+            interrupt.check()?;
+            let summary = segment.summary();
+            if !segment.may_hold(team) || !bounds.overlap(summary.first_start, summary.last_start) {
+                continue;
+            }
+            let reader = segment.reader()?;
+            let partition = reader.directory().find(team);
+            if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
+                && bounds.overlap(partition.first_start, partition.last_start)
+            {
+                meter.segment();
+                found.push(SealedPartition {
+                    segment: Arc::clone(segment),
+                    reader,
+                    partition,
+                });
+            }
         }
-        let reader = segment.reader()?;
-        let partition = reader.directory().find(team);
-        if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
-            && bounds.overlap(partition.first_start, partition.last_start)
-        {
-            found.push(SealedPartition {
-                segment: Arc::clone(segment),
-                reader,
-                partition,
-            });
-        }
-    }
-    Ok(found)
-}
-
-/// The rows of a batch that start at or after a time.
-fn since(rows: &RecordBatch, horizon: i64) -> Result<RecordBatch, Error> {
-    let starts = SpanColumn::StartTime.times(rows);
-    let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
-    filter(rows, |row| starts.value(row) >= horizon)
-}
-
-fn start_range(rows: &RecordBatch) -> (i64, i64) {
-    let starts = SpanColumn::StartTime.times(rows).ok();
-    let range = starts.and_then(|starts| min(starts).zip(max(starts)));
-    range.unwrap_or((i64::MIN, i64::MAX))
+        Ok(found)
+    })
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::error::ArrowError;
 use roaring::RoaringBitmap;
-use spanstore_format::segment::Column;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
-use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::segment::{Column, RowBatches};
+use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, TeamId};
 
+use super::hot::HotPart;
+use super::meter::{Meter, Stage};
 use crate::error::Error;
 use crate::segment::Segment;
 
@@ -23,15 +26,12 @@ use crate::segment::Segment;
 pub(crate) struct ScanPart {
     pub(super) source: Source,
     pub(super) team: TeamId,
-    /// Earliest start of a row, ns since 1970.
-    pub(crate) first_start: i64,
-    /// Latest start of a row, ns since 1970.
-    pub(crate) last_start: i64,
+    pub(super) meter: Meter,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Hot(RecordBatch),
+    Hot(HotPart),
     RowGroup {
         segment: Arc<Segment>,
         /// Row numbers in the segment, in rising, disjoint ranges.
@@ -81,7 +81,7 @@ impl ScanPart {
     /// Rows of the part.
     pub(crate) fn rows(&self) -> u64 {
         match &self.source {
-            Source::Hot(rows) => rows.num_rows() as u64,
+            Source::Hot(part) => part.len() as u64,
             Source::RowGroup { rows, .. } => rows
                 .iter()
                 .map(|range| u64::from(range.end - range.start))
@@ -89,21 +89,18 @@ impl ScanPart {
         }
     }
 
-    /// Its rows, if they are in memory.
-    pub(crate) fn hot_rows(&self) -> Option<&RecordBatch> {
-        match &self.source {
-            Source::Hot(rows) => Some(rows),
-            Source::RowGroup { .. } => None,
-        }
-    }
-
     /// Reads columns in batches of at most `batch_rows` rows, of fewer where
     /// these would take much memory.
     pub(crate) fn read(&self, columns: &[Column], batch_rows: usize) -> Result<Batches, Error> {
         match &self.source {
-            Source::Hot(rows) => {
-                let projected = project(rows, columns);
-                Ok(Box::new(std::iter::once(projected)))
+            Source::Hot(part) => {
+                let read = || part.visible(columns);
+                let rows = self.meter.time(Stage::Answer, read)?;
+                self.meter.rows(rows.num_rows());
+                let starts = (0..rows.num_rows()).step_by(batch_rows.max(1));
+                let batch =
+                    move |start| Ok(rows.slice(start, batch_rows.min(rows.num_rows() - start)));
+                Ok(Box::new(starts.map(batch)))
             }
             Source::RowGroup { segment, rows } => {
                 let team = &self.team;
@@ -111,8 +108,14 @@ impl ScanPart {
                     segment,
                     team,
                     numbers: rows,
+                    meter: &self.meter,
                 };
-                rows.batches(columns, batch_rows)
+                let meter = self.meter.clone();
+                let read = || rows.batches(columns, batch_rows);
+                let mut batches = meter.time(Stage::Answer, read)?;
+                Ok(Box::new(std::iter::from_fn(move || {
+                    meter.time(Stage::Answer, || batches.next())
+                })))
             }
         }
     }
@@ -124,6 +127,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) team: &'a TeamId,
     /// Their numbers in the segment, in rising, disjoint ranges.
     pub(crate) numbers: &'a [Range<u32>],
+    pub(crate) meter: &'a Meter,
 }
 
 impl Rows<'_> {
@@ -134,6 +138,7 @@ impl Rows<'_> {
             segment,
             team,
             numbers: rows,
+            meter,
         } = *self;
         let group = rows.first().map_or(0, |rows| rows.start / ROW_GROUP_ROWS);
         let reader = segment.row_reader()?;
@@ -150,6 +155,11 @@ impl Rows<'_> {
         }
         let batches = reader.read(rows, &read, batch_rows);
         let batches = batches.map_err(|error| segment.corrupt(error))?;
+        let batches = Metered {
+            batches,
+            meter: meter.clone(),
+            pages: (0, 0),
+        };
         let (segment, team) = (Arc::clone(segment), team.clone());
         let wanted: Vec<usize> = (0..columns.len()).collect();
         Ok(Box::new(batches.map(move |batch| {
@@ -165,32 +175,27 @@ impl Rows<'_> {
     }
 }
 
-pub(crate) fn project(rows: &RecordBatch, columns: &[Column]) -> Result<RecordBatch, Error> {
-    let missing = |column: &Column| {
-        let expected = format!("{column:?}");
-        Error::corrupt(
-            "hot rows",
-            FormatError::malformed("columns", 0, expected, "none"),
-        )
-    };
-    let arrays: Result<Vec<ArrayRef>, Error> = columns
-        .iter()
-        .map(|column| match column {
-            Column::Stored(place) => {
-                let array = rows.columns().get(*place);
-                array.cloned().ok_or_else(|| missing(column))
-            }
-            Column::Attribute(attribute) => {
-                let messages = attribute.owner.column().bytes(rows);
-                Ok(attribute.read(messages.map_err(|_| missing(column))?))
-            }
-        })
-        .collect();
-    let schema =
-        Column::schema(columns, table()).map_err(|error| Error::corrupt("columns", error))?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(schema, arrays?, &options)
-        .map_err(|error| columns_error("hot rows", &error))
+/// Batches whose cost is added up.
+struct Metered {
+    batches: RowBatches,
+    meter: Meter,
+    /// What was added of pages, and of their bytes.
+    pages: (u64, u64),
+}
+
+impl Iterator for Metered {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.next();
+        let (pages, bytes) = self.batches.pages();
+        self.meter.pages(pages - self.pages.0, bytes - self.pages.1);
+        self.pages = (pages, bytes);
+        if let Some(Ok(batch)) = &batch {
+            self.meter.rows(batch.num_rows());
+        }
+        batch
+    }
 }
 
 /// All rows are the team's, or nothing is served.
@@ -212,7 +217,7 @@ fn check_team(teams: Option<&ArrayRef>, team: &TeamId) -> Result<(), FormatError
 }
 
 /// Damage that came up while rows were decoded.
-pub(crate) fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Error {
+pub(crate) fn damaged(segment: &Segment, error: &ArrowError) -> Error {
     let source: Option<&FormatError> =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| {
             error.source()
@@ -224,7 +229,7 @@ pub(crate) fn damaged(segment: &Segment, error: &arrow::error::ArrowError) -> Er
 }
 
 /// Columns that do not form a batch.
-pub(crate) fn columns_error(place: &str, error: &arrow::error::ArrowError) -> Error {
+pub(crate) fn columns_error(place: &str, error: &ArrowError) -> Error {
     Error::corrupt(
         place,
         FormatError::malformed("columns", 0, "a batch", error.to_string()),

@@ -9,7 +9,7 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 
 use super::condition::Condition;
-use super::interrupt::{Interrupt, Never};
+use super::interrupt::Interrupt;
 use super::plan::plan;
 use crate::error::Error;
 use crate::view::Snapshot;
@@ -40,6 +40,7 @@ pub(crate) fn sessions(
     snapshot: &Snapshot,
     team: &TeamId,
     limit: usize,
+    interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<SessionSummary>, Error> {
     let columns = [
         SpanColumn::SessionId,
@@ -49,8 +50,7 @@ pub(crate) fn sessions(
     ];
     let columns = columns.map(Column::from);
     let mut sessions: HashMap<String, (SessionSummary, HashSet<[u8; 16]>)> = HashMap::new();
-    let never: Arc<dyn Interrupt> = Arc::new(Never);
-    for part in plan(snapshot, team, &Condition::always(), &never)? {
+    for part in plan(snapshot, team, &Condition::always(), interrupt)? {
         for batch in part.read(&columns, BATCH_ROWS)? {
             let batch = batch?;
             let corrupt = |error| Error::corrupt("rows", error);

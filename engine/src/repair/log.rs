@@ -14,7 +14,7 @@ use super::old::OldCatalog;
 use super::rows::{LogRows, Salvage};
 use crate::check::Damage;
 use crate::error::Error;
-use crate::hot::HotBatch;
+use crate::hot::Appended;
 use crate::io::Disk;
 use crate::log::{LogBounds, LogSurvey, survey};
 use crate::write::admitted::replayed;
@@ -181,7 +181,8 @@ impl Reading<'_> {
     }
 
     /// Takes rows, unless a segment has them.
-    fn batch(&mut self, sequence: u64, team: &TeamId, batch: &HotBatch) -> bool {
+    fn batch(&mut self, sequence: u64, team: &TeamId, appended: &Appended) -> bool {
+        let batch = &appended.batch;
         let rows = batch.rows.num_rows() as u64;
         let month = batch.month;
         let first_unsealed = self.old.first_unsealed();
@@ -232,7 +233,7 @@ impl Reading<'_> {
 }
 
 /// The admitted rows of a record, by month.
-fn parts(sequence: u64, payload: Bytes) -> Result<(TeamId, Vec<std::sync::Arc<HotBatch>>), Error> {
+fn parts(sequence: u64, payload: Bytes) -> Result<(TeamId, Vec<Appended>), Error> {
     let record = AppendRecord::read(sequence, payload)?;
     let team = TeamId::new(&record.team)?;
     let source = Source::of_body(record.request)?;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use spanstore_format::span::columns::{memory_of, with_sequence};
+use spanstore_format::span::compact;
 
 use super::prepare::Part;
 use crate::error::Error;
-use crate::hot::HotBatch;
+use crate::hot::{Appended, HotBatch};
 
 /// The rows of a part that were let in, which the record with a sequence brings; takes
 /// what they are found by out of it.
@@ -18,16 +18,15 @@ pub(super) fn hot_batch(
     part: &mut Part,
     admitted: &[bool],
     sequence: u64,
-) -> Result<Arc<HotBatch>, ArrowError> {
+) -> Result<Appended, ArrowError> {
     let rows = admitted_rows(&part.rows, admitted)?;
     let rows = with_sequence(&rows, sequence.cast_signed())?;
-    Ok(Arc::new(HotBatch {
-        month: part.month,
-        bytes: memory_of(&rows) + BATCH_OVERHEAD,
-        rows,
+    let bytes = memory_of(&rows) + BATCH_OVERHEAD;
+    Ok(Appended {
+        batch: Arc::new(HotBatch::appended(part.month, rows, bytes)),
         traces: std::mem::take(&mut part.traces),
         sessions: std::mem::take(&mut part.sessions),
-    }))
+    })
 }
 
 /// Memory of a batch beside its rows, in bytes, about: arrays and look-up.
@@ -39,14 +38,8 @@ fn admitted_rows(rows: &RecordBatch, admitted: &[bool]) -> Result<RecordBatch, A
         return Ok(rows.clone());
     }
     let kept = filter_record_batch(rows, &BooleanArray::from(admitted.to_vec()))?;
-    let compact = |column: &ArrayRef| -> ArrayRef {
-        match column.data_type() {
-            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
-            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-            _ => Arc::clone(column),
-        }
-    };
-    RecordBatch::try_new(kept.schema(), kept.columns().iter().map(compact).collect())
+    let columns: Result<_, ArrowError> = kept.columns().iter().map(compact).collect();
+    RecordBatch::try_new(kept.schema(), columns?)
 }
 
 /// A record of the log as a hot batch, its decision applied.
@@ -54,7 +47,7 @@ pub(crate) fn replayed(
     mut part: Part,
     left_out: &[u32],
     sequence: u64,
-) -> Result<(Vec<bool>, Arc<HotBatch>), Error> {
+) -> Result<(Vec<bool>, Appended), Error> {
     let admitted: Vec<bool> = part
         .positions
         .iter()

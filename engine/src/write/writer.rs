@@ -46,6 +46,8 @@ pub(crate) struct Tools {
     pub(crate) recent: Arc<Recent>,
     /// Asks for a seal.
     pub(crate) seals: Sender<()>,
+    /// Tells that there are small batches to put together.
+    pub(crate) gatherer: Sender<()>,
 }
 
 /// The writer's own state.
@@ -103,6 +105,7 @@ impl Writer {
         if self.tools.options.background {
             self.ask_for_seal_if_due();
         }
+        self.ask_to_gather();
         loop {
             crossbeam_channel::select_biased! {
                 recv(control) -> message => match message {
@@ -348,6 +351,13 @@ impl Writer {
             .is_some_and(|time| self.elapsed(time) < RETRY);
         if !self.is_seal_asked && !must_wait && self.is_seal_due() {
             self.is_seal_asked = self.tools.seals.try_send(()).is_ok();
+        }
+    }
+
+    fn ask_to_gather(&self) {
+        if self.tools.view.has_loose() {
+            // It may be at work already, or nobody does it in the background.
+            self.tools.gatherer.try_send(()).ok();
         }
     }
 

@@ -1,11 +1,15 @@
 //! Texts and bytes on their way to view columns.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayBuilder, ArrayRef, GenericByteViewBuilder, UInt32Builder};
+use arrow::array::{
+    Array, ArrayBuilder, ArrayRef, AsArray, GenericByteViewArray, GenericByteViewBuilder,
+    UInt32Builder,
+};
 use arrow::compute::take;
-use arrow::datatypes::{BinaryViewType, ByteViewType, StringViewType};
+use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, StringViewType};
 use arrow::error::ArrowError;
 
 use super::columns::RESERVED_ROWS;
@@ -169,11 +173,57 @@ impl<V: ByteViewType> Views<V> {
     }
 }
 
+/// A column without the bytes that none of its rows has. Equal values of a view column
+/// share theirs, however often they come.
+///
+/// # Errors
+/// When a value has 4 GiB or more.
+pub fn compact(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() {
+        DataType::Utf8View => compact_views(column.as_string_view()),
+        DataType::BinaryView => compact_views(column.as_binary_view()),
+        _ => Ok(Arc::clone(column)),
+    }
+}
+
+fn compact_views<V: ByteViewType>(
+    column: &GenericByteViewArray<V>,
+) -> Result<ArrayRef, ArrowError> {
+    let mut values = GenericByteViewBuilder::<V>::new().with_deduplicate_strings();
+    let mut rows = UInt32Builder::with_capacity(column.len());
+    // Bytes that rows share are looked at once.
+    let mut places: HashMap<u128, u32> = HashMap::new();
+    let mut last = None;
+    for (row, view) in column.views().iter().enumerate() {
+        if column.is_null(row) {
+            rows.append_null();
+            continue;
+        }
+        let place = match last {
+            Some((same, place)) if same == *view => place,
+            _ => match places.get(view) {
+                Some(place) => *place,
+                None => {
+                    let place = values.len() as u32;
+                    values.try_append_value(column.value(row))?;
+                    places.insert(*view, place);
+                    place
+                }
+            },
+        };
+        last = Some((*view, place));
+        rows.append_value(place);
+    }
+    let mut values = values.finish();
+    values.shrink_to_fit();
+    take(&values, &rows.finish(), None)
+}
+
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, StringViewArray, new_null_array};
+    use arrow::array::{StringViewArray, new_null_array};
     use arrow::buffer::Buffer;
-    use arrow::datatypes::DataType;
+    use arrow::compute::{concat, filter};
     use proptest::prelude::*;
 
     use super::*;
@@ -278,5 +328,24 @@ mod tests {
             let expected: Vec<_> = rows.iter().map(|(_, text)| text.as_str()).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_compact_column_has_each_value_once() {
+        let long = "a resource that all rows of two batches share";
+        let rows = [Some(long), Some("short"), None, Some(long), Some("")];
+        let other = [Some("a text that is filtered out, and long"), Some(long)];
+        let all = concat(&[&column(&rows), &column(&other)]).unwrap();
+        let mask: Vec<bool> = (0..all.len()).map(|row| row != 5).collect();
+        let kept = filter(&all, &mask.into()).unwrap();
+        let found = compact(&kept).unwrap();
+        let found = found.as_string_view();
+        let expected = rows.into_iter().chain([Some(long)]);
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            expected.collect::<Vec<_>>()
+        );
+        let bytes: usize = found.data_buffers().iter().map(Buffer::len).sum();
+        assert_eq!(bytes, long.len());
     }
 }

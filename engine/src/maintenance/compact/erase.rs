@@ -71,7 +71,16 @@ fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
         let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
             continue;
         };
-        if !hidden_rows(segment, &reader, &partition, None, erasures, &Never)?.is_empty() {
+        if !hidden_rows(
+            segment,
+            &reader,
+            &partition,
+            None,
+            erasures,
+            &Never::default(),
+        )?
+        .is_empty()
+        {
             return Ok(true);
         }
     }

@@ -164,7 +164,15 @@ impl Merge<'_> {
                 readers.get(*input),
                 self.inputs.get(*input),
             ) && !(self.is_expired)(&partition.team)
-                && hidden_rows(segment, reader, &partition, None, erasures, &Never)?.len()
+                && hidden_rows(
+                    segment,
+                    reader,
+                    &partition,
+                    None,
+                    erasures,
+                    &Never::default(),
+                )?
+                .len()
                     < u64::from(partition.rows.end - partition.rows.start)
             {
                 return Ok(true);
@@ -338,7 +346,14 @@ impl Merge<'_> {
             let hidden = if is_expired {
                 partition.rows.clone().collect()
             } else {
-                hidden_rows(segment, reader, &partition, None, erasures, &Never)?
+                hidden_rows(
+                    segment,
+                    reader,
+                    &partition,
+                    None,
+                    erasures,
+                    &Never::default(),
+                )?
             };
             team = Some(partition.team.clone());
             parts.push(Part {

@@ -14,7 +14,7 @@ async fn plan(text: &str) -> String {
     let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
     let team = store.team(&TeamId::new("acme").unwrap());
     let engine = &team.parts.queries;
-    let execution = engine.begin().unwrap();
+    let execution = engine.begin(crate::Meter::default()).unwrap();
     let job = Job {
         team: team.id.clone(),
         snapshot: team.snapshot_of_all(),

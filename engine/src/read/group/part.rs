@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema};
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
@@ -13,6 +15,8 @@ use super::keys::{Combined, Numbered};
 use super::measures::State;
 use super::{Grouping, Measure, Term, columns};
 use crate::error::Error;
+use crate::read::condition::Condition;
+use crate::read::hot::HotPart;
 use crate::read::interrupt::{Held, Interrupt};
 use crate::read::matching::Matching;
 use crate::read::scan::columns_error;
@@ -64,17 +68,62 @@ impl Part {
         gathering.finish()
     }
 
-    /// The groups of rows with these columns in memory.
-    pub(crate) fn of_batch(
-        rows: &RecordBatch,
-        columns: &[Column],
+    /// The groups of those rows in memory that fulfil a condition. Small parts are put
+    /// together.
+    pub(crate) fn of_hot(
+        parts: &[HotPart],
+        condition: &Condition,
+        grouping: &Grouping,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Vec<Self>, Error> {
+        let mut groups = Vec::new();
+        let columns = grouping.columns();
+        let mut small = Vec::new();
+        for part in parts {
+            let rows = part.find(condition, interrupt)?;
+            if rows.count_set_bits() == 0 {
+                continue;
+            }
+            if part.has_codes() {
+                let source = |term: &Term| Source::of_hot(term, part, &rows);
+                let read = |columns: &[Column]| part.some(columns, &rows);
+                groups.push(Self::of_rows(source, read, grouping, interrupt)?);
+            } else {
+                small.push(part.some(&columns, &rows)?);
+            }
+        }
+        if let Some(first) = small.first() {
+            let rows = concat_batches(first.schema_ref(), &small);
+            let rows = rows.map_err(|error| columns_error("hot rows", &error))?;
+            let _held = interrupt.hold(&rows)?;
+            let source = |term: &Term| Source::read(&term.data_type);
+            let read = |_: &[Column]| Ok(rows.clone());
+            groups.push(Self::of_rows(source, read, grouping, interrupt)?);
+        }
+        Ok(groups)
+    }
+
+    /// The groups of rows in memory; `read` gives columns of all of them, in this order.
+    fn of_rows(
+        source: impl Fn(&Term) -> Result<Source, Error>,
+        read: impl Fn(&[Column]) -> Result<RecordBatch, Error>,
         grouping: &Grouping,
         interrupt: &dyn Interrupt,
     ) -> Result<Self, Error> {
-        let source = |term: &Term| Source::read(&term.data_type);
         let mut gathering = Gathering::new(grouping, interrupt, source)?;
-        gathering.take(0, rows.num_rows(), &|term| term.of(rows, columns))?;
+        let columns = gathering.columns();
+        let rows = read(&columns)?;
+        gathering.take(0, rows.num_rows(), &|term| term.of(&rows, &columns))?;
         gathering.finish()
+    }
+}
+
+/// The values of a term over the values of a column; none when some of these, which maybe
+/// no row has, have none.
+fn of_codes(term: &Term, column: &Column, values: ArrayRef) -> Option<ArrayRef> {
+    match &term.expression {
+        Some(_) => term.of_values(values, column).ok(),
+        None => Some(values),
     }
 }
 
@@ -95,15 +144,21 @@ impl Source {
         if let [column] = term.columns.as_slice()
             && let Some(group) = rows.min().map(|row| row / ROW_GROUP_ROWS)
             && let Some((values, codes)) = matching.codes(column, group, rows)?
+            && let Some(values) = of_codes(term, column, values)
         {
-            let values = match &term.expression {
-                // Some values that no row has may have none.
-                Some(_) => term.of_values(values, column).ok(),
-                None => Some(values),
-            };
-            if let Some(values) = values {
-                return Ok(Self::Coded(values, codes));
-            }
+            return Ok(Self::Coded(values, codes));
+        }
+        Self::read(&term.data_type)
+    }
+
+    fn of_hot(term: &Term, part: &HotPart, rows: &BooleanBuffer) -> Result<Self, Error> {
+        if let [column] = term.columns.as_slice()
+            && let Some(coded) = part.coded(column)?
+            && let Some(values) = of_codes(term, column, coded.values.clone())
+        {
+            let codes = rows.set_indices().filter_map(|row| coded.codes.get(row));
+            let codes = codes.map(|code| u32::from(*code)).collect();
+            return Ok(Self::Coded(values, codes));
         }
         Self::read(&term.data_type)
     }

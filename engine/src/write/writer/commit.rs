@@ -1,8 +1,6 @@
 //! Groups of batches: decided about, written to the log, seen by readers, and
 //! answered.
 
-use std::sync::Arc;
-
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use prost::Message;
@@ -12,7 +10,7 @@ use spanstore_format::recent::content_bytes;
 
 use super::Writer;
 use crate::error::Error;
-use crate::hot::HotBatch;
+use crate::hot::Appended;
 use crate::options::Durability;
 use crate::recent::{Known, Remember};
 use crate::write::admission::Verdict;
@@ -219,6 +217,7 @@ impl Writer {
         if !is_planted!(PublishBeforeSync) {
             self.tools.view.publish(batches);
         }
+        self.ask_to_gather();
         for job in pending {
             if let Some(remember) = job.remember {
                 self.tools.recent.remember(&job.team, remember);
@@ -324,10 +323,7 @@ fn record(
 
 /// The rows of each job that were let in; the first record that is written will have
 /// the sequence `next`.
-fn hot_batches(
-    pending: &mut [Pending],
-    next: u64,
-) -> Result<Vec<(TeamId, Arc<HotBatch>)>, ArrowError> {
+fn hot_batches(pending: &mut [Pending], next: u64) -> Result<Vec<(TeamId, Appended)>, ArrowError> {
     let mut batches = Vec::with_capacity(pending.len());
     let mut sequence = next;
     for job in pending {

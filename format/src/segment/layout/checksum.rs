@@ -167,8 +167,16 @@ pub struct VerifiedBytes {
     /// What lies behind the covered bytes, as far as its checksum was seen to
     /// hold, and where it begins.
     tail: Option<(u64, Bytes)>,
-    /// The first error of [`VerifiedBytes::slice`], where it is remembered.
-    first_error: Option<Arc<OnceLock<FormatError>>>,
+    /// What [`VerifiedBytes::slice`] was asked for, where it is remembered.
+    noted: Option<Arc<Noted>>,
+}
+
+/// What was read of some bytes.
+#[derive(Debug, Default)]
+struct Noted {
+    first_error: OnceLock<FormatError>,
+    slices: AtomicU64,
+    bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -218,7 +226,7 @@ impl VerifiedBytes {
                 verified,
             }),
             tail: None,
-            first_error: None,
+            noted: None,
         })
     }
 
@@ -228,23 +236,34 @@ impl VerifiedBytes {
         Self {
             inner: Arc::clone(&self.inner),
             tail: Some((offset, tail)),
-            first_error: None,
+            noted: None,
         }
     }
 
-    /// The same bytes without a tail. They remember the first error of
-    /// [`VerifiedBytes::slice`]: decoders hand on its text alone.
-    pub(crate) fn remembering(&self) -> Self {
+    /// The same bytes without a tail. They note what [`VerifiedBytes::slice`] is asked for,
+    /// and its first error: decoders hand on its text alone.
+    pub(crate) fn noting(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
             tail: None,
-            first_error: Some(Arc::default()),
+            noted: Some(Arc::default()),
         }
     }
 
-    /// The error that is remembered.
+    /// The first error that was noted.
     pub(crate) fn first_error(&self) -> Option<FormatError> {
-        self.first_error.as_ref()?.get().cloned()
+        self.noted.as_ref()?.first_error.get().cloned()
+    }
+
+    /// How many slices were noted, and their bytes.
+    pub(crate) fn noted(&self) -> (u64, u64) {
+        self.noted.as_ref().map_or((0, 0), |noted| {
+            let Noted { slices, bytes, .. } = &**noted;
+            (
+                slices.load(Ordering::Relaxed),
+                bytes.load(Ordering::Relaxed),
+            )
+        })
     }
 
     /// A range of the bytes, borrowed where that can be: for searches, which
@@ -272,8 +291,14 @@ impl VerifiedBytes {
     /// the tail.
     pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
         let slice = self.verified_slice(range);
-        if let (Err(error), Some(first)) = (&slice, &self.first_error) {
-            first.get_or_init(|| error.clone());
+        if let Some(noted) = &self.noted {
+            match &slice {
+                Ok(slice) => {
+                    noted.slices.fetch_add(1, Ordering::Relaxed);
+                    noted.bytes.fetch_add(slice.len() as u64, Ordering::Relaxed);
+                }
+                Err(error) => drop(noted.first_error.get_or_init(|| error.clone())),
+            }
         }
         slice
     }
@@ -564,12 +589,13 @@ mod tests {
         assert!(bytes.slice(0..10).is_ok());
         assert_eq!(bytes.damaged_blocks().len(), 1);
         medium.kept.lock().unwrap().clear();
-        let remembering = bytes.remembering();
+        let noting = bytes.noting();
         for _ in 0..2 {
-            let error = remembering.slice(0..10).unwrap_err();
+            let error = noting.slice(0..10).unwrap_err();
             assert!(matches!(error, FormatError::Checksum { offset: 0, .. }));
         }
-        assert!(remembering.slice(BLOCK_BYTES..BLOCK_BYTES + 10).is_ok());
-        assert!(remembering.first_error().is_some() && bytes.first_error().is_none());
+        assert!(noting.slice(BLOCK_BYTES..BLOCK_BYTES + 10).is_ok());
+        assert!(noting.first_error().is_some() && bytes.first_error().is_none());
+        assert_eq!((noting.noted(), bytes.noted()), ((1, 10), (0, 0)));
     }
 }

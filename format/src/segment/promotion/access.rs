@@ -1,5 +1,6 @@
 //! Single attributes of rows, out of promoted columns where there are such.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -62,6 +63,22 @@ impl Owner {
         match self {
             Self::Span => SPAN_FIELD,
             Self::Resource => RESOURCE_FIELD,
+        }
+    }
+}
+
+/// As filters name it.
+impl fmt::Display for Attribute {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner = match self.owner {
+            Owner::Span => "attributes",
+            Owner::Resource => "resource",
+        };
+        let key = self.key.replace('\'', "''");
+        match self.aspect {
+            Aspect::Text => write!(out, "{owner}['{key}']"),
+            Aspect::Number => write!(out, "number({owner}['{key}'])"),
+            Aspect::Presence => write!(out, "has({owner}['{key}'])"),
         }
     }
 }

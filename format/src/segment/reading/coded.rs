@@ -235,6 +235,18 @@ impl CodedColumn<'_> {
         Ok(first + rows.start..first + rows.end)
     }
 
+    /// Bytes of a page as it lies in the file.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the page index is damaged.
+    pub fn bytes(&self, page: usize) -> Result<u64, FormatError> {
+        let Some(column) = self.column else {
+            return Ok(0);
+        };
+        let location = self.reader.locations(self.row_group, column)?.get(page);
+        Ok(location.map_or(0, |location| location.place.end - location.place.start))
+    }
+
     /// Reads the codes of all rows of a page, in place of what `codes` held; false when
     /// the page does not hold codes, since the dictionary was full.
     ///

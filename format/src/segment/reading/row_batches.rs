@@ -60,6 +60,11 @@ pub struct RowBatches {
 }
 
 impl RowBatches {
+    /// How many pages were read so far, and their bytes as they lie in the file.
+    pub fn pages(&self) -> (u64, u64) {
+        self.bytes.noted()
+    }
+
     fn columns_of(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let rows = batch.num_rows();
         let numbers = self.take_rows(rows);

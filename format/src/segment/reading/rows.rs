@@ -70,13 +70,11 @@ impl Column {
                 },
                 |column| Ok(column.field()),
             ),
-            Self::Attribute(attribute) => {
-                let name = format!(
-                    "{:?} of {:?} {}",
-                    attribute.aspect, attribute.owner, attribute.key
-                );
-                Ok(Field::new(name, attribute.aspect.data_type(), true))
-            }
+            Self::Attribute(attribute) => Ok(Field::new(
+                attribute.to_string(),
+                attribute.aspect.data_type(),
+                true,
+            )),
         }
     }
 
@@ -304,11 +302,12 @@ impl RowReader {
         let wanted = self.file_columns(columns);
         let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
         let mut leaves = Vec::with_capacity(wanted.len());
+        let bytes = self.bytes.noting();
         let few = self.few(rows, &row_groups, batch_rows);
         for column in wanted {
             let source = match self.constant(&row_groups, column) {
                 Some(constant) => Source::Constant(constant),
-                None => match self.read_few(few.as_ref(), column)? {
+                None => match self.read_few(&bytes, few.as_ref(), column)? {
                     Some(values) => Source::Values(values),
                     None => {
                         leaves.push(column);
@@ -323,7 +322,6 @@ impl RowReader {
             leaves.push(0);
         }
         let levels = self.levels(leaves)?;
-        let bytes = self.bytes.remembering();
         let parents = self.table.roles().parent.as_ref();
         let ids = parents.and_then(|parent| self.columns.place(parent.id));
         let parents = ids.map(|ids| Parents {
@@ -402,18 +400,16 @@ impl RowReader {
         })
     }
 
-    fn read_few(&self, few: Option<&Few>, column: usize) -> Result<Option<ArrayRef>, FormatError> {
+    fn read_few(
+        &self,
+        bytes: &VerifiedBytes,
+        few: Option<&Few>,
+        column: usize,
+    ) -> Result<Option<ArrayRef>, FormatError> {
         let (Some(few), Some(field)) = (few, self.schema.fields().get(column)) else {
             return Ok(None);
         };
-        let read = dictionary::read(
-            &self.bytes,
-            &self.pages,
-            few.row_group,
-            column,
-            field,
-            &few.rows,
-        );
+        let read = dictionary::read(bytes, &self.pages, few.row_group, column, field, &few.rows);
         read.map_err(|error| parquet_error("segment", 0, &error))
     }
 

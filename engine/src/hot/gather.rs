@@ -1,0 +1,256 @@
+//! Small batches are put together: [`ENOUGH`] of those that never were, then as many of
+//! these, and at last what has
+//! [`StoreOptions::gather_rows`](crate::StoreOptions::gather_rows) rows together. So a row
+//! is copied at most three times, and few batches are small. Only batches of a partition
+//! that came after each other are put together: rows stay in the order of their appends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::concat;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use spanstore_format::TeamId;
+use spanstore_format::span::columns::memory_of;
+use spanstore_format::span::compact;
+
+use super::values::KeptValues;
+use super::{HotBatch, HotBuffer, HotMonth, HotRows, HotTeam};
+
+/// Batches that are put together although they have few rows.
+const ENOUGH: usize = 16;
+
+/// How often batches are put together although they have few rows.
+const LEVELS: usize = 2;
+
+/// Bytes from which on a batch is not small, whatever its rows: what each row takes then
+/// matters more than what a batch does.
+const LARGE_BYTES: usize = 32 << 20;
+
+/// Batches of one partition, one after the other, that are to be one.
+#[derive(Debug)]
+pub(crate) struct Loose {
+    team: TeamId,
+    batches: Vec<Arc<HotBatch>>,
+}
+
+impl Loose {
+    /// One batch with their rows.
+    ///
+    /// # Errors
+    /// [`ArrowError`] when they have other columns than each other.
+    pub(crate) fn gather(&self) -> Result<Arc<HotBatch>, ArrowError> {
+        let batches = || self.batches.iter();
+        let empty = || ArrowError::SchemaError("no batch to put together".into());
+        let first = batches().next().ok_or_else(empty)?;
+        let schema = first.rows.schema();
+        let mut nulls = HashMap::new();
+        let columns = (0..schema.fields().len()).map(|place| {
+            let columns = batches().map(|batch| batch.rows.columns().get(place));
+            let missing = || ArrowError::SchemaError("a batch without a column".into());
+            let columns: Option<Vec<&ArrayRef>> = columns.collect();
+            one_column(&columns.ok_or_else(missing)?, &mut nulls)
+        });
+        let rows = RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?;
+        let bytes = memory_of(&rows);
+        let room = bytes / 2;
+        let starts = batches().map(|batch| batch.starts);
+        let starts = starts.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        Ok(Arc::new(HotBatch {
+            month: first.month,
+            rows,
+            bytes: bytes + room,
+            starts: starts.unwrap_or(first.starts),
+            level: 1 + batches().map(|batch| batch.level).max().unwrap_or(0),
+            kept: KeptValues::within(room),
+        }))
+    }
+}
+
+/// The values of columns, without memory that only the single ones needed. Columns without
+/// any value share theirs.
+fn one_column(
+    columns: &[&ArrayRef],
+    nulls: &mut HashMap<DataType, ArrayRef>,
+) -> Result<ArrayRef, ArrowError> {
+    if let Some(first) = columns.first()
+        && columns
+            .iter()
+            .all(|column| column.null_count() == column.len())
+    {
+        let none = nulls.entry(first.data_type().clone()).or_insert_with(|| {
+            let rows = columns.iter().map(Array::len).sum();
+            new_null_array(first.data_type(), rows)
+        });
+        return Ok(Arc::clone(none));
+    }
+    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    compact(&concat(&columns)?)
+}
+
+fn is_small(batch: &HotBatch, gather_rows: usize) -> bool {
+    batch.rows.num_rows() < gather_rows && batch.bytes < LARGE_BYTES
+}
+
+/// What small batches a partition has, at most.
+#[derive(Debug, Default)]
+pub(super) struct Small {
+    /// How many were put together how often.
+    levels: [usize; LEVELS],
+    /// Rows of all.
+    rows: usize,
+}
+
+impl Small {
+    pub(super) fn add(&mut self, batch: &HotBatch, gather_rows: usize) {
+        if is_small(batch, gather_rows) {
+            self.rows += batch.rows.num_rows();
+            if let Some(count) = self.levels.get_mut(batch.level) {
+                *count += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, batch: &HotBatch) {
+        self.rows = self.rows.saturating_sub(batch.rows.num_rows());
+        if let Some(count) = self.levels.get_mut(batch.level) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn is_enough(&self, gather_rows: usize) -> bool {
+        self.rows >= gather_rows || self.levels.iter().any(|count| *count >= ENOUGH)
+    }
+}
+
+impl HotBuffer {
+    /// Whether there are batches to put together.
+    pub(crate) fn has_loose(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// The next batches to put together.
+    pub(crate) fn loose(&mut self) -> Option<Loose> {
+        while let Some(team) = self.due.last() {
+            if let Some(hot) = self.teams.get_mut(team) {
+                if let Some(batches) = hot.loose(self.gather_rows) {
+                    let team = team.clone();
+                    return Some(Loose { team, batches });
+                }
+                hot.is_due = false;
+            }
+            self.due.pop();
+        }
+        None
+    }
+
+    /// Puts a batch in the place of those that it was made of, if they are here still: a
+    /// seal may have set them apart.
+    pub(crate) fn gathered(&mut self, loose: &Loose, batch: &Arc<HotBatch>) {
+        let hot = self.teams.get_mut(&loose.team);
+        if hot.is_some_and(|hot| hot.replace(&loose.batches, batch, self.gather_rows)) {
+            let before: usize = loose.batches.iter().map(|batch| batch.bytes).sum();
+            self.bytes = self.bytes.saturating_sub(before) + batch.bytes;
+        }
+    }
+}
+
+impl HotTeam {
+    /// The next batches to put together.
+    fn loose(&mut self, gather_rows: usize) -> Option<Vec<Arc<HotBatch>>> {
+        let Self {
+            appends, months, ..
+        } = self;
+        for month in months.values_mut() {
+            if !month.small.is_enough(gather_rows) {
+                continue;
+            }
+            let found = month.run(appends, gather_rows);
+            if found.is_some() {
+                return found;
+            }
+            // Large ones lie between them, and some more would not change that.
+            month.small = Small::default();
+        }
+        None
+    }
+
+    /// Puts a batch in the place of others; false when these are not here.
+    fn replace(
+        &mut self,
+        others: &[Arc<HotBatch>],
+        batch: &Arc<HotBatch>,
+        gather_rows: usize,
+    ) -> bool {
+        let Self {
+            appends, months, ..
+        } = self;
+        let Some(month) = months.get_mut(&batch.month) else {
+            return false;
+        };
+        let is_first = |place: &u32| {
+            let append = appends.get(*place as usize).zip(others.first());
+            append.is_some_and(|(append, other)| Arc::ptr_eq(&append.batch, other))
+        };
+        let Some(start) = month.firsts.iter().position(is_first) else {
+            return false;
+        };
+        // Batches only come at the end, so the others are where they were.
+        let replaced = start..start + others.len();
+        let place = |number: usize| month.firsts.get(number).map(|place| *place as usize);
+        let places = place(start).unwrap_or(0)..place(replaced.end).unwrap_or(appends.len());
+        let mut befores = HashMap::with_capacity(others.len());
+        let mut before = 0;
+        for other in others {
+            befores.insert(Arc::as_ptr(other), before);
+            before += other.rows.num_rows();
+            month.small.remove(other);
+        }
+        for append in appends.get_mut(places).unwrap_or_default() {
+            // Appends of other months lie between them.
+            if let Some(before) = befores.get(&Arc::as_ptr(&append.batch)) {
+                *append = HotRows {
+                    rows: before + append.rows.start..before + append.rows.end,
+                    batch: Arc::clone(batch),
+                };
+            }
+        }
+        month
+            .firsts
+            .drain(start + 1..replaced.end.min(month.firsts.len()));
+        month.small.add(batch, gather_rows);
+        true
+    }
+}
+
+impl HotMonth {
+    /// The first batches, one after the other, that are enough to be put together.
+    fn run(&self, appends: &[HotRows], gather_rows: usize) -> Option<Vec<Arc<HotBatch>>> {
+        let batches = self.firsts.iter();
+        let batches = batches.filter_map(|place| appends.get(*place as usize));
+        let are_rows_enough = self.small.rows >= gather_rows;
+        let mut levels = self.small.levels.iter();
+        let highest = levels.position(|count| *count >= ENOUGH);
+        let highest = highest.filter(|_| !are_rows_enough).unwrap_or(usize::MAX);
+        let mut found: Vec<Arc<HotBatch>> = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        for HotRows { batch, .. } in batches {
+            if !is_small(batch, gather_rows) || batch.level > highest {
+                found.clear();
+                (rows, bytes) = (0, 0);
+                continue;
+            }
+            rows += batch.rows.num_rows();
+            bytes += batch.bytes;
+            found.push(Arc::clone(batch));
+            let is_enough = rows >= gather_rows
+                || bytes >= LARGE_BYTES
+                || !are_rows_enough && found.len() >= ENOUGH;
+            if is_enough && found.len() > 1 {
+                return Some(found);
+            }
+        }
+        None
+    }
+}

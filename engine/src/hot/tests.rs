@@ -1,0 +1,245 @@
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use proptest::prelude::*;
+use spanstore_format::otlp::{AnyValue, KeyValue, Resource, Span, Value};
+use spanstore_format::segment::Column;
+use spanstore_format::segment::key_index::key_of;
+use spanstore_format::segment::promotion::Owner;
+use spanstore_format::segment::promotion::access::{Aspect, Attribute};
+use spanstore_format::span::columns::{
+    Classified, ColumnsBuilder, ResourceContext, ScopeContext, memory_of, with_sequence,
+};
+use spanstore_format::span::encoded::EncodedSpan;
+
+use super::*;
+
+const START: u64 = 1_794_700_800_000_000_000;
+
+fn text(key: &str, value: String) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue {
+            value: Some(Value::StringValue(value)),
+        }),
+        ..KeyValue::default()
+    }
+}
+
+fn trace_of(trace: u64) -> [u8; 16] {
+    u128::from(trace).to_be_bytes()
+}
+
+fn month_of(number: u64) -> Month {
+    Month::of((START + number * 31 * 86_400_000_000_000).cast_signed())
+}
+
+/// An append of spans of a trace, which has a session, to a month.
+fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
+    let mut builder = ColumnsBuilder::new(team, numbers.len());
+    let mut encoded = Vec::new();
+    let resource = Resource {
+        attributes: vec![text("service.name", "a shop that sells things".into())],
+        ..Resource::default()
+    };
+    let resource = ResourceContext::new(Some(&resource), "");
+    let scope = ScopeContext::new(None, "");
+    for number in numbers {
+        let start = START + number * 1_000 + month * 31 * 86_400_000_000_000;
+        let span = Span {
+            trace_id: trace_of(trace).to_vec(),
+            span_id: (number + 1).to_be_bytes().to_vec(),
+            name: format!("span {}", number % 3),
+            start_time_unix_nano: start,
+            end_time_unix_nano: start + number,
+            attributes: vec![
+                text("session.id", format!("session {trace}")),
+                text("most", format!("most {}", number * 2 / 3)),
+            ],
+            ..Span::default()
+        };
+        let encoded = EncodedSpan::encode(&span, &mut encoded);
+        let classified = Classified::of(&span, &resource, &scope);
+        builder
+            .append(&span, &classified, &encoded, &resource, &scope)
+            .unwrap();
+    }
+    let rows = with_sequence(&builder.finish().unwrap(), 7).unwrap();
+    let bytes = memory_of(&rows) + 8_192;
+    Appended {
+        batch: Arc::new(HotBatch::appended(month_of(month), rows, bytes)),
+        traces: vec![trace_of(trace)],
+        sessions: vec![key_of(format!("session {trace}").as_bytes())],
+    }
+}
+
+/// The numbers of spans in some rows, in their order.
+fn numbers(rows: &[HotRows]) -> Vec<u64> {
+    let of_rows = |rows: &HotRows| {
+        let durations = SpanColumn::Duration.int64s(&rows.batch.rows).unwrap();
+        let durations = &durations.values()[rows.rows.clone()];
+        durations
+            .iter()
+            .map(|number| number.cast_unsigned())
+            .collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(of_rows).collect()
+}
+
+fn gather_all(hot: &mut HotBuffer) -> usize {
+    let mut count = 0;
+    while let Some(loose) = hot.loose() {
+        let batch = loose.gather().unwrap();
+        hot.gathered(&loose, &batch);
+        count += 1;
+    }
+    count
+}
+
+fn team(name: u8) -> TeamId {
+    TeamId::new(&format!("team-{name}")).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is put together when: a team's rows of a month come in the order of their
+    /// appends, and traces and sessions are found.
+    #[test]
+    fn rows_stay_where_they_are_found(
+        appends in proptest::collection::vec((0u8..2, 0u64..3, 0u64..5, 1usize..9, 0u8..10), 1..120),
+        gather_rows in 2usize..40,
+    ) {
+        let mut hot = HotBuffer::new(gather_rows);
+        let mut model: Vec<(TeamId, u64, u64, u64)> = Vec::new();
+        for (name, month, trace, rows, turn) in appends {
+            let first = model.len() as u64;
+            let of_append: Vec<u64> = (first..first + rows as u64).collect();
+            // Most spans are of one month.
+            let (team, month) = (team(name), month / 2);
+            hot.push(&team, append(&team, month, trace, &of_append));
+            model.extend(of_append.iter().map(|number| (team.clone(), month, trace, *number)));
+            if turn == 0 {
+                gather_all(&mut hot);
+                prop_assert!(!hot.has_loose());
+            }
+        }
+        gather_all(&mut hot);
+        prop_assert_eq!(hot.rows(), model.len() as u64);
+        let mut bytes = 0;
+        for team in [team(0), team(1)] {
+            let all = hot.all(&team);
+            bytes += all.iter().map(|rows| rows.batch.bytes).sum::<usize>();
+            for month in 0..2 {
+                let of_month = |rows: &&HotRows| rows.batch.month == month_of(month);
+                let found: Vec<HotRows> = all.iter().filter(of_month).cloned().collect();
+                let expected = model.iter().filter(|row| row.0 == team && row.1 == month);
+                let expected: Vec<u64> = expected.map(|row| row.3).collect();
+                prop_assert_eq!(numbers(&found), expected.clone());
+                prop_assert_eq!(hot.has(month_of(month), &team), !expected.is_empty());
+                // What is left apart is little.
+                let small = found.iter().filter(|rows| rows.rows.len() < gather_rows);
+                let small = small.filter(|rows| rows.batch.level == 0).count();
+                prop_assert!(small < 16, "{small} small appends");
+            }
+            for trace in 0..5 {
+                let expected = model.iter().filter(|row| row.0 == team && row.2 == trace);
+                let expected: Vec<u64> = expected.map(|row| row.3).collect();
+                prop_assert_eq!(numbers(&hot.trace(&team, trace_of(trace))), expected.clone());
+                let session = key_of(format!("session {trace}").as_bytes());
+                prop_assert_eq!(numbers(&hot.session(&team, session)), expected);
+            }
+        }
+        prop_assert_eq!(hot.bytes(), bytes);
+        let sealed = hot.partitions();
+        let rows = sealed.iter().flat_map(|(_, rows)| rows).map(RecordBatch::num_rows);
+        prop_assert_eq!(rows.sum::<usize>(), model.len());
+    }
+}
+
+#[test]
+fn batches_that_a_seal_has_set_apart_are_left_alone() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(4));
+    for number in 0..3 {
+        hot.push(&acme, append(&acme, 0, 1, &[2 * number, 2 * number + 1]));
+    }
+    let loose = hot.loose().unwrap();
+    let batch = loose.gather().unwrap();
+    let apart = hot.take();
+    hot.push(&acme, append(&acme, 0, 1, &[6]));
+    hot.gathered(&loose, &batch);
+    assert_eq!(numbers(&hot.all(&acme)), [6]);
+    assert_eq!(hot.rows(), 1);
+    assert_eq!(numbers(&apart.all(&acme)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(apart.all(&acme).len(), 3);
+}
+
+#[test]
+fn many_small_appends_are_one_although_their_rows_are_few() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(1_000_000));
+    for number in 0..15 {
+        hot.push(&acme, append(&acme, 0, number, &[number]));
+    }
+    assert!(!hot.has_loose());
+    let before = hot.bytes();
+    hot.push(&acme, append(&acme, 0, 15, &[15]));
+    assert_eq!(gather_all(&mut hot), 1);
+    let all = hot.all(&acme);
+    assert_eq!((all.len(), all[0].rows.len()), (1, 16));
+    // Columns without any value and texts that repeat take no memory of their own.
+    assert!(
+        hot.bytes() < before / 8,
+        "{} of {before} bytes",
+        hot.bytes()
+    );
+    let trace = hot.trace(&acme, trace_of(9));
+    assert_eq!((trace.len(), trace[0].rows.clone()), (1, 9..10));
+    assert_eq!(all[0].batch.starts.1 - all[0].batch.starts.0, 15_000);
+}
+
+#[test]
+fn values_are_kept_in_codes_where_rows_have_few() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(20));
+    let small = append(&acme, 0, 1, &[0]);
+    assert!(!small.batch.has_codes());
+    let name = Column::from(SpanColumn::Name);
+    assert!(small.batch.coded(&name).unwrap().is_none());
+    for number in 0..4 {
+        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
+        hot.push(&acme, append(&acme, 0, 1, &of_append));
+    }
+    gather_all(&mut hot);
+    let batch = Arc::clone(&hot.all(&acme)[0].batch);
+    let rows = batch.rows.num_rows();
+    let coded = batch.coded(&name).unwrap().unwrap();
+    let values = coded.values.as_string_view();
+    let of_rows = coded
+        .codes
+        .iter()
+        .map(|code| values.value(usize::from(*code)));
+    let expected = (0..rows).map(|row| format!("span {}", row % 3));
+    assert!(of_rows.eq(expected));
+    assert!(values.is_null(values.len() - 1));
+    assert_eq!(coded.counts.iter().sum::<u32>(), rows as u32);
+    assert_eq!(coded.counts.last(), Some(&0));
+    // A column without values has one, null.
+    let none = batch.coded(&SpanColumn::Method.into()).unwrap().unwrap();
+    assert_eq!(
+        (none.counts.as_slice(), none.values.len()),
+        ([rows as u32].as_slice(), 1)
+    );
+    // Most rows have another value, and each another trace would.
+    let most = Column::Attribute(Attribute {
+        owner: Owner::Span,
+        key: "most".into(),
+        aspect: Aspect::Text,
+    });
+    assert!(batch.coded(&most).unwrap().is_none());
+    assert!(batch.coded(&SpanColumn::TraceId.into()).unwrap().is_none());
+    let values = batch.column(&most).unwrap();
+    assert_eq!(values.as_string_view().value(7), "most 4");
+    // What was made is kept.
+    let again = batch.coded(&name).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&coded, &again));
+    let durations = batch.column(&SpanColumn::Duration.into()).unwrap();
+    assert_eq!(durations.as_primitive::<Int64Type>().value(3), 3);
+}
