@@ -287,8 +287,9 @@ pub struct StoreOptions {
     pub log_bytes: u64,
     /// Rows in memory at which a seal begins.
     pub seal_rows: u64,
-    /// Rows of small appends of a team that are put together in memory. What a read of
-    /// unsealed rows costs depends on how many batches they are.
+    /// Rows of small appends of a team that are put together in memory, as what a read of
+    /// unsealed rows costs depends on how many batches they are. While they are copied, at
+    /// most 32 MiB of them are in memory twice.
     pub gather_rows: usize,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,

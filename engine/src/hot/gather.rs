@@ -31,8 +31,8 @@ const LARGE_BYTES: usize = 32 << 20;
 /// Batches of one partition, one after the other, that are to be one.
 #[derive(Debug)]
 pub(crate) struct Loose {
-    team: TeamId,
-    batches: Vec<Arc<HotBatch>>,
+    pub(super) team: TeamId,
+    pub(super) batches: Vec<Arc<HotBatch>>,
 }
 
 impl Loose {
@@ -132,15 +132,16 @@ impl HotBuffer {
 
     /// The next batches to put together.
     pub(crate) fn loose(&mut self) -> Option<Loose> {
-        while let Some(team) = self.due.last() {
-            if let Some(hot) = self.teams.get_mut(team) {
-                if let Some(batches) = hot.loose(self.gather_rows) {
-                    let team = team.clone();
-                    return Some(Loose { team, batches });
-                }
-                hot.is_due = false;
+        // Teams take turns, so that a busy one does not keep the others waiting.
+        while let Some(team) = self.due.pop_front() {
+            let Some(hot) = self.teams.get_mut(&team) else {
+                continue;
+            };
+            if let Some(batches) = hot.loose(self.gather_rows) {
+                self.due.push_back(team.clone());
+                return Some(Loose { team, batches });
             }
-            self.due.pop();
+            hot.is_due = false;
         }
         None
     }
@@ -186,18 +187,29 @@ impl HotTeam {
         let Self {
             appends, months, ..
         } = self;
-        let Some(month) = months.get_mut(&batch.month) else {
+        let (Some(month), Some(first)) = (months.get_mut(&batch.month), others.first()) else {
             return false;
         };
-        let is_first = |place: &u32| {
-            let append = appends.get(*place as usize).zip(others.first());
-            append.is_some_and(|(append, other)| Arc::ptr_eq(&append.batch, other))
+        let is_at = |place: &u32, other: &Arc<HotBatch>| {
+            let append = appends.get(*place as usize);
+            append.is_some_and(|append| Arc::ptr_eq(&append.batch, other))
         };
-        let Some(start) = month.firsts.iter().position(is_first) else {
+        let mut places = month.firsts.iter();
+        let Some(start) = places.position(|place| is_at(place, first)) else {
             return false;
         };
-        // Batches only come at the end, so the others are where they were.
+        // Another thread may have put some of them together meanwhile.
         let replaced = start..start + others.len();
+        let firsts = month.firsts.get(replaced.clone()).unwrap_or_default();
+        let are_here = firsts.len() == others.len();
+        if !are_here
+            || !firsts
+                .iter()
+                .zip(others)
+                .all(|(place, other)| is_at(place, other))
+        {
+            return false;
+        }
         let place = |number: usize| month.firsts.get(number).map(|place| *place as usize);
         let places = place(start).unwrap_or(0)..place(replaced.end).unwrap_or(appends.len());
         let mut befores = HashMap::with_capacity(others.len());
@@ -216,9 +228,7 @@ impl HotTeam {
                 };
             }
         }
-        month
-            .firsts
-            .drain(start + 1..replaced.end.min(month.firsts.len()));
+        month.firsts.drain(start + 1..replaced.end);
         month.small.add(batch, gather_rows);
         true
     }

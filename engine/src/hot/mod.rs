@@ -11,7 +11,7 @@ pub(crate) mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ pub(crate) struct HotBuffer {
     /// Rows from which on a batch is not small.
     gather_rows: usize,
     /// Teams with batches to put together.
-    due: Vec<TeamId>,
+    due: VecDeque<TeamId>,
 }
 
 impl HotBuffer {
@@ -126,7 +126,7 @@ impl HotBuffer {
             rows: 0,
             bytes: 0,
             gather_rows,
-            due: Vec::new(),
+            due: VecDeque::new(),
         }
     }
 
@@ -162,7 +162,7 @@ impl HotBuffer {
             month.small.add(&batch, self.gather_rows);
             if !hot.is_due && month.small.is_enough(self.gather_rows) {
                 hot.is_due = true;
-                self.due.push(team.clone());
+                self.due.push_back(team.clone());
             }
         }
     }

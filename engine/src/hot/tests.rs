@@ -11,6 +11,7 @@ use spanstore_format::span::columns::{
 };
 use spanstore_format::span::encoded::EncodedSpan;
 
+use super::gather::Loose;
 use super::*;
 
 const START: u64 = 1_794_700_800_000_000_000;
@@ -171,6 +172,46 @@ fn batches_that_a_seal_has_set_apart_are_left_alone() {
     assert_eq!(hot.rows(), 1);
     assert_eq!(numbers(&apart.all(&acme)), [0, 1, 2, 3, 4, 5]);
     assert_eq!(apart.all(&acme).len(), 3);
+}
+
+#[test]
+fn batches_that_two_threads_put_together_come_once() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(6));
+    let push = |hot: &mut HotBuffer, number: u64| {
+        hot.push(&acme, append(&acme, 0, 1, &[2 * number, 2 * number + 1]));
+    };
+    (0..3).for_each(|number| push(&mut hot, number));
+    let first = hot.loose().unwrap();
+    (3..7).for_each(|number| push(&mut hot, number));
+    let second = hot.loose().unwrap();
+    assert_eq!((first.batches.len(), second.batches.len()), (3, 3));
+    for loose in [&second, &first, &second] {
+        hot.gathered(loose, &loose.gather().unwrap());
+    }
+    gather_all(&mut hot);
+    assert_eq!(numbers(&hot.all(&acme)), (0..14).collect::<Vec<_>>());
+    assert_eq!(
+        numbers(&hot.trace(&acme, trace_of(1))),
+        (0..14).collect::<Vec<_>>()
+    );
+    // One that begins before the others, of which some are not there any more.
+    let mut hot = HotBuffer::new(100);
+    (0..20).for_each(|number| push(&mut hot, number));
+    let wide = hot.loose().unwrap();
+    let narrow = Loose {
+        team: acme.clone(),
+        batches: wide.batches[3..5].to_vec(),
+    };
+    for loose in [&narrow, &wide] {
+        hot.gathered(loose, &loose.gather().unwrap());
+    }
+    assert_eq!(numbers(&hot.all(&acme)), (0..40).collect::<Vec<_>>());
+    let bytes = hot
+        .all(&acme)
+        .iter()
+        .map(|rows| rows.batch.bytes)
+        .sum::<usize>();
+    assert_eq!(hot.bytes(), bytes);
 }
 
 #[test]
