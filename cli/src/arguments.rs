@@ -240,7 +240,7 @@ pub struct SqlArguments {
     /// The text of the query
     #[arg(value_name = "SELECT")]
     pub text: String,
-    /// Say how the answer is found and what it costs, in place of it
+    /// Say how the answer is found and what it costs, in place of it and as text in any format
     #[arg(long)]
     pub explain: bool,
 }

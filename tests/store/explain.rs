@@ -99,7 +99,10 @@ async fn an_explanation_tells_what_indexes_answer() {
     let query = acme.query().filter(filter).unwrap();
     let text = query.clone().explain().await.unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "unsealed: 40 spans, batches: 1, by values");
+    assert_eq!(
+        lines[0],
+        "unsealed: 40 spans, batches: 1, by values or codes"
+    );
     let segments = lines.iter().filter(|line| line.starts_with("segment "));
     assert_eq!(segments.count(), 2, "{text}");
     let of_first = &lines[1..lines.len().div_ceil(2)];
@@ -111,12 +114,12 @@ async fn an_explanation_tells_what_indexes_answer() {
             .next()
             .unwrap()
     };
-    assert_eq!(way("level@0 = error"), "index");
-    assert_eq!(way("number(attributes['it''s'])@0 > 5"), "values");
+    assert_eq!(way("level = error"), "index");
+    assert_eq!(way("number(attributes['it''s']) > 5"), "values");
     assert!(of_first.iter().any(|line| line.trim() == "not"), "{text}");
     // All segments begin before that.
     let none = query.until(0).explain().await.unwrap();
-    assert_eq!(none, "unsealed: 0 spans, batches: 0, by values\n");
+    assert_eq!(none, "unsealed: 0 spans, batches: 0, by values or codes\n");
     let sql = acme.explain_sql("select route, count(*) from spans group by route");
     assert!(sql.await.unwrap().contains("Groups: keys=1, measures=1"));
     let sql = acme.explain_sql("select name from spans order by start_time limit 3");

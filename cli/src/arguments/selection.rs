@@ -18,7 +18,7 @@ pub struct Selection {
     /// Only spans that start before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<TimeArgument>,
-    /// Say how the answer is found and what it costs, in place of it
+    /// Say how the answer is found and what it costs, in place of it and as text in any format
     #[arg(long)]
     pub explain: bool,
 }

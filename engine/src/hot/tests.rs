@@ -39,7 +39,10 @@ fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
     let mut builder = ColumnsBuilder::new(team, numbers.len());
     let mut encoded = Vec::new();
     let resource = Resource {
-        attributes: vec![text("service.name", "a shop that sells things".into())],
+        attributes: vec![
+            text("service.name", "a shop that sells things".into()),
+            text("long", "long ".repeat(2_000)),
+        ],
         ..Resource::default()
     };
     let resource = ResourceContext::new(Some(&resource), "");
@@ -53,6 +56,11 @@ fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
             start_time_unix_nano: start,
             end_time_unix_nano: start + number,
             attributes: vec![
+                // Nothing, an empty text, or one of two.
+                text(
+                    if number % 5 == 0 { "other" } else { "some" },
+                    ["", "a", "b"][*number as usize % 3].into(),
+                ),
                 text("session.id", format!("session {trace}")),
                 text("most", format!("most {}", number * 2 / 3)),
             ],
@@ -283,4 +291,77 @@ fn values_are_kept_in_codes_where_rows_have_few() {
     assert!(Arc::ptr_eq(&coded, &again));
     let durations = batch.column(&SpanColumn::Duration.into()).unwrap();
     assert_eq!(durations.as_primitive::<Int64Type>().value(3), 3);
+}
+
+fn attribute(owner: Owner, key: &str, aspect: Aspect) -> Column {
+    Column::Attribute(Attribute {
+        owner,
+        key: key.into(),
+        aspect,
+    })
+}
+
+#[test]
+fn values_of_attributes_are_the_same_in_codes_and_after_others_took_their_room() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(60));
+    for number in 0..12 {
+        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
+        hot.push(&acme, append(&acme, 0, 1, &of_append));
+    }
+    gather_all(&mut hot);
+    let batch = Arc::clone(&hot.all(&acme)[0].batch);
+    assert_eq!(batch.rows.num_rows(), 60);
+    let some = attribute(Owner::Span, "some", Aspect::Text);
+    let expected = (0..60).map(|row| (row % 5 != 0).then(|| ["", "a", "b"][row % 3].to_owned()));
+    let expected: Vec<Option<String>> = expected.collect();
+    let check = || {
+        let values = batch.column(&some).unwrap();
+        let texts = values.as_string_view().iter();
+        let texts: Vec<Option<String>> = texts.map(|text| text.map(str::to_owned)).collect();
+        assert_eq!(texts, expected);
+        let coded = batch.coded(&some).unwrap().unwrap();
+        let values = coded.values.as_string_view();
+        let of_code = |code: &u16| {
+            let code = usize::from(*code);
+            values.is_valid(code).then(|| values.value(code).to_owned())
+        };
+        assert_eq!(
+            coded.codes.iter().map(of_code).collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!((coded.counts.len(), coded.counts.last()), (4, Some(&12)));
+    };
+    check();
+    assert!(batch.is_coded(&some));
+    for number in 0..1_000 {
+        let key = format!("{number} {}", "x".repeat(500));
+        let none = batch.column(&attribute(Owner::Span, &key, Aspect::Text));
+        assert_eq!(none.unwrap().null_count(), 60);
+        assert!(batch.kept.bytes() <= batch.kept.room);
+    }
+    assert!(!batch.is_coded(&some));
+    check();
+}
+
+#[test]
+fn what_rows_share_of_a_resource_is_read_once() {
+    let (acme, mut hot) = (team(0), HotBuffer::new(200));
+    for number in 0..40 {
+        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
+        hot.push(&acme, append(&acme, 0, 1, &of_append));
+    }
+    gather_all(&mut hot);
+    let batch = Arc::clone(&hot.all(&acme)[0].batch);
+    let long = batch
+        .column(&attribute(Owner::Resource, "long", Aspect::Text))
+        .unwrap();
+    assert_eq!(long.len(), 200);
+    assert!(
+        long.as_string_view()
+            .iter()
+            .all(|text| text.unwrap().len() == 10_000)
+    );
+    // 200 times 10,000 bytes would be two million, and the resource of each append 400,000.
+    let bytes = [long.get_array_memory_size(), batch.bytes];
+    assert!(bytes.iter().all(|bytes| *bytes < 300_000), "{bytes:?}");
 }

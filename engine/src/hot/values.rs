@@ -1,13 +1,17 @@
 //! What the columns of a batch hold: as it lies in the batch, or in codes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
-use arrow::compute::{cast, concat};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, UInt32Array, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, UInt16Type};
+use arrow::error::ArrowError;
 use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
+use spanstore_format::segment::promotion::Owner;
+use spanstore_format::segment::promotion::access::Attribute;
 
 use super::HotBatch;
 use crate::error::Error;
@@ -29,41 +33,79 @@ pub(crate) struct Coded {
 impl Coded {
     /// The codes of values; none when there are too many different ones, or they are of a
     /// type that is not looked at so.
-    fn of(values: &ArrayRef) -> Option<Self> {
+    fn of(values: &ArrayRef) -> Result<Option<Self>, ArrowError> {
         let data_type = values.data_type();
-        if !matches!(
-            data_type,
-            DataType::Utf8View
-                | DataType::Int32
-                | DataType::UInt32
-                | DataType::Int64
-                | DataType::Float64
-        ) {
-            return None;
+        let rows = match data_type {
+            // Rows that share a text share its code, however long it is.
+            DataType::Utf8View => Some(places(values.as_string_view().views(), values.nulls())),
+            DataType::Int32 | DataType::UInt32 | DataType::Int64 | DataType::Float64 => None,
+            _ => return Ok(None),
+        };
+        let most = values.len() / ROWS_OF_VALUE;
+        let Some((firsts, places)) = rows else {
+            let codes = Self::of_different(values, most)?;
+            return Ok(codes.map(|(values, codes)| Self::new(values, codes)));
+        };
+        // Equal texts may lie in several places, but hardly in so many.
+        if firsts.len() > values.len() / ROWS_OF_VALUE + values.len() / 4 {
+            return Ok(None);
         }
+        let different = take(values, &UInt32Array::from(firsts), None)?;
+        let codes = Self::of_different(&different, most)?;
+        Ok(codes.map(|(values, codes)| {
+            let of_row = |place: &u32| codes.get(*place as usize).copied();
+            let null = values.len().saturating_sub(1) as u16;
+            let codes = places.iter().map(|place| of_row(place).unwrap_or(null));
+            Self::new(values, codes.collect())
+        }))
+    }
+
+    /// The different ones of some values, at most so many, null after them, and which each
+    /// of the values is.
+    fn of_different(
+        values: &ArrayRef,
+        most: usize,
+    ) -> Result<Option<(ArrayRef, Vec<u16>)>, ArrowError> {
+        let data_type = values.data_type();
         let in_codes = DataType::Dictionary(DataType::UInt16.into(), data_type.clone().into());
         // More values than codes are an error.
-        let dictionary = cast(values, &in_codes).ok()?;
-        let dictionary = dictionary.as_dictionary_opt::<UInt16Type>()?;
+        let Ok(dictionary) = cast(values, &in_codes) else {
+            return Ok(None);
+        };
+        let Some(dictionary) = dictionary.as_dictionary_opt::<UInt16Type>() else {
+            return Ok(None);
+        };
         let different = dictionary.values();
-        if different.len() > values.len() / ROWS_OF_VALUE {
-            return None;
+        let Ok(null) = u16::try_from(different.len()) else {
+            return Ok(None);
+        };
+        if different.len() > most {
+            return Ok(None);
         }
-        let null = u16::try_from(different.len()).ok()?;
         let keys = dictionary.keys().iter();
-        let codes: Vec<u16> = keys.map(|key| key.unwrap_or(null)).collect();
-        let mut counts = vec![0; different.len() + 1];
+        let codes = keys.map(|key| key.unwrap_or(null)).collect();
+        let none = new_null_array(data_type, 1);
+        Ok(Some((concat(&[different, &none])?, codes)))
+    }
+
+    fn new(values: ArrayRef, codes: Vec<u16>) -> Self {
+        let mut counts = vec![0; values.len()];
         for code in &codes {
             if let Some(count) = counts.get_mut(usize::from(*code)) {
                 *count += 1;
             }
         }
-        let none = new_null_array(data_type, 1);
-        Some(Self {
-            values: concat(&[different, &none]).ok()?,
+        Self {
+            values,
             codes,
             counts,
-        })
+        }
+    }
+
+    /// The value of each row.
+    fn rows(&self) -> Result<ArrayRef, ArrowError> {
+        let codes = self.codes.iter().map(|code| u32::from(*code));
+        take(&self.values, &UInt32Array::from_iter_values(codes), None)
     }
 
     fn memory(&self) -> usize {
@@ -73,22 +115,71 @@ impl Coded {
     }
 }
 
-/// What was worked out of a batch and is kept, within some memory.
+/// Where different views, or the first null, come first, and which of these each row has.
+fn places(views: &[u128], nulls: Option<&NullBuffer>) -> (Vec<u32>, Vec<u32>) {
+    let mut firsts = Vec::new();
+    let mut known: HashMap<Option<u128>, u32> = HashMap::new();
+    let places = views.iter().zip(0..).map(|(view, row)| {
+        let is_null = nulls.is_some_and(|nulls| nulls.is_null(row as usize));
+        let view = (!is_null).then_some(*view);
+        *known.entry(view).or_insert_with(|| {
+            firsts.push(row);
+            firsts.len() as u32 - 1
+        })
+    });
+    let places = places.collect();
+    (firsts, places)
+}
+
+/// The values of an attribute. What rows share of a resource is read once.
+fn read_attribute(
+    attribute: &Attribute,
+    messages: &BinaryViewArray,
+) -> Result<ArrayRef, ArrowError> {
+    if attribute.owner == Owner::Span {
+        return Ok(attribute.read(messages));
+    }
+    let (firsts, places) = places(messages.views(), messages.nulls());
+    let different = take(messages, &UInt32Array::from(firsts), None)?;
+    let values = attribute.read(different.as_binary_view());
+    take(&values, &UInt32Array::from(places), None)
+}
+
+/// What was worked out of the columns of a batch and is kept, within some memory: what
+/// was asked for last.
 #[derive(Debug)]
 pub(super) struct KeptValues {
     /// Memory that it may take, in bytes.
-    room: usize,
+    pub(super) room: usize,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// None for columns that are not worth it.
-    coded: HashMap<Column, Option<Arc<Coded>>>,
-    /// Values of attributes, which have to be looked for in their messages.
-    attributes: HashMap<Column, ArrayRef>,
+    columns: HashMap<Column, KeptColumn>,
     bytes: usize,
+    /// How often something was asked for.
+    turn: u64,
 }
+
+#[derive(Debug)]
+struct KeptColumn {
+    values: Values,
+    bytes: usize,
+    /// When it was asked for last.
+    turn: u64,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone)]
+enum Values {
+    Coded(Arc<Coded>),
+    /// Codes are not worth it.
+    Plain(ArrayRef),
+}
+
+/// Memory of a kept column beside its values, in bytes, about.
+const COLUMN_BYTES: usize = 256;
 
 impl KeptValues {
     /// Keeps nothing yet, and so many bytes at most.
@@ -99,25 +190,52 @@ impl KeptValues {
         }
     }
 
-    /// What is kept of something, or else what is made of it, which is kept if there is
-    /// room.
-    fn get<T: Clone, E>(
-        &self,
-        map: impl Fn(&mut Kept) -> &mut HashMap<Column, T>,
-        column: &Column,
-        make: impl FnOnce() -> Result<(T, usize), E>,
-    ) -> Result<T, E> {
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = map(&mut kept()).get(column) {
-            return Ok(known.clone());
+    /// Memory that is taken, in bytes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.kept().bytes
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, column: &Column) -> Option<Values> {
+        let mut kept = self.kept();
+        kept.turn += 1;
+        let turn = kept.turn;
+        let known = kept.columns.get_mut(column)?;
+        known.turn = turn;
+        Some(known.values.clone())
+    }
+
+    fn keep(&self, column: &Column, values: &Values, bytes: usize) {
+        let key = match column {
+            Column::Stored(_) => 0,
+            Column::Attribute(attribute) => attribute.key.len(),
+        };
+        let bytes = bytes + key + COLUMN_BYTES;
+        let mut kept = self.kept();
+        if bytes > self.room || kept.columns.contains_key(column) {
+            return;
         }
-        let (made, bytes) = make()?;
-        let mut kept = kept();
-        if kept.bytes + bytes <= self.room && !map(&mut kept).contains_key(column) {
-            kept.bytes += bytes;
-            map(&mut kept).insert(column.clone(), made.clone());
+        while kept.bytes + bytes > self.room {
+            let oldest = kept.columns.iter().min_by_key(|(_, one)| one.turn);
+            let Some(oldest) = oldest.map(|(column, _)| column.clone()) else {
+                break;
+            };
+            let gone = kept.columns.remove(&oldest);
+            kept.bytes -= gone.map_or(0, |gone| gone.bytes);
         }
-        Ok(made)
+        kept.bytes += bytes;
+        let turn = kept.turn;
+        let values = values.clone();
+        let one = KeptColumn {
+            values,
+            bytes,
+            turn,
+        };
+        kept.columns.insert(column.clone(), one);
     }
 }
 
@@ -127,28 +245,24 @@ impl HotBatch {
     /// # Errors
     /// [`Error::Corrupt`] when there is no such column.
     pub(crate) fn column(&self, column: &Column) -> Result<ArrayRef, Error> {
-        let missing = || {
-            let expected = format!("{column:?}");
-            let missing = FormatError::malformed("columns", 0, expected, "none");
-            Error::corrupt("hot rows", missing)
-        };
         match column {
-            Column::Stored(place) => self.rows.columns().get(*place).cloned().ok_or_else(missing),
-            Column::Attribute(attribute) => {
-                let read = || {
-                    let messages = attribute.owner.column().bytes(&self.rows);
-                    let values = attribute.read(messages.map_err(|_| missing())?);
-                    let bytes = values.get_array_memory_size();
-                    Ok((values, bytes))
-                };
-                self.kept.get(|kept| &mut kept.attributes, column, read)
-            }
+            Column::Stored(_) => self.read(column),
+            Column::Attribute(_) if !self.has_codes() => self.read(column),
+            Column::Attribute(_) => match self.values(column)? {
+                Values::Coded(coded) => coded.rows().map_err(|error| not_read(&error)),
+                Values::Plain(values) => Ok(values),
+            },
         }
     }
 
     /// Whether values may be had in codes.
     pub(crate) fn has_codes(&self) -> bool {
         self.kept.room > 0
+    }
+
+    /// Whether the values of a column are there in codes.
+    pub(crate) fn is_coded(&self, column: &Column) -> bool {
+        matches!(self.kept.get(column), Some(Values::Coded(_)))
     }
 
     /// The values of a column in codes; none for small batches, and where rows have mostly
@@ -160,11 +274,56 @@ impl HotBatch {
         if !self.has_codes() {
             return Ok(None);
         }
-        let make = || {
-            let coded = Coded::of(&self.column(column)?).map(Arc::new);
-            let bytes = coded.as_ref().map_or(0, |coded| coded.memory());
-            Ok((coded, bytes))
-        };
-        self.kept.get(|kept| &mut kept.coded, column, make)
+        Ok(match self.values(column)? {
+            Values::Coded(coded) => Some(coded),
+            Values::Plain(_) => None,
+        })
     }
+
+    /// The values of a column, as they are kept from now on.
+    fn values(&self, column: &Column) -> Result<Values, Error> {
+        if let Some(known) = self.kept.get(column) {
+            return Ok(known);
+        }
+        let plain = self.read(column)?;
+        let coded = Coded::of(&plain).map_err(|error| not_read(&error))?;
+        let (values, bytes) = match coded {
+            Some(coded) => {
+                let bytes = coded.memory();
+                (Values::Coded(Arc::new(coded)), bytes)
+            }
+            // Those of the table are in the batch anyway.
+            None => {
+                let is_stored = matches!(column, Column::Stored(_));
+                let bytes = if is_stored {
+                    0
+                } else {
+                    plain.get_array_memory_size()
+                };
+                (Values::Plain(plain), bytes)
+            }
+        };
+        self.kept.keep(column, &values, bytes);
+        Ok(values)
+    }
+
+    fn read(&self, column: &Column) -> Result<ArrayRef, Error> {
+        let missing = || {
+            let expected = format!("{column:?}");
+            let missing = FormatError::malformed("columns", 0, expected, "none");
+            Error::corrupt("hot rows", missing)
+        };
+        match column {
+            Column::Stored(place) => self.rows.columns().get(*place).cloned().ok_or_else(missing),
+            Column::Attribute(attribute) => {
+                let messages = attribute.owner.column().bytes(&self.rows);
+                let values = read_attribute(attribute, messages.map_err(|_| missing())?);
+                values.map_err(|error| not_read(&error))
+            }
+        }
+    }
+}
+
+fn not_read(error: &ArrowError) -> Error {
+    Error::internal("values of unsealed rows", error)
 }

@@ -9,6 +9,7 @@ use datafusion::common::{Column as Named, DFSchema, ScalarValue, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::access::Attribute;
 use spanstore_format::span::{SpanColumn, table};
@@ -207,7 +208,7 @@ impl Predicate for Evaluated {
     }
 
     fn text(&self) -> String {
-        self.0.to_string()
+        fmt_sql(self.0.as_ref()).to_string()
     }
 }
 

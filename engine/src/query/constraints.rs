@@ -187,9 +187,10 @@ fn union<T: Ord>(one: Option<BTreeSet<T>>, two: Option<BTreeSet<T>>) -> Option<B
     Some(one)
 }
 
-/// The operands of chains of `op`, however deep they are.
+/// The operands of chains of `op`, however deep they are, in their order.
 pub(super) fn operands(conditions: Vec<&Expr>, op: Operator) -> Vec<&Expr> {
     let mut open = conditions;
+    open.reverse();
     let mut operands = Vec::new();
     while let Some(condition) = open.pop() {
         match condition {
@@ -198,7 +199,7 @@ pub(super) fn operands(conditions: Vec<&Expr>, op: Operator) -> Vec<&Expr> {
                 op: found,
                 right,
             }) if *found == op => {
-                open.extend([&**left, &**right]);
+                open.extend([&**right, &**left]);
             }
             other => operands.push(other),
         }

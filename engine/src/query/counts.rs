@@ -160,6 +160,7 @@ impl Job {
                     interrupt.meter().time(Stage::Answer, || {
                         let mut columns = columns.iter().zip(&mut counts);
                         columns.try_for_each(|(column, counts)| {
+                            interrupt.meter().rows(rows.count_set_bits());
                             count_hot(&part, (*column).into(), &rows, counts)
                         })
                     })?;

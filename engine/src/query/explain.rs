@@ -32,7 +32,7 @@ impl Job {
         let (batches, spans) = hot.fold((0, 0), |(batches, spans), part| {
             (batches + 1, spans + part.len())
         });
-        let mut out = format!("unsealed: {spans} spans, batches: {batches}, by values\n");
+        let mut out = format!("unsealed: {spans} spans, batches: {batches}, by values or codes\n");
         for matching in self.sealed(condition, &interrupt)? {
             let found = matching.may(condition, matching.all_rows())?;
             let rows = matching.visible(&self.snapshot, found.rows)?.len();

@@ -208,6 +208,7 @@ impl Selection {
         for (origin, numbers) in &by_origin {
             let batches = match self.rows.origin(*origin) {
                 Some(Origin::Hot(part)) => {
+                    self.job.watch.meter().rows(numbers.len() as usize);
                     vec![part.take(&self.columns, numbers.iter().collect())?]
                 }
                 Some(Origin::Sealed(matching)) => {

@@ -59,6 +59,34 @@ pub(crate) enum Condition {
     Leaf(Leaf),
 }
 
+/// For people, in one line.
+impl fmt::Display for Condition {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (parts, word) = match self {
+            Self::And(parts) if parts.is_empty() => return out.write_str("every span"),
+            Self::Or(parts) if parts.is_empty() => return out.write_str("no span"),
+            Self::And(parts) => (parts, " and "),
+            Self::Or(parts) => (parts, " or "),
+            Self::Not(one) => return write!(out, "not ({one})"),
+            Self::Since(time) => return write!(out, "start_time >= {time}"),
+            Self::Until(time) => return write!(out, "start_time < {time}"),
+            Self::Implying(one, _) => return one.fmt(out),
+            Self::Leaf(leaf) => return out.write_str(&leaf.predicate.text()),
+        };
+        for (number, part) in parts.iter().enumerate() {
+            if number > 0 {
+                out.write_str(word)?;
+            }
+            if parts.len() == 1 {
+                part.fmt(out)?;
+            } else {
+                write!(out, "({part})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What rows must fulfil, as far as ids and times tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Constraints {

@@ -56,7 +56,7 @@ impl Matching {
                 return Ok(());
             }
             Condition::And(parts) if parts.is_empty() => {
-                line(format_args!("every span"));
+                line(format_args!("{condition}"));
                 return Ok(());
             }
             Condition::And(parts) => {
@@ -72,12 +72,8 @@ impl Matching {
                 return self.explain_one(one, !wanted, depth + 1, out);
             }
             Condition::Implying(one, _) => return self.explain_one(one, wanted, depth, out),
-            Condition::Since(time) => {
-                line(format_args!("start_time >= {time}: bounds of pages"));
-                return Ok(());
-            }
-            Condition::Until(time) => {
-                line(format_args!("start_time < {time}: bounds of pages"));
+            Condition::Since(_) | Condition::Until(_) => {
+                line(format_args!("{condition}: bounds of pages"));
                 return Ok(());
             }
             Condition::Leaf(leaf) => {

@@ -146,7 +146,7 @@ impl HotPart {
             Condition::Or(parts) if !wanted => self.of_all(parts, wanted, within, interrupt),
             Condition::And(parts) | Condition::Or(parts) => {
                 let mut found = BooleanBuffer::new_unset(within.len());
-                for part in self.cheapest_first(parts)? {
+                for part in self.cheapest_first(parts) {
                     let rest = &within & &!&found;
                     found = &found | &self.rows(part, wanted, rest, interrupt)?;
                 }
@@ -171,34 +171,38 @@ impl HotPart {
         mut within: BooleanBuffer,
         interrupt: &dyn Interrupt,
     ) -> Result<BooleanBuffer, Error> {
-        for part in self.cheapest_first(parts)? {
+        for part in self.cheapest_first(parts) {
             within = self.rows(part, wanted, within, interrupt)?;
         }
         Ok(within)
     }
 
-    fn cheapest_first<'c>(&self, parts: &'c [Condition]) -> Result<Vec<&'c Condition>, Error> {
-        let mut sorted = Vec::with_capacity(parts.len());
-        for part in parts {
-            sorted.push((self.cost(part)?, part));
-        }
-        sorted.sort_by_key(|(cost, _)| *cost);
-        Ok(sorted.into_iter().map(|(_, part)| part).collect())
+    fn cheapest_first<'c>(&self, parts: &'c [Condition]) -> Vec<&'c Condition> {
+        let mut sorted: Vec<&Condition> = parts.iter().collect();
+        sorted.sort_by_cached_key(|part| self.cost(part));
+        sorted
     }
 
     /// How much work a condition is, as a rank: least for times and codes, then by the
     /// columns whose values are asked.
-    fn cost(&self, condition: &Condition) -> Result<usize, Error> {
+    fn cost(&self, condition: &Condition) -> usize {
         match condition {
             Condition::And(parts) | Condition::Or(parts) => {
-                let mut costs = parts.iter().map(|part| self.cost(part));
-                costs.try_fold(0, |most, cost| Ok(most.max(cost?)))
+                let costs = parts.iter().map(|part| self.cost(part));
+                costs.max().unwrap_or(0)
             }
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
-            Condition::Since(_) | Condition::Until(_) => Ok(0),
+            Condition::Since(_) | Condition::Until(_) => 0,
             Condition::Leaf(leaf) => match leaf.columns.as_slice() {
-                [column] if self.coded(column)?.is_some() => Ok(0),
-                columns => Ok(1 + columns.len()),
+                [column] if self.rows.batch.is_coded(column) => 0,
+                columns => {
+                    let cost = |column: &Column| match column {
+                        Column::Stored(_) => 1,
+                        // It has to be looked for in each message.
+                        Column::Attribute(_) => 100,
+                    };
+                    columns.iter().map(cost).sum()
+                }
             },
         }
     }

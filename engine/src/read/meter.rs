@@ -23,7 +23,8 @@ struct Counters {
 }
 
 /// What reads cost. Times are added up over threads, so that of two threads at work may be
-/// twice the time that passed.
+/// twice the time that passed. A read that goes over the spans twice counts them twice: a
+/// timeline looks for its bounds first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueryStats {
     /// Segments that were looked at; others hold no spans of the team or of the time.

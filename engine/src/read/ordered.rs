@@ -269,6 +269,7 @@ impl Ordered {
         match (self.origins.get(origin as usize), next.what) {
             (Some(Origin::Hot(part)), _) => {
                 let rows = part.find(&self.condition, &*self.interrupt)?;
+                self.interrupt.meter().rows(rows.count_set_bits());
                 let ranked = part.some(&self.direction.columns(), &rows)?;
                 let ranks = self.direction.ranks(&ranked);
                 let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;

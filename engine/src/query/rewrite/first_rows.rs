@@ -90,7 +90,18 @@ fn column(input: &Input, expr: &Expr) -> Option<SpanColumn> {
 #[async_trait]
 impl Work for FirstRows {
     fn describe(&self) -> String {
-        format!("FirstRows: {:?}, limit={}", self.direction, self.limit)
+        let Direction { by, is_descending } = self.direction;
+        let by = match by {
+            By::Start => "start",
+            By::Duration => "duration",
+        };
+        let order = if is_descending {
+            "descending"
+        } else {
+            "ascending"
+        };
+        let (limit, condition) = (self.limit, &self.condition);
+        format!("FirstRows: by {by}, {order}, limit={limit}, of {condition}")
     }
 
     async fn begin(&self, schema: SchemaRef) -> Result<Batches> {

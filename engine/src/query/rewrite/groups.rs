@@ -139,7 +139,11 @@ fn exact(expr: &Expr, term: &dyn Fn(&Expr) -> Option<Term>) -> Option<Term> {
 impl Work for Groups {
     fn describe(&self) -> String {
         let Grouping { keys, measures } = &*self.grouping;
-        format!("Groups: keys={}, measures={}", keys.len(), measures.len())
+        let (keys, measures) = (keys.len(), measures.len());
+        format!(
+            "Groups: keys={keys}, measures={measures}, of {}",
+            self.condition
+        )
     }
 
     async fn begin(&self, schema: SchemaRef) -> Result<Batches> {

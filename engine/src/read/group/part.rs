@@ -19,6 +19,7 @@ use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
 use crate::read::interrupt::{Held, Interrupt};
 use crate::read::matching::Matching;
+use crate::read::meter::Stage;
 use crate::read::scan::columns_error;
 
 /// The groups of some rows.
@@ -84,10 +85,12 @@ impl Part {
             if rows.count_set_bits() == 0 {
                 continue;
             }
+            interrupt.meter().rows(rows.count_set_bits());
             if part.has_codes() {
                 let source = |term: &Term| Source::of_hot(term, part, &rows);
                 let read = |columns: &[Column]| part.some(columns, &rows);
-                groups.push(Self::of_rows(source, read, grouping, interrupt)?);
+                let group = || Self::of_rows(source, read, grouping, interrupt);
+                groups.push(interrupt.meter().time(Stage::Answer, group)?);
             } else {
                 small.push(part.some(&columns, &rows)?);
             }
@@ -98,7 +101,8 @@ impl Part {
             let _held = interrupt.hold(&rows)?;
             let source = |term: &Term| Source::read(&term.data_type);
             let read = |_: &[Column]| Ok(rows.clone());
-            groups.push(Self::of_rows(source, read, grouping, interrupt)?);
+            let group = || Self::of_rows(source, read, grouping, interrupt);
+            groups.push(interrupt.meter().time(Stage::Answer, group)?);
         }
         Ok(groups)
     }
