@@ -95,7 +95,7 @@ def main():
     }
     for system in systems:
         system.close()
-    if not options.no_cold:
+    if not (options.no_cold or options.unsealed):
         ask_cold(report, asked, directory, options, answer)
     table.write(report, directory)
     if not all(question["is_equal"] for question in report["questions"]):
@@ -179,7 +179,8 @@ def facts(options, directory, systems):
     about = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":", 1)[1].strip() for line in about if line.startswith("model name")]
     return {
-        "spans": f"{options.spans:,}, seed {options.data_seed}, month {options.month}",
+        "spans": f"{options.spans:,}, seed {options.data_seed}, month {options.month}"
+                 + f", unsealed, batches of {options.unsealed}" * bool(options.unsealed),
         "systems": ", ".join(f"{system.name} {system.version()}" for system in systems),
         "commit": output("git", "rev-parse", "--short", "HEAD"),
         "processor": f"{models[0] if models else platform.processor()}, {os.cpu_count()} threads",
