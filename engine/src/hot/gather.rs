@@ -54,7 +54,7 @@ impl Loose {
         });
         let rows = RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?;
         let bytes = memory_of(&rows);
-        let room = bytes / 2;
+        let room = bytes / 4;
         let starts = batches().map(|batch| batch.starts);
         let starts = starts.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
         Ok(Arc::new(HotBatch {
