@@ -90,7 +90,7 @@ pub struct FacetsArguments {
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Count each column as if the filter had no condition on it alone
-    #[arg(long)]
+    #[arg(long, conflicts_with = "explain")]
     pub choices: bool,
 }
 

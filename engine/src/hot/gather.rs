@@ -1,8 +1,9 @@
-//! Small batches are put together: [`ENOUGH`] of those that never were, then as many of
-//! these, and at last what has
-//! [`StoreOptions::gather_rows`](crate::StoreOptions::gather_rows) rows together. So a row
-//! is copied at most three times, and few batches are small. Only batches of a partition
-//! that came after each other are put together: rows stay in the order of their appends.
+//! Puts small batches together: first [`ENOUGH`] appends, then as many of the batches that
+//! these became, and at last batches that have
+//! [`StoreOptions::gather_rows`](crate::StoreOptions::gather_rows) rows together. Mostly a row
+//! is copied at most three times for it, and few batches stay small. Only batches of a
+//! partition that came after each other are put together: rows stay in the order of their
+//! appends.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -61,6 +61,7 @@ fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
                     if number % 5 == 0 { "other" } else { "some" },
                     ["", "a", "b"][*number as usize % 3].into(),
                 ),
+                text("route", format!("/a/route/with/a/long/name/{}", number % 2)),
                 text("session.id", format!("session {trace}")),
                 text("most", format!("most {}", number * 2 / 3)),
             ],
@@ -102,6 +103,19 @@ fn gather_all(hot: &mut HotBuffer) -> usize {
         count += 1;
     }
     count
+}
+
+/// A batch of so many spans that came five at a time.
+fn gathered(rows: u64) -> Arc<HotBatch> {
+    let (acme, mut hot) = (team(0), HotBuffer::new(rows as usize));
+    for first in (0..rows).step_by(5) {
+        let of_append: Vec<u64> = (first..first + 5).collect();
+        hot.push(&acme, append(&acme, 0, 1, &of_append));
+    }
+    gather_all(&mut hot);
+    let all = hot.all(&acme);
+    assert_eq!((all.len(), all[0].rows.clone()), (1, 0..rows as usize));
+    Arc::clone(&all[0].batch)
 }
 
 fn team(name: u8) -> TeamId {
@@ -247,17 +261,12 @@ fn many_small_appends_are_one_although_their_rows_are_few() {
 
 #[test]
 fn values_are_kept_in_codes_where_rows_have_few() {
-    let (acme, mut hot) = (team(0), HotBuffer::new(20));
+    let acme = team(0);
     let small = append(&acme, 0, 1, &[0]);
     assert!(!small.batch.has_codes());
     let name = Column::from(SpanColumn::Name);
     assert!(small.batch.coded(&name).unwrap().is_none());
-    for number in 0..4 {
-        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
-        hot.push(&acme, append(&acme, 0, 1, &of_append));
-    }
-    gather_all(&mut hot);
-    let batch = Arc::clone(&hot.all(&acme)[0].batch);
+    let batch = gathered(100);
     let rows = batch.rows.num_rows();
     let coded = batch.coded(&name).unwrap().unwrap();
     let values = coded.values.as_string_view();
@@ -276,12 +285,12 @@ fn values_are_kept_in_codes_where_rows_have_few() {
         (none.counts.as_slice(), none.values.len()),
         ([rows as u32].as_slice(), 1)
     );
+    // Each row has its own copy of a long text, of which there are two.
+    let route = attribute(Owner::Span, "route", Aspect::Text);
+    let routes = batch.coded(&route).unwrap().unwrap();
+    assert_eq!(routes.counts, [50, 50, 0]);
     // Most rows have another value, and each another trace would.
-    let most = Column::Attribute(Attribute {
-        owner: Owner::Span,
-        key: "most".into(),
-        aspect: Aspect::Text,
-    });
+    let most = attribute(Owner::Span, "most", Aspect::Text);
     assert!(batch.coded(&most).unwrap().is_none());
     assert!(batch.coded(&SpanColumn::TraceId.into()).unwrap().is_none());
     let values = batch.column(&most).unwrap();
@@ -303,14 +312,7 @@ fn attribute(owner: Owner, key: &str, aspect: Aspect) -> Column {
 
 #[test]
 fn values_of_attributes_are_the_same_in_codes_and_after_others_took_their_room() {
-    let (acme, mut hot) = (team(0), HotBuffer::new(60));
-    for number in 0..12 {
-        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
-        hot.push(&acme, append(&acme, 0, 1, &of_append));
-    }
-    gather_all(&mut hot);
-    let batch = Arc::clone(&hot.all(&acme)[0].batch);
-    assert_eq!(batch.rows.num_rows(), 60);
+    let batch = gathered(60);
     let some = attribute(Owner::Span, "some", Aspect::Text);
     let expected = (0..60).map(|row| (row % 5 != 0).then(|| ["", "a", "b"][row % 3].to_owned()));
     let expected: Vec<Option<String>> = expected.collect();
@@ -345,13 +347,7 @@ fn values_of_attributes_are_the_same_in_codes_and_after_others_took_their_room()
 
 #[test]
 fn what_rows_share_of_a_resource_is_read_once() {
-    let (acme, mut hot) = (team(0), HotBuffer::new(200));
-    for number in 0..40 {
-        let of_append: Vec<u64> = (number * 5..number * 5 + 5).collect();
-        hot.push(&acme, append(&acme, 0, 1, &of_append));
-    }
-    gather_all(&mut hot);
-    let batch = Arc::clone(&hot.all(&acme)[0].batch);
+    let batch = gathered(200);
     let long = batch
         .column(&attribute(Owner::Resource, "long", Aspect::Text))
         .unwrap();

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, UInt32Array, new_null_array};
-use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, UInt16Type};
 use arrow::error::ArrowError;
@@ -12,6 +11,7 @@ use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Attribute;
+use spanstore_format::span::first_views;
 
 use super::HotBatch;
 use crate::error::Error;
@@ -34,30 +34,25 @@ impl Coded {
     /// The codes of values; none when there are too many different ones, or they are of a
     /// type that is not looked at so.
     fn of(values: &ArrayRef) -> Result<Option<Self>, ArrowError> {
-        let data_type = values.data_type();
-        let rows = match data_type {
-            // Rows that share a text share its code, however long it is.
-            DataType::Utf8View => Some(places(values.as_string_view().views(), values.nulls())),
-            DataType::Int32 | DataType::UInt32 | DataType::Int64 | DataType::Float64 => None,
-            _ => return Ok(None),
-        };
         let most = values.len() / ROWS_OF_VALUE;
-        let Some((firsts, places)) = rows else {
-            let codes = Self::of_different(values, most)?;
-            return Ok(codes.map(|(values, codes)| Self::new(values, codes)));
-        };
-        // Equal texts may lie in several places, but hardly in so many.
-        if firsts.len() > values.len() / ROWS_OF_VALUE + values.len() / 4 {
-            return Ok(None);
+        match values.data_type() {
+            // Rows that share a text are looked at once, however long it is.
+            DataType::Utf8View => {
+                let (firsts, places) = first_views(values.as_string_view());
+                let codes = Self::of_different(&take(values, &firsts, None)?, most)?;
+                let codes = codes.map(|(values, codes)| {
+                    let of_row = |place: &u32| codes.get(*place as usize).copied();
+                    let codes = places.values().iter().filter_map(of_row).collect();
+                    Self::new(values, codes)
+                });
+                Ok(codes)
+            }
+            DataType::Int32 | DataType::UInt32 | DataType::Int64 | DataType::Float64 => {
+                let codes = Self::of_different(values, most)?;
+                Ok(codes.map(|(values, codes)| Self::new(values, codes)))
+            }
+            _ => Ok(None),
         }
-        let different = take(values, &UInt32Array::from(firsts), None)?;
-        let codes = Self::of_different(&different, most)?;
-        Ok(codes.map(|(values, codes)| {
-            let of_row = |place: &u32| codes.get(*place as usize).copied();
-            let null = values.len().saturating_sub(1) as u16;
-            let codes = places.iter().map(|place| of_row(place).unwrap_or(null));
-            Self::new(values, codes.collect())
-        }))
     }
 
     /// The different ones of some values, at most so many, null after them, and which each
@@ -115,22 +110,6 @@ impl Coded {
     }
 }
 
-/// Where different views, or the first null, come first, and which of these each row has.
-fn places(views: &[u128], nulls: Option<&NullBuffer>) -> (Vec<u32>, Vec<u32>) {
-    let mut firsts = Vec::new();
-    let mut known: HashMap<Option<u128>, u32> = HashMap::new();
-    let places = views.iter().zip(0..).map(|(view, row)| {
-        let is_null = nulls.is_some_and(|nulls| nulls.is_null(row as usize));
-        let view = (!is_null).then_some(*view);
-        *known.entry(view).or_insert_with(|| {
-            firsts.push(row);
-            firsts.len() as u32 - 1
-        })
-    });
-    let places = places.collect();
-    (firsts, places)
-}
-
 /// The values of an attribute. What rows share of a resource is read once.
 fn read_attribute(
     attribute: &Attribute,
@@ -139,10 +118,10 @@ fn read_attribute(
     if attribute.owner == Owner::Span {
         return Ok(attribute.read(messages));
     }
-    let (firsts, places) = places(messages.views(), messages.nulls());
-    let different = take(messages, &UInt32Array::from(firsts), None)?;
+    let (firsts, places) = first_views(messages);
+    let different = take(messages, &firsts, None)?;
     let values = attribute.read(different.as_binary_view());
-    take(&values, &UInt32Array::from(places), None)
+    take(&values, &places, None)
 }
 
 /// What was worked out of the columns of a batch and is kept, within some memory: what

@@ -83,16 +83,16 @@ pub(super) struct Selection {
     batch_rows: usize,
 }
 
-/// What of rows that equal each other.
+/// Which of the rows that equal the last one are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ties {
-    /// Their ids decide.
+    /// Those that come first by their ids.
     ByIds,
-    /// Any will do.
+    /// Any of them.
     Any,
-    /// All that equal the last one in what decides first are given too.
+    /// All that equal it in what decides first.
     OfFirst,
-    /// All that equal it in their rank are.
+    /// All that equal it in their rank.
     OfRank,
 }
 
@@ -136,7 +136,8 @@ impl Selection {
         })
     }
 
-    /// The first rows, so many, and those that equal the last of them where it is asked for.
+    /// The first rows, at most `limit`, and those that equal the last of them where `ties`
+    /// asks for them.
     pub(super) fn first(
         self,
         limit: usize,

@@ -66,7 +66,7 @@ pub(crate) fn hidden_rows(
 }
 
 /// The rows of a partition that are to be erased.
-fn erased_rows(
+pub(crate) fn erased_rows(
     segment: &Segment,
     reader: &SegmentReader,
     partition: &Partition,

@@ -15,4 +15,4 @@ pub(crate) mod tests;
 
 pub use column::{SpanColumn, schema, table};
 pub use origin::Origin;
-pub use views::compact;
+pub use views::{compact, first_views};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayBuilder, ArrayRef, AsArray, GenericByteViewArray, GenericByteViewBuilder,
-    UInt32Builder,
+    UInt32Array, UInt32Builder,
 };
 use arrow::compute::take;
 use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, StringViewType};
@@ -189,34 +189,38 @@ pub fn compact(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 fn compact_views<V: ByteViewType>(
     column: &GenericByteViewArray<V>,
 ) -> Result<ArrayRef, ArrowError> {
+    let (firsts, places) = first_views(column);
     let mut values = GenericByteViewBuilder::<V>::new().with_deduplicate_strings();
-    let mut rows = UInt32Builder::with_capacity(column.len());
-    // Bytes that rows share are looked at once.
-    let mut places: HashMap<u128, u32> = HashMap::new();
-    let mut last = None;
-    for (row, view) in column.views().iter().enumerate() {
+    for row in firsts.values().iter().map(|row| *row as usize) {
         if column.is_null(row) {
-            rows.append_null();
-            continue;
+            values.append_null();
+        } else {
+            values.try_append_value(column.value(row))?;
         }
-        let place = match last {
-            Some((same, place)) if same == *view => place,
-            _ => match places.get(view) {
-                Some(place) => *place,
-                None => {
-                    let place = values.len() as u32;
-                    values.try_append_value(column.value(row))?;
-                    places.insert(*view, place);
-                    place
-                }
-            },
-        };
-        last = Some((*view, place));
-        rows.append_value(place);
     }
     let mut values = values.finish();
     values.shrink_to_fit();
-    take(&values, &rows.finish(), None)
+    take(&values, &places, None)
+}
+
+/// The rows in which different views, or a null, come first, and for each row which of
+/// these it has. Rows that share bytes are told apart by nothing else, however long the
+/// bytes are; equal bytes in two places are two views.
+pub fn first_views<V: ByteViewType>(
+    column: &GenericByteViewArray<V>,
+) -> (UInt32Array, UInt32Array) {
+    let mut firsts = Vec::new();
+    let mut known: HashMap<Option<u128>, u32> = HashMap::new();
+    let views = column.views().iter().zip(0..);
+    let places = views.map(|(view, row)| {
+        let view = column.is_valid(row as usize).then_some(*view);
+        *known.entry(view).or_insert_with(|| {
+            firsts.push(row);
+            firsts.len() as u32 - 1
+        })
+    });
+    let places: Vec<u32> = places.collect();
+    (firsts.into(), places.into())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use spanstore_format::TeamId;
 use super::{CompactReport, Compactor, Outcome};
 use crate::error::Error;
 use crate::read::interrupt::Never;
-use crate::read::visibility::hidden_rows;
+use crate::read::visibility::erased_rows;
 use crate::segment::Segment;
 use crate::view::Erasures;
 
@@ -71,16 +71,7 @@ fn holds_erased(segment: &Segment, erasures: &Erasures) -> Result<bool, Error> {
         let Some(partition) = partition.map_err(|error| segment.corrupt(error))? else {
             continue;
         };
-        if !hidden_rows(
-            segment,
-            &reader,
-            &partition,
-            None,
-            erasures,
-            &Never::default(),
-        )?
-        .is_empty()
-        {
+        if !erased_rows(segment, &reader, &partition, erasures, &Never::default())?.is_empty() {
             return Ok(true);
         }
     }

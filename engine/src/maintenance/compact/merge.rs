@@ -26,7 +26,7 @@ use super::rows::{Cursor, Part, Piece, TraceRun, Waiting, read, read_split, trac
 use crate::error::Error;
 use crate::read::interrupt::Never;
 use crate::read::scan::ranges;
-use crate::read::visibility::hidden_rows;
+use crate::read::visibility::erased_rows;
 use crate::segment::Segment;
 use crate::segment_file::SegmentFile;
 use crate::segments::Segments;
@@ -164,15 +164,7 @@ impl Merge<'_> {
                 readers.get(*input),
                 self.inputs.get(*input),
             ) && !(self.is_expired)(&partition.team)
-                && hidden_rows(
-                    segment,
-                    reader,
-                    &partition,
-                    None,
-                    erasures,
-                    &Never::default(),
-                )?
-                .len()
+                && erased_rows(segment, reader, &partition, erasures, &Never::default())?.len()
                     < u64::from(partition.rows.end - partition.rows.start)
             {
                 return Ok(true);
@@ -346,14 +338,7 @@ impl Merge<'_> {
             let hidden = if is_expired {
                 partition.rows.clone().collect()
             } else {
-                hidden_rows(
-                    segment,
-                    reader,
-                    &partition,
-                    None,
-                    erasures,
-                    &Never::default(),
-                )?
+                erased_rows(segment, reader, &partition, erasures, &Never::default())?
             };
             team = Some(partition.team.clone());
             parts.push(Part {
