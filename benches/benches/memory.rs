@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use spanstore::otlp::{json, protobuf};
 use spanstore::{Error, Receipt, SpanBatch, StoreOptions};
-use spanstore_benches::{bodies, open, team};
+use spanstore_benches::{bodies, machine, open, team};
 
 /// The system's allocator, which counts what is in use and the most that ever was.
 struct Counting;
@@ -117,7 +117,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Appends a body to a store of its own.
 fn append(name: &str, body: &[u8], decompressed: usize, is_json: bool) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = machine::directory();
     let store = open(directory.path(), StoreOptions::default());
     let team = store.team(&team());
     let before = IN_USE.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Many teams, many segments, and merging them: one run, one table.
 //!
-//! `cargo bench -p spanstore-benches --bench scale -- [teams] [segments] [load]`
+//! `cargo bench -p spanstore-benches --no-default-features --bench scale -- [teams] [segments] [load]`
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use spanstore::{SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
-use spanstore_benches::{bodies, bodies_of, by_hand, milliseconds, open, report, team};
+use spanstore_benches::{
+    append, bodies, bodies_of, by_hand, machine, milliseconds, open, report, team,
+};
 
 const TEAMS: usize = 100_000;
 const SPANS_A_TEAM: usize = 10;
@@ -59,7 +61,8 @@ fn main() {
         let asked = |part: &&str| arguments.iter().any(|argument| argument == part);
         !parts.iter().any(asked) || asked(&name)
     };
-    let directory = tempfile::tempdir().unwrap();
+    let directory = machine::directory();
+    machine::print(directory.path());
     if is_asked("teams") {
         teams(directory.path());
     }
@@ -89,12 +92,7 @@ fn teams(directory: &Path) {
     );
     {
         let store = open(&path, by_hand());
-        let large = store.team(&team());
-        for body in bodies(1_000_000, 500) {
-            large
-                .append(SpanBatch::from_otlp_protobuf(&body).unwrap())
-                .unwrap();
-        }
+        append(&store.team(&team()), &bodies(1_000_000, 500));
         store.seal().unwrap();
         let start = Instant::now();
         let report = store.compact().unwrap();
@@ -201,11 +199,7 @@ fn segments(path: &Path) {
     let bench = store.team(&team());
     bench.set_quota(Some(u64::MAX)).unwrap();
     for seal in 1..=8 {
-        for body in bodies_of(seal, 1_000_000, 500) {
-            bench
-                .append(SpanBatch::from_otlp_protobuf(&body).unwrap())
-                .unwrap();
-        }
+        assert_eq!(append(&bench, &bodies_of(seal, 1_000_000, 500)).1, 0);
         store.seal().unwrap();
         if [1, 4, 8].contains(&seal) {
             look_ups(&bench, &format!("{seal} segments of a million"));

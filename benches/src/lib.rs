@@ -1,14 +1,24 @@
-//! What the benchmarks share: batches of the sample application, and stores
-//! in places of their own.
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+//! What the benchmarks share: batches of the sample application, stores in places of their
+//! own, and questions with their answers.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot go on ends"
+)]
 
+pub mod machine;
+#[cfg(feature = "query")]
+pub mod questions;
+
+use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spanstore::io::RealDisk;
 use spanstore::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, protobuf};
-use spanstore::{ManualClock, Store, StoreOptions, TeamId};
+use spanstore::{ManualClock, SpanBatch, SpanRow, Store, StoreOptions, Team, TeamId};
 use spanstore_cli::generate::Application;
 
 /// The time that benchmarks show: 2026-11-15 00:00 UTC, ns since 1970.
@@ -82,6 +92,39 @@ pub fn by_hand() -> StoreOptions {
         background: false,
         ..StoreOptions::default()
     }
+}
+
+/// Appends bodies to a team, each durable before the next. Gives the spans that were
+/// accepted and those that were refused.
+///
+/// # Panics
+/// When a body is refused as a whole.
+pub fn append<'a>(team: &Team, bodies: impl IntoIterator<Item = &'a Vec<u8>>) -> (u64, u64) {
+    let (mut accepted, mut refused) = (0, 0);
+    for body in bodies {
+        let batch = SpanBatch::from_otlp_protobuf(body).expect("a body of spans");
+        let receipt = team.append(batch).expect("an answer");
+        accepted += receipt.accepted;
+        refused += receipt.refused.len() as u64;
+    }
+    (accepted, refused)
+}
+
+/// All spans of a team.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn rows(team: &Team) -> Vec<SpanRow> {
+    let chunks = team.export().expect("an export");
+    let rows = chunks.map(|spans| spans.and_then(|spans| spans.rows()).expect("rows"));
+    rows.flatten().collect()
+}
+
+/// The same, the newest first.
+pub fn newest_first(team: &Team) -> Vec<SpanRow> {
+    let mut rows = rows(team);
+    rows.sort_unstable_by_key(|row| Reverse((row.start_nanos, row.trace_id, row.span_id)));
+    rows
 }
 
 /// The team of the benchmarks.

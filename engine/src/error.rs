@@ -170,6 +170,12 @@ pub enum Error {
         /// The name, at most 80 characters.
         name: String,
     },
+    /// The values of a column are not counted as a facet: they may all be different.
+    #[error("{name} is no facet: Query::top and Query::aggregate count its values")]
+    NoFacet {
+        /// The column.
+        name: &'static str,
+    },
     /// An SQL text is refused or failed.
     #[cfg(feature = "query")]
     #[error("{0}")]

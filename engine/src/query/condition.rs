@@ -14,10 +14,10 @@ use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::access::Attribute;
 use spanstore_format::span::{SpanColumn, table};
 
-use super::constraints::operands;
+use super::constraints::{by_bounds, necessary, operands};
 use super::functions::AttributeAccess;
 use crate::error::Error;
-use crate::read::condition::{Condition, Constraints, Leaf, Predicate};
+use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::group::{Expression, Term};
 
 /// Makes an expression over columns of a schema ready to run.
@@ -33,7 +33,7 @@ const DEEPEST: usize = 32;
 /// When it cannot be evaluated on rows.
 pub(super) fn of_filter(expr: &Expr, compile: Compile<'_>) -> Result<Condition> {
     let condition = one(expr, &|leaf| evaluated(leaf, compile), 0)?;
-    Ok(narrowed(condition, std::slice::from_ref(expr)))
+    Ok(narrowed(condition))
 }
 
 /// What all of some conditions tell indexes. What they do not understand may hold for any
@@ -43,19 +43,20 @@ pub(super) fn for_indexes(conditions: &[Expr], compile: Compile<'_>) -> Conditio
         let unknown = || Leaf {
             columns: Vec::new(),
             predicate: Arc::new(Unknown),
-            necessary: Constraints::of(std::slice::from_ref(leaf)),
+            necessary: necessary(leaf),
         };
         Ok(evaluated(leaf, compile).unwrap_or_else(|_| unknown()))
     };
     let each = conditions.iter().map(|condition| one(condition, &leaf, 0));
     // No leaf is an error, so nothing is.
     let each = each.filter_map(Result::ok).collect();
-    narrowed(Condition::And(each), conditions)
+    narrowed(Condition::And(each))
 }
 
-/// With what several conditions tell together of ids and times.
-fn narrowed(condition: Condition, of: &[Expr]) -> Condition {
-    Condition::Implying(Box::new(condition), Constraints::of(of))
+/// With what its parts tell together of ids and times.
+fn narrowed(condition: Condition) -> Condition {
+    let necessary = condition.constraints();
+    Condition::Implying(Box::new(condition), necessary)
 }
 
 fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> Result<Condition> {
@@ -76,31 +77,11 @@ fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> 
         Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Condition::always(),
         Expr::Literal(ScalarValue::Boolean(Some(false)), _) => Condition::Or(Vec::new()),
         Expr::Not(inner) => Condition::Not(Box::new(one(inner, leaf, depth + 1)?)),
-        other => match by_time(other) {
+        other => match by_bounds(other) {
             Some(condition) => condition,
             None => Condition::Leaf(leaf(other)?),
         },
     })
-}
-
-/// A comparison of the start with a time, which bounds say exactly: each span
-/// has a start.
-fn by_time(leaf: &Expr) -> Option<Condition> {
-    let Expr::BinaryExpr(BinaryExpr { op, .. }) = leaf else {
-        return None;
-    };
-    if !matches!(
-        op,
-        Operator::Gt | Operator::GtEq | Operator::Lt | Operator::LtEq
-    ) {
-        return None;
-    }
-    let constraints = Constraints::of(std::slice::from_ref(leaf));
-    match (constraints.since, constraints.until) {
-        (Some(since), None) => Some(Condition::Since(since)),
-        (None, Some(until)) => Some(Condition::Until(until)),
-        _ => None,
-    }
 }
 
 /// A condition that DataFusion evaluates on columns of spans and single attributes.
@@ -109,7 +90,7 @@ fn evaluated(leaf: &Expr, compile: Compile<'_>) -> Result<Leaf> {
     Ok(Leaf {
         predicate: Arc::new(Evaluated(compile(over.expr, &over.schema)?)),
         columns: over.columns,
-        necessary: Constraints::of(std::slice::from_ref(leaf)),
+        necessary: necessary(leaf),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What conditions say about ids and times.
+//! What single conditions say about ids, times and durations.
 
 use std::collections::BTreeSet;
 
@@ -8,183 +8,110 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use spanstore_format::TraceId;
 use spanstore_format::span::SpanColumn;
 
-use crate::read::condition::Constraints;
+use crate::read::bounded::Bounded;
+use crate::read::condition::Condition;
+use crate::read::constraints::Constraints;
 
-impl Constraints {
-    /// The constraints of rows for which all of `conditions` are true.
-    ///
-    /// Takes any logical expressions, such as those that DataFusion pushes down
-    /// to a table: literals of other types of text, bytes and time, literals
-    /// under casts, lists, and chains of `or`.
-    pub(super) fn of(conditions: &[Expr]) -> Self {
-        Self::all(conditions.iter().collect(), 0)
-    }
+/// What must hold where a condition does that is no `and`, `or` or `not`.
+///
+/// Takes any logical expression, such as those that DataFusion pushes down to a table:
+/// literals of other types of text, bytes and time, literals under casts, and lists.
+pub(super) fn necessary(condition: &Expr) -> Constraints {
+    let found = match condition {
+        Expr::BinaryExpr(comparison) => compared(comparison).and_then(|(column, op, value)| {
+            let is_equal = op == Operator::Eq;
+            is_equal.then(|| equal(column, &value)).flatten()
+        }),
+        Expr::InList(list) if !list.negated => column(&list.expr).and_then(|column| {
+            let each = list.list.iter();
+            let each = each.map(|value| equal(column, &literal(value)?));
+            let each: Option<Vec<Constraints>> = each.collect();
+            each?.into_iter().reduce(Constraints::or)
+        }),
+        _ => None,
+    };
+    found.unwrap_or_default()
+}
 
-    /// Of conditions that are all true.
-    fn all(conditions: Vec<&Expr>, depth: usize) -> Self {
-        let mut all = Self::default();
-        for condition in operands(conditions, Operator::And) {
-            all = all.and(Self::one(condition, depth));
+/// What must hold where a column equals a value.
+fn equal(column: SpanColumn, value: &ScalarValue) -> Option<Constraints> {
+    let text = || Some(BTreeSet::from([value.try_as_str()??.to_owned()]));
+    let nothing = Constraints::default();
+    Some(match column {
+        SpanColumn::TraceId => Constraints {
+            trace_ids: Some(BTreeSet::from([trace_id(value)?])),
+            ..nothing
+        },
+        SpanColumn::SessionId => Constraints {
+            session_ids: Some(text()?),
+            ..nothing
+        },
+        SpanColumn::RequestId => Constraints {
+            request_ids: Some(text()?),
+            ..nothing
+        },
+        SpanColumn::StartTime => {
+            let time = number(Bounded::Start, value)?;
+            // Beyond the last nanosecond, a bound says nothing.
+            Constraints::starting(Some(time), time.checked_add(1))
         }
-        all
-    }
+        _ => return None,
+    })
+}
 
-    /// Of a condition that is no `and`.
-    fn one(condition: &Expr, depth: usize) -> Self {
-        // A statement of SQL can alternate `and` and `or` as deep as it likes.
-        const DEEPEST: usize = 32;
-        match condition {
-            Expr::BinaryExpr(BinaryExpr {
-                op: Operator::Or, ..
-            }) if depth < DEEPEST => operands(vec![condition], Operator::Or)
-                .into_iter()
-                .map(|alternative| Self::all(vec![alternative], depth + 1))
-                .reduce(Self::or)
-                .unwrap_or_default(),
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                if let (Some(column), Some(value)) = (column(left), literal(right)) {
-                    Self::comparison(column, *op, &value)
-                } else if let (Some(column), Some(value)) = (column(right), literal(left)) {
-                    op.swap()
-                        .map_or_else(Self::default, |op| Self::comparison(column, op, &value))
-                } else {
-                    Self::default()
-                }
-            }
-            Expr::Between(Between {
-                expr,
-                negated: false,
-                low,
-                high,
-            }) => {
-                let bound = |op, bound| match (column(expr), literal(bound)) {
-                    (Some(column), Some(value)) => Self::comparison(column, op, &value),
-                    _ => Self::default(),
-                };
-                bound(Operator::GtEq, low).and(bound(Operator::LtEq, high))
-            }
-            Expr::InList(list) if !list.negated => {
-                let Some(column) = column(&list.expr) else {
-                    return Self::default();
-                };
-                list.list
-                    .iter()
-                    .map(|value| match literal(value) {
-                        Some(value) => Self::comparison(column, Operator::Eq, &value),
-                        None => Self::default(),
-                    })
-                    .reduce(Self::or)
-                    .unwrap_or_default()
-            }
-            _ => Self::default(),
+/// A comparison of the start or the duration with a constant: each span has both.
+pub(super) fn by_bounds(condition: &Expr) -> Option<Condition> {
+    match condition {
+        Expr::BinaryExpr(comparison) => {
+            let (column, op, value) = compared(comparison)?;
+            let bounded = Bounded::of(column)?;
+            bound(bounded, op, number(bounded, &value)?)
         }
-    }
-
-    fn comparison(column: &str, op: Operator, value: &ScalarValue) -> Self {
-        let nothing = Self::default();
-        match (SpanColumn::of_name(column), op) {
-            (Some(SpanColumn::TraceId), Operator::Eq) => {
-                let trace_ids = trace_id(value).map(|id| BTreeSet::from([id]));
-                Self {
-                    trace_ids,
-                    ..nothing
-                }
-            }
-            (Some(SpanColumn::SessionId), Operator::Eq) => {
-                let session_ids = value
-                    .try_as_str()
-                    .flatten()
-                    .map(|id| BTreeSet::from([id.into()]));
-                Self {
-                    session_ids,
-                    ..nothing
-                }
-            }
-            (Some(SpanColumn::RequestId), Operator::Eq) => {
-                let request_ids = value
-                    .try_as_str()
-                    .flatten()
-                    .map(|id| BTreeSet::from([id.into()]));
-                Self {
-                    request_ids,
-                    ..nothing
-                }
-            }
-            (Some(SpanColumn::StartTime), op) => {
-                let Some(time) = nanos(value) else {
-                    return nothing;
-                };
-                // Beyond the last nanosecond, a bound says nothing.
-                let after = time.checked_add(1);
-                match op {
-                    Operator::Eq => Self {
-                        since: Some(time),
-                        until: after,
-                        ..nothing
-                    },
-                    Operator::GtEq => Self {
-                        since: Some(time),
-                        ..nothing
-                    },
-                    Operator::Gt => Self {
-                        since: after,
-                        ..nothing
-                    },
-                    Operator::Lt => Self {
-                        until: Some(time),
-                        ..nothing
-                    },
-                    Operator::LtEq => Self {
-                        until: after,
-                        ..nothing
-                    },
-                    _ => nothing,
-                }
-            }
-            _ => nothing,
+        Expr::Between(Between {
+            expr,
+            negated,
+            low,
+            high,
+        }) => {
+            let bounded = Bounded::of(column(expr)?)?;
+            let limit = |expr| number(bounded, &literal(expr)?);
+            let within = Condition::And(vec![
+                bound(bounded, Operator::GtEq, limit(low)?)?,
+                bound(bounded, Operator::LtEq, limit(high)?)?,
+            ]);
+            Some(if *negated {
+                Condition::Not(Box::new(within))
+            } else {
+                within
+            })
         }
-    }
-
-    /// Of rows that both hold for.
-    fn and(self, other: Self) -> Self {
-        Self {
-            trace_ids: intersection(self.trace_ids, other.trace_ids),
-            session_ids: intersection(self.session_ids, other.session_ids),
-            request_ids: intersection(self.request_ids, other.request_ids),
-            since: self.since.max(other.since),
-            until: match (self.until, other.until) {
-                (Some(one), Some(two)) => Some(one.min(two)),
-                (one, two) => one.or(two),
-            },
-        }
-    }
-
-    /// Of rows that one of the two holds for.
-    fn or(self, other: Self) -> Self {
-        Self {
-            trace_ids: union(self.trace_ids, other.trace_ids),
-            session_ids: union(self.session_ids, other.session_ids),
-            request_ids: union(self.request_ids, other.request_ids),
-            since: self.since.zip(other.since).map(|(one, two)| one.min(two)),
-            until: self.until.zip(other.until).map(|(one, two)| one.max(two)),
-        }
+        _ => None,
     }
 }
 
-fn intersection<T: Ord>(one: Option<BTreeSet<T>>, two: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
-    match (one, two) {
-        (Some(one), Some(mut two)) => {
-            two.retain(|value| one.contains(value));
-            Some(two)
-        }
-        (one, two) => one.or(two),
-    }
+fn bound(bounded: Bounded, op: Operator, limit: i64) -> Option<Condition> {
+    Some(match op {
+        Operator::GtEq => Condition::AtLeast(bounded, limit),
+        Operator::Gt => Condition::AtLeast(bounded, limit.checked_add(1)?),
+        Operator::Lt => Condition::Below(bounded, limit),
+        Operator::LtEq => Condition::Below(bounded, limit.checked_add(1)?),
+        Operator::Eq => Condition::And(vec![
+            Condition::AtLeast(bounded, limit),
+            Condition::Below(bounded, limit.checked_add(1)?),
+        ]),
+        Operator::NotEq => Condition::Not(Box::new(bound(bounded, Operator::Eq, limit)?)),
+        _ => return None,
+    })
 }
 
-fn union<T: Ord>(one: Option<BTreeSet<T>>, two: Option<BTreeSet<T>>) -> Option<BTreeSet<T>> {
-    let (mut one, two) = (one?, two?);
-    one.extend(two);
-    Some(one)
+/// A comparison of a column with a constant, the column first.
+fn compared(comparison: &BinaryExpr) -> Option<(SpanColumn, Operator, ScalarValue)> {
+    let BinaryExpr { left, op, right } = comparison;
+    if let (Some(column), Some(value)) = (column(left), literal(right)) {
+        Some((column, *op, value))
+    } else {
+        Some((column(right)?, op.swap()?, literal(left)?))
+    }
 }
 
 /// The operands of chains of `op`, however deep they are, in their order.
@@ -209,20 +136,21 @@ pub(super) fn operands(conditions: Vec<&Expr>, op: Operator) -> Vec<&Expr> {
 
 /// The column that `expr` is, also under a cast that keeps different values
 /// different and their order.
-fn column(expr: &Expr) -> Option<&str> {
+fn column(expr: &Expr) -> Option<SpanColumn> {
     match expr {
-        Expr::Column(column) => Some(&column.name),
+        Expr::Column(column) => SpanColumn::of_name(&column.name),
         Expr::Cast(cast) => {
             let Expr::Column(column) = &*cast.expr else {
                 return None;
             };
-            let kept = match SpanColumn::of_name(&column.name)? {
+            let column = SpanColumn::of_name(&column.name)?;
+            let is_kept = match column {
                 SpanColumn::TraceId => is_bytes(cast.field.data_type()),
                 SpanColumn::SessionId | SpanColumn::RequestId => cast.field.data_type().is_string(),
                 SpanColumn::StartTime => is_nanos(cast.field.data_type()),
                 _ => false,
             };
-            kept.then_some(&column.name)
+            is_kept.then_some(column)
         }
         _ => None,
     }
@@ -265,13 +193,15 @@ fn trace_id(value: &ScalarValue) -> Option<TraceId> {
     }
 }
 
-fn nanos(value: &ScalarValue) -> Option<i64> {
-    match value {
+/// A start or a duration.
+fn number(bounded: Bounded, value: &ScalarValue) -> Option<i64> {
+    match (bounded, value) {
         // Without a zone, it depends on the session which time this is.
-        ScalarValue::TimestampNanosecond(Some(time), Some(_)) => Some(*time),
+        (Bounded::Start, ScalarValue::TimestampNanosecond(Some(time), Some(_))) => Some(*time),
+        (Bounded::Duration, ScalarValue::Int64(Some(duration))) => Some(*duration),
         _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

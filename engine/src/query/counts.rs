@@ -53,7 +53,7 @@ impl Query {
     /// [`Query::count`].
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] when it is no facet, and as
+    /// [`Error::NoFacet`], [`Error::UnknownColumn`], and as
     /// [`Query::stream`].
     pub async fn facet(self, column: &str) -> Result<Vec<FacetCount>, Error> {
         let mut facets = self.facets([column]).await?;
@@ -114,11 +114,14 @@ impl Query {
 /// Columns that are facets, by their names.
 fn facet_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<SpanColumn>, Error> {
     let facet = |name: &str| {
-        let facet = SpanColumn::of_name(name);
-        let facet = facet.filter(|column| column.description().is_facet);
-        facet.ok_or_else(|| Error::UnknownColumn {
+        let column = SpanColumn::of_name(name).ok_or_else(|| Error::UnknownColumn {
             name: name.chars().take(80).collect(),
-        })
+        })?;
+        if !column.description().is_facet {
+            let name = column.name();
+            return Err(Error::NoFacet { name });
+        }
+        Ok(column)
     };
     names.into_iter().map(facet).collect()
 }

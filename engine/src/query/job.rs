@@ -19,6 +19,7 @@ use super::memory::{Held, QueryPool};
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
+use crate::read::bounded::Bounded;
 use crate::read::condition::Condition;
 use crate::read::group::Term;
 use crate::read::hot::HotPart;
@@ -77,8 +78,9 @@ impl Asked {
         for filter in &question.filters {
             all.push(condition::of_filter(filter.expr(), &compile)?);
         }
-        all.extend(question.since.map(Condition::Since));
-        all.extend(question.until.map(Condition::Until));
+        let start = Bounded::Start;
+        all.extend(question.since.map(|since| Condition::AtLeast(start, since)));
+        all.extend(question.until.map(|until| Condition::Below(start, until)));
         Ok(Condition::And(all))
     }
 

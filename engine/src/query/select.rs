@@ -21,10 +21,11 @@ use super::builder::{Order, Query};
 use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
+use crate::read::bounded::Bounded;
 use crate::read::condition::Condition;
 use crate::read::interrupt::Interrupt;
 use crate::read::meter::Stage;
-use crate::read::ordered::{By, Direction, FoundRow, Ordered, Origin, Rank};
+use crate::read::ordered::{Direction, FoundRow, Ordered, Origin, Rank};
 use crate::read::scan::columns_error;
 
 /// Runs a query.
@@ -46,10 +47,10 @@ impl Job {
             .map(Column::Stored)
             .collect();
         let (by, is_descending) = match question.order {
-            Order::NewestFirst => (By::Start, true),
-            Order::OldestFirst => (By::Start, false),
-            Order::SlowestFirst => (By::Duration, true),
-            Order::FastestFirst => (By::Duration, false),
+            Order::NewestFirst => (Bounded::Start, true),
+            Order::OldestFirst => (Bounded::Start, false),
+            Order::SlowestFirst => (Bounded::Duration, true),
+            Order::FastestFirst => (Bounded::Duration, false),
         };
         let direction = Direction { by, is_descending };
         let condition = asked.condition()?;
@@ -222,21 +223,25 @@ impl Selection {
                     })?;
                     batches
                 }
-                None => Vec::new(),
+                None => return Err(no_part()),
             };
             let rows = concat_batches(&self.schema, &batches);
             fetched.push(rows.map_err(|error| columns_error("rows", &error))?);
         }
         let sources: Vec<&RecordBatch> = fetched.iter().collect();
-        let places = rows.iter().filter_map(|row| {
-            let source = by_origin.keys().position(|origin| *origin == row.origin)?;
-            let numbers = by_origin.get(&row.origin)?;
+        let places = rows.iter().map(|row| {
+            let mut origins = by_origin.iter().enumerate();
+            let (source, (_, numbers)) = origins.find(|(_, (origin, _))| **origin == row.origin)?;
             let before = numbers.rank(row.row).checked_sub(1)?;
             Some((source, usize::try_from(before).ok()?))
         });
-        let places: Vec<(usize, usize)> = places.collect();
-        let batch = interleave_record_batch(&sources, &places);
+        let places: Option<Vec<(usize, usize)>> = places.collect();
+        let batch = interleave_record_batch(&sources, &places.ok_or_else(no_part)?);
         let batch = batch.map_err(|error| columns_error("rows", &error))?;
         Ok((batch, bytes))
     }
+}
+
+fn no_part() -> Error {
+    Error::internal("rows found", &"a row of a part that there is not")
 }

@@ -1,13 +1,13 @@
-//! Conditions on rows, and what must hold for rows that fulfil them.
+//! Conditions on rows.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use spanstore_format::TraceId;
 use spanstore_format::segment::Column;
 
+use super::bounded::Bounded;
+use super::constraints::{Bounds, Constraints};
 use crate::error::Error;
 
 /// A condition on the values of some columns.
@@ -49,10 +49,10 @@ pub(crate) enum Condition {
     Or(Vec<Self>),
     /// The opposite.
     Not(Box<Self>),
-    /// The start lies at or after this, ns since 1970.
-    Since(i64),
-    /// The start lies before this, ns since 1970.
-    Until(i64),
+    /// The number is this or more.
+    AtLeast(Bounded, i64),
+    /// The number is less than this.
+    Below(Bounded, i64),
     /// A condition, and what must hold where it does.
     Implying(Box<Self>, Constraints),
     /// A condition that only values tell.
@@ -68,8 +68,8 @@ impl fmt::Display for Condition {
             Self::And(parts) => (parts, " and "),
             Self::Or(parts) => (parts, " or "),
             Self::Not(one) => return write!(out, "not ({one})"),
-            Self::Since(time) => return write!(out, "start_time >= {time}"),
-            Self::Until(time) => return write!(out, "start_time < {time}"),
+            Self::AtLeast(bounded, limit) => return write!(out, "{} >= {limit}", bounded.name()),
+            Self::Below(bounded, limit) => return write!(out, "{} < {limit}", bounded.name()),
             Self::Implying(one, _) => return one.fmt(out),
             Self::Leaf(leaf) => return out.write_str(&leaf.predicate.text()),
         };
@@ -84,61 +84,6 @@ impl fmt::Display for Condition {
             }
         }
         Ok(())
-    }
-}
-
-/// What rows must fulfil, as far as ids and times tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Constraints {
-    /// The trace is one of these.
-    pub(crate) trace_ids: Option<BTreeSet<TraceId>>,
-    /// The session is one of these.
-    pub(crate) session_ids: Option<BTreeSet<String>>,
-    /// The request is one of these.
-    pub(crate) request_ids: Option<BTreeSet<String>>,
-    /// The start lies at or after this, ns since 1970.
-    pub(crate) since: Option<i64>,
-    /// The start lies before this, ns since 1970.
-    pub(crate) until: Option<i64>,
-}
-
-/// Bounds of the start of rows: at or after, and before; ns since 1970.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) since: Option<i64>,
-    pub(crate) until: Option<i64>,
-}
-
-impl Bounds {
-    fn and(self, other: Self) -> Self {
-        let until = match (self.until, other.until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        let since = self.since.max(other.since);
-        Self { since, until }
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self {
-            since: self.since.zip(other.since).map(|(one, two)| one.min(two)),
-            until: self.until.zip(other.until).map(|(one, two)| one.max(two)),
-        }
-    }
-
-    /// Whether rows whose starts lie between these may lie within the bounds.
-    pub(crate) fn overlap(self, first: i64, last: i64) -> bool {
-        self.since.is_none_or(|since| last >= since) && self.until.is_none_or(|until| first < until)
-    }
-}
-
-impl Constraints {
-    /// Bounds of the start.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            since: self.since,
-            until: self.until,
-        }
     }
 }
 
@@ -180,33 +125,36 @@ impl Condition {
                 !parts.is_empty() && parts.iter().all(|part| part.is_over(column))
             }
             Self::Not(one) | Self::Implying(one, _) => one.is_over(column),
-            Self::Since(_) | Self::Until(_) => false,
+            Self::AtLeast(bounded, _) | Self::Below(bounded, _) => {
+                *column == Column::from(bounded.column())
+            }
             Self::Leaf(leaf) => leaf.columns.as_slice() == std::slice::from_ref(column),
+        }
+    }
+
+    /// What ids and times tell of rows that fulfil it.
+    pub(crate) fn constraints(&self) -> Constraints {
+        match self {
+            Self::And(all) => {
+                let all = all.iter().map(Self::constraints);
+                all.fold(Constraints::default(), Constraints::and)
+            }
+            Self::Or(any) => {
+                let any = any.iter().map(Self::constraints).reduce(Constraints::or);
+                any.unwrap_or_default()
+            }
+            Self::AtLeast(Bounded::Start, since) => Constraints::starting(Some(*since), None),
+            Self::Below(Bounded::Start, until) => Constraints::starting(None, Some(*until)),
+            Self::Implying(one, necessary) => one.constraints().and(necessary.clone()),
+            Self::Leaf(leaf) => leaf.necessary.clone(),
+            Self::Not(_)
+            | Self::AtLeast(Bounded::Duration, _)
+            | Self::Below(Bounded::Duration, _) => Constraints::default(),
         }
     }
 
     /// Bounds of the start of rows that fulfil it.
     pub(crate) fn bounds(&self) -> Bounds {
-        match self {
-            Self::Since(since) => Bounds {
-                since: Some(*since),
-                until: None,
-            },
-            Self::Until(until) => Bounds {
-                since: None,
-                until: Some(*until),
-            },
-            Self::And(all) => all
-                .iter()
-                .map(Self::bounds)
-                .fold(Bounds::default(), Bounds::and),
-            Self::Or(any) => {
-                let bounds = any.iter().map(Self::bounds).reduce(Bounds::or);
-                bounds.unwrap_or_default()
-            }
-            Self::Implying(one, necessary) => one.bounds().and(necessary.bounds()),
-            Self::Leaf(leaf) => leaf.necessary.bounds(),
-            Self::Not(_) => Bounds::default(),
-        }
+        self.constraints().bounds()
     }
 }

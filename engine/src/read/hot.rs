@@ -13,6 +13,7 @@ use arrow::compute::{filter_record_batch, max, min, take_record_batch};
 use spanstore_format::segment::Column;
 use spanstore_format::span::{SpanColumn, table};
 
+use super::bounded::Bounded;
 use super::condition::{Condition, Leaf};
 use super::indexes::holds;
 use super::interrupt::Interrupt;
@@ -77,7 +78,7 @@ impl HotPart {
         let rows = self.all(columns)?;
         match self.horizon {
             None => Ok(rows),
-            Some(horizon) => filtered(&rows, &self.starting(horizon, true)?),
+            Some(horizon) => filtered(&rows, &self.at_least(Bounded::Start, horizon, true)?),
         }
     }
 
@@ -123,7 +124,7 @@ impl HotPart {
         interrupt.meter().time(Stage::Values, || {
             let within = match self.horizon {
                 None => BooleanBuffer::new_set(self.len()),
-                Some(horizon) => self.starting(horizon, true)?,
+                Some(horizon) => self.at_least(Bounded::Start, horizon, true)?,
             };
             self.rows(condition, true, within, interrupt)
         })
@@ -154,8 +155,12 @@ impl HotPart {
             }
             Condition::Not(one) => self.rows(one, !wanted, within, interrupt),
             Condition::Implying(one, _) => self.rows(one, wanted, within, interrupt),
-            Condition::Since(time) => Ok(&within & &self.starting(*time, wanted)?),
-            Condition::Until(time) => Ok(&within & &self.starting(*time, !wanted)?),
+            Condition::AtLeast(bounded, limit) => {
+                Ok(&within & &self.at_least(*bounded, *limit, wanted)?)
+            }
+            Condition::Below(bounded, limit) => {
+                Ok(&within & &self.at_least(*bounded, *limit, !wanted)?)
+            }
             Condition::Leaf(leaf) => {
                 interrupt.meter().rows(within.count_set_bits());
                 self.leaf(leaf, wanted, &within)
@@ -192,7 +197,7 @@ impl HotPart {
                 costs.max().unwrap_or(0)
             }
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
-            Condition::Since(_) | Condition::Until(_) => 0,
+            Condition::AtLeast(..) | Condition::Below(..) => 0,
             Condition::Leaf(leaf) => match leaf.columns.as_slice() {
                 [column] if self.rows.batch.is_coded(column) => 0,
                 columns => {
@@ -207,13 +212,20 @@ impl HotPart {
         }
     }
 
-    /// The rows that start at or after a time, or before it if `is_after` is false.
-    fn starting(&self, time: i64, is_after: bool) -> Result<BooleanBuffer, Error> {
-        let starts = SpanColumn::StartTime.times(&self.rows.batch.rows);
-        let starts = starts.map_err(|error| Error::corrupt("hot rows", error))?;
-        let starts = starts.values().get(self.rows.rows.clone());
-        let starts = starts.unwrap_or_default().iter();
-        Ok(starts.map(|start| (*start >= time) == is_after).collect())
+    /// The rows whose number is a limit or more, or less if `is_wanted` is false.
+    fn at_least(
+        &self,
+        bounded: Bounded,
+        limit: i64,
+        is_wanted: bool,
+    ) -> Result<BooleanBuffer, Error> {
+        let numbers = bounded.numbers(&self.rows.batch.rows);
+        let numbers = numbers.map_err(|error| Error::corrupt("hot rows", error))?;
+        let numbers = numbers.get(self.rows.rows.clone());
+        let numbers = numbers.unwrap_or_default().iter();
+        Ok(numbers
+            .map(|number| (*number >= limit) == is_wanted)
+            .collect())
     }
 
     fn leaf(

@@ -19,7 +19,8 @@ use spanstore_format::segment::{
 use spanstore_format::span::table;
 use spanstore_format::table::{ColumnType, SharedKind};
 
-use super::condition::{Constraints, Leaf};
+use super::condition::Leaf;
+use super::constraints::Constraints;
 use super::interrupt::Interrupt;
 use crate::error::Error;
 

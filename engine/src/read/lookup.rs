@@ -9,7 +9,7 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{TeamId, TraceId};
 
-use super::condition::Constraints;
+use super::constraints::Constraints;
 use super::interrupt::{Held, Interrupt};
 use super::plan::plan_by_ids;
 use super::scan::{ScanPart, filter};

@@ -11,6 +11,7 @@ use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{CodedColumn, Column};
 use spanstore_format::span::SpanColumn;
 
+use super::bounded::Bounded;
 use super::condition::Leaf;
 use super::indexes::holds;
 use super::matching::{Matching, part};
@@ -162,43 +163,35 @@ impl Matching {
         wanted: bool,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
-        self.filter(rows, &leaf.columns, |batch| {
+        let mut found = RoaringBitmap::new();
+        self.each_batch(rows, &leaf.columns, |rows, batch| {
             let truth = leaf.predicate.holds(batch)?;
-            Ok(Box::new(move |row| {
-                row < truth.len() && truth.is_valid(row) && truth.value(row) == wanted
-            }))
-        })
+            let wanted = rows
+                .iter()
+                .zip(&truth)
+                .filter(|(_, is)| *is == Some(wanted));
+            found.extend(wanted.map(|(row, _)| *row));
+            Ok(())
+        })?;
+        Ok(found)
     }
 
-    /// The rows, among some, that start before a time.
-    pub(super) fn starts_before(
+    /// The rows, among some, whose number is below a limit.
+    pub(super) fn below(
         &self,
-        time: i64,
+        bounded: Bounded,
+        limit: i64,
         rows: &RoaringBitmap,
-    ) -> Result<RoaringBitmap, Error> {
-        self.filter(rows, &[SpanColumn::StartTime.into()], |batch| {
-            let starts = SpanColumn::StartTime.times(batch);
-            let starts = starts.map_err(|error| self.corrupt(error))?.clone();
-            Ok(Box::new(move |row| starts.value(row) < time))
-        })
-    }
-
-    /// The rows, among some, whose values of columns pass a test of their batch.
-    fn filter(
-        &self,
-        rows: &RoaringBitmap,
-        columns: &[Column],
-        test: impl Fn(&RecordBatch) -> Result<Box<dyn Fn(usize) -> bool>, Error>,
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
-        self.each_batch(rows, columns, |numbers, batch| {
-            let test = test(batch)?;
-            let numbers = numbers.iter().enumerate();
-            found.extend(
-                numbers
-                    .filter(|(row, _)| test(*row))
-                    .map(|(_, number)| *number),
-            );
+        self.each_batch(rows, &[bounded.column().into()], |rows, batch| {
+            let numbers = bounded.numbers(batch);
+            let numbers = numbers.map_err(|error| self.corrupt(error))?.iter();
+            let below = rows
+                .iter()
+                .zip(numbers)
+                .filter(|(_, number)| **number < limit);
+            found.extend(below.map(|(row, _)| *row));
             Ok(())
         })?;
         Ok(found)

@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::facets::Facets;
-use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
-use spanstore_format::span::SpanColumn;
 
-use super::condition::{Condition, Constraints, Leaf};
+use super::bounded::{ANY, Bounded, side};
+use super::condition::{Condition, Leaf};
+use super::constraints::Constraints;
 use super::indexes::{Answer, Indexes, Stop};
 use super::interrupt::Interrupt;
 use super::plan::SealedPartition;
-use super::scan::row_groups;
+use super::scan::{row_groups, rows_of_group};
 use super::visibility::hidden_rows;
 use crate::error::Error;
 use crate::view::Snapshot;
@@ -112,8 +112,12 @@ impl Matching {
                 };
                 self.rows(one, wanted, within, depth)
             }
-            Condition::Since(time) => self.starting(*time, wanted, within, depth),
-            Condition::Until(time) => self.starting(*time, !wanted, within, depth),
+            Condition::AtLeast(bounded, limit) => {
+                self.at_least(*bounded, *limit, wanted, within, depth)
+            }
+            Condition::Below(bounded, limit) => {
+                self.at_least(*bounded, *limit, !wanted, within, depth)
+            }
             Condition::Leaf(leaf) => self.leaf(leaf, wanted, within, depth),
         }
     }
@@ -176,7 +180,11 @@ impl Matching {
         match condition {
             Condition::And(parts) | Condition::Or(parts) => most(parts),
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
-            Condition::Since(_) | Condition::Until(_) => Ok(1),
+            // Few pages lie on both sides of a time, many of a duration.
+            Condition::AtLeast(bounded, _) | Condition::Below(bounded, _) => Ok(match bounded {
+                Bounded::Start => 1,
+                Bounded::Duration => 2,
+            }),
             Condition::Leaf(leaf) => {
                 let is_indexed = self.indexes(self.facets()?).may_answer(leaf);
                 let is_indexed = is_indexed.map_err(|stop| self.stopped(stop))?;
@@ -256,56 +264,57 @@ impl Matching {
         Ok(answer)
     }
 
-    /// The rows that start at or after a time, or before it if `is_after` is false.
-    fn starting(
+    /// The rows whose number is a limit or more, or less if `is_wanted` is false: by the
+    /// bounds of row groups and pages, and by the values where these lie on both sides.
+    fn at_least(
         &self,
-        time: i64,
-        is_after: bool,
+        bounded: Bounded,
+        limit: i64,
+        is_wanted: bool,
         mut within: RoaringBitmap,
         depth: Depth,
     ) -> Result<Found, Error> {
         let partition = &self.sealed.partition;
-        match side(partition.first_start, partition.last_start, time) {
-            Some(side) if side == is_after => return Ok(Found::exactly(within)),
-            Some(_) => return Ok(Found::exactly(RoaringBitmap::new())),
-            None => {}
+        if bounded == Bounded::Start {
+            match side(partition.first_start, partition.last_start, limit) {
+                Some(side) if side == is_wanted => return Ok(Found::exactly(within)),
+                Some(_) => return Ok(Found::exactly(RoaringBitmap::new())),
+                None => {}
+            }
         }
-        let mut is_exact = true;
         let reader = self.sealed.segment.row_reader()?;
-        let column = SpanColumn::StartTime.place();
+        let column = bounded.column().place();
+        let mut unsure = RoaringBitmap::new();
         for group in row_groups(&within) {
-            let (first, last) = reader.range(group, column).unwrap_or((i64::MIN, i64::MAX));
-            let start = group * ROW_GROUP_ROWS;
-            let group_rows = start..start.saturating_add(ROW_GROUP_ROWS);
-            match side(first, last, time) {
-                Some(side) if side == is_after => continue,
+            let (least, greatest) = reader.range(group, column).unwrap_or(ANY);
+            match side(least, greatest, limit) {
+                Some(side) if side == is_wanted => continue,
                 Some(_) => {
-                    within.remove_range(group_rows);
+                    within.remove_range(rows_of_group(group));
                     continue;
                 }
                 None => {}
             }
-            let mut pages = reader
-                .page_ranges(group, column)
-                .map_err(|error| self.corrupt(error))?;
+            let pages = reader.page_ranges(group, column);
+            let pages = pages.map_err(|error| self.corrupt(error))?;
             if pages.is_empty() {
-                pages.push((group_rows, i64::MIN, i64::MAX));
+                unsure |= part(&within, rows_of_group(group));
             }
-            for (rows, first, last) in pages {
-                match side(first, last, time) {
-                    Some(side) if side == is_after => {}
+            for (rows, least, greatest) in pages {
+                match side(least, greatest, limit) {
+                    Some(side) if side == is_wanted => {}
                     Some(_) => drop(within.remove_range(rows)),
-                    None if depth == Depth::Indexes => is_exact = false,
-                    None => {
-                        let asked = part(&within, rows);
-                        let early = self.starts_before(time, &asked)?;
-                        within -= if is_after { early } else { asked - early };
-                    }
+                    None => unsure |= part(&within, rows),
                 }
             }
         }
+        if depth == Depth::Rows && !unsure.is_empty() {
+            let below = self.below(bounded, limit, &unsure)?;
+            within -= if is_wanted { below } else { &unsure - below };
+            unsure.clear();
+        }
         Ok(Found {
-            is_exact: is_exact || within.is_empty(),
+            is_exact: unsure.is_empty(),
             rows: within,
         })
     }
@@ -348,18 +357,6 @@ impl Found {
             rows,
             is_exact: true,
         }
-    }
-}
-
-/// Whether times between two lie all at or after a time, or all before it; none when some
-/// do and some do not, as far as it is known.
-fn side(first: i64, last: i64, time: i64) -> Option<bool> {
-    if first >= time {
-        Some(true)
-    } else if last < time {
-        Some(false)
-    } else {
-        None
     }
 }
 

@@ -16,7 +16,9 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, TeamId};
 
-use super::condition::{Bounds, Condition};
+use super::bounded::{ANY, Bounded};
+use super::condition::Condition;
+use super::constraints::Bounds;
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
@@ -33,16 +35,10 @@ const STEP_ROWS: u64 = 8_192;
 /// rows with one duration the start does first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Direction {
-    pub(crate) by: By,
+    /// What decides first.
+    pub(crate) by: Bounded,
     /// Whether the greatest comes first, of ids too.
     pub(crate) is_descending: bool,
-}
-
-/// What decides first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    Start,
-    Duration,
 }
 
 /// Is the greater the earlier a row comes: by what decides first, then by the start.
@@ -52,8 +48,8 @@ impl Direction {
     /// The columns whose values make the rank.
     fn columns(self) -> Vec<Column> {
         match self.by {
-            By::Start => vec![SpanColumn::StartTime.into()],
-            By::Duration => [SpanColumn::Duration, SpanColumn::StartTime]
+            Bounded::Start => vec![SpanColumn::StartTime.into()],
+            Bounded::Duration => [SpanColumn::Duration, SpanColumn::StartTime]
                 .map(Column::from)
                 .into(),
         }
@@ -65,16 +61,10 @@ impl Direction {
 
     /// The ranks of rows with these columns.
     fn ranks(self, rows: &RecordBatch) -> Result<Vec<Rank>, FormatError> {
-        let starts = SpanColumn::StartTime.times(rows)?.values().iter();
-        let starts = starts.map(|start| self.signed(*start));
-        Ok(match self.by {
-            By::Start => starts.map(|start| (start, start)).collect(),
-            By::Duration => {
-                let durations = SpanColumn::Duration.int64s(rows)?.values().iter();
-                let durations = durations.map(|duration| self.signed(*duration));
-                durations.zip(starts).collect()
-            }
-        })
+        let signed = |number: &i64| self.signed(*number);
+        let starts = Bounded::Start.numbers(rows)?.iter().map(signed);
+        let firsts = self.by.numbers(rows)?.iter().map(signed);
+        Ok(firsts.zip(starts).collect())
     }
 
     /// The rank that no row exceeds whose values lie between two.
@@ -176,16 +166,16 @@ impl Ordered {
         for part in hot_parts(snapshot, bounds, interrupt)? {
             let starts = part.starts();
             let firsts = match direction.by {
-                By::Start => starts,
-                By::Duration => part.durations().unwrap_or(ANY),
+                Bounded::Start => starts,
+                Bounded::Duration => part.durations().unwrap_or(ANY),
             };
             add(direction.best(firsts, starts), Origin::Hot(part));
         }
         for sealed in partitions(snapshot, team, bounds, interrupt)? {
             let starts = (sealed.partition.first_start, sealed.partition.last_start);
             let firsts = match direction.by {
-                By::Start => starts,
-                By::Duration => ANY,
+                Bounded::Start => starts,
+                Bounded::Duration => ANY,
             };
             let matching = Box::new(Matching::new(sealed, interrupt));
             add(direction.best(firsts, starts), Origin::Sealed(matching));
@@ -344,8 +334,8 @@ impl Ordered {
         let first = first.max(matching.sealed.partition.first_start);
         let last = last.min(matching.sealed.partition.last_start);
         let firsts = match self.direction.by {
-            By::Start => (first, last),
-            By::Duration => range(SpanColumn::Duration),
+            Bounded::Start => (first, last),
+            Bounded::Duration => range(SpanColumn::Duration),
         };
         let best = self.direction.best(firsts, (first, last));
         Ok(self.bounds.overlap(first, last).then_some(best))
@@ -435,9 +425,6 @@ impl Ordered {
     }
 }
 
-/// A range that every value lies in.
-const ANY: (i64, i64) = (i64::MIN, i64::MAX);
-
 /// A run of pages.
 struct Run {
     rows: Range<u32>,
@@ -463,7 +450,7 @@ fn runs(
     let starts = pages(SpanColumn::StartTime)?;
     let mut runs: Vec<Run> = Vec::new();
     match direction.by {
-        By::Start => {
+        Bounded::Start => {
             for (page, first, last) in starts {
                 match runs.last_mut() {
                     Some(run) if rows.range_cardinality(run.rows.start..page.end) <= STEP_ROWS => {
@@ -480,7 +467,7 @@ fn runs(
             }
         }
         // Any page may have the longest one, so each is a run.
-        By::Duration => {
+        Bounded::Duration => {
             for (page, least, greatest) in pages(SpanColumn::Duration)? {
                 let beside = starts.iter();
                 let beside =

@@ -7,7 +7,8 @@ use spanstore_format::TeamId;
 use spanstore_format::segment::{Partition, SegmentReader};
 use spanstore_format::span::SpanColumn;
 
-use super::condition::{Bounds, Condition, Constraints};
+use super::condition::Condition;
+use super::constraints::{Bounds, Constraints};
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};

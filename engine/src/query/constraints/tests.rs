@@ -1,8 +1,16 @@
 use std::sync::Arc;
 
+use datafusion::common::plan_err;
 use datafusion::prelude::{cast, col, lit};
 
 use super::*;
+use crate::query::condition;
+
+/// What conditions tell together.
+pub(in crate::query) fn constraints(conditions: &[Expr]) -> Constraints {
+    let compile: condition::Compile<'_> = &|_, _| plan_err!("nothing is evaluated here");
+    condition::for_indexes(conditions, compile).constraints()
+}
 
 fn id(last: u8) -> TraceId {
     let mut id = [0; 16];
@@ -99,19 +107,12 @@ fn ids() {
             sessions(&["s"]),
         ),
     ] {
-        assert_eq!(
-            Constraints::of(std::slice::from_ref(&expr)),
-            expected,
-            "{expr}"
-        );
+        assert_eq!(constraints(std::slice::from_ref(&expr)), expected, "{expr}");
     }
     for value in other_types {
-        assert_eq!(
-            Constraints::of(&[col("trace_id").eq(lit(value))]),
-            traces(&[1])
-        );
+        assert_eq!(constraints(&[col("trace_id").eq(lit(value))]), traces(&[1]));
     }
-    let both = Constraints::of(&[trace_is(1), col("session_id").eq(lit("s"))]);
+    let both = constraints(&[trace_is(1), col("session_id").eq(lit("s"))]);
     assert_eq!(both.trace_ids, traces(&[1]).trace_ids);
     assert_eq!(both.session_ids, sessions(&["s"]).session_ids);
 }
@@ -161,11 +162,7 @@ fn ranges_of_time() {
             times(Some(5_000_000), None),
         ),
     ] {
-        assert_eq!(
-            Constraints::of(std::slice::from_ref(&expr)),
-            expected,
-            "{expr}"
-        );
+        assert_eq!(constraints(std::slice::from_ref(&expr)), expected, "{expr}");
     }
 }
 
@@ -196,22 +193,22 @@ fn what_is_unsure_says_nothing() {
         col("trace_start").gt(time(5)),
         lit(true),
     ] {
-        let found = Constraints::of(std::slice::from_ref(&expr));
+        let found = constraints(std::slice::from_ref(&expr));
         assert_eq!(found, Constraints::default(), "{expr}");
     }
-    assert_eq!(Constraints::of(&[]), Constraints::default());
+    assert_eq!(constraints(&[]), Constraints::default());
 }
 
 #[test]
 fn depth_is_no_danger() {
     // A chain as SQL plans it: deep to the left.
     let chain = (2..=255).fold(trace_is(1), |chain, last| chain.or(trace_is(last)));
-    let found = Constraints::of(&[chain]);
+    let found = constraints(&[chain]);
     assert_eq!(found.trace_ids.unwrap().len(), 255);
 
     // Alternating as deep as no chain is.
     let nested = (0..200).fold(trace_is(1), |inner, _| {
         trace_is(1).or(col("cold_start").and(inner))
     });
-    assert_eq!(Constraints::of(&[nested]), Constraints::default());
+    assert_eq!(constraints(&[nested]), Constraints::default());
 }

@@ -6,7 +6,8 @@ use datafusion::common::ScalarValue;
 use datafusion::prelude::{col, lit};
 
 use super::*;
-use crate::read::condition::Constraints;
+use crate::query::constraints::tests::constraints;
+use crate::read::constraints::Constraints;
 
 fn parse(text: &str) -> Result<Filter, FilterError> {
     Filter::parse(text, &FilterLimits::default())
@@ -230,12 +231,12 @@ fn constraints_of_a_filter() {
         "trace_id in ('1', '2') and (trace_id = '2' or trace_id = '3') and session_id = 's' \
          and start_time >= 10 and 20 > start_time and name = 'n'",
     );
-    let constraints = Constraints::of(std::slice::from_ref(filter.unwrap().expr()));
-    assert_eq!(constraints.trace_ids, Some(["2".parse().unwrap()].into()));
-    assert_eq!(constraints.session_ids, Some(["s".to_owned()].into()));
-    assert_eq!((constraints.since, constraints.until), (Some(10), Some(20)));
+    let found = constraints(std::slice::from_ref(filter.unwrap().expr()));
+    assert_eq!(found.trace_ids, Some(["2".parse().unwrap()].into()));
+    assert_eq!(found.session_ids, Some(["s".to_owned()].into()));
+    assert_eq!((found.since, found.until), (Some(10), Some(20)));
     assert_eq!(
-        Constraints::of(std::slice::from_ref(
+        constraints(std::slice::from_ref(
             parse("not (trace_id = '1')").unwrap().expr()
         )),
         Constraints::default()

@@ -19,8 +19,9 @@ use super::{Batches, Work};
 use crate::query::job::Job;
 use crate::query::select::{Selection, Ties};
 use crate::query::watched::external;
+use crate::read::bounded::Bounded;
 use crate::read::condition::Condition;
-use crate::read::ordered::{By, Direction};
+use crate::read::ordered::Direction;
 
 /// More rows than these, the offset among them, are rather sorted by DataFusion.
 const MOST_ROWS: usize = 10_000;
@@ -43,22 +44,18 @@ impl FirstRows {
         let input = Input::of(&sort.input)?;
         let mut keys = sort.expr.iter();
         let first = keys.next()?;
-        let by = match column(&input, &first.expr)? {
-            SpanColumn::StartTime => By::Start,
-            SpanColumn::Duration => By::Duration,
-            _ => return None,
-        };
+        let by = Bounded::of(column(&input, &first.expr)?)?;
         let ties = match (by, keys.next(), keys.next()) {
             (_, None, _) => Ties::Any,
-            (By::Duration, Some(second), third)
+            (Bounded::Duration, Some(second), third)
                 if second.asc == first.asc
                     && column(&input, &second.expr) == Some(SpanColumn::StartTime) =>
             {
                 third.map_or(Ties::Any, |_| Ties::OfRank)
             }
             // Many spans may have one duration; few have one start.
-            (By::Duration, ..) => return None,
-            (By::Start, ..) => Ties::OfFirst,
+            (Bounded::Duration, ..) => return None,
+            (Bounded::Start, ..) => Ties::OfFirst,
         };
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let condition = input.condition(&compile)?;
@@ -92,8 +89,8 @@ impl Work for FirstRows {
     fn describe(&self) -> String {
         let Direction { by, is_descending } = self.direction;
         let by = match by {
-            By::Start => "start",
-            By::Duration => "duration",
+            Bounded::Start => "start",
+            Bounded::Duration => "duration",
         };
         let order = if is_descending {
             "descending"

@@ -525,7 +525,7 @@ proptest! {
             exprs.push(simplified);
         }
         for expr in exprs {
-            let constraints = Constraints::of(&[expr]);
+            let constraints = constraints(&[expr]);
             for (row, _) in rows.iter().zip(&expected).filter(|(_, found)| **found == Some(true)) {
                 let fits = constraints.trace_ids.as_ref().is_none_or(|ids| ids.iter().any(|t| t.0 == id(row.trace)))
                     && constraints.session_ids.as_ref().is_none_or(|ids| {
