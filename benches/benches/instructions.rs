@@ -8,11 +8,7 @@
 //!
 //! All paths run in one process in callgrind, which writes down what all threads took
 //! whenever [`end_of_path`] is called.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a benchmark that cannot go on ends"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -161,7 +157,7 @@ fn writes(take: Take<'_>) {
         store.seal().unwrap();
     };
     take("append and seal, 10,000 spans", &mut || {
-        seal(&new_store().1, &bodies)
+        seal(&new_store().1, &bodies);
     });
     take(
         "append, seal and merge, 8 segments of 1,250 spans",

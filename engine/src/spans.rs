@@ -7,7 +7,7 @@ use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record
 use spanstore_format::otlp::{ExportTraceServiceRequest, Span};
 use spanstore_format::span::restore::{SpanColumns, to_otlp};
 use spanstore_format::span::{SpanColumn, schema};
-use spanstore_format::{SpanId, TraceId};
+use spanstore_format::{FormatError, SpanId, TraceId};
 
 use crate::error::Error;
 use crate::read::scan::columns_error;
@@ -71,8 +71,17 @@ impl Spans {
         if self.batches.is_empty() {
             return Ok(self);
         }
-        let all = concat_batches(&schema(), &self.batches);
-        let all = all.map_err(|error| columns_error("spans", &error))?;
+        let all = match self.batches.as_slice() {
+            [one] => one.clone(),
+            several => {
+                let all = concat_batches(&schema(), several);
+                all.map_err(|error| columns_error("spans", &error))?
+            }
+        };
+        // Those of a trace lie so in a segment.
+        if are_by_start(&all).map_err(|error| Error::corrupt("spans", error))? {
+            return Ok(Self { batches: vec![all] });
+        }
         let keys = [SpanColumn::StartTime, SpanColumn::SpanId]
             .into_iter()
             .map(|column| {
@@ -142,6 +151,14 @@ impl Spans {
         }
         Ok(rows)
     }
+}
+
+/// Whether spans come by start, then by span id.
+fn are_by_start(spans: &RecordBatch) -> Result<bool, FormatError> {
+    let starts = SpanColumn::StartTime.times(spans)?.values();
+    let ids = SpanColumn::SpanId.ids(spans)?;
+    let starts = starts.iter().enumerate();
+    Ok(starts.is_sorted_by_key(|(row, start)| (*start, ids.value(row))))
 }
 
 fn typed_row(batch: &RecordBatch, row: usize, otlp: Span) -> Result<SpanRow, Error> {

@@ -1,9 +1,9 @@
-//! Any bytes as a page's header and as its coded values: a header lies within
+//! Any bytes as a page's header and as its values: a header lies within
 //! them, and every way to read the same values reads the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spanstore_format::segment::testing::{hybrid_values, ones_before, page_header_bytes};
+use spanstore_format::segment::testing::{delta_values, hybrid_values, ones, page_header_bytes};
 
 fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |input: (u8, u16, u16, &[u8])| {
     let (bit_width, start, end, bytes) = input;
@@ -25,9 +25,15 @@ fuzz_target!(init: spanstore_fuzz::allow_caught_panics(), |input: (u8, u16, u16,
         assert_eq!(part.as_deref(), Some(&all[start..]));
     }
     if bit_width == 1
-        && let (Some(values), Some(ones)) = (all, ones_before(bytes, end))
+        && let (Some(values), Some(found)) = (all, ones(bytes, start..end))
     {
-        let expected: usize = values.iter().map(|value| (value & 1) as usize).sum();
-        assert_eq!(ones, expected);
+        let of = |values: &[u32]| values.iter().map(|value| (value & 1) as usize).sum::<usize>();
+        assert_eq!(found, (of(&values[..start]), of(&values[start..])));
+    }
+
+    if let Some(all) = delta_values(bytes, &[0..end]) {
+        assert_eq!(all.len(), end);
+        let part = delta_values(bytes, &[start..end]);
+        assert_eq!(part.as_deref(), Some(&all[start..]));
     }
 });

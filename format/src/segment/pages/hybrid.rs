@@ -131,29 +131,39 @@ pub(crate) fn read(
     (is_whole && values.len() - before == wanted.len()).then_some(())
 }
 
-/// How many of the first values are 1, where values take one bit.
-pub(crate) fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
-    let mut ones = 0;
+/// How many values before a range are 1, and how many in it, where values take one bit.
+pub(crate) fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
+    let mut ones = [0, 0];
     let mut covered = 0;
     runs(bytes, 1, |run, numbers| {
-        let count = place.min(numbers.end).saturating_sub(numbers.start);
-        covered += count;
+        let until = |end: usize| end.min(numbers.end).saturating_sub(numbers.start);
+        covered += until(range.end);
         match run {
-            Run::Repeated(value) => ones += count * (value & 1) as usize,
+            Run::Repeated(value) => {
+                let is_one = (value & 1) as usize;
+                ones = [
+                    ones[0] + until(range.start) * is_one,
+                    ones[1] + until(range.end) * is_one,
+                ];
+            }
             Run::Packed(bytes) => {
-                let whole = bytes.get(..count / 8).unwrap_or(bytes);
-                ones += whole
-                    .iter()
-                    .map(|byte| byte.count_ones() as usize)
-                    .sum::<usize>();
-                let rest = bytes.get(count / 8).copied().unwrap_or(0);
-                let mask = (1u8 << (count % 8)) - 1;
-                ones += (rest & mask).count_ones() as usize;
+                ones[0] += first_ones(bytes, until(range.start));
+                ones[1] += first_ones(bytes, until(range.end));
             }
         }
-        numbers.end < place
+        numbers.end < range.end
     })?;
-    (covered == place).then_some(ones)
+    let [before, in_all] = ones;
+    (covered == range.end).then(|| (before, in_all.saturating_sub(before)))
+}
+
+/// How many of the first bits are 1.
+fn first_ones(bytes: &[u8], count: usize) -> usize {
+    let whole = bytes.get(..count / 8).unwrap_or(bytes).iter();
+    let whole: usize = whole.map(|byte| byte.count_ones() as usize).sum();
+    let rest = bytes.get(count / 8).copied().unwrap_or(0);
+    let mask = (1u8 << (count % 8)) - 1;
+    whole + (rest & mask).count_ones() as usize
 }
 
 #[cfg(test)]
@@ -220,10 +230,11 @@ mod tests {
             let range = start.min(end)..start.max(end);
             let mut found = Vec::new();
             read(&bytes, bit_width, range.clone(), &mut found).unwrap();
-            prop_assert_eq!(&found, &values[range]);
+            prop_assert_eq!(&found, &values[range.clone()]);
             if bit_width == 1 {
-                let ones = values[..end].iter().filter(|value| **value == 1).count();
-                prop_assert_eq!(ones_before(&bytes, end), Some(ones));
+                let of = |values: &[u32]| values.iter().filter(|value| **value == 1).count();
+                let expected = (of(&values[..range.start]), of(&values[range.clone()]));
+                prop_assert_eq!(ones(&bytes, range), Some(expected));
             }
         }
 
@@ -232,14 +243,14 @@ mod tests {
             let mut found = Vec::new();
             let is_read = read(&bytes, width, 3..50, &mut found).is_some();
             prop_assert!(!is_read || found.len() == 47);
-            prop_assert!(ones_before(&bytes, 40).is_none_or(|ones| ones <= 40));
+            prop_assert!(ones(&bytes, 7..40).is_none_or(|(before, within)| before <= 7 && within <= 33));
         }
     }
 
     #[test]
     fn too_few_values_are_none() {
         let bytes = encode(&[1, 1, 0, 1], 1, &[0]);
-        assert_eq!(ones_before(&[0x04, 0x01], 3), None);
+        assert_eq!(ones(&[0x04, 0x01], 1..3), None);
         let mut found = Vec::new();
         assert_eq!(read(&bytes[..0], 1, 0..1, &mut found), None);
     }

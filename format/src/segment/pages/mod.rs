@@ -3,7 +3,10 @@
 
 pub(super) mod bounds;
 mod chunks;
+mod data_page;
+pub(super) mod delta;
 pub(super) mod dictionary;
+pub(super) mod few;
 pub(super) mod header;
 pub(super) mod hybrid;
 pub(super) mod locations;

@@ -14,6 +14,7 @@ use super::rows::Column;
 use crate::error::FormatError;
 use crate::segment::layout::checksum::VerifiedBytes;
 use crate::segment::layout::columns::FileColumns;
+use crate::segment::pages::few::Few;
 use crate::segment::pages::without_panic;
 use crate::segment::parents::Parents;
 use crate::segment::promotion::access::Attribute;
@@ -39,12 +40,20 @@ pub(crate) enum Constant {
     Number(u32),
 }
 
+/// Where the batches of a read come from.
+#[derive(Debug)]
+pub(crate) enum FileBatches {
+    Stock(ParquetRecordBatchReader),
+    /// One of rows that were read already, until it is handed out.
+    Few(Option<Few>),
+}
+
 /// The batches of a read, one by one; an error is the last.
 #[derive(Debug)]
 pub struct RowBatches {
     pub(crate) table: &'static Table,
     pub(crate) bytes: VerifiedBytes,
-    pub(crate) reader: ParquetRecordBatchReader,
+    pub(crate) batches: FileBatches,
     pub(crate) file: Arc<FileColumns>,
     pub(crate) shared: Shared,
     pub(super) parents: Option<Parents>,
@@ -65,16 +74,29 @@ impl RowBatches {
         self.bytes.noted()
     }
 
-    fn columns_of(&mut self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let rows = batch.num_rows();
+    /// The columns that were asked for, out of those that the stock reader read of so many
+    /// rows.
+    fn columns_of(
+        &mut self,
+        read: &[ArrayRef],
+        rows: usize,
+        few: Option<&Few>,
+    ) -> Result<RecordBatch, ArrowError> {
         let numbers = self.take_rows(rows);
         let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
         for (place, source) in &self.sources {
             let column: ArrayRef = match source {
-                Source::Read(at) => Arc::clone(batch.column(*at)),
+                Source::Read(at) => {
+                    let column = read.get(*at).map(Arc::clone);
+                    column.ok_or_else(|| ArrowError::SchemaError(format!("no column {at}")))?
+                }
                 Source::Values(values) => Arc::clone(values),
                 Source::Constant(Constant::Null) => {
-                    new_null_array(self.file_schema.field(*place).data_type(), rows)
+                    let data_type = self.file_schema.field(*place).data_type();
+                    match few {
+                        Some(few) => few.nulls(data_type),
+                        None => new_null_array(data_type, rows),
+                    }
                 }
                 Source::Constant(Constant::Number(number)) => {
                     Arc::new(UInt32Array::from_value(*number, rows))
@@ -239,9 +261,16 @@ impl Iterator for RowBatches {
         if self.has_failed {
             return None;
         }
-        let batch = without_panic(|| self.reader.next().transpose());
-        let batch = batch.transpose()?;
-        let batch = batch.and_then(|batch| self.columns_of(&batch));
+        let batch = match &mut self.batches {
+            FileBatches::Stock(reader) => {
+                let batch = without_panic(|| reader.next().transpose()).transpose()?;
+                batch.and_then(|batch| self.columns_of(batch.columns(), batch.num_rows(), None))
+            }
+            FileBatches::Few(few) => {
+                let few = few.take()?;
+                self.columns_of(&[], few.count(), Some(&few))
+            }
+        };
         self.has_failed = batch.is_err();
         Some(batch.map_err(|error| match self.bytes.first_error() {
             Some(first) => ArrowError::ExternalError(Box::new(first)),

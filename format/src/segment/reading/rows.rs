@@ -21,7 +21,7 @@ use crate::segment::layout::checksum::VerifiedBytes;
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::Directory;
 use crate::segment::layout::encoding::ROW_GROUP_ROWS;
-use crate::segment::pages::dictionary;
+use crate::segment::pages::few::Few;
 use crate::segment::pages::locations::PageLocations;
 use crate::segment::pages::{Pages, WantedPages, parquet_error, without_panic};
 use crate::segment::parents::Parents;
@@ -29,7 +29,7 @@ use crate::segment::promotion::access::Attribute;
 use crate::segment::promotion::moving::{Moving, SplitRows};
 use crate::segment::promotion::{Owner, PromotedKey};
 use crate::segment::reading::reader::Shared;
-use crate::segment::reading::row_batches::{Constant, RowBatches, Source};
+use crate::segment::reading::row_batches::{Constant, FileBatches, RowBatches, Source};
 use crate::segment::reading::selection::select;
 use crate::segment::shared::SharedMessages;
 use crate::span::SpanColumn;
@@ -83,6 +83,10 @@ impl Column {
     /// # Errors
     /// As [`Column::field`].
     pub fn schema(columns: &[Self], table: &Table) -> Result<SchemaRef, FormatError> {
+        let all = (0..table.columns().len()).map(Self::Stored);
+        if all.eq(columns.iter().cloned()) {
+            return Ok(table.schema());
+        }
         let fields: Result<Vec<_>, _> = columns.iter().map(|one| one.field(table)).collect();
         Ok(Arc::new(Schema::new(fields?)))
     }
@@ -108,12 +112,6 @@ pub struct RowReader {
 const MOST_FEW: usize = 1_024;
 /// Stretches of rows of a look-up, at most.
 const MOST_RANGES: usize = 64;
-
-/// The rows of a look-up, by their numbers in the row group.
-struct Few {
-    row_group: usize,
-    rows: Vec<Range<u32>>,
-}
 
 /// Sets of columns that are remembered.
 const MOST_LEVELS: usize = 64;
@@ -317,11 +315,6 @@ impl RowReader {
             };
             sources.push((column, source));
         }
-        // Something has to say how many rows there are.
-        if leaves.is_empty() {
-            leaves.push(0);
-        }
-        let levels = self.levels(leaves)?;
         let parents = self.table.roles().parent.as_ref();
         let ids = parents.and_then(|parent| self.columns.place(parent.id));
         let parents = ids.map(|ids| Parents {
@@ -330,28 +323,39 @@ impl RowReader {
             directory: self.directory.clone(),
             ids,
         });
-        let row_groups = WantedPages {
-            bytes: &bytes,
-            pages: &self.pages,
-            row_groups: &row_groups,
-            first_row,
+        let batches = match few {
+            Some(few) if leaves.is_empty() => FileBatches::Few(Some(few)),
+            _ => {
+                // Something has to say how many rows there are.
+                if leaves.is_empty() {
+                    leaves.push(0);
+                }
+                let levels = self.levels(leaves)?;
+                let row_groups = WantedPages {
+                    bytes: &bytes,
+                    pages: &self.pages,
+                    row_groups: &row_groups,
+                    first_row,
+                };
+                let reader = without_panic(|| {
+                    ParquetRecordBatchReader::try_new_with_row_groups(
+                        &levels,
+                        &row_groups,
+                        batch_rows.max(1),
+                        Some(selection),
+                    )
+                });
+                let reader = reader.map_err(|error| {
+                    let first = bytes.first_error();
+                    first.unwrap_or_else(|| parquet_error("segment", 0, &error))
+                })?;
+                FileBatches::Stock(reader)
+            }
         };
-        let reader = without_panic(|| {
-            ParquetRecordBatchReader::try_new_with_row_groups(
-                &levels,
-                &row_groups,
-                batch_rows.max(1),
-                Some(selection),
-            )
-        });
-        let reader = reader.map_err(|error| {
-            let first = bytes.first_error();
-            first.unwrap_or_else(|| parquet_error("segment", 0, &error))
-        })?;
         Ok(RowBatches {
             table: self.table,
             bytes,
-            reader,
+            batches,
             file: Arc::clone(&self.columns),
             shared: Arc::clone(&self.shared),
             parents,
@@ -390,13 +394,10 @@ impl RowReader {
         let first = *row_group as u32 * ROW_GROUP_ROWS;
         let end = self.rows.min(first.saturating_add(ROW_GROUP_ROWS));
         let is_few = count <= MOST_FEW.min(batch_rows) && rows.len() <= MOST_RANGES;
-        is_few.then(|| Few {
-            row_group: *row_group,
-            rows: rows
-                .iter()
-                .filter(|range| !range.is_empty())
-                .map(|range| range.start - first..range.end.min(end) - first)
-                .collect(),
+        is_few.then(|| {
+            let rows = rows.iter().filter(|range| !range.is_empty());
+            let rows = rows.map(|range| range.start - first..range.end.min(end) - first);
+            Few::new(*row_group, rows.collect())
         })
     }
 
@@ -409,7 +410,7 @@ impl RowReader {
         let (Some(few), Some(field)) = (few, self.schema.fields().get(column)) else {
             return Ok(None);
         };
-        let read = dictionary::read(bytes, &self.pages, few.row_group, column, field, &few.rows);
+        let read = few.read(bytes, &self.pages, column, field);
         read.map_err(|error| parquet_error("segment", 0, &error))
     }
 

@@ -17,7 +17,7 @@ mod samples;
 
 pub use forging::{Change, Forgery, Place, reseal, resealed};
 pub use parts::{
-    KeyRows, encode_columns, encode_directory, hybrid_values, key_index, ones_before,
+    KeyRows, delta_values, encode_columns, encode_directory, hybrid_values, key_index, ones,
     page_header_bytes,
 };
 pub use reading::{columns, read_all};

@@ -9,7 +9,7 @@ use crate::segment::key_index::{self, Key};
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::{self, Partition};
 use crate::segment::pages::header::PageHeader;
-use crate::segment::pages::hybrid;
+use crate::segment::pages::{delta, hybrid};
 use crate::segment::postings::PostingsBuilder;
 use crate::span::table;
 
@@ -60,8 +60,15 @@ pub fn hybrid_values(bytes: &[u8], bit_width: u32, wanted: Range<usize>) -> Opti
     Some(values)
 }
 
-/// How many of the first values of one bit are 1; none when the bytes make no
+/// How many values of one bit are 1, before a range and in it; none when the bytes make no
 /// sense.
-pub fn ones_before(bytes: &[u8], place: usize) -> Option<usize> {
-    hybrid::ones_before(bytes, place)
+pub fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
+    hybrid::ones(bytes, range)
+}
+
+/// The values of ranges of Parquet's packed differences; none when the bytes make no sense.
+pub fn delta_values(bytes: &[u8], wanted: &[Range<usize>]) -> Option<Vec<i64>> {
+    let mut values = Vec::new();
+    delta::read(bytes, wanted, &mut values)?;
+    Some(values)
 }
