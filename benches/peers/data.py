@@ -31,26 +31,34 @@ SOURCE_COLUMNS = (
 )
 
 
-def prepare(directory, spans, seed, month, spanstore):
-    """Makes what is not there yet, and gives the bytes that each form takes."""
+def store_of(segments):
+    """The directory of a store with so many segments."""
+    return STORE if segments == 1 else f"{STORE}-{segments}"
+
+
+def prepare(directory, spans, seed, month, spanstore, segments, peers):
+    """Makes what is not there yet for spanstore and these peers, and gives the bytes that
+    each form takes."""
     directory.mkdir(parents=True, exist_ok=True)
     remember(directory, {"spans": spans, "seed": seed, "month": month})
+    store = store_of(segments)
     steps = [
-        (STORE, lambda path: make_store(path, spans, seed, month, spanstore)),
-        (PARQUET, lambda path: export_parquet(directory / STORE, path, spanstore)),
+        (store, lambda path: make_store(path, spans, seed, month, spanstore, segments)),
+        (PARQUET, lambda path: export_parquet(directory / store, path, spanstore)),
+        # Constants of questions are drawn from it.
         (DUCKDB, lambda path: load_duckdb(directory / PARQUET, path)),
         (SQLITE, lambda path: load_sqlite(directory / PARQUET, path)),
     ]
     for name, make in steps:
         path = directory / name
-        if path.exists():
+        if path.exists() or (name == SQLITE and SQLITE not in peers):
             continue
         print(f"making {path}", flush=True)
         unfinished = directory / f"{name}.unfinished"
         remove(unfinished)
         make(unfinished)
         unfinished.rename(path)
-    return sizes(directory)
+    return sizes(directory, store)
 
 
 def remember(directory, rows):
@@ -61,24 +69,38 @@ def remember(directory, rows):
     path.write_text(json.dumps(rows))
 
 
-def make_store(path, spans, seed, month, spanstore):
-    """A store with the spans of the sample application, in one segment."""
+def make_store(path, spans, seed, month, spanstore, segments):
+    """A store with the spans of the sample application, in so many segments that follow
+    each other in time, more or less."""
     command = [spanstore, "--store", str(path), "--team", TEAM]
     if spans > DEFAULT_QUOTA:
         run(*command, "quota", "set", str(spans))
     generate = [spanstore, "generate", "--spans", str(spans), "--seed", str(seed)]
     generating = subprocess.Popen([*generate, "--month", month], stdout=subprocess.PIPE)
-    ingest = [*command, "ingest", "--any-time", "-"]
-    subprocess.run(ingest, stdin=generating.stdout, stdout=subprocess.DEVNULL, check=True)
+    ingested = 0
+    for segment in range(1, segments + 1):
+        ingest = subprocess.Popen([*command, "ingest", "--any-time", "-"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.DEVNULL)
+        while segment == segments or ingested < spans * segment // segments:
+            line = generating.stdout.readline()
+            if not line:
+                break
+            ingested += line.count(b'"spanId"')
+            ingest.stdin.write(line)
+        ingest.stdin.close()
+        if ingest.wait() != 0:
+            raise SystemExit("spanstore ingest failed")
+        run(*command, "seal")
     generating.stdout.close()
     if generating.wait() != 0:
         raise SystemExit("spanstore generate failed")
-    run(*command, "seal")
-    run(*command, "compact")
-    segments = run(*command, "--format", "json", "inspect").splitlines()
-    rows = [json.loads(line)["rows"] for line in segments]
-    if rows != [spans]:
-        raise SystemExit(f"the store should have one segment of {spans} rows, but has {rows}")
+    if segments == 1:
+        run(*command, "compact")
+    found = run(*command, "--format", "json", "inspect").splitlines()
+    rows = [json.loads(line)["rows"] for line in found]
+    if len(rows) != segments or sum(rows) != spans:
+        raise SystemExit(f"the store should have {segments} segments of {spans} rows, but has "
+                         f"segments of {rows}")
 
 
 def export_parquet(store, path, spanstore):
@@ -200,14 +222,15 @@ def quoted(path):
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def sizes(directory):
-    """Bytes of each form."""
-    return {
-        "spanstore": total_bytes(directory / STORE / "segments"),
-        "Parquet export": total_bytes(directory / PARQUET),
-        "DuckDB": total_bytes(directory / DUCKDB),
-        "SQLite": total_bytes(directory / SQLITE),
+def sizes(directory, store):
+    """Bytes of each form that is there."""
+    forms = {
+        "spanstore": directory / store / "segments",
+        "Parquet export": directory / PARQUET,
+        "DuckDB": directory / DUCKDB,
+        "SQLite": directory / SQLITE,
     }
+    return {name: total_bytes(path) for name, path in forms.items() if path.exists()}
 
 
 def files(path):

@@ -45,6 +45,8 @@ def arguments():
     parser.add_argument("--only", default="", help="only questions whose name contains this")
     parser.add_argument("--unsealed", type=int, metavar="BATCH",
                         help="spanstore has the spans in memory, appended in batches of so many")
+    parser.add_argument("--segments", type=int, default=1,
+                        help="spanstore has the spans in so many segments, at most 8")
     parser.add_argument("--no-cold", action="store_true", help="leave out the cold figures")
     return parser.parse_args()
 
@@ -77,13 +79,17 @@ def main():
         raise SystemExit(f"not found: {', '.join(missing)}\nBuild both with\n  cargo build "
                          "--release -p spanstore-cli --bin spanstore --example answer")
     directory = options.out.resolve()
+    store = data.store_of(options.segments)
+    files = {"spanstore": store, "DuckDB": data.DUCKDB, "SQLite": data.SQLITE}
     sizes = data.prepare(directory, options.spans, options.data_seed, options.month,
-                         str(options.spanstore.resolve()))
+                         str(options.spanstore.resolve()), options.segments,
+                         [files[name] for name in names])
     asked = draw(directory, options)
     answer = str(options.answer.resolve())
     for name in names:
-        data.read_into_page_cache(directory / SYSTEMS[name].file)
-    systems = [SYSTEMS[name](directory, options.threads, answer, options.unsealed) for name in names]
+        data.read_into_page_cache(directory / files[name])
+    make = {"directory": directory, "threads": options.threads, "answer": answer, "file": store}
+    systems = [SYSTEMS[name](**make, unsealed=options.unsealed) for name in names]
     report = {
         "facts": facts(options, directory, systems),
         "spans": options.spans,
@@ -96,7 +102,7 @@ def main():
     for system in systems:
         system.close()
     if not (options.no_cold or options.unsealed):
-        ask_cold(report, asked, directory, options, answer)
+        ask_cold(report, asked, {name: directory / files[name] for name in names}, make)
     table.write(report, directory)
     if not all(question["is_equal"] for question in report["questions"]):
         sys.exit("answers differ")
@@ -155,7 +161,7 @@ def ask(question, constants, systems):
             "rows": sum(rows) / len(rows) if rows else None}
 
 
-def ask_cold(report, asked, directory, options, answer):
+def ask_cold(report, asked, paths, make):
     """Adds the cold figures."""
     from systems import ask_cold as ask_one_cold
 
@@ -163,9 +169,9 @@ def ask_cold(report, asked, directory, options, answer):
         if question.is_asked_cold:
             print(f"cold: {question.name}", flush=True)
             figures["cold"] = {
-                name: [ask_one_cold(name, directory, options.threads, answer, question.name, one)
+                name: [ask_one_cold(name, path, make, question.name, one)
                        for one in constants[-COLD_RUNS:]]
-                for name in report["systems"]
+                for name, path in paths.items()
             }
 
 
@@ -180,7 +186,8 @@ def facts(options, directory, systems):
     models = [line.split(":", 1)[1].strip() for line in about if line.startswith("model name")]
     return {
         "spans": f"{options.spans:,}, seed {options.data_seed}, month {options.month}"
-                 + f", unsealed, batches of {options.unsealed}" * bool(options.unsealed),
+                 + f", unsealed, batches of {options.unsealed}" * bool(options.unsealed)
+                 + f", in {options.segments} segments" * (options.segments > 1),
         "systems": ", ".join(f"{system.name} {system.version()}" for system in systems),
         "commit": output("git", "rev-parse", "--short", "HEAD"),
         "processor": f"{models[0] if models else platform.processor()}, {os.cpu_count()} threads",

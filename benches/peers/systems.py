@@ -29,7 +29,7 @@ class DuckDb:
     name = "DuckDB"
     file = data.DUCKDB
 
-    def __init__(self, directory, threads, answer=None, unsealed=None):
+    def __init__(self, directory, threads, **_):
         start = time.perf_counter_ns()
         self.connection = duckdb.connect(str(directory / self.file), read_only=True)
         self.connection.execute(f"set threads = {threads}").complete()
@@ -55,7 +55,7 @@ class Sqlite:
     name = "SQLite"
     file = data.SQLITE
 
-    def __init__(self, directory, threads, answer=None, unsealed=None):
+    def __init__(self, directory, threads, **_):
         start = time.perf_counter_ns()
         self.connection = sqlite3.connect(directory / self.file, isolation_level=None)
         # Sorting in memory (`temp_store`) would take three times as long as in files.
@@ -83,10 +83,9 @@ class Spanstore:
     of the call itself: the rows as Arrow batches, but no JSON of them."""
 
     name = "spanstore"
-    file = data.STORE
 
-    def __init__(self, directory, threads, answer, unsealed=None):
-        command = [answer, str(directory / self.file), data.TEAM, str(threads)]
+    def __init__(self, directory, threads, answer, file, unsealed=None):
+        command = [answer, str(directory / file), data.TEAM, str(threads)]
         command += [str(unsealed)] if unsealed else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, encoding="utf-8")
@@ -168,19 +167,18 @@ def are_equal(one, other):
     return one == other
 
 
-def ask_cold(name, directory, threads, answer, question_name, constants):
+def ask_cold(name, path, make, question_name, constants):
     """Nanoseconds to open a system and to answer its first question, in a process
     of its own, after the page cache was told to forget its files."""
-    path = directory / SYSTEMS[name].file
     data.drop_from_page_cache(path)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(ask_once, (name, directory, threads, answer, question_name, constants))
+        return pool.apply(ask_once, (name, make, question_name, constants))
 
 
-def ask_once(name, directory, threads, answer, question_name, constants):
+def ask_once(name, make, question_name, constants):
     """Opens a system and asks one question."""
     [question] = [one for one in questions.QUESTIONS if one.name == question_name]
-    system = SYSTEMS[name](directory, threads, answer)
+    system = SYSTEMS[name](**make)
     nanos, _ = system.ask(question, constants)
     system.close()
     return system.opening + nanos

@@ -256,8 +256,8 @@ async fn choices_are_counted_without_the_choice() {
     let methods = two.clone().facet_choices(["method"]).await.unwrap();
     assert_eq!(methods[0].iter().map(|count| count.spans).sum::<u64>(), 98);
     assert!(two.facets(["method"]).await.unwrap()[0].is_empty());
-    let unknown = acme.query().facet_choices(["duration"]).await;
-    assert!(matches!(unknown, Err(Error::UnknownColumn { .. })));
+    let none = acme.query().facet_choices(["duration"]).await;
+    assert!(matches!(none, Err(Error::NoFacet { name: "duration" })));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int32Type;
 use roaring::RoaringBitmap;
+use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::CodeCounts;
 use spanstore_format::span::SpanColumn;
@@ -19,7 +20,7 @@ use super::job::{Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
-use crate::read::indexes::stored_values;
+use crate::read::indexes::stored_text;
 use crate::read::interrupt::Interrupt;
 use crate::read::matching::Matching;
 use crate::read::meter::Stage;
@@ -114,7 +115,9 @@ impl Query {
 /// Columns that are facets, by their names.
 fn facet_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<SpanColumn>, Error> {
     let facet = |name: &str| {
-        let column = SpanColumn::of_name(name).ok_or_else(|| Error::UnknownColumn {
+        let column = SpanColumn::of_name(name);
+        let column = column.filter(|column| column.description().is_visible);
+        let column = column.ok_or_else(|| Error::UnknownColumn {
             name: name.chars().take(80).collect(),
         })?;
         if !column.description().is_facet {
@@ -226,11 +229,14 @@ fn facet(
     };
     let of_rows = facet.counts(rows, known, &read).map_err(corrupt)?;
     let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
-    for place in 0..facet.len() {
+    for place in (0..facet.len()).filter(|place| of_rows(*place) > 0) {
         let value = facet.value(place).map_err(corrupt)?;
-        let text = stored_values(column.description().value, &[value.bytes.as_ref()]);
-        let text = text.as_ref().and_then(|text| text_at(text, 0));
-        counts.add(text, of_rows(place))?;
+        let text = stored_text(column.description().value, &value.bytes);
+        let text = text.ok_or_else(|| {
+            let expected = format!("values of {}", column.name());
+            corrupt(FormatError::malformed("facets", 0, expected, "others"))
+        })?;
+        counts.add(Some(text), of_rows(place))?;
     }
     counts.add(None, of_rows(facet.len()))?;
     Ok(true)

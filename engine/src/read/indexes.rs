@@ -1,6 +1,7 @@
 //! What the indexes of a segment tell about rows of a partition: by ids, and by the values
 //! of facets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -277,8 +278,17 @@ pub(crate) fn holds(leaf: &Leaf, values: ArrayRef) -> Option<BooleanArray> {
     (truth.len() == count).then_some(truth)
 }
 
+/// A value of a column of the table as text.
+pub(crate) fn stored_text(kind: ColumnType, value: &[u8]) -> Option<Cow<'_, str>> {
+    match kind {
+        ColumnType::Text => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        ColumnType::Int32 => Some(integer_of(value)?.to_string().into()),
+        _ => None,
+    }
+}
+
 /// Values of a column of the table as an array, and a null after them.
-pub(crate) fn stored_values(value: ColumnType, values: &[&[u8]]) -> Option<ArrayRef> {
+fn stored_values(value: ColumnType, values: &[&[u8]]) -> Option<ArrayRef> {
     match value {
         ColumnType::Text => {
             let texts: Option<Vec<&str>> = values

@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
-use spanstore_format::segment::{CodedColumn, Column};
+use spanstore_format::segment::{CodedColumn, Column, RowReader};
 use spanstore_format::span::SpanColumn;
 
 use super::bounded::Bounded;
@@ -57,10 +57,7 @@ impl Matching {
             return Ok(None);
         };
         let reader = self.sealed.segment.row_reader()?;
-        let coded = reader
-            .coded(group, column)
-            .map_err(|error| self.corrupt(error))?;
-        let Some(coded) = coded else {
+        let Some(coded) = self.coded(&reader, group, column)? else {
             return Ok(None);
         };
         let Some(truth) = holds(leaf, coded.values().clone()) else {
@@ -86,8 +83,29 @@ impl Matching {
     pub(super) fn is_coded(&self, column: &Column) -> Result<bool, Error> {
         let group = self.sealed.partition.rows.start / ROW_GROUP_ROWS;
         let reader = self.sealed.segment.row_reader()?;
-        let coded = reader.coded(group, column);
-        Ok(coded.map_err(|error| self.corrupt(error))?.is_some())
+        Ok(self.coded(&reader, group, column)?.is_some())
+    }
+
+    /// A column of a row group as codes; none when it has to be read row by row.
+    fn coded<'r>(
+        &self,
+        reader: &'r RowReader,
+        group: u32,
+        column: &Column,
+    ) -> Result<Option<CodedColumn<'r>>, Error> {
+        // Values that other teams have elsewhere do not matter here.
+        let has_strays = match (column, self.facets()?) {
+            (Column::Attribute(attribute), Some(facets)) => {
+                let key = reader.columns().promoted().find(&attribute.key);
+                let has_strays = key.map(|(number, _)| facets.has_strays(number));
+                has_strays
+                    .transpose()
+                    .map_err(|error| self.corrupt(error))?
+            }
+            _ => None,
+        };
+        let coded = reader.coded(group, column, has_strays);
+        coded.map_err(|error| self.corrupt(error))
     }
 
     /// The rows, among some of a row group, whose code is wanted; `rest` is asked for those
@@ -216,8 +234,7 @@ impl Matching {
             return Ok(());
         };
         let reader = self.sealed.segment.row_reader()?;
-        let coded = reader.coded(group, column);
-        let Some(coded) = coded.map_err(|error| self.corrupt(error))? else {
+        let Some(coded) = self.coded(&reader, group, column)? else {
             return by_row(rows);
         };
         self.check_team(group)?;
@@ -255,8 +272,7 @@ impl Matching {
         rows: &RoaringBitmap,
     ) -> Result<Option<(ArrayRef, Vec<u32>)>, Error> {
         let reader = self.sealed.segment.row_reader()?;
-        let coded = reader.coded(group, column);
-        let Some(coded) = coded.map_err(|error| self.corrupt(error))? else {
+        let Some(coded) = self.coded(&reader, group, column)? else {
             return Ok(None);
         };
         self.check_team(group)?;

@@ -48,4 +48,7 @@ pub(crate) mod plan;
 )]
 pub(crate) mod scan;
 pub(crate) mod sessions;
+#[cfg(test)]
+#[cfg(feature = "query")]
+mod tests;
 pub(crate) mod visibility;

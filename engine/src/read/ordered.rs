@@ -200,8 +200,24 @@ impl Ordered {
     }
 
     /// Whether so many rows are settled, or all that there are.
-    pub(crate) fn has(&self, rows: usize) -> bool {
+    pub(crate) fn has(&mut self, rows: usize) -> bool {
+        self.settle(rows);
         self.settled.len() >= rows || self.open.is_empty()
+    }
+
+    /// Settles so many rows if that many can be; all rows of a rank at once.
+    fn settle(&mut self, rows: usize) {
+        let best = self.open.peek().map(|open| open.best);
+        while let Some(row) = self.found.peek()
+            && best.is_none_or(|best| row.rank > best)
+            && (self.settled.len() < rows
+                || self
+                    .settled
+                    .back()
+                    .is_some_and(|last| last.rank == row.rank))
+        {
+            self.settled.extend(self.found.pop());
+        }
     }
 
     /// Memory of the rows that were found, in bytes.
@@ -213,12 +229,6 @@ impl Ordered {
     pub(crate) fn step(&mut self) -> Result<(), Error> {
         if let Some(next) = self.open.pop() {
             self.look(next)?;
-        }
-        let best = self.open.peek().map(|open| open.best);
-        while let Some(row) = self.found.peek()
-            && best.is_none_or(|best| row.rank > best)
-        {
-            self.settled.extend(self.found.pop());
         }
         Ok(())
     }
@@ -249,6 +259,7 @@ impl Ordered {
         rows: usize,
         equal: impl Fn(Rank) -> bool,
     ) -> Vec<FoundRow> {
+        self.settle(rows);
         let next = self.settled.iter().take(rows);
         let count = next.take_while(|row| equal(row.rank)).count();
         self.take_unsorted(count)
@@ -400,8 +411,9 @@ impl Ordered {
                     ids.iter_mut()
                         .zip(of_row)
                         .for_each(|(id, byte)| *id = *byte);
-                    let rank = ranks.get(row).copied().unwrap_or_default();
+                    let rank = ranks.get(row).copied();
                     let row = *row;
+                    let rank = rank.ok_or_else(|| Error::internal("rows found", &"no rank"))?;
                     with_ids.push((ids, FoundRow { rank, origin, row }));
                 }
                 Ok(())

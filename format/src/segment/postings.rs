@@ -45,6 +45,29 @@ impl Posting {
         }
     }
 
+    /// How many of some rows it has; all of its own lie within `all`.
+    ///
+    /// # Errors
+    /// As [`Posting::rows`].
+    pub fn count(
+        &self,
+        rows: &RoaringBitmap,
+        all: &Range<u32>,
+        read: ReadPostings<'_>,
+    ) -> Result<u64, FormatError> {
+        match self {
+            Self::Run(run) if all.start <= run.start && run.end <= all.end => {
+                Ok(rows.range_cardinality(run.clone()))
+            }
+            _ => {
+                let mut found = self.rows(all, read)?;
+                // In runs each row would be looked for.
+                found.remove_run_compression();
+                Ok(found.intersection_len(rows))
+            }
+        }
+    }
+
     /// Its rows, all of which lie within `rows`.
     ///
     /// # Errors

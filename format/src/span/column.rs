@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn the_specification_names_the_keys_of_each_column() {
+        let specification = include_str!("../../../FORMAT.md");
+        for column in SpanColumn::ALL {
+            if let Source::Attributes(_, keys) = column.source() {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                let line = format!("| `{}` | {} |", column.name(), keys.join(", "));
+                assert!(specification.lines().any(|found| found == line), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_indexed_by_page_has_no_page_statistics() {
         // Each costs every reader memory; only times and durations are asked for by page.
         for column in COLUMNS {

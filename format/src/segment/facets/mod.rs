@@ -421,10 +421,8 @@ impl Facet<'_> {
                 left_out = Some(count);
                 continue;
             }
-            let mut of_value = Posting::of_words(start, length).rows(&self.facets.rows, read)?;
-            // In runs each row would be looked for.
-            of_value.remove_run_compression();
-            *count = of_value.intersection_len(rows);
+            let posting = Posting::of_words(start, length);
+            *count = posting.count(rows, &self.facets.rows, read)?;
             others += *count;
         }
         if let Some(count) = left_out {

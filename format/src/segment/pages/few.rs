@@ -33,6 +33,9 @@ pub(crate) struct Few {
     count: usize,
     /// Columns without any value, which many columns of a look-up share.
     nulls: RefCell<Vec<ArrayRef>>,
+    /// Which rows have a value in the column that is read: most often all or none have, and
+    /// then its memory serves the next column.
+    is_valid: RefCell<BooleanBufferBuilder>,
 }
 
 /// Values of a page that are wanted.
@@ -46,11 +49,13 @@ impl Few {
     /// Rows of a row group, by their numbers in it, in rising, disjoint ranges.
     pub(crate) fn new(row_group: usize, rows: Vec<Range<u32>>) -> Self {
         let rows: Vec<_> = rows.into_iter().filter(|rows| !rows.is_empty()).collect();
+        let count = rows.iter().map(ExactSizeIterator::len).sum();
         Self {
             row_group,
-            count: rows.iter().map(ExactSizeIterator::len).sum(),
             rows,
+            count,
             nulls: RefCell::default(),
+            is_valid: RefCell::new(BooleanBufferBuilder::new(count)),
         }
     }
 
@@ -83,7 +88,8 @@ impl Few {
         let Some(chunk) = group.and_then(|group| group.columns().get(column)) else {
             return Ok(None);
         };
-        let mut is_valid = BooleanBufferBuilder::new(self.count);
+        let mut is_valid = self.is_valid.borrow_mut();
+        is_valid.truncate(0);
         let Some(parts) = self.parts(bytes, pages, (column, chunk), &mut is_valid)? else {
             return Ok(None);
         };

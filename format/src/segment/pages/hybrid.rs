@@ -159,11 +159,15 @@ pub(crate) fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> 
 
 /// How many of the first bits are 1.
 fn first_ones(bytes: &[u8], count: usize) -> usize {
-    let whole = bytes.get(..count / 8).unwrap_or(bytes).iter();
-    let whole: usize = whole.map(|byte| byte.count_ones() as usize).sum();
-    let rest = bytes.get(count / 8).copied().unwrap_or(0);
+    let whole = bytes.get(..count / 8).unwrap_or(bytes);
+    let (words, rest) = whole.as_chunks();
+    let words = words
+        .iter()
+        .map(|word| u64::from_le_bytes(*word).count_ones());
+    let rest = rest.iter().map(|byte| byte.count_ones());
+    let last = bytes.get(count / 8).copied().unwrap_or(0);
     let mask = (1u8 << (count % 8)) - 1;
-    whole + (rest & mask).count_ones() as usize
+    (words.chain(rest).sum::<u32>() + (last & mask).count_ones()) as usize
 }
 
 #[cfg(test)]

@@ -109,7 +109,8 @@ impl Attribute {
     }
 
     /// Reads the attribute of a span out of the columns of a segment's file, which
-    /// `column` hands out by their places.
+    /// `column` hands out by their places. `may_be_elsewhere` is false where no row that is
+    /// read has its value of a promoted key beside the key's column.
     ///
     /// # Errors
     /// [`FormatError::Malformed`] when a column of
@@ -118,6 +119,7 @@ impl Attribute {
         &self,
         file: &FileColumns,
         rows: usize,
+        may_be_elsewhere: bool,
         column: impl Fn(usize) -> Option<&'a ArrayRef>,
     ) -> Result<ArrayRef, FormatError> {
         let missing = || FormatError::malformed("columns", 0, format!("{self:?}"), "none");
@@ -129,9 +131,10 @@ impl Attribute {
             return Ok(self.read(residual().ok_or_else(missing)?));
         };
         let values = key.values(&column).ok_or_else(missing)?;
+        let has_strays = key.has_strays && may_be_elsewhere;
         // Nothing to turn into another type and nothing beside it.
         if key.is_own
-            && !key.has_strays
+            && !has_strays
             && self.aspect != Aspect::Presence
             && *values.data_type() == self.aspect.data_type()
         {
@@ -147,7 +150,7 @@ impl Attribute {
                 .and_then(|order| order.as_binary_view_opt());
             Some(names(order.ok_or_else(missing)?, number))
         };
-        let strays = if key.has_strays {
+        let strays = if has_strays {
             Some(residual().ok_or_else(missing)?)
         } else {
             None

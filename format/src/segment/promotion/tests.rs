@@ -192,7 +192,7 @@ fn check(rows: &[Row], sampled: usize) -> Result<FileColumns, TestCaseError> {
             let wanted = attribute.file_columns(&file);
             let only_wanted = |place: usize| column(place).filter(|_| wanted.contains(&place));
             let found = attribute
-                .read_promoted(&file, rows.len(), only_wanted)
+                .read_promoted(&file, rows.len(), true, only_wanted)
                 .unwrap();
             let (found, expected) = (
                 format!("{found:?}"),

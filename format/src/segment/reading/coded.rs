@@ -33,7 +33,9 @@ pub struct CodedColumn<'a> {
 
 impl RowReader {
     /// A column of a row group as codes; none when it is not stored so, and has to be
-    /// read row by row.
+    /// read row by row. `has_strays` says whether rows that are asked for have their value
+    /// of a promoted key elsewhere; what the segment says of all its rows where that is not
+    /// known.
     ///
     /// # Errors
     /// [`FormatError`] when the dictionary is damaged.
@@ -41,8 +43,9 @@ impl RowReader {
         &self,
         row_group: u32,
         column: &Column,
+        has_strays: Option<bool>,
     ) -> Result<Option<CodedColumn<'_>>, FormatError> {
-        let Some(place) = self.coded_place(column) else {
+        let Some(place) = self.coded_place(column, has_strays) else {
             return Ok(None);
         };
         let Some((values, is_constant)) = self.dictionary(row_group as usize, place)? else {
@@ -64,7 +67,7 @@ impl RowReader {
     }
 
     /// The column of the file whose codes are those of a column.
-    fn coded_place(&self, column: &Column) -> Option<usize> {
+    fn coded_place(&self, column: &Column, has_strays: Option<bool>) -> Option<usize> {
         let columns = self.columns();
         match column {
             Column::Stored(place) => {
@@ -76,7 +79,8 @@ impl RowReader {
             Column::Attribute(attribute) => match attribute.owner {
                 Owner::Span => {
                     let (_, key) = columns.promoted().find(&attribute.key)?;
-                    let is_alone = key.is_own && !key.has_strays && key.suffix.is_none();
+                    let has_strays = has_strays.unwrap_or(key.has_strays);
+                    let is_alone = key.is_own && !has_strays && key.suffix.is_none();
                     is_alone.then_some(key.column)
                 }
                 Owner::Resource => self.number_of(attribute.owner.column().place()),
@@ -131,7 +135,7 @@ impl RowReader {
     ) -> Result<Option<ArrayRef>, FormatError> {
         if attribute.owner == Owner::Span {
             let column = |at| (at == place).then_some(values);
-            let read = attribute.read_promoted(self.columns(), values.len(), column);
+            let read = attribute.read_promoted(self.columns(), values.len(), false, column);
             return read.map(Some);
         }
         let mut shared = self.table.roles().shared.iter().zip(&*self.shared);

@@ -128,7 +128,7 @@ impl RowBatches {
                         }
                     }
                     Column::Attribute(attribute) => match attribute.owner {
-                        Owner::Span => attribute.read_promoted(&self.file, rows, read),
+                        Owner::Span => attribute.read_promoted(&self.file, rows, true, read),
                         Owner::Resource => self.of_resource(attribute, rows, &shared, read),
                     },
                 };
