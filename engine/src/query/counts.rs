@@ -180,26 +180,77 @@ impl Job {
             }
         }
         for matching in self.sealed(&condition, &interrupt)? {
-            let rows = self.exactly(&matching, &condition).await?;
-            let mut known = CodeCounts::default();
-            for (column, counts) in columns.iter().zip(&mut counts) {
-                let meter = self.watch.meter();
-                let indexed = || facet(&matching, *column, &rows, &mut known, counts);
-                if !meter.time(Stage::Answer, indexed)? {
-                    let column = *column;
-                    let values = on_each_row_group(&rows, |rows| {
-                        let (matching, meter) = (Arc::clone(&matching), meter.clone());
-                        move || meter.time(Stage::Answer, || values(&matching, column, &rows))
-                    });
-                    for (value, spans) in values.await?.into_iter().flatten() {
-                        counts.add(value.map(Cow::Owned), spans)?;
-                    }
+            let rows = Arc::new(self.exactly(&matching, &condition).await?);
+            let indexed = on_each(sharing_codes(&matching, columns)?, |columns| {
+                let (job, matching, rows) =
+                    (self.clone(), Arc::clone(&matching), Arc::clone(&rows));
+                let meter = self.watch.meter().clone();
+                move || meter.time(Stage::Answer, || facets(&job, &matching, &columns, &rows))
+            });
+            for (place, column, indexed) in indexed.await?.into_iter().flatten() {
+                let Some(counts) = counts.get_mut(place) else {
+                    continue;
+                };
+                if let Some(indexed) = indexed {
+                    counts.add_all(indexed)?;
+                    continue;
                 }
-                self.next_batch().await?;
+                let values = on_each_row_group(&rows, |rows| {
+                    let (matching, meter) = (Arc::clone(&matching), self.watch.meter().clone());
+                    move || meter.time(Stage::Answer, || values(&matching, column, &rows))
+                });
+                for (value, spans) in values.await?.into_iter().flatten() {
+                    counts.add(value.map(Cow::Owned), spans)?;
+                }
             }
+            self.next_batch().await?;
         }
         Ok(counts.into_iter().map(Counts::finish).collect())
     }
+}
+
+/// A column and its place in the question.
+type Numbered = (usize, SpanColumn);
+
+/// Columns, those together whose facets share codes,
+/// which are counted once.
+fn sharing_codes(matching: &Matching, columns: &[SpanColumn]) -> Result<Vec<Vec<Numbered>>, Error> {
+    let corrupt = |error| matching.corrupt(error);
+    let of_file = matching.sealed.reader.columns().map_err(corrupt)?;
+    let mut groups: Vec<(Option<usize>, Vec<Numbered>)> = Vec::new();
+    for (number, column) in columns.iter().enumerate() {
+        let codes = match (matching.facets()?, of_file.place(column.place())) {
+            (Some(facets), Some(place)) => {
+                let facet = facets.facet(place).map_err(corrupt)?;
+                facet.and_then(|facet| facet.code_column())
+            }
+            _ => None,
+        };
+        let mut known = groups.iter_mut();
+        match known.find(|(shared, _)| codes.is_some() && *shared == codes) {
+            Some((_, group)) => group.push((number, *column)),
+            None => groups.push((codes, vec![(number, *column)])),
+        }
+    }
+    Ok(groups.into_iter().map(|(_, columns)| columns).collect())
+}
+
+/// The values of columns in some rows by their facets; none for a column that has no facet
+/// there.
+fn facets(
+    job: &Job,
+    matching: &Matching,
+    columns: &[Numbered],
+    rows: &RoaringBitmap,
+) -> Result<Vec<(usize, SpanColumn, Option<Counts>)>, Error> {
+    let mut known = CodeCounts::default();
+    let of_each = columns.iter().map(|(place, column)| {
+        matching.interrupt.check()?;
+        let mut counts = Counts::new(job);
+        let is_indexed = facet(matching, *column, rows, &mut known, &mut counts)?;
+        Ok((*place, *column, is_indexed.then_some(counts)))
+    });
+    of_each.collect()
 }
 
 /// Counts the values of a column in some rows by its facet; false when it has none there.

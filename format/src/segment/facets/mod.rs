@@ -348,6 +348,14 @@ impl Facet<'_> {
         Ok(rows - found)
     }
 
+    /// The number of the code column that it shares with other facets, if it has one.
+    pub fn code_column(&self) -> Option<usize> {
+        match self.stored {
+            Stored::Postings(_) => None,
+            Stored::Codes { column, .. } => Some(column),
+        }
+    }
+
     /// How many of some rows of the partition have each value, in the order of the
     /// values, and then how many have none. `known` is kept for the next facet, of the
     /// same rows.

@@ -24,6 +24,8 @@ const CHUNK_ROWS: u64 = 1 << 16;
 /// A list is read more slowly than bits: it is written where it is this much shorter.
 const LIST_SHARE: usize = 2;
 const END_BYTES: u64 = 4;
+/// Where one row in so many is asked for, each is looked up by itself.
+const FEW: u64 = 16;
 const PART: &str = "bit planes";
 
 /// The planes of a partition.
@@ -166,21 +168,38 @@ impl Planes {
         let mut counts = [0; 256];
         for (number, chunk) in chunks(&self.rows).enumerate() {
             let within = rows_of(&chunk, &self.rows);
-            let mut rows = rows.range(within.start as u32..=(within.end - 1) as u32);
-            let Some(first) = rows.next() else { continue };
+            let within = within.start as u32..=(within.end - 1) as u32;
+            let found = rows.range_cardinality(within.clone());
+            if found == 0 {
+                continue;
+            }
+            let places = rows.range(within);
+            let places = places.map(|row| (u64::from(row) - chunk.start) as usize);
+            let mut add = |code: u8| {
+                if let Some(count) = counts.get_mut(usize::from(code)) {
+                    *count += 1;
+                }
+            };
             let bits = self.bits(number, &chunk, |_| true)?;
+            if found * FEW < chunk.end - chunk.start {
+                for place in places {
+                    let code = bits.iter().rev().fold(0, |code, bits| {
+                        let byte = bits.get(place / 8).copied().unwrap_or_default();
+                        code << 1 | (byte >> (place % 8) & 1)
+                    });
+                    add(code);
+                }
+                continue;
+            }
             let mut codes = vec![0u64; bytes_of(&chunk)];
             for (plane, bits) in bits.iter().enumerate() {
                 for (codes, byte) in codes.iter_mut().zip(bits.iter()) {
                     *codes |= spread(*byte) << plane;
                 }
             }
-            for row in std::iter::once(first).chain(rows) {
-                let place = (u64::from(row) - chunk.start) as usize;
+            for place in places {
                 let codes = codes.get(place / 8).copied().unwrap_or_default();
-                if let Some(count) = counts.get_mut(usize::from((codes >> (place % 8 * 8)) as u8)) {
-                    *count += 1;
-                }
+                add((codes >> (place % 8 * 8)) as u8);
             }
         }
         Ok(counts)
