@@ -2,7 +2,7 @@
 //! same on every run, whatever else the machine does.
 //!
 //! `cargo bench -p spanstore-benches --bench instructions` compares with
-//! `benches/instructions.tsv`, and fails where a path takes 3 % more. `-- --write` writes the
+//! `benches/instructions.tsv`, and fails where a path takes 5 % more. `-- --write` writes the
 //! file. Counts depend on the compiler and the processor, so a comparison holds where the
 //! file was written on the same machine.
 //!
@@ -23,8 +23,10 @@ use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, te
 const SPANS: u64 = 20_000;
 /// How often a path is counted, after it ran once.
 const TIMES: usize = 8;
-/// Instructions more than were recorded, in percent, that are worth a look.
-const TOLERATED: f64 = 3.0;
+/// Instructions more than were recorded that are worth a look: in percent, and in all. How
+/// work is dealt out among threads differs from run to run.
+const TOLERATED: f64 = 5.0;
+const TOLERATED_IN_ALL: u64 = 10_000;
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.tsv");
 /// The name of the process that callgrind watches.
@@ -106,7 +108,7 @@ fn compare(counts: &[(String, u64)]) {
         };
         let change = (*count as f64 / *before as f64 - 1.0) * 100.0;
         println!("| {name} | {count} | {before} | {change:+.1} % |");
-        if change > TOLERATED {
+        if change > TOLERATED && count - before > TOLERATED_IN_ALL {
             more.push(name);
         }
     }

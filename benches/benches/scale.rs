@@ -1,6 +1,6 @@
 //! Many teams, many segments, and merging them: one run, one table.
 //!
-//! `cargo bench -p spanstore-benches --no-default-features --bench scale -- [teams] [segments] [load]`
+//! `cargo bench -p spanstore-benches --no-default-features --bench scale -- [gather] [teams] [segments] [load]`
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -57,12 +57,15 @@ fn main() {
         return;
     }
     let is_asked = |name: &str| {
-        let parts = ["teams", "segments", "load"];
+        let parts = ["gather", "teams", "segments", "load"];
         let asked = |part: &&str| arguments.iter().any(|argument| argument == part);
         !parts.iter().any(asked) || asked(&name)
     };
     let directory = machine::directory();
     machine::print(directory.path());
+    if is_asked("gather") {
+        gather(directory.path());
+    }
     if is_asked("teams") {
         teams(directory.path());
     }
@@ -72,6 +75,36 @@ fn main() {
     if is_asked("load") {
         load(&directory.path().join("load"));
     }
+}
+
+/// What it costs appends that their batches are put together beside the writer: small ones
+/// with it and without it, in turn.
+fn gather(directory: &Path) {
+    const ROUNDS: usize = 5;
+    let small = bodies(200_000, SPANS_A_TEAM);
+    let mut rates = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        let with = StoreOptions::default().gather_rows;
+        for (rates, gather_rows) in rates.iter_mut().zip([with, 1]) {
+            let path = directory.join(format!("gather-{round}-{gather_rows}"));
+            let options = StoreOptions {
+                gather_rows,
+                seal_rows: u64::MAX,
+                seal_age: None,
+                ..StoreOptions::default()
+            };
+            rates.push(ingest(&path, &small, |_| team(), options));
+        }
+    }
+    let [with, without] = rates.map(|mut rates| {
+        rates.sort_unstable_by(f64::total_cmp);
+        rates[ROUNDS / 2]
+    });
+    println!(
+        "one team, durable batches of {SPANS_A_TEAM}, {THREADS} threads: {with:.0} spans/s, \
+         {without:.0} where they are not put together: {:.3}",
+        with / without
+    );
 }
 
 /// 100,000 teams with ten spans each, and one with a million beside them.

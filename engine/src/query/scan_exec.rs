@@ -34,7 +34,7 @@ use crate::read::scan::ScanPart;
 /// Reads parts of a scan, some in each of its partitions.
 #[derive(Debug)]
 pub(super) struct ScanExec {
-    hands: Vec<Arc<[ScanPart]>>,
+    partitions: Vec<Arc<[ScanPart]>>,
     columns: Arc<[Column]>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
@@ -43,19 +43,19 @@ pub(super) struct ScanExec {
 impl ScanExec {
     /// A scan of columns; the fields of `schema` name them.
     pub(super) fn new(
-        hands: Vec<Arc<[ScanPart]>>,
+        partitions: Vec<Arc<[ScanPart]>>,
         columns: Arc<[Column]>,
         schema: SchemaRef,
     ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(hands.len()),
+            Partitioning::UnknownPartitioning(partitions.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         Self {
-            hands,
+            partitions,
             columns,
             schema,
             properties: Arc::new(properties),
@@ -132,7 +132,7 @@ impl ExecutionPlan for ScanExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let Some(parts) = self.hands.get(partition).cloned() else {
+        let Some(parts) = self.partitions.get(partition).cloned() else {
             let message = format!("a scan has no partition {partition}");
             return Err(DataFusionError::Internal(message));
         };
@@ -180,7 +180,7 @@ impl ExecutionPlan for ScanExec {
         }
         let schema = Arc::new(Schema::new(fields));
         Ok(Some(Arc::new(Self::new(
-            self.hands.clone(),
+            self.partitions.clone(),
             columns.into(),
             schema,
         ))))

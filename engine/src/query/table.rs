@@ -100,23 +100,23 @@ impl TableProvider for SpanTable {
             None => (self.columns.clone(), Arc::clone(&self.schema)),
         };
         let columns = columns.into_iter().map(Column::Stored).collect();
-        let hands = deal(parts, state.config().target_partitions());
-        let hands = hands.into_iter().map(Into::into).collect();
-        Ok(Arc::new(ScanExec::new(hands, columns, schema)))
+        let partitions = distributed(parts, state.config().target_partitions());
+        let partitions = partitions.into_iter().map(Into::into).collect();
+        Ok(Arc::new(ScanExec::new(partitions, columns, schema)))
     }
 }
 
-/// Deals parts out so that each of at most `count` hands has about as many
-/// rows; there is at least one hand.
-fn deal(mut parts: Vec<ScanPart>, count: usize) -> Vec<Vec<ScanPart>> {
+/// Parts of a scan in at most `count` partitions with about as many rows each; at least one.
+fn distributed(mut parts: Vec<ScanPart>, count: usize) -> Vec<Vec<ScanPart>> {
     parts.sort_by_key(|part| std::cmp::Reverse(part.rows()));
-    let mut hands: Vec<(u64, Vec<ScanPart>)> = Vec::new();
-    hands.resize_with(count.clamp(1, parts.len().max(1)), Default::default);
+    let mut partitions: Vec<(u64, Vec<ScanPart>)> = Vec::new();
+    partitions.resize_with(count.clamp(1, parts.len().max(1)), Default::default);
     for part in parts {
-        if let Some((rows, hand)) = hands.iter_mut().min_by_key(|(rows, _)| *rows) {
+        if let Some((rows, partition)) = partitions.iter_mut().min_by_key(|(rows, _)| *rows) {
             *rows += part.rows();
-            hand.push(part);
+            partition.push(part);
         }
     }
-    hands.into_iter().map(|(_, hand)| hand).collect()
+    let partitions = partitions.into_iter();
+    partitions.map(|(_, partition)| partition).collect()
 }

@@ -22,7 +22,7 @@
 //! the postings. At `start` the facet has a byte for each code: the number of the value
 //! that rows of that code have, or the number of values for null.
 //!
-//! A partition has a block when it has [`LEAST_ROWS`] rows; a facet is left out
+//! A partition has a block when it has [`LEAST_PARTITION_ROWS`] rows; a facet is left out
 //! of it where it has too many values. Values are sorted by their bytes: texts
 //! as they are, integers as `i64` in big-endian with the sign bit turned over, so
 //! that they are in the order of numbers, booleans as one byte.
@@ -49,7 +49,7 @@ use crate::error::FormatError;
 
 /// Rows from which on a partition has facets. Below, reading a column costs
 /// less than the postings would take.
-pub const LEAST_ROWS: u32 = 8_192;
+pub const LEAST_PARTITION_ROWS: u32 = 8_192;
 /// Values that a facet of the table may have in a partition.
 const MOST_VALUES: usize = 4_096;
 /// Values that a facet of a promoted key may have in a partition.

@@ -25,7 +25,7 @@ const CHUNK_ROWS: u64 = 1 << 16;
 const LIST_SHARE: usize = 2;
 const END_BYTES: u64 = 4;
 /// Where one row in so many is asked for, each is looked up by itself.
-const FEW: u64 = 16;
+const SPARSE_SHARE: u64 = 16;
 const PART: &str = "bit planes";
 
 /// The planes of a partition.
@@ -181,7 +181,7 @@ impl Planes {
                 }
             };
             let bits = self.bits(number, &chunk, |_| true)?;
-            if found * FEW < chunk.end - chunk.start {
+            if found * SPARSE_SHARE < chunk.end - chunk.start {
                 for place in places {
                     let code = bits.iter().rev().fold(0, |code, bits| {
                         let byte = bits.get(place / 8).copied().unwrap_or_default();

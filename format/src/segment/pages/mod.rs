@@ -6,10 +6,10 @@ mod chunks;
 mod data_page;
 pub(super) mod delta;
 pub(super) mod dictionary;
-pub(super) mod few;
 pub(super) mod header;
 pub(super) mod hybrid;
 pub(super) mod locations;
+pub(super) mod point_read;
 mod stock;
 mod thrift;
 

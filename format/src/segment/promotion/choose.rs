@@ -15,7 +15,7 @@ use crate::span::{SpanColumn, mapping};
 const MOST_COLUMNS: usize = 48;
 /// A key is promoted when at least one row in this many has it: each column
 /// costs every look-up some microseconds, a rare key little where it is.
-const RAREST: u64 = 100;
+const MOST_ROWS_PER_VALUE: u64 = 100;
 /// Share of a key's values, in percent, that must be of one type.
 const LEAST_AGREEMENT: u64 = 90;
 /// Share of a key's values, in percent, that must equal those of the mapped
@@ -132,7 +132,7 @@ impl Sample {
             .collect();
         ranked.sort_unstable_by_key(|(key, _, seen)| (std::cmp::Reverse(seen.bytes), *key));
         let unmapped = ranked.iter().filter(|(_, _, seen)| seen.column().is_none());
-        let with_columns = self.deal(unmapped.map(|(key, _, seen)| (*key, *seen)));
+        let with_columns = self.assign_columns(unmapped.map(|(key, _, seen)| (*key, *seen)));
         let keys = ranked.into_iter().filter_map(|(key, value, seen)| {
             let mapped = seen.column();
             let suffix = seen.suffix().filter(|_| mapped.is_none());
@@ -154,7 +154,10 @@ impl Sample {
 
     /// The keys that get columns, of keys by rank: first a few of each team, then
     /// those within the share of their team, then others while there is room.
-    fn deal<'a>(&self, ranked: impl Iterator<Item = (&'a str, &'a Candidate)>) -> HashSet<&'a str> {
+    fn assign_columns<'a>(
+        &self,
+        ranked: impl Iterator<Item = (&'a str, &'a Candidate)>,
+    ) -> HashSet<&'a str> {
         let mut of_team: HashMap<u64, usize> = HashMap::new();
         let mut first = Vec::new();
         let mut within = Vec::new();
@@ -192,7 +195,7 @@ impl Sample {
             .into_iter()
             .zip(seen.types)
             .max_by_key(|(_, values)| *values)?;
-        let is_common = values * RAREST >= self.rows;
+        let is_common = values * MOST_ROWS_PER_VALUE >= self.rows;
         let agrees = values * 100 >= seen.values * LEAST_AGREEMENT;
         (values > 0 && is_common && agrees).then_some(value)
     }

@@ -14,7 +14,7 @@ use super::rows::Column;
 use crate::error::FormatError;
 use crate::segment::layout::checksum::VerifiedBytes;
 use crate::segment::layout::columns::FileColumns;
-use crate::segment::pages::few::Few;
+use crate::segment::pages::point_read::PointRead;
 use crate::segment::pages::without_panic;
 use crate::segment::parents::Parents;
 use crate::segment::promotion::access::Attribute;
@@ -45,7 +45,7 @@ pub(crate) enum Constant {
 pub(crate) enum FileBatches {
     Stock(ParquetRecordBatchReader),
     /// One of rows that were read already, until it is handed out.
-    Few(Option<Few>),
+    PointRead(Option<PointRead>),
 }
 
 /// The batches of a read, one by one; an error is the last.
@@ -80,7 +80,7 @@ impl RowBatches {
         &mut self,
         read: &[ArrayRef],
         rows: usize,
-        few: Option<&Few>,
+        point_read: Option<&PointRead>,
     ) -> Result<RecordBatch, ArrowError> {
         let numbers = self.take_rows(rows);
         let mut file: Vec<Option<ArrayRef>> = vec![None; self.file_schema.fields().len()];
@@ -93,8 +93,8 @@ impl RowBatches {
                 Source::Values(values) => Arc::clone(values),
                 Source::Constant(Constant::Null) => {
                     let data_type = self.file_schema.field(*place).data_type();
-                    match few {
-                        Some(few) => few.nulls(data_type),
+                    match point_read {
+                        Some(point_read) => point_read.nulls(data_type),
                         None => new_null_array(data_type, rows),
                     }
                 }
@@ -266,9 +266,9 @@ impl Iterator for RowBatches {
                 let batch = without_panic(|| reader.next().transpose()).transpose()?;
                 batch.and_then(|batch| self.columns_of(batch.columns(), batch.num_rows(), None))
             }
-            FileBatches::Few(few) => {
-                let few = few.take()?;
-                self.columns_of(&[], few.count(), Some(&few))
+            FileBatches::PointRead(point_read) => {
+                let point_read = point_read.take()?;
+                self.columns_of(&[], point_read.rows(), Some(&point_read))
             }
         };
         self.has_failed = batch.is_err();

@@ -21,8 +21,8 @@ use crate::segment::layout::checksum::VerifiedBytes;
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::Directory;
 use crate::segment::layout::encoding::ROW_GROUP_ROWS;
-use crate::segment::pages::few::Few;
 use crate::segment::pages::locations::PageLocations;
+use crate::segment::pages::point_read::PointRead;
 use crate::segment::pages::{Pages, WantedPages, parquet_error, without_panic};
 use crate::segment::parents::Parents;
 use crate::segment::promotion::access::Attribute;
@@ -109,7 +109,7 @@ pub struct RowReader {
 }
 
 /// Rows of a look-up, at most.
-const MOST_FEW: usize = 1_024;
+const MOST_POINT_READ_ROWS: usize = 1_024;
 /// Stretches of rows of a look-up, at most.
 const MOST_RANGES: usize = 64;
 
@@ -301,11 +301,11 @@ impl RowReader {
         let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
         let mut leaves = Vec::with_capacity(wanted.len());
         let bytes = self.bytes.noting();
-        let few = self.few(rows, &row_groups, batch_rows);
+        let point_read = self.point_read(rows, &row_groups, batch_rows);
         for column in wanted {
             let source = match self.constant(&row_groups, column) {
                 Some(constant) => Source::Constant(constant),
-                None => match self.read_few(&bytes, few.as_ref(), column)? {
+                None => match self.read_column(&bytes, point_read.as_ref(), column)? {
                     Some(values) => Source::Values(values),
                     None => {
                         leaves.push(column);
@@ -323,8 +323,8 @@ impl RowReader {
             directory: self.directory.clone(),
             ids,
         });
-        let batches = match few {
-            Some(few) if leaves.is_empty() => FileBatches::Few(Some(few)),
+        let batches = match point_read {
+            Some(point_read) if leaves.is_empty() => FileBatches::PointRead(Some(point_read)),
             _ => {
                 // Something has to say how many rows there are.
                 if leaves.is_empty() {
@@ -386,31 +386,36 @@ impl RowReader {
     }
 
     /// The rows of a look-up: few, in one row group, so that they make one batch.
-    fn few(&self, rows: &[Range<u32>], row_groups: &[usize], batch_rows: usize) -> Option<Few> {
+    fn point_read(
+        &self,
+        rows: &[Range<u32>],
+        row_groups: &[usize],
+        batch_rows: usize,
+    ) -> Option<PointRead> {
         let [row_group] = row_groups else {
             return None;
         };
         let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
         let first = *row_group as u32 * ROW_GROUP_ROWS;
         let end = self.rows.min(first.saturating_add(ROW_GROUP_ROWS));
-        let is_few = count <= MOST_FEW.min(batch_rows) && rows.len() <= MOST_RANGES;
+        let is_few = count <= MOST_POINT_READ_ROWS.min(batch_rows) && rows.len() <= MOST_RANGES;
         is_few.then(|| {
             let rows = rows.iter().filter(|range| !range.is_empty());
             let rows = rows.map(|range| range.start - first..range.end.min(end) - first);
-            Few::new(*row_group, rows.collect())
+            PointRead::new(*row_group, rows.collect())
         })
     }
 
-    fn read_few(
+    fn read_column(
         &self,
         bytes: &VerifiedBytes,
-        few: Option<&Few>,
+        point_read: Option<&PointRead>,
         column: usize,
     ) -> Result<Option<ArrayRef>, FormatError> {
-        let (Some(few), Some(field)) = (few, self.schema.fields().get(column)) else {
+        let (Some(point_read), Some(field)) = (point_read, self.schema.fields().get(column)) else {
             return Ok(None);
         };
-        let read = few.read(bytes, &self.pages, column, field);
+        let read = point_read.read(bytes, &self.pages, column, field);
         read.map_err(|error| parquet_error("segment", 0, &error))
     }
 

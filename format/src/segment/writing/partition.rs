@@ -192,7 +192,7 @@ impl OpenPartition {
             return;
         }
         self.waiting.push((first_row, batch.columns().to_vec()));
-        if self.rows.end - self.rows.start >= facets::LEAST_ROWS {
+        if self.rows.end - self.rows.start >= facets::LEAST_PARTITION_ROWS {
             let mut facets = FacetsBuilder::new(columns, first_promoted);
             for (first_row, batch) in std::mem::take(&mut self.waiting) {
                 facets.add(&batch, first_row);

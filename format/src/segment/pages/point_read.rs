@@ -26,7 +26,7 @@ use crate::segment::layout::checksum::VerifiedBytes;
 
 /// The rows of a look-up: few, in one row group.
 #[derive(Debug)]
-pub(crate) struct Few {
+pub(crate) struct PointRead {
     row_group: usize,
     /// Their numbers in the row group, in rising, disjoint ranges, none of them empty.
     rows: Vec<Range<u32>>,
@@ -45,7 +45,7 @@ struct Part {
     places: Vec<Range<usize>>,
 }
 
-impl Few {
+impl PointRead {
     /// Rows of a row group, by their numbers in it, in rising, disjoint ranges.
     pub(crate) fn new(row_group: usize, rows: Vec<Range<u32>>) -> Self {
         let rows: Vec<_> = rows.into_iter().filter(|rows| !rows.is_empty()).collect();
@@ -60,7 +60,7 @@ impl Few {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.count
     }
 
