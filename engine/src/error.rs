@@ -170,8 +170,11 @@ pub enum Error {
         /// The name, at most 80 characters.
         name: String,
     },
-    /// The values of a column are not counted as a facet: they may all be different.
-    #[error("{name} is no facet: Query::top and Query::aggregate count its values")]
+    /// A column is no facet: its values may all be different. `Query::top` counts them, but for
+    /// columns of maps, ids and lists.
+    #[error(
+        "{name} is no facet, of which an index counts the values; `top` counts those of other columns"
+    )]
     NoFacet {
         /// The column.
         name: &'static str,

@@ -4,6 +4,7 @@
 //! length.
 
 /// Reads a number of variable length.
+#[inline]
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {

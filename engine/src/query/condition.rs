@@ -67,9 +67,9 @@ fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> 
         Expr::BinaryExpr(BinaryExpr { op, .. }) if matches!(op, Operator::And | Operator::Or) => {
             let operands = operands(vec![condition], *op).into_iter();
             let operands = operands.map(|operand| one(operand, leaf, depth + 1));
-            let operands = operands.collect::<Result<_>>()?;
+            let operands: Vec<Condition> = operands.collect::<Result<_>>()?;
             if *op == Operator::And {
-                Condition::And(operands)
+                Condition::all(operands)
             } else {
                 Condition::Or(operands)
             }

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use spanstore_format::TraceId;
 use spanstore_format::span::SpanColumn;
 
-use crate::read::bounded::Bounded;
+use crate::read::bounded::{Bounded, Limits};
 use crate::read::condition::Condition;
 use crate::read::constraints::Constraints;
 
@@ -53,7 +53,10 @@ fn equal(column: SpanColumn, value: &ScalarValue) -> Option<Constraints> {
         SpanColumn::StartTime => {
             let time = number(Bounded::Start, value)?;
             // Beyond the last nanosecond, a bound says nothing.
-            Constraints::starting(Some(time), time.checked_add(1))
+            Constraints::starting(Limits {
+                from: Some(time),
+                below: time.checked_add(1),
+            })
         }
         _ => return None,
     })
@@ -75,7 +78,7 @@ pub(super) fn by_bounds(condition: &Expr) -> Option<Condition> {
         }) => {
             let bounded = Bounded::of(column(expr)?)?;
             let limit = |expr| number(bounded, &literal(expr)?);
-            let within = Condition::And(vec![
+            let within = Condition::all([
                 bound(bounded, Operator::GtEq, limit(low)?)?,
                 bound(bounded, Operator::LtEq, limit(high)?)?,
             ]);
@@ -90,17 +93,21 @@ pub(super) fn by_bounds(condition: &Expr) -> Option<Condition> {
 }
 
 fn bound(bounded: Bounded, op: Operator, limit: i64) -> Option<Condition> {
-    Some(match op {
-        Operator::GtEq => Condition::AtLeast(bounded, limit),
-        Operator::Gt => Condition::AtLeast(bounded, limit.checked_add(1)?),
-        Operator::Lt => Condition::Below(bounded, limit),
-        Operator::LtEq => Condition::Below(bounded, limit.checked_add(1)?),
-        Operator::Eq => Condition::And(vec![
-            Condition::AtLeast(bounded, limit),
-            Condition::Below(bounded, limit.checked_add(1)?),
-        ]),
-        Operator::NotEq => Condition::Not(Box::new(bound(bounded, Operator::Eq, limit)?)),
+    let limits = match op {
+        Operator::GtEq => Limits::from(limit),
+        Operator::Gt => Limits::from(limit.checked_add(1)?),
+        Operator::Lt => Limits::below(limit),
+        Operator::LtEq => Limits::below(limit.checked_add(1)?),
+        Operator::Eq | Operator::NotEq => {
+            Limits::from(limit).and(Limits::below(limit.checked_add(1)?))
+        }
         _ => return None,
+    };
+    let within = Condition::Within(bounded, limits);
+    Some(if op == Operator::NotEq {
+        Condition::Not(Box::new(within))
+    } else {
+        within
     })
 }
 

@@ -2,17 +2,18 @@
 //! tell, without reading a row.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int32Type;
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::Column;
-use spanstore_format::segment::facets::CodeCounts;
+use spanstore_format::segment::facets::{CodeCounts, integer_of};
 use spanstore_format::span::SpanColumn;
+use spanstore_format::table::ColumnType;
 
 use super::aggregate::most_first;
 use super::builder::Query;
@@ -20,7 +21,6 @@ use super::job::{Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
-use crate::read::indexes::stored_text;
 use crate::read::interrupt::Interrupt;
 use crate::read::matching::Matching;
 use crate::read::meter::Stage;
@@ -293,6 +293,15 @@ fn facet(
     Ok(true)
 }
 
+/// A value of a column of the table as text.
+fn stored_text(kind: ColumnType, value: &[u8]) -> Option<Cow<'_, str>> {
+    match kind {
+        ColumnType::Text => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        ColumnType::Int32 => Some(integer_of(value)?.to_string().into()),
+        _ => None,
+    }
+}
+
 /// Counts the values of a column in some rows in memory.
 fn count_hot(
     part: &HotPart,
@@ -377,6 +386,11 @@ impl Counts {
     }
 
     fn add_all(&mut self, other: Self) -> Result<(), Error> {
+        if self.spans.is_empty() {
+            let none = self.none + other.none;
+            *self = Self { none, ..other };
+            return Ok(());
+        }
         self.none += other.none;
         let mut spans = other.spans.into_iter();
         spans.try_for_each(|(value, spans)| self.add(Some(value.into()), spans))

@@ -19,7 +19,7 @@ use super::memory::{Held, QueryPool};
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
-use crate::read::bounded::Bounded;
+use crate::read::bounded::{Bounded, Limits};
 use crate::read::condition::Condition;
 use crate::read::group::Term;
 use crate::read::hot::HotPart;
@@ -78,9 +78,13 @@ impl Asked {
         for filter in &question.filters {
             all.push(condition::of_filter(filter.expr(), &compile)?);
         }
-        let start = Bounded::Start;
-        all.extend(question.since.map(|since| Condition::AtLeast(start, since)));
-        all.extend(question.until.map(|until| Condition::Below(start, until)));
+        let starts = Limits {
+            from: question.since,
+            below: question.until,
+        };
+        if starts != Limits::default() {
+            all.push(Condition::Within(Bounded::Start, starts));
+        }
         Ok(Condition::And(all))
     }
 
@@ -119,7 +123,7 @@ impl Job {
         condition: &Condition,
         interrupt: &Arc<dyn Interrupt>,
     ) -> Result<Vec<Vec<HotPart>>, Error> {
-        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let bounds = visible_bounds(&self.snapshot, condition.starts());
         let mut works: Vec<Vec<HotPart>> = Vec::new();
         let mut rows = HOT_ROWS;
         for part in hot_parts(&self.snapshot, bounds, interrupt)? {
@@ -141,7 +145,7 @@ impl Job {
         condition: &Condition,
         interrupt: &Arc<dyn Interrupt>,
     ) -> Result<Vec<Arc<Matching>>, Error> {
-        let bounds = visible_bounds(&self.snapshot, condition.bounds());
+        let bounds = visible_bounds(&self.snapshot, condition.starts());
         let found = partitions(&self.snapshot, &self.team, bounds, interrupt)?;
         let found = found.into_iter();
         Ok(found

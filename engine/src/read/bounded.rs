@@ -44,17 +44,55 @@ impl Bounded {
     }
 }
 
-/// Bounds that every number lies in.
-pub(super) const ANY: (i64, i64) = (i64::MIN, i64::MAX);
+/// Limits of a number: at least `from`, and less than `below`; none where there is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) from: Option<i64>,
+    pub(crate) below: Option<i64>,
+}
 
-/// Whether numbers between two are all at least a limit, or all below it; none when some
-/// are and some are not, as far as it is known.
-pub(super) fn side(least: i64, greatest: i64, limit: i64) -> Option<bool> {
-    if least >= limit {
-        Some(true)
-    } else if greatest < limit {
-        Some(false)
-    } else {
-        None
+impl Limits {
+    pub(crate) fn from(from: i64) -> Self {
+        let from = Some(from);
+        Self { from, below: None }
+    }
+
+    pub(crate) fn below(below: i64) -> Self {
+        let below = Some(below);
+        Self { from: None, below }
+    }
+
+    /// Limits that both hold.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let below = match (self.below, other.below) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+        let from = self.from.max(other.from);
+        Self { from, below }
+    }
+
+    pub(crate) fn hold(self, number: i64) -> bool {
+        self.overlap(number, number)
+    }
+
+    /// Whether numbers between two may lie within.
+    pub(crate) fn overlap(self, least: i64, greatest: i64) -> bool {
+        self.from.is_none_or(|from| greatest >= from)
+            && self.below.is_none_or(|below| least < below)
+    }
+
+    /// Whether numbers between two all lie within, or all outside; none when it is not known.
+    pub(super) fn hold_all(self, least: i64, greatest: i64) -> Option<bool> {
+        if !self.overlap(least, greatest) {
+            Some(false)
+        } else if self.hold(least) && self.hold(greatest) {
+            Some(true)
+        } else {
+            None
+        }
     }
 }
+
+/// Bounds that every number lies in.
+pub(super) const ANY: (i64, i64) = (i64::MIN, i64::MAX);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use spanstore_format::segment::Column;
 
-use super::bounded::Bounded;
-use super::constraints::{Bounds, Constraints};
+use super::bounded::{Bounded, Limits};
+use super::constraints::Constraints;
 use crate::error::Error;
 
 /// A condition on the values of some columns.
@@ -49,10 +49,8 @@ pub(crate) enum Condition {
     Or(Vec<Self>),
     /// The opposite.
     Not(Box<Self>),
-    /// The number is this or more.
-    AtLeast(Bounded, i64),
-    /// The number is less than this.
-    Below(Bounded, i64),
+    /// The number lies within limits.
+    Within(Bounded, Limits),
     /// A condition, and what must hold where it does.
     Implying(Box<Self>, Constraints),
     /// A condition that only values tell.
@@ -68,8 +66,15 @@ impl fmt::Display for Condition {
             Self::And(parts) => (parts, " and "),
             Self::Or(parts) => (parts, " or "),
             Self::Not(one) => return write!(out, "not ({one})"),
-            Self::AtLeast(bounded, limit) => return write!(out, "{} >= {limit}", bounded.name()),
-            Self::Below(bounded, limit) => return write!(out, "{} < {limit}", bounded.name()),
+            Self::Within(bounded, Limits { from, below }) => {
+                let name = bounded.name();
+                return match (from, below) {
+                    (Some(from), Some(below)) => write!(out, "{from} <= {name} < {below}"),
+                    (Some(from), None) => write!(out, "{name} >= {from}"),
+                    (None, Some(below)) => write!(out, "{name} < {below}"),
+                    (None, None) => out.write_str("every span"),
+                };
+            }
             Self::Implying(one, _) => return one.fmt(out),
             Self::Leaf(leaf) => return out.write_str(&leaf.predicate.text()),
         };
@@ -125,9 +130,7 @@ impl Condition {
                 !parts.is_empty() && parts.iter().all(|part| part.is_over(column))
             }
             Self::Not(one) | Self::Implying(one, _) => one.is_over(column),
-            Self::AtLeast(bounded, _) | Self::Below(bounded, _) => {
-                *column == Column::from(bounded.column())
-            }
+            Self::Within(bounded, _) => *column == Column::from(bounded.column()),
             Self::Leaf(leaf) => leaf.columns.as_slice() == std::slice::from_ref(column),
         }
     }
@@ -143,18 +146,41 @@ impl Condition {
                 let any = any.iter().map(Self::constraints).reduce(Constraints::or);
                 any.unwrap_or_default()
             }
-            Self::AtLeast(Bounded::Start, since) => Constraints::starting(Some(*since), None),
-            Self::Below(Bounded::Start, until) => Constraints::starting(None, Some(*until)),
+            Self::Within(Bounded::Start, limits) => Constraints::starting(*limits),
             Self::Implying(one, necessary) => one.constraints().and(necessary.clone()),
             Self::Leaf(leaf) => leaf.necessary.clone(),
-            Self::Not(_)
-            | Self::AtLeast(Bounded::Duration, _)
-            | Self::Below(Bounded::Duration, _) => Constraints::default(),
+            Self::Not(_) | Self::Within(Bounded::Duration, _) => Constraints::default(),
         }
     }
 
-    /// Bounds of the start of rows that fulfil it.
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.constraints().bounds()
+    /// Limits of the start of rows that fulfil it.
+    pub(crate) fn starts(&self) -> Limits {
+        self.constraints().starts
+    }
+
+    /// The condition that all of these are true. Limits of one number become one condition,
+    /// so that the number is read once.
+    pub(crate) fn all(conditions: impl IntoIterator<Item = Self>) -> Self {
+        let mut all: Vec<Self> = Vec::new();
+        for condition in conditions {
+            if let Self::Within(bounded, limits) = condition
+                && let Some(known) = all.iter_mut().find_map(|one| one.limits_of(bounded))
+            {
+                *known = known.and(limits);
+            } else {
+                all.push(condition);
+            }
+        }
+        match all.as_slice() {
+            [Self::Within(bounded, limits)] => Self::Within(*bounded, *limits),
+            _ => Self::And(all),
+        }
+    }
+
+    fn limits_of(&mut self, number: Bounded) -> Option<&mut Limits> {
+        match self {
+            Self::Within(bounded, limits) if *bounded == number => Some(limits),
+            _ => None,
+        }
     }
 }

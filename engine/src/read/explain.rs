@@ -72,7 +72,7 @@ impl Matching {
                 return self.explain_one(one, !wanted, depth + 1, out);
             }
             Condition::Implying(one, _) => return self.explain_one(one, wanted, depth, out),
-            Condition::AtLeast(..) | Condition::Below(..) => {
+            Condition::Within(..) => {
                 line(format_args!("{condition}: bounds of pages"));
                 return Ok(());
             }

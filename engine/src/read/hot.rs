@@ -13,7 +13,7 @@ use arrow::compute::{filter_record_batch, max, min, take_record_batch};
 use spanstore_format::segment::Column;
 use spanstore_format::span::{SpanColumn, table};
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Limits};
 use super::condition::{Condition, Leaf};
 use super::indexes::holds;
 use super::interrupt::Interrupt;
@@ -78,7 +78,10 @@ impl HotPart {
         let rows = self.all(columns)?;
         match self.horizon {
             None => Ok(rows),
-            Some(horizon) => filtered(&rows, &self.at_least(Bounded::Start, horizon, true)?),
+            Some(horizon) => filtered(
+                &rows,
+                &self.within(Bounded::Start, Limits::from(horizon), true)?,
+            ),
         }
     }
 
@@ -124,7 +127,7 @@ impl HotPart {
         interrupt.meter().time(Stage::Values, || {
             let within = match self.horizon {
                 None => BooleanBuffer::new_set(self.len()),
-                Some(horizon) => self.at_least(Bounded::Start, horizon, true)?,
+                Some(horizon) => self.within(Bounded::Start, Limits::from(horizon), true)?,
             };
             self.rows(condition, true, within, interrupt)
         })
@@ -155,11 +158,8 @@ impl HotPart {
             }
             Condition::Not(one) => self.rows(one, !wanted, within, interrupt),
             Condition::Implying(one, _) => self.rows(one, wanted, within, interrupt),
-            Condition::AtLeast(bounded, limit) => {
-                Ok(&within & &self.at_least(*bounded, *limit, wanted)?)
-            }
-            Condition::Below(bounded, limit) => {
-                Ok(&within & &self.at_least(*bounded, *limit, !wanted)?)
+            Condition::Within(bounded, limits) => {
+                Ok(&within & &self.within(*bounded, *limits, wanted)?)
             }
             Condition::Leaf(leaf) => {
                 interrupt.meter().rows(within.count_set_bits());
@@ -197,7 +197,7 @@ impl HotPart {
                 costs.max().unwrap_or(0)
             }
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
-            Condition::AtLeast(..) | Condition::Below(..) => 0,
+            Condition::Within(..) => 0,
             Condition::Leaf(leaf) => match leaf.columns.as_slice() {
                 [column] if self.rows.batch.is_coded(column) => 0,
                 columns => {
@@ -212,11 +212,11 @@ impl HotPart {
         }
     }
 
-    /// The rows whose number is a limit or more, or less if `is_wanted` is false.
-    fn at_least(
+    /// The rows whose number lies within limits, or outside if `is_wanted` is false.
+    fn within(
         &self,
         bounded: Bounded,
-        limit: i64,
+        limits: Limits,
         is_wanted: bool,
     ) -> Result<BooleanBuffer, Error> {
         let numbers = bounded.numbers(&self.rows.batch.rows);
@@ -224,7 +224,7 @@ impl HotPart {
         let numbers = numbers.get(self.rows.rows.clone());
         let numbers = numbers.unwrap_or_default().iter();
         Ok(numbers
-            .map(|number| (*number >= limit) == is_wanted)
+            .map(|number| limits.hold(*number) == is_wanted)
             .collect())
     }
 

@@ -1,7 +1,6 @@
 //! What the indexes of a segment tell about rows of a partition: by ids, and by the values
 //! of facets.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -276,15 +275,6 @@ pub(crate) fn holds(leaf: &Leaf, values: ArrayRef) -> Option<BooleanArray> {
     let batch = RecordBatch::try_new(schema, vec![values]).ok()?;
     let truth = leaf.predicate.holds(&batch).ok()?;
     (truth.len() == count).then_some(truth)
-}
-
-/// A value of a column of the table as text.
-pub(crate) fn stored_text(kind: ColumnType, value: &[u8]) -> Option<Cow<'_, str>> {
-    match kind {
-        ColumnType::Text => std::str::from_utf8(value).ok().map(Cow::Borrowed),
-        ColumnType::Int32 => Some(integer_of(value)?.to_string().into()),
-        _ => None,
-    }
 }
 
 /// Values of a column of the table as an array, and a null after them.

@@ -11,7 +11,7 @@ use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{CodedColumn, Column, RowReader};
 use spanstore_format::span::SpanColumn;
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Limits};
 use super::condition::Leaf;
 use super::indexes::holds;
 use super::matching::{Matching, part};
@@ -194,22 +194,20 @@ impl Matching {
         Ok(found)
     }
 
-    /// The rows, among some, whose number is below a limit.
-    pub(super) fn below(
+    /// The rows, among some, whose number lies within limits.
+    pub(super) fn numbers_within(
         &self,
         bounded: Bounded,
-        limit: i64,
+        limits: Limits,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
         self.each_batch(rows, &[bounded.column().into()], |rows, batch| {
             let numbers = bounded.numbers(batch);
             let numbers = numbers.map_err(|error| self.corrupt(error))?.iter();
-            let below = rows
-                .iter()
-                .zip(numbers)
-                .filter(|(_, number)| **number < limit);
-            found.extend(below.map(|(row, _)| *row));
+            let within = rows.iter().zip(numbers);
+            let within = within.filter(|(_, number)| limits.hold(**number));
+            found.extend(within.map(|(row, _)| *row));
             Ok(())
         })?;
         Ok(found)

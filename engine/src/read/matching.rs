@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::facets::Facets;
 
-use super::bounded::{ANY, Bounded, side};
+use super::bounded::{ANY, Bounded, Limits};
 use super::condition::{Condition, Leaf};
 use super::constraints::Constraints;
 use super::indexes::{Answer, Indexes, Stop};
@@ -112,11 +112,8 @@ impl Matching {
                 };
                 self.rows(one, wanted, within, depth)
             }
-            Condition::AtLeast(bounded, limit) => {
-                self.at_least(*bounded, *limit, wanted, within, depth)
-            }
-            Condition::Below(bounded, limit) => {
-                self.at_least(*bounded, *limit, !wanted, within, depth)
+            Condition::Within(bounded, limits) => {
+                self.within(*bounded, *limits, wanted, within, depth)
             }
             Condition::Leaf(leaf) => self.leaf(leaf, wanted, within, depth),
         }
@@ -181,7 +178,7 @@ impl Matching {
             Condition::And(parts) | Condition::Or(parts) => most(parts),
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
             // Few pages lie on both sides of a time, many of a duration.
-            Condition::AtLeast(bounded, _) | Condition::Below(bounded, _) => Ok(match bounded {
+            Condition::Within(bounded, _) => Ok(match bounded {
                 Bounded::Start => 1,
                 Bounded::Duration => 2,
             }),
@@ -220,8 +217,10 @@ impl Matching {
         within: RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
         let partition = &self.sealed.partition;
-        let bounds = necessary.bounds();
-        if !bounds.overlap(partition.first_start, partition.last_start) {
+        if !necessary
+            .starts
+            .overlap(partition.first_start, partition.last_start)
+        {
             return Ok(RoaringBitmap::new());
         }
         let narrowed = self.indexes(None).with_ids(necessary, within);
@@ -264,20 +263,20 @@ impl Matching {
         Ok(answer)
     }
 
-    /// The rows whose number is a limit or more, or less if `is_wanted` is false: by the
-    /// bounds of row groups and pages, and by the values where these lie on both sides.
-    fn at_least(
+    /// The rows whose number lies within limits, or outside if `is_wanted` is false: by the
+    /// bounds of row groups and pages, and by the values where these do not tell.
+    fn within(
         &self,
         bounded: Bounded,
-        limit: i64,
+        limits: Limits,
         is_wanted: bool,
         mut within: RoaringBitmap,
         depth: Depth,
     ) -> Result<Found, Error> {
         let partition = &self.sealed.partition;
         if bounded == Bounded::Start {
-            match side(partition.first_start, partition.last_start, limit) {
-                Some(side) if side == is_wanted => return Ok(Found::exactly(within)),
+            match limits.hold_all(partition.first_start, partition.last_start) {
+                Some(hold) if hold == is_wanted => return Ok(Found::exactly(within)),
                 Some(_) => return Ok(Found::exactly(RoaringBitmap::new())),
                 None => {}
             }
@@ -287,8 +286,8 @@ impl Matching {
         let mut unsure = RoaringBitmap::new();
         for group in row_groups(&within) {
             let (least, greatest) = reader.range(group, column).unwrap_or(ANY);
-            match side(least, greatest, limit) {
-                Some(side) if side == is_wanted => continue,
+            match limits.hold_all(least, greatest) {
+                Some(hold) if hold == is_wanted => continue,
                 Some(_) => {
                     within.remove_range(rows_of_group(group));
                     continue;
@@ -301,16 +300,16 @@ impl Matching {
                 unsure |= part(&within, rows_of_group(group));
             }
             for (rows, least, greatest) in pages {
-                match side(least, greatest, limit) {
-                    Some(side) if side == is_wanted => {}
+                match limits.hold_all(least, greatest) {
+                    Some(hold) if hold == is_wanted => {}
                     Some(_) => drop(within.remove_range(rows)),
                     None => unsure |= part(&within, rows),
                 }
             }
         }
         if depth == Depth::Rows && !unsure.is_empty() {
-            let below = self.below(bounded, limit, &unsure)?;
-            within -= if is_wanted { below } else { &unsure - below };
+            let found = self.numbers_within(bounded, limits, &unsure)?;
+            within -= if is_wanted { &unsure - found } else { found };
             unsure.clear();
         }
         Ok(Found {

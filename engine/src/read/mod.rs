@@ -11,10 +11,6 @@ pub(crate) mod bounded;
     expect(dead_code, reason = "only filters ask for more than ids")
 )]
 pub(crate) mod condition;
-#[cfg_attr(
-    not(feature = "query"),
-    expect(dead_code, reason = "only filters combine them")
-)]
 pub(crate) mod constraints;
 #[cfg(feature = "query")]
 pub(crate) mod explain;

@@ -16,9 +16,8 @@ use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, TeamId};
 
-use super::bounded::{ANY, Bounded};
+use super::bounded::{ANY, Bounded, Limits};
 use super::condition::Condition;
-use super::constraints::Bounds;
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
@@ -132,7 +131,7 @@ impl Ord for Open {
 pub(crate) struct Ordered {
     condition: Condition,
     direction: Direction,
-    bounds: Bounds,
+    bounds: Limits,
     snapshot: Snapshot,
     interrupt: Arc<dyn Interrupt>,
     origins: Vec<Origin>,
@@ -152,7 +151,7 @@ impl Ordered {
         direction: Direction,
         interrupt: &Arc<dyn Interrupt>,
     ) -> Result<Self, Error> {
-        let bounds = visible_bounds(snapshot, condition.bounds());
+        let bounds = visible_bounds(snapshot, condition.starts());
         let mut origins = Vec::new();
         let mut open = BinaryHeap::new();
         let mut add = |best, origin| {
@@ -246,7 +245,7 @@ impl Ordered {
         self.settled.drain(..rows).collect()
     }
 
-    /// Whether all rows are settled that are `equal` to one that was taken: nothing that was
+    /// Whether all rows were found that are `equal` to one that was taken: nothing that was
     /// not looked at may hold one.
     pub(crate) fn has_all(&self, equal: impl Fn(Rank) -> bool) -> bool {
         self.open.peek().is_none_or(|open| !equal(open.best))

@@ -7,8 +7,9 @@ use spanstore_format::TeamId;
 use spanstore_format::segment::{Partition, SegmentReader};
 use spanstore_format::span::SpanColumn;
 
+use super::bounded::Limits;
 use super::condition::Condition;
-use super::constraints::{Bounds, Constraints};
+use super::constraints::Constraints;
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
@@ -26,9 +27,9 @@ pub(crate) struct SealedPartition {
 }
 
 /// The bounds of the start of rows to be seen that lie within others.
-pub(crate) fn visible_bounds(snapshot: &Snapshot, bounds: Bounds) -> Bounds {
-    Bounds {
-        since: bounds.since.max(snapshot.horizon),
+pub(crate) fn visible_bounds(snapshot: &Snapshot, bounds: Limits) -> Limits {
+    Limits {
+        from: bounds.from.max(snapshot.horizon),
         ..bounds
     }
 }
@@ -41,7 +42,7 @@ pub(crate) fn plan(
     condition: &Condition,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
-    let bounds = visible_bounds(snapshot, condition.bounds());
+    let bounds = visible_bounds(snapshot, condition.starts());
     let mut parts = hot_scans(snapshot, team, bounds, interrupt)?;
     for sealed in partitions(snapshot, team, bounds, interrupt)? {
         let matching = Matching::new(sealed, interrupt);
@@ -62,7 +63,7 @@ pub(crate) fn plan_by_ids(
     ids: &Constraints,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
-    let bounds = visible_bounds(snapshot, ids.bounds());
+    let bounds = visible_bounds(snapshot, ids.starts);
     let mut parts = hot_scans(snapshot, team, bounds, interrupt)?;
     for sealed in partitions(snapshot, team, bounds, interrupt)? {
         let matching = Matching::new(sealed, interrupt);
@@ -78,7 +79,7 @@ pub(crate) fn plan_by_ids(
 /// The rows that are not sealed and may lie within bounds.
 pub(crate) fn hot_parts(
     snapshot: &Snapshot,
-    bounds: Bounds,
+    bounds: Limits,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<HotPart>, Error> {
     let meter = interrupt.meter();
@@ -101,7 +102,7 @@ pub(crate) fn hot_parts(
 fn hot_scans(
     snapshot: &Snapshot,
     team: &TeamId,
-    bounds: Bounds,
+    bounds: Limits,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
     let parts = hot_parts(snapshot, bounds, interrupt)?.into_iter();
@@ -117,7 +118,7 @@ fn hot_scans(
 fn sealed_parts(
     matching: &Matching,
     rows: &RoaringBitmap,
-    bounds: Bounds,
+    bounds: Limits,
 ) -> Result<Vec<ScanPart>, Error> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -153,7 +154,7 @@ fn sealed_parts(
 pub(crate) fn partitions(
     snapshot: &Snapshot,
     team: &TeamId,
-    bounds: Bounds,
+    bounds: Limits,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<SealedPartition>, Error> {
     let meter = interrupt.meter();

@@ -8,8 +8,9 @@ use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 
+use super::bounded::{Bounded, Limits};
 use super::condition::{Condition, Leaf, Predicate};
-use super::constraints::{Bounds, Constraints};
+use super::constraints::Constraints;
 use super::interrupt::{Interrupt, Never};
 use super::matching::Matching;
 use super::plan::partitions;
@@ -76,7 +77,7 @@ fn rows_of_another_team_are_refused() {
     let snapshot = store.team(&team).snapshot_of_all();
     let interrupt: Arc<dyn Interrupt> = Arc::new(Never::default());
     let matching = |is_forged: bool| {
-        let sealed = partitions(&snapshot, &team, Bounds::default(), &interrupt);
+        let sealed = partitions(&snapshot, &team, Limits::default(), &interrupt);
         let mut sealed = sealed.unwrap().pop().unwrap();
         assert_eq!(sealed.partition.rows, 0..ROWS);
         if is_forged {
@@ -95,6 +96,10 @@ fn rows_of_another_team_are_refused() {
             find(leaf(&[SpanColumn::TraceState])),
         ),
         ("a condition on values", find(leaf(&[duration]))),
+        (
+            "limits that values have to tell",
+            find(Condition::Within(Bounded::Duration, Limits::from(5))),
+        ),
         ("a condition on two columns", find(leaf(&[name, duration]))),
         (
             "different values",

@@ -46,11 +46,10 @@ fn sessions(ids: &[&str]) -> Constraints {
 }
 
 fn times(since: Option<i64>, until: Option<i64>) -> Constraints {
-    Constraints {
-        since,
-        until,
-        ..Constraints::default()
-    }
+    Constraints::starting(Limits {
+        from: since,
+        below: until,
+    })
 }
 
 fn trace_is(last: u8) -> Expr {

@@ -234,7 +234,10 @@ fn constraints_of_a_filter() {
     let found = constraints(std::slice::from_ref(filter.unwrap().expr()));
     assert_eq!(found.trace_ids, Some(["2".parse().unwrap()].into()));
     assert_eq!(found.session_ids, Some(["s".to_owned()].into()));
-    assert_eq!((found.since, found.until), (Some(10), Some(20)));
+    assert_eq!(
+        (found.starts.from, found.starts.below),
+        (Some(10), Some(20))
+    );
     assert_eq!(
         constraints(std::slice::from_ref(
             parse("not (trace_id = '1')").unwrap().expr()

@@ -131,30 +131,35 @@ pub(crate) fn read(
     (is_whole && values.len() - before == wanted.len()).then_some(())
 }
 
-/// How many values before a range are 1, and how many in it, where values take one bit.
+/// How many values before a range are 1, and how many in it, where values take one bit; none
+/// when the bytes make no sense.
 pub(crate) fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
-    let mut ones = [0, 0];
+    let (mut before, mut within) = (0, 0);
     let mut covered = 0;
+    let mut are_bits = true;
     runs(bytes, 1, |run, numbers| {
         let until = |end: usize| end.min(numbers.end).saturating_sub(numbers.start);
-        covered += until(range.end);
+        let (start, end) = (until(range.start), until(range.end));
+        covered += end;
         match run {
             Run::Repeated(value) => {
-                let is_one = (value & 1) as usize;
-                ones = [
-                    ones[0] + until(range.start) * is_one,
-                    ones[1] + until(range.end) * is_one,
-                ];
+                are_bits &= value < 2;
+                before += start * (value & 1) as usize;
+                within += (end - start) * (value & 1) as usize;
             }
             Run::Packed(bytes) => {
-                ones[0] += first_ones(bytes, until(range.start));
-                ones[1] += first_ones(bytes, until(range.end));
+                are_bits &= end <= bytes.len() * 8;
+                let of_start = first_ones(bytes, start);
+                before += of_start;
+                // Most runs end before the range.
+                if end > start {
+                    within += first_ones(bytes, end).saturating_sub(of_start);
+                }
             }
         }
         numbers.end < range.end
     })?;
-    let [before, in_all] = ones;
-    (covered == range.end).then(|| (before, in_all.saturating_sub(before)))
+    (are_bits && covered == range.end).then_some((before, within))
 }
 
 /// How many of the first bits are 1.
@@ -230,7 +235,7 @@ mod tests {
                 })
                 .collect();
             let bytes = encode(&values, bit_width, &cuts);
-            let (start, end) = (range.0.min(range.1) % values.len(), range.0.max(range.1) % values.len());
+            let (start, end) = (range.0.min(range.1) % (values.len() + 1), range.0.max(range.1) % (values.len() + 1));
             let range = start.min(end)..start.max(end);
             let mut found = Vec::new();
             read(&bytes, bit_width, range.clone(), &mut found).unwrap();
@@ -255,6 +260,10 @@ mod tests {
     fn too_few_values_are_none() {
         let bytes = encode(&[1, 1, 0, 1], 1, &[0]);
         assert_eq!(ones(&[0x04, 0x01], 1..3), None);
+        // A run that is no bit, and packed bits that are cut.
+        assert_eq!(ones(&[0x08, 0x03], 0..4), None);
+        assert_eq!(ones(&[0x05, 0xff], 0..8), Some((0, 8)));
+        assert_eq!(ones(&[0x05, 0xff], 0..9), None);
         let mut found = Vec::new();
         assert_eq!(read(&bytes[..0], 1, 0..1, &mut found), None);
     }

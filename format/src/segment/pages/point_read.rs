@@ -24,6 +24,9 @@ use super::locations::PageLocation;
 use super::{Pages, damaged, delta, hybrid};
 use crate::segment::layout::checksum::VerifiedBytes;
 
+/// Bytes of the longest ids of fixed size.
+const MOST_ID_BYTES: i32 = u8::MAX as i32;
+
 /// The rows of a look-up: few, in one row group.
 #[derive(Debug)]
 pub(crate) struct PointRead {
@@ -88,6 +91,10 @@ impl PointRead {
         let Some(chunk) = group.and_then(|group| group.columns().get(column)) else {
             return Ok(None);
         };
+        // A forged schema would have room made for what no page holds.
+        if matches!(field.data_type(), DataType::FixedSizeBinary(bytes) if *bytes > MOST_ID_BYTES) {
+            return Ok(None);
+        }
         let mut is_valid = self.is_valid.borrow_mut();
         is_valid.truncate(0);
         let Some(parts) = self.parts(bytes, pages, (column, chunk), &mut is_valid)? else {

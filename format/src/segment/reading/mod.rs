@@ -3,7 +3,7 @@
 mod coded;
 mod inspect;
 mod reader;
-mod row_batches;
+pub(super) mod row_batches;
 mod rows;
 mod selection;
 

@@ -74,8 +74,8 @@ impl RowBatches {
         self.bytes.noted()
     }
 
-    /// The columns that were asked for, out of those that the stock reader read of so many
-    /// rows.
+    /// The columns that were asked for of so many rows, out of those that the stock reader
+    /// read; it read none where the rows are those of a point read.
     fn columns_of(
         &mut self,
         read: &[ArrayRef],

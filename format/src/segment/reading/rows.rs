@@ -133,6 +133,7 @@ impl RowReader {
         let metadata = ParquetMetaDataReader::new().with_metadata_options(Some(options));
         let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
             .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
+        check_row_groups(&metadata, rows)?;
         let schema = file_schema(table, &columns, &metadata)?;
         Ok(Self {
             table,
@@ -289,7 +290,7 @@ impl RowReader {
     ///
     /// # Errors
     /// [`FormatError`] when the metadata is damaged. Damage in the rows is an
-    /// error of the batch.
+    /// error here where there are few, and else of the batch.
     pub fn read(
         &self,
         rows: &[Range<u32>],
@@ -475,6 +476,28 @@ impl RowReader {
         all.insert(leaves, Arc::clone(&levels));
         Ok(levels)
     }
+}
+
+/// Sees that row groups have the rows that row numbers take for granted: all but the last
+/// are full.
+fn check_row_groups(metadata: &ParquetMetaData, rows: u32) -> Result<(), FormatError> {
+    let mut left = i64::from(rows);
+    for row_group in metadata.row_groups() {
+        let expected = left.min(i64::from(ROW_GROUP_ROWS));
+        let found = row_group.num_rows();
+        if found != expected || found == 0 {
+            let expected = format!("a row group of {expected} rows, none empty");
+            let found = format!("one of {found}");
+            return Err(FormatError::malformed("Parquet footer", 0, expected, found));
+        }
+        left -= found;
+    }
+    if left != 0 {
+        let expected = format!("row groups of {rows} rows");
+        let found = format!("{left} fewer");
+        return Err(FormatError::malformed("Parquet footer", 0, expected, found));
+    }
+    Ok(())
 }
 
 /// What the columns of a file are read as: those of the table and of promoted keys

@@ -8,7 +8,7 @@ use crate::segment::facets::CodeCounts;
 use crate::segment::promotion::Owner;
 use crate::segment::promotion::access::{Aspect, Attribute};
 use crate::segment::summarize;
-use crate::segment::{Column, Id, Partition, SegmentReader, SegmentSummary};
+use crate::segment::{Column, Id, Partition, RowReader, SegmentReader, SegmentSummary};
 use crate::span::table;
 
 /// Reads everything of a segment in every way. What it reads is dropped: each
@@ -42,6 +42,31 @@ pub fn read_all(file: Bytes, summary: SegmentSummary) {
                 .map(|batch| batch.num_rows())
                 .sum();
             assert!(read <= asked, "{read} rows of {asked}");
+        }
+    }
+    for column in &columns {
+        read_codes(&row_reader, column);
+    }
+}
+
+/// Reads a column of the first row group as codes, and the bounds of its pages.
+fn read_codes(reader: &RowReader, column: &Column) {
+    if let Column::Stored(place) = column {
+        drop(reader.page_ranges(0, *place));
+    }
+    let Ok(Some(coded)) = reader.coded(0, column, None) else {
+        return;
+    };
+    let mut codes = Vec::new();
+    for page in 0..coded.pages().unwrap_or_default().min(4) {
+        drop(coded.rows(page));
+        drop(coded.bytes(page));
+        if coded
+            .read(page, &mut codes)
+            .is_ok_and(|are_codes| are_codes)
+        {
+            let values = coded.values().len() as u32;
+            assert!(codes.iter().all(|code| *code < values), "codes of values");
         }
     }
 }

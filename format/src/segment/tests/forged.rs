@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::segment::layout::encoding::PAGE_ROWS;
+use crate::segment::reading::row_batches::FileBatches;
 use crate::segment::testing::{Change, Forgery, Place, columns, read_all, resealed};
 
 static FORGERY: LazyLock<Forgery> = LazyLock::new(Forgery::new);
@@ -53,6 +54,9 @@ fn look_ups_read_what_scans_read() {
     ranges.extend(borders.map(|border| vec![border - 2..border + 1]));
     ranges.push(vec![3..5, 1_270..1_300, 2_600..2_601, 8_990..9_030]);
     for ranges in ranges {
+        let rows = reader.row_reader().unwrap();
+        let rows = rows.read(&ranges, &columns(), 1_000).unwrap();
+        assert!(matches!(rows.batches, FileBatches::PointRead(_)));
         let few = read_columns(&reader, &ranges, 1_000);
         let slices = ranges
             .iter()

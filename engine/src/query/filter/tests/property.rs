@@ -531,8 +531,7 @@ proptest! {
                     && constraints.session_ids.as_ref().is_none_or(|ids| {
                         row.session.as_ref().is_some_and(|session| ids.contains(session))
                     })
-                    && constraints.since.is_none_or(|since| since <= row.start)
-                    && constraints.until.is_none_or(|until| row.start < until);
+                    && constraints.starts.hold(row.start);
                 prop_assert!(fits, "{} constrains {:?} away", text, constraints);
             }
         }
