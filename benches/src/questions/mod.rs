@@ -32,7 +32,7 @@ const FACETS: [&str; 8] = [
 pub enum Answer {
     /// A number of spans.
     Count(u64),
-    /// The values of each of [`FACETS`].
+    /// The values of eight columns.
     Facets(Vec<Vec<FacetCount>>),
     /// Rows.
     Rows(Vec<RecordBatch>),

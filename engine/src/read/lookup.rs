@@ -124,7 +124,12 @@ impl<'i> Found<'i> {
 
 /// All columns of all rows of parts.
 fn read(parts: &[ScanPart]) -> impl Iterator<Item = Result<RecordBatch, Error>> + '_ {
-    let columns = Column::all(table());
+    // Most look-ups of an absent id end here.
+    let columns = if parts.is_empty() {
+        Vec::new()
+    } else {
+        Column::all(table())
+    };
     parts.iter().flat_map(move |part| {
         part.read(&columns, BATCH_ROWS)
             .unwrap_or_else(|error| Box::new(std::iter::once(Err(error))))
