@@ -170,11 +170,9 @@ pub enum Error {
         /// The name, at most 80 characters.
         name: String,
     },
-    /// A column is no facet: its values may all be different. `Query::top` counts them, but for
-    /// columns of maps, ids and lists.
-    #[error(
-        "{name} is no facet, of which an index counts the values; `top` counts those of other columns"
-    )]
+    /// A column is not a facet: its values may all be different, so no index counts them.
+    /// `Query::top` counts the values of such a column, unless they are maps, ids or lists.
+    #[error("column {name} is not a facet: no index counts its values; count them with `top`")]
     NoFacet {
         /// The column.
         name: &'static str,

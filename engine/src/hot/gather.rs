@@ -1,7 +1,6 @@
-//! Puts small batches together: first [`ENOUGH`] appends, then as many of the batches that
-//! these became, and at last batches that have
+//! Puts small batches together: first [`ENOUGH`] appends, then batches that have
 //! [`StoreOptions::gather_rows`](crate::StoreOptions::gather_rows) rows together. Mostly a row
-//! is copied at most three times for it, and few batches stay small. Only batches of a
+//! is copied at most twice for it, and few batches stay small. Only batches of a
 //! partition that came after each other are put together: rows stay in the order of their
 //! appends.
 
@@ -19,11 +18,8 @@ use spanstore_format::span::compact;
 use super::values::KeptValues;
 use super::{HotBatch, HotBuffer, HotMonth, HotRows, HotTeam};
 
-/// Batches that are put together although they have few rows.
-const ENOUGH: usize = 16;
-
-/// How often batches are put together although they have few rows.
-const LEVELS: usize = 2;
+/// Appends that are put together although they have few rows.
+const ENOUGH: usize = 64;
 
 /// Bytes from which on a batch is not small, whatever its rows: what each row takes then
 /// matters more than what a batch does.
@@ -63,7 +59,7 @@ impl Loose {
             rows,
             bytes: bytes + room,
             starts: starts.unwrap_or(first.starts),
-            level: 1 + batches().map(|batch| batch.level).max().unwrap_or(0),
+            is_gathered: true,
             kept: KeptValues::within(room),
         }))
     }
@@ -97,8 +93,8 @@ fn is_small(batch: &HotBatch, gather_rows: usize) -> bool {
 /// What small batches a partition has, at most.
 #[derive(Debug, Default)]
 pub(super) struct Small {
-    /// How many were put together how often.
-    levels: [usize; LEVELS],
+    /// How many are of one append.
+    appends: usize,
     /// Rows of all.
     rows: usize,
 }
@@ -107,21 +103,18 @@ impl Small {
     pub(super) fn add(&mut self, batch: &HotBatch, gather_rows: usize) {
         if is_small(batch, gather_rows) {
             self.rows += batch.rows.num_rows();
-            if let Some(count) = self.levels.get_mut(batch.level) {
-                *count += 1;
-            }
+            self.appends += usize::from(!batch.is_gathered);
         }
     }
 
     fn remove(&mut self, batch: &HotBatch) {
         self.rows = self.rows.saturating_sub(batch.rows.num_rows());
-        if let Some(count) = self.levels.get_mut(batch.level) {
-            *count = count.saturating_sub(1);
-        }
+        let appends = usize::from(!batch.is_gathered);
+        self.appends = self.appends.saturating_sub(appends);
     }
 
     pub(super) fn is_enough(&self, gather_rows: usize) -> bool {
-        self.rows >= gather_rows || self.levels.iter().any(|count| *count >= ENOUGH)
+        self.rows >= gather_rows || self.appends >= ENOUGH
     }
 }
 
@@ -241,13 +234,11 @@ impl HotMonth {
         let batches = self.firsts.iter();
         let batches = batches.filter_map(|place| appends.get(*place as usize));
         let are_rows_enough = self.small.rows >= gather_rows;
-        let mut levels = self.small.levels.iter();
-        let highest = levels.position(|count| *count >= ENOUGH);
-        let highest = highest.filter(|_| !are_rows_enough).unwrap_or(usize::MAX);
         let mut found: Vec<Arc<HotBatch>> = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         for HotRows { batch, .. } in batches {
-            if !is_small(batch, gather_rows) || batch.level > highest {
+            let is_wanted = are_rows_enough || !batch.is_gathered;
+            if !is_wanted || !is_small(batch, gather_rows) {
                 found.clear();
                 (rows, bytes) = (0, 0);
                 continue;

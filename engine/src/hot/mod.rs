@@ -34,8 +34,8 @@ pub(crate) struct HotBatch {
     pub(crate) bytes: usize,
     /// The earliest and the latest start, ns since 1970.
     pub(crate) starts: (i64, i64),
-    /// How often its rows were put together with others.
-    level: usize,
+    /// Whether it has the rows of several appends.
+    is_gathered: bool,
     /// Values of columns that were asked for.
     kept: KeptValues,
 }
@@ -50,7 +50,7 @@ impl HotBatch {
             rows,
             bytes,
             starts: starts.unwrap_or((i64::MIN, i64::MAX)),
-            level: 0,
+            is_gathered: false,
             kept: KeptValues::within(0),
         }
     }

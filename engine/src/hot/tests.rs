@@ -129,8 +129,8 @@ proptest! {
     /// appends, and traces and sessions are found.
     #[test]
     fn rows_stay_where_they_are_found(
-        appends in proptest::collection::vec((0u8..2, 0u64..3, 0u64..5, 1usize..9, 0u8..10), 1..120),
-        gather_rows in 2usize..40,
+        appends in proptest::collection::vec((0u8..2, 0u64..3, 0u64..5, 1usize..9, 0u8..40), 1..200),
+        gather_rows in prop_oneof![2usize..40, 400usize..1_000],
     ) {
         let mut hot = HotBuffer::new(gather_rows);
         let mut model: Vec<(TeamId, u64, u64, u64)> = Vec::new();
@@ -161,8 +161,8 @@ proptest! {
                 prop_assert_eq!(hot.has(month_of(month), &team), !expected.is_empty());
                 // What is left apart is little.
                 let small = found.iter().filter(|rows| rows.rows.len() < gather_rows);
-                let small = small.filter(|rows| rows.batch.level == 0).count();
-                prop_assert!(small < 16, "{small} small appends");
+                let small = small.filter(|rows| !rows.batch.is_gathered).count();
+                prop_assert!(small < 64, "{small} small appends");
             }
             for trace in 0..5 {
                 let expected = model.iter().filter(|row| row.0 == team && row.2 == trace);
@@ -217,8 +217,8 @@ fn batches_that_two_threads_put_together_come_once() {
         (0..14).collect::<Vec<_>>()
     );
     // One that begins before the others, of which some are not there any more.
-    let mut hot = HotBuffer::new(100);
-    (0..20).for_each(|number| push(&mut hot, number));
+    let mut hot = HotBuffer::new(1_000);
+    (0..64).for_each(|number| push(&mut hot, number));
     let wide = hot.loose().unwrap();
     let narrow = Loose {
         team: acme.clone(),
@@ -227,7 +227,7 @@ fn batches_that_two_threads_put_together_come_once() {
     for loose in [&narrow, &wide] {
         hot.gathered(loose, &loose.gather().unwrap());
     }
-    assert_eq!(numbers(&hot.all(&acme)), (0..40).collect::<Vec<_>>());
+    assert_eq!(numbers(&hot.all(&acme)), (0..128).collect::<Vec<_>>());
     let bytes = hot
         .all(&acme)
         .iter()
@@ -239,15 +239,15 @@ fn batches_that_two_threads_put_together_come_once() {
 #[test]
 fn many_small_appends_are_one_although_their_rows_are_few() {
     let (acme, mut hot) = (team(0), HotBuffer::new(1_000_000));
-    for number in 0..15 {
+    for number in 0..63 {
         hot.push(&acme, append(&acme, 0, number, &[number]));
     }
     assert!(!hot.has_loose());
     let before = hot.bytes();
-    hot.push(&acme, append(&acme, 0, 15, &[15]));
+    hot.push(&acme, append(&acme, 0, 63, &[63]));
     assert_eq!(gather_all(&mut hot), 1);
     let all = hot.all(&acme);
-    assert_eq!((all.len(), all[0].rows.len()), (1, 16));
+    assert_eq!((all.len(), all[0].rows.len()), (1, 64));
     // Columns without any value and texts that repeat take no memory of their own.
     assert!(
         hot.bytes() < before / 8,
@@ -256,7 +256,7 @@ fn many_small_appends_are_one_although_their_rows_are_few() {
     );
     let trace = hot.trace(&acme, trace_of(9));
     assert_eq!((trace.len(), trace[0].rows.clone()), (1, 9..10));
-    assert_eq!(all[0].batch.starts.1 - all[0].batch.starts.0, 15_000);
+    assert_eq!(all[0].batch.starts.1 - all[0].batch.starts.0, 63_000);
 }
 
 #[test]

@@ -7,13 +7,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewBuilder, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray,
-    Float64Array, Int32Array, Int64Array, StringViewBuilder, TimestampNanosecondArray, UInt32Array,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, Float64Array,
+    GenericByteViewBuilder, Int32Array, Int64Array, TimestampNanosecondArray, UInt32Array,
     new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, Field, StringViewType, TimeUnit};
 use bytes::Buf;
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
@@ -244,33 +244,10 @@ fn values(
         return Ok(None);
     }
     let array: ArrayRef = match data_type {
-        DataType::Utf8View => {
-            let mut texts = StringViewBuilder::with_capacity(count);
-            let found = of_lengths(parts).ok_or_else(short)?;
-            let found = spread(found, nulls.as_ref()).ok_or_else(short)?;
-            for (row, text) in found.into_iter().enumerate() {
-                if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    texts.append_null();
-                } else {
-                    let text = std::str::from_utf8(text);
-                    texts.append_value(text.map_err(|_| damaged("text in UTF-8"))?);
-                }
-            }
-            Arc::new(texts.finish())
-        }
-        DataType::BinaryView => {
-            let mut values = BinaryViewBuilder::with_capacity(count);
-            let found = of_lengths(parts).ok_or_else(short)?;
-            let found = spread(found, nulls.as_ref()).ok_or_else(short)?;
-            for (row, bytes) in found.into_iter().enumerate() {
-                if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    values.append_null();
-                } else {
-                    values.append_value(bytes);
-                }
-            }
-            Arc::new(values.finish())
-        }
+        DataType::Utf8View => views::<StringViewType, _>(parts, nulls.as_ref(), |text| {
+            std::str::from_utf8(text).map_err(|_| damaged("text in UTF-8"))
+        })?,
+        DataType::BinaryView => views::<BinaryViewType, _>(parts, nulls.as_ref(), Ok)?,
         DataType::FixedSizeBinary(bytes) => {
             let size = usize::try_from(*bytes).map_err(|_| short())?;
             let mut found = Vec::with_capacity(count * size);
@@ -287,18 +264,16 @@ fn values(
             Arc::new(ids.map_err(|error| ParquetError::ArrowError(error.to_string()))?)
         }
         DataType::Int32 | DataType::UInt32 => {
-            let found = numbers(parts, |bytes| i64::from(i32::from_le_bytes(bytes)));
-            let found = spread(found.ok_or_else(short)?, nulls.as_ref()).ok_or_else(short)?;
+            let number = |bytes| i64::from(i32::from_le_bytes(bytes));
+            let found = numbers(parts, nulls.as_ref(), number).ok_or_else(short)?;
             return Ok(integers(found, data_type, nulls));
         }
         DataType::Int64 | DataType::Timestamp(..) => {
-            let found = numbers(parts, i64::from_le_bytes);
-            let found = spread(found.ok_or_else(short)?, nulls.as_ref()).ok_or_else(short)?;
+            let found = numbers(parts, nulls.as_ref(), i64::from_le_bytes).ok_or_else(short)?;
             return Ok(integers(found, data_type, nulls));
         }
         DataType::Float64 => {
-            let found = numbers(parts, f64::from_le_bytes);
-            let found = spread(found.ok_or_else(short)?, nulls.as_ref()).ok_or_else(short)?;
+            let found = numbers(parts, nulls.as_ref(), f64::from_le_bytes).ok_or_else(short)?;
             Arc::new(Float64Array::new(found.into(), nulls))
         }
         DataType::Boolean => {
@@ -371,11 +346,33 @@ fn of_size(parts: &[Part], size: usize) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
-fn numbers<T, const N: usize>(parts: &[Part], number: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
-    let values = of_size(parts, N);
-    values
-        .map(|value| Some(number(value?.try_into().ok()?)))
-        .collect()
+/// The wanted numbers, at the rows that have one.
+fn numbers<T: Copy + Default, const N: usize>(
+    parts: &[Part],
+    nulls: Option<&NullBuffer>,
+    number: impl Fn([u8; N]) -> T,
+) -> Option<Vec<T>> {
+    let values = of_size(parts, N).map(|value| Some(number(value?.try_into().ok()?)));
+    spread(values.collect::<Option<_>>()?, nulls)
+}
+
+/// The wanted texts or bytes, at the rows that have one.
+fn views<'a, T: ByteViewType, V: AsRef<T::Native>>(
+    parts: &'a [Part],
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(&'a [u8]) -> Result<V, ParquetError>,
+) -> Result<ArrayRef, ParquetError> {
+    let found = of_lengths(parts).and_then(|found| spread(found, nulls));
+    let found = found.ok_or_else(|| damaged("the values of a page"))?;
+    let mut views = GenericByteViewBuilder::<T>::with_capacity(found.len());
+    for (row, bytes) in found.into_iter().enumerate() {
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            views.append_null();
+        } else {
+            views.append_value(value(bytes)?);
+        }
+    }
+    Ok(Arc::new(views.finish()))
 }
 
 /// Values at the rows that have one; others have any. None when there are too few.
