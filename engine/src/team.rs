@@ -291,7 +291,19 @@ impl Team {
     /// Begins a query over the team's spans.
     #[cfg(feature = "query")]
     pub fn query(&self) -> query::Query {
-        query::Query::new(Arc::new(self.clone()))
+        query::Query::new(Arc::new(self.clone()), query::Rows::Spans)
+    }
+
+    /// Begins a query over the team's requests: one row a trace, put together of its spans,
+    /// with the columns of [`RequestColumn`](spanstore_format::requests::RequestColumn).
+    ///
+    /// In its filters `any(…)` takes a condition on spans and is true of a request when one
+    /// of its spans fulfils it, else false. `level`, `service`, `resource` and `function`
+    /// mean that some span has the value: `service = 'db'` is `any(service = 'db')`, and
+    /// `service != 'db'` is its opposite. `has_trace` is true of each request.
+    #[cfg(feature = "query")]
+    pub fn requests(&self) -> query::Query {
+        query::Query::new(Arc::new(self.clone()), query::Rows::Requests)
     }
 
     /// Runs an SQL query over the team's spans, the table `spans`.

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use spanstore_format::catalog::{Erased, Erasure};
 use spanstore_format::segment::Partition;
 use spanstore_format::segment::key_index::key_of;
-use spanstore_format::{Month, TeamId};
+use spanstore_format::table::Table;
+use spanstore_format::{Month, TeamId, span};
 
 use crate::hot::gather::Loose;
 use crate::hot::{Appended, HotBatch, HotBuffer, HotRows};
@@ -68,6 +69,8 @@ impl Erasures {
 /// One team's part of a snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
+    /// Whose rows these are.
+    pub(crate) table: &'static Table,
     /// All segments of the store.
     pub(crate) segments: Arc<Vec<Arc<Segment>>>,
     /// Rows of the team that are not sealed, older ones first.
@@ -122,6 +125,7 @@ impl View {
             .map_or(Vec::new(), |sealing| pick(sealing));
         hot.extend(pick(&state.active));
         Snapshot {
+            table: span::table(),
             segments: Arc::clone(&state.segments),
             hot,
             erasures: Arc::clone(&state.erasures),

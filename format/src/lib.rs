@@ -34,6 +34,7 @@ pub mod otlp;
 #[doc(hidden)]
 pub mod planted;
 pub mod recent;
+pub mod requests;
 pub mod segment;
 pub mod span;
 pub mod table;

@@ -13,6 +13,54 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::error::FormatError;
 
+/// Names the columns of a table, each once: an enumeration of them, and `COLUMNS`, how they
+/// are stored.
+macro_rules! table_columns {
+    (
+        $(#[doc = $about:literal])* $columns:ident;
+        $($(#[doc = $doc:literal])* $variant:ident: $column:expr;)*
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $columns {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl $columns {
+            /// All columns in the order of the schema.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How it is stored.
+            pub fn description(self) -> &'static $crate::table::TableColumn {
+                match self {
+                    $(Self::$variant => {
+                        static COLUMN: $crate::table::TableColumn = $column;
+                        &COLUMN
+                    })*
+                }
+            }
+
+            /// Its place in the schema.
+            pub const fn place(self) -> usize {
+                self as usize
+            }
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                self.description().name
+            }
+
+            /// The column with a name.
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.name() == name)
+            }
+        }
+
+        static COLUMNS: &[$crate::table::TableColumn] = &[$($column,)*];
+    };
+}
+pub(crate) use table_columns;
+
 /// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
@@ -275,6 +323,8 @@ pub struct Roles {
     pub ids: &'static [(IndexedId, usize)],
     /// The columns that rows are ordered by, the first one first.
     pub order: &'static [usize],
+    /// The ids that tell rows apart which come at one time, the first one first.
+    pub identity: &'static [usize],
     /// The column of encoded attributes, of which some are promoted.
     pub attributes: Option<usize>,
     /// What rows share with others.

@@ -39,6 +39,7 @@ mod quota;
 mod receipts;
 mod repair;
 mod repeats;
+mod requests;
 mod retention;
 mod seal;
 mod sequences;

@@ -19,6 +19,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::{max, min};
 use spanstore_format::segment::key_index::Key;
 use spanstore_format::span::SpanColumn;
+#[cfg(feature = "query")]
+use spanstore_format::span::columns::memory_of;
 use spanstore_format::{Month, TeamId};
 
 use self::values::KeptValues;
@@ -41,6 +43,19 @@ pub(crate) struct HotBatch {
 }
 
 impl HotBatch {
+    /// Rows that were worked out of others; they are in no buffer, so their month does not
+    /// matter.
+    #[cfg(feature = "query")]
+    pub(crate) fn derived(rows: RecordBatch) -> Self {
+        let bytes = memory_of(&rows);
+        let room = bytes / 4;
+        let month = Month::of(0);
+        Self {
+            kept: KeptValues::within(room),
+            ..Self::appended(month, rows, bytes + room)
+        }
+    }
+
     /// Rows of one append that take so much memory, in bytes.
     pub(crate) fn appended(month: Month, rows: RecordBatch, bytes: usize) -> Self {
         let starts = SpanColumn::StartTime.times(&rows).ok();
@@ -76,7 +91,7 @@ pub(crate) struct HotRows {
 
 impl HotRows {
     /// All rows of a batch.
-    fn all(batch: &Arc<HotBatch>) -> Self {
+    pub(crate) fn all(batch: &Arc<HotBatch>) -> Self {
         Self {
             rows: 0..batch.rows.num_rows(),
             batch: Arc::clone(batch),

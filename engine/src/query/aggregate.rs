@@ -8,9 +8,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, StringViewArray, TimestampNanosecondArray,
 };
 use arrow::compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampNanosecondType};
 use spanstore_format::id::to_hex;
-use spanstore_format::span::SpanColumn;
 
 use super::builder::Query;
 use super::counts::FacetCount;
@@ -118,7 +117,8 @@ impl Query {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let count = keys.len();
         let groups = async move {
-            let condition = Arc::new(asked.condition()?);
+            let (job, condition) = job.over(&asked).await?;
+            let condition = Arc::new(condition);
             let (columns, _held) = job.group(&condition, &Arc::new(grouping)).await?;
             let rows = RecordBatch::try_new(schema, columns);
             let rows = rows.map_err(|error| columns_error("groups", &error))?;
@@ -143,7 +143,8 @@ impl Query {
             measures: vec![Measure::Rows],
         };
         let top = async move {
-            let condition = Arc::new(asked.condition()?);
+            let (job, condition) = job.over(&asked).await?;
+            let condition = Arc::new(condition);
             let (groups, _held) = job.group(&condition, &Arc::new(grouping)).await?;
             let [values, counts] = groups.as_slice() else {
                 return Err(Error::internal("groups", &"other columns than asked for"));
@@ -205,7 +206,7 @@ pub(super) fn most_first(one: (Option<&str>, u64), other: (Option<&str>, u64)) -
 impl Asked {
     /// A value in the words of filters.
     pub(super) fn value(&self, text: &str) -> Result<Term, Error> {
-        self.term(&NamedValue::parse(text)?.expr)
+        self.term(&NamedValue::parse(self.question.rows, text)?.expr)
     }
 
     fn key(&self, key: &Key<'_>) -> Result<Term, Error> {
@@ -213,7 +214,7 @@ impl Asked {
             Key::Value(text) => self.value(text),
             Key::Time(width) => {
                 let width_nanos = i64::try_from(width.as_nanos()).unwrap_or(i64::MAX).max(1);
-                let mut term = Term::column(SpanColumn::StartTime.into())?;
+                let mut term = self.start()?;
                 term.expression = Some(Arc::new(Bucket {
                     origin: 0,
                     width_nanos,
@@ -224,7 +225,7 @@ impl Asked {
     }
 
     fn measure(&self, aggregate: &Aggregate<'_>) -> Result<Measure, Error> {
-        let number = |text: &str| self.term(&NamedValue::parse(text)?.number);
+        let number = |text: &str| self.term(&NamedValue::parse(self.question.rows, text)?.number);
         let measure = match aggregate {
             Aggregate::Count => Measure::Rows,
             Aggregate::Distinct(text) => Measure::Distinct(self.value(text)?),
@@ -255,7 +256,10 @@ pub(super) struct Bucket {
 
 impl Expression for Bucket {
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
-        let starts = SpanColumn::StartTime.times(rows)?;
+        let starts = rows.columns().first();
+        let starts = starts.and_then(|starts| starts.as_primitive_opt::<TimestampNanosecondType>());
+        let not_times = || Error::internal("buckets", &"not the times of rows");
+        let starts = starts.ok_or_else(not_times)?;
         let bucket = |start: i64| {
             let after = i128::from(start) - i128::from(self.origin);
             let within = after.rem_euclid(i128::from(self.width_nanos));

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use spanstore_format::TeamId;
-use spanstore_format::span::SpanColumn;
+use spanstore_format::table::TableColumn;
 
 use super::engine::Engine;
-use super::filter::{Filter, FilterLimits};
+use super::filter::{Filter, FilterLimits, Rows};
 use super::table::visible_columns;
 use crate::error::Error;
 use crate::read::meter::Meter;
@@ -27,8 +27,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn meter(&self) -> Meter;
 }
 
-/// The order of the spans of a query: by start or by duration, of spans with equal
-/// durations by start, then by trace id and span id.
+/// The order of the rows of a query: of those that are equal in what decides first by start,
+/// then by trace id, and of spans by span id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// The latest start first.
@@ -40,10 +40,17 @@ pub enum Order {
     SlowestFirst,
     /// The shortest duration first, of equal ones the earliest start.
     FastestFirst,
+    /// The request with the most spans first, of equal ones the latest start. Spans have no
+    /// such order.
+    MostSpansFirst,
+    /// The request with the most errors first, of equal ones the latest start. Spans have
+    /// no such order.
+    MostErrorsFirst,
 }
 
-/// A query over the spans of one team. Without further words it gives all
-/// spans with all columns, newest first.
+/// A query over the spans of one team ([`Team::query`](crate::Team::query)) or over its
+/// requests ([`Team::requests`](crate::Team::requests)). Without further words it gives all
+/// with all columns, newest first. What is said of spans below holds for requests too.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Query {
@@ -54,6 +61,7 @@ pub struct Query {
 /// What is asked, of whatever team.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
+    pub(super) rows: Rows,
     /// All of these hold.
     pub(super) filters: Vec<Filter>,
     pub(super) since: Option<i64>,
@@ -64,15 +72,16 @@ pub(super) struct Question {
 }
 
 impl Query {
-    /// A query for all spans.
-    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
+    /// A query for all spans, or for all requests.
+    pub(crate) fn new(source: Arc<dyn Source>, rows: Rows) -> Self {
         Self {
             source,
             question: Question {
+                rows,
                 filters: Vec::new(),
                 since: None,
                 until: None,
-                columns: visible_columns(),
+                columns: visible_columns(rows.table()),
                 order: Order::NewestFirst,
                 limit: None,
             },
@@ -81,8 +90,9 @@ impl Query {
 
     /// Keeps the spans that a condition holds for, such as
     /// `level = 'error' and path like '/api/%' and attributes['db.system'] = 'postgresql'`.
-    /// [`Filter`] has the whole language, and
-    /// [`SpanColumn`](spanstore_format::span::SpanColumn) the columns.
+    /// [`Filter`] has the whole language;
+    /// [`SpanColumn`](spanstore_format::span::SpanColumn) and
+    /// [`RequestColumn`](spanstore_format::requests::RequestColumn) have the columns.
     /// The text may be a stranger's: it is an expression over the team's own
     /// columns and nothing else, and its size is bounded. Of several filters all
     /// have to hold.
@@ -91,7 +101,7 @@ impl Query {
     /// [`Error::InvalidFilter`] says where the text goes wrong and what was
     /// expected there.
     pub fn filter(mut self, text: &str) -> Result<Self, Error> {
-        let filter = Filter::parse(text, &FilterLimits::default())?;
+        let filter = Filter::over(self.question.rows, text, &FilterLimits::default())?;
         self.question.filters.push(filter);
         Ok(self)
     }
@@ -114,11 +124,14 @@ impl Query {
     /// [`Error::UnknownColumn`] names one that is not there; an empty name when
     /// none was asked for.
     pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let place = |name: &str| match SpanColumn::of_name(name) {
-            Some(column) if column.description().is_visible => Ok(column.place()),
-            _ => Err(Error::UnknownColumn {
+        let table = self.question.rows.table();
+        let place = |name: &str| {
+            let place = table.place_of(name);
+            let is_visible = |column: &TableColumn| column.is_visible;
+            let place = place.filter(|place| table.column(*place).is_some_and(is_visible));
+            place.ok_or_else(|| Error::UnknownColumn {
                 name: name.chars().take(80).collect(),
-            }),
+            })
         };
         self.question.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
         if self.question.columns.is_empty() {
@@ -165,9 +178,10 @@ impl Query {
     /// asked for.
     ///
     /// # Errors
-    /// As [`Query::stream`].
+    /// As [`Query::stream`]; [`Error::UnknownColumn`] of a query over requests.
     pub async fn spans(mut self) -> Result<Spans, Error> {
-        self.question.columns = visible_columns();
+        self = self.columns(["span_id"])?;
+        self.question.columns = visible_columns(self.question.rows.table());
         Ok(Spans::new(self.collect().await?))
     }
 }

@@ -12,9 +12,10 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::promotion::access::Attribute;
-use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::table::Table;
 
 use super::constraints::{by_bounds, necessary, operands};
+use super::filter::SomeSpan;
 use super::functions::AttributeAccess;
 use crate::error::Error;
 use crate::read::condition::{Condition, Leaf, Predicate};
@@ -27,36 +28,48 @@ pub(super) type Compile<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Arc<dyn Phys
 /// and `or` as deep as it likes.
 const DEEPEST: usize = 32;
 
-/// The condition that an expression over columns of spans is.
+/// The condition that an expression over columns of a table is. For what it asks of the
+/// spans of requests stand `of_spans`, by their numbers.
 ///
 /// # Errors
 /// When it cannot be evaluated on rows.
-pub(super) fn of_filter(expr: &Expr, compile: Compile<'_>) -> Result<Condition> {
-    let condition = one(expr, &|leaf| evaluated(leaf, compile), 0)?;
-    Ok(narrowed(condition))
+pub(super) fn of_filter(
+    expr: &Expr,
+    of_spans: &[Leaf],
+    table: &'static Table,
+    compile: Compile<'_>,
+) -> Result<Condition> {
+    let leaf = |leaf: &Expr| {
+        if let Expr::Column(column) = leaf
+            && let Some(of_spans) = SomeSpan::number(column).and_then(|number| of_spans.get(number))
+        {
+            return Ok(of_spans.clone());
+        }
+        evaluated(leaf, table, compile)
+    };
+    Ok(one(expr, &leaf, 0)?.narrowed())
 }
 
 /// What all of some conditions tell indexes. What they do not understand may hold for any
 /// row, so the conditions are to be evaluated on what is read.
-pub(super) fn for_indexes(conditions: &[Expr], compile: Compile<'_>) -> Condition {
+pub(super) fn for_indexes(
+    conditions: &[Expr],
+    table: &'static Table,
+    compile: Compile<'_>,
+) -> Condition {
     let leaf = |leaf: &Expr| {
         let unknown = || Leaf {
+            table,
             columns: Vec::new(),
             predicate: Arc::new(Unknown),
             necessary: necessary(leaf),
         };
-        Ok(evaluated(leaf, compile).unwrap_or_else(|_| unknown()))
+        Ok(evaluated(leaf, table, compile).unwrap_or_else(|_| unknown()))
     };
     let each = conditions.iter().map(|condition| one(condition, &leaf, 0));
     // No leaf is an error, so nothing is.
     let each = each.filter_map(Result::ok).collect();
-    narrowed(Condition::And(each))
-}
-
-/// With what its parts tell together of ids and times.
-fn narrowed(condition: Condition) -> Condition {
-    let necessary = condition.constraints();
-    Condition::Implying(Box::new(condition), necessary)
+    Condition::And(each).narrowed()
 }
 
 fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> Result<Condition> {
@@ -85,9 +98,10 @@ fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> 
 }
 
 /// A condition that DataFusion evaluates on columns of spans and single attributes.
-fn evaluated(leaf: &Expr, compile: Compile<'_>) -> Result<Leaf> {
-    let over = OverColumns::of(leaf)?;
+fn evaluated(leaf: &Expr, table: &'static Table, compile: Compile<'_>) -> Result<Leaf> {
+    let over = OverColumns::of(leaf, table)?;
     Ok(Leaf {
+        table,
         predicate: Arc::new(Evaluated(compile(over.expr, &over.schema)?)),
         columns: over.columns,
         necessary: necessary(leaf),
@@ -98,11 +112,12 @@ fn evaluated(leaf: &Expr, compile: Compile<'_>) -> Result<Leaf> {
 ///
 /// # Errors
 /// When it cannot be evaluated on rows.
-pub(super) fn term(expr: &Expr, compile: Compile<'_>) -> Result<Term> {
-    let over = OverColumns::of(expr)?;
+pub(super) fn term(expr: &Expr, table: &'static Table, compile: Compile<'_>) -> Result<Term> {
+    let over = OverColumns::of(expr, table)?;
     let is_column = matches!(over.expr, Expr::Column(_));
     let evaluated = compile(over.expr, &over.schema)?;
     Ok(Term {
+        table,
         columns: over.columns,
         data_type: evaluated.data_type(over.schema.as_arrow())?,
         expression: (!is_column).then(|| Arc::new(Evaluated(evaluated)) as _),
@@ -117,7 +132,7 @@ struct OverColumns {
 }
 
 impl OverColumns {
-    fn of(expr: &Expr) -> Result<Self> {
+    fn of(expr: &Expr, table: &Table) -> Result<Self> {
         if expr.is_volatile() {
             return plan_err!("expected what depends on the row alone, found {expr}");
         }
@@ -127,9 +142,12 @@ impl OverColumns {
             let attribute = AttributeAccess::of(&expr).and_then(|access| access.attribute());
             let column = match (attribute, &expr) {
                 (Some(attribute), _) => Column::Attribute(attribute),
-                (None, Expr::Column(named)) => match SpanColumn::of_name(&named.name) {
-                    Some(column) => column.into(),
-                    None => return plan_err!("expected a column of spans, found {named}"),
+                (None, Expr::Column(named)) => match table.place_of(&named.name) {
+                    Some(place) => Column::Stored(place),
+                    None => {
+                        let of = table.name();
+                        return plan_err!("expected a column of {of}, found {named}");
+                    }
                 },
                 (
                     None,
@@ -141,7 +159,7 @@ impl OverColumns {
                 ) => return plan_err!("expected what one row tells, found {expr}"),
                 (None, _) => return Ok(Transformed::no(expr)),
             };
-            let field = column.field(table());
+            let field = column.field(table);
             let field = field.map_err(|error| DataFusionError::External(Box::new(error)))?;
             let name = field.name().clone();
             if !columns.contains(&column) {

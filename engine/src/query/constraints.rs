@@ -67,7 +67,7 @@ pub(super) fn by_bounds(condition: &Expr) -> Option<Condition> {
     match condition {
         Expr::BinaryExpr(comparison) => {
             let (column, op, value) = compared(comparison)?;
-            let bounded = Bounded::of(column)?;
+            let bounded = Bounded::of(column.name())?;
             bound(bounded, op, number(bounded, &value)?)
         }
         Expr::Between(Between {
@@ -76,7 +76,7 @@ pub(super) fn by_bounds(condition: &Expr) -> Option<Condition> {
             low,
             high,
         }) => {
-            let bounded = Bounded::of(column(expr)?)?;
+            let bounded = Bounded::of(column(expr)?.name())?;
             let limit = |expr| number(bounded, &literal(expr)?);
             let within = Condition::all([
                 bound(bounded, Operator::GtEq, limit(low)?)?,

@@ -10,13 +10,14 @@ use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
+use spanstore_format::requests::RequestColumn;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::{CodeCounts, integer_of};
-use spanstore_format::span::SpanColumn;
-use spanstore_format::table::ColumnType;
+use spanstore_format::table::{ColumnType, TableColumn};
 
 use super::aggregate::most_first;
 use super::builder::Query;
+use super::filter::Rows;
 use super::job::{Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
@@ -43,7 +44,10 @@ impl Query {
     /// As [`Query::stream`].
     pub async fn count(self) -> Result<u64, Error> {
         let (execution, job, asked) = self.begin()?;
-        let count = async move { job.count(asked.condition()?).await };
+        let count = async move {
+            let (job, condition) = job.over(&asked).await?;
+            job.count(condition).await
+        };
         execution.run(count).await
     }
 
@@ -70,9 +74,12 @@ impl Query {
         self,
         columns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
-        let columns = facet_columns(columns)?;
+        let columns = facet_columns(self.question.rows, columns)?;
         let (execution, job, asked) = self.begin()?;
-        let facets = async move { job.facets(asked.condition()?, &columns).await };
+        let facets = async move {
+            let (job, condition) = job.over(&asked).await?;
+            job.facets(condition, &columns).await
+        };
         execution.run(facets).await
     }
 
@@ -88,45 +95,107 @@ impl Query {
         self,
         columns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
-        let columns = facet_columns(columns)?;
+        let columns = facet_columns(self.question.rows, columns)?;
         let (execution, job, asked) = self.begin()?;
         let choices = async move {
-            let condition = asked.condition()?;
-            let is_chosen = |column: &SpanColumn| condition.has_term_over(&(*column).into());
+            let all: Vec<Column> = columns.iter().map(FacetColumn::column).collect();
+            let (job, condition) = job.over_choices(&asked, &all).await?;
+            let is_chosen = |column: &FacetColumn| condition.has_term_over(&column.column());
             // The spans are looked for once for all columns without a choice.
             let (chosen, others): (Vec<_>, Vec<_>) = columns.iter().copied().partition(is_chosen);
-            let mut counts: HashMap<SpanColumn, Vec<FacetCount>> = HashMap::new();
+            let mut counts: HashMap<usize, Vec<FacetCount>> = HashMap::new();
             for column in chosen {
-                let others = condition.without(&column.into());
+                let others = condition.without(&column.column());
                 let facets = job.facets(others, &[column]).await?;
-                counts.extend(facets.into_iter().map(|facet| (column, facet)));
+                counts.extend(facets.into_iter().map(|facet| (column.place, facet)));
             }
             if !others.is_empty() {
                 let facets = job.facets(condition, &others).await?;
-                counts.extend(others.into_iter().zip(facets));
+                counts.extend(others.iter().map(|column| column.place).zip(facets));
             }
-            let of = |column: &SpanColumn| counts.get(column).cloned().unwrap_or_default();
+            let of = |column: &FacetColumn| counts.get(&column.place).cloned().unwrap_or_default();
             Ok(columns.iter().map(of).collect())
         };
         execution.run(choices).await
     }
 }
 
-/// Columns that are facets, by their names.
-fn facet_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<SpanColumn>, Error> {
-    let facet = |name: &str| {
-        let column = SpanColumn::of_name(name);
-        let column = column.filter(|column| column.description().is_visible);
-        let column = column.ok_or_else(|| Error::UnknownColumn {
+/// A column whose values are counted.
+#[derive(Debug, Clone, Copy)]
+struct FacetColumn {
+    /// Its place in the table.
+    place: usize,
+    description: &'static TableColumn,
+    /// Whether its values are lists of values, each of which counts.
+    is_list: bool,
+}
+
+impl FacetColumn {
+    fn of_name(rows: Rows, name: &str) -> Result<Self, Error> {
+        let (is_list, column) = match (rows, RequestColumn::of_name(name)) {
+            // What answered is what the spans say, of which each may say another.
+            (Rows::Requests, Some(RequestColumn::Resource | RequestColumn::Resources)) => {
+                (true, RequestColumn::Resources.name())
+            }
+            (Rows::Requests, Some(RequestColumn::Services)) => (true, name),
+            _ => (false, name),
+        };
+        let table = rows.table();
+        let place = table.place_of(column);
+        let found = place.and_then(|place| Some((place, table.column(place)?)));
+        let found = found.filter(|(_, description)| description.is_visible);
+        let (place, description) = found.ok_or_else(|| Error::UnknownColumn {
             name: name.chars().take(80).collect(),
         })?;
-        if !column.description().is_facet {
-            let name = column.name();
+        if !description.is_facet {
+            let name = description.name;
             return Err(Error::NoFacet { name });
         }
-        Ok(column)
-    };
-    names.into_iter().map(facet).collect()
+        Ok(Self {
+            place,
+            description,
+            is_list,
+        })
+    }
+
+    fn column(&self) -> Column {
+        Column::Stored(self.place)
+    }
+
+    /// The counts of the values, of which those that were read are lists.
+    fn listed(&self, counts: Counts) -> Result<Counts, Error> {
+        if !self.is_list {
+            return Ok(counts);
+        }
+        let mut of_values = Counts {
+            spans: HashMap::new(),
+            none: counts.none,
+            bytes: counts.bytes,
+            held: counts.held,
+        };
+        for (list, rows) in counts.spans {
+            let values: Vec<String> = serde_json::from_str(&list)
+                .map_err(|error| Error::internal("lists of values", &error))?;
+            if values.is_empty() {
+                of_values.none += rows;
+            }
+            for value in values {
+                of_values.add(Some(value.into()), rows)?;
+            }
+        }
+        Ok(of_values)
+    }
+}
+
+/// Columns that are facets, by their names.
+fn facet_columns<'a>(
+    rows: Rows,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<FacetColumn>, Error> {
+    let columns = names.into_iter();
+    columns
+        .map(|name| FacetColumn::of_name(rows, name))
+        .collect()
 }
 
 impl Job {
@@ -152,7 +221,7 @@ impl Job {
     async fn facets(
         &self,
         condition: Condition,
-        columns: &[SpanColumn],
+        columns: &[FacetColumn],
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
         let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
@@ -167,7 +236,7 @@ impl Job {
                         let mut columns = columns.iter().zip(&mut counts);
                         columns.try_for_each(|(column, counts)| {
                             interrupt.meter().rows(rows.count_set_bits());
-                            count_hot(&part, (*column).into(), &rows, counts)
+                            count_hot(&part, column.column(), &rows, counts)
                         })
                     })?;
                 }
@@ -205,21 +274,27 @@ impl Job {
             }
             self.next_batch().await?;
         }
-        Ok(counts.into_iter().map(Counts::finish).collect())
+        let counts = columns.iter().zip(counts);
+        counts
+            .map(|(column, counts)| Ok(column.listed(counts)?.finish()))
+            .collect()
     }
 }
 
 /// A column and its place in the question.
-type Numbered = (usize, SpanColumn);
+type Numbered = (usize, FacetColumn);
 
 /// Columns, those together whose facets share codes,
 /// which are counted once.
-fn sharing_codes(matching: &Matching, columns: &[SpanColumn]) -> Result<Vec<Vec<Numbered>>, Error> {
+fn sharing_codes(
+    matching: &Matching,
+    columns: &[FacetColumn],
+) -> Result<Vec<Vec<Numbered>>, Error> {
     let corrupt = |error| matching.corrupt(error);
     let of_file = matching.sealed.reader.columns().map_err(corrupt)?;
     let mut groups: Vec<(Option<usize>, Vec<Numbered>)> = Vec::new();
     for (number, column) in columns.iter().enumerate() {
-        let codes = match (matching.facets()?, of_file.place(column.place())) {
+        let codes = match (matching.facets()?, of_file.place(column.place)) {
             (Some(facets), Some(place)) => {
                 let facet = facets.facet(place).map_err(corrupt)?;
                 facet.and_then(|facet| facet.code_column())
@@ -242,7 +317,7 @@ fn facets(
     matching: &Matching,
     columns: &[Numbered],
     rows: &RoaringBitmap,
-) -> Result<Vec<(usize, SpanColumn, Option<Counts>)>, Error> {
+) -> Result<Vec<(usize, FacetColumn, Option<Counts>)>, Error> {
     let mut known = CodeCounts::default();
     let of_each = columns.iter().map(|(place, column)| {
         matching.interrupt.check()?;
@@ -256,7 +331,7 @@ fn facets(
 /// Counts the values of a column in some rows by its facet; false when it has none there.
 fn facet(
     matching: &Matching,
-    column: SpanColumn,
+    column: FacetColumn,
     rows: &RoaringBitmap,
     known: &mut CodeCounts,
     counts: &mut Counts,
@@ -267,7 +342,7 @@ fn facet(
         return Ok(false);
     };
     let columns = reader.columns().map_err(corrupt)?;
-    let Some(place) = columns.place(column.place()) else {
+    let Some(place) = columns.place(column.place) else {
         return Ok(false);
     };
     let Some(facet) = facets.facet(place).map_err(corrupt)? else {
@@ -282,9 +357,9 @@ fn facet(
     let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
     for place in (0..facet.len()).filter(|place| of_rows(*place) > 0) {
         let value = facet.value(place).map_err(corrupt)?;
-        let text = stored_text(column.description().value, &value.bytes);
+        let text = stored_text(column.description.value, &value.bytes);
         let text = text.ok_or_else(|| {
-            let expected = format!("values of {}", column.name());
+            let expected = format!("values of {}", column.description.name);
             corrupt(FormatError::malformed("facets", 0, expected, "others"))
         })?;
         counts.add(Some(text), of_rows(place))?;
@@ -337,11 +412,11 @@ fn count_hot(
 /// value may come again.
 fn values(
     matching: &Matching,
-    column: SpanColumn,
+    column: FacetColumn,
     rows: &RoaringBitmap,
 ) -> Result<Vec<(Option<String>, u64)>, Error> {
     let mut found = Vec::new();
-    matching.each_value(&column.into(), rows, |values, of_each| {
+    matching.each_value(&column.column(), rows, |values, of_each| {
         let counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
         let text = |place| text_at(values, place).map(Cow::into_owned);
         found.extend(counted.map(|(place, spans)| (text(place), *spans)));

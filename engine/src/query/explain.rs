@@ -20,7 +20,10 @@ impl Query {
     /// As [`Query::stream`].
     pub async fn explain(self) -> Result<String, Error> {
         let (execution, job, asked) = self.begin()?;
-        let explained = async move { job.explain(&asked.condition()?) };
+        let explained = async move {
+            let (job, condition) = job.over(&asked).await?;
+            job.explain(&condition)
+        };
         execution.run(explained).await
     }
 }

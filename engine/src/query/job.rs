@@ -11,16 +11,20 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::Expr;
 use roaring::{MultiOps, RoaringBitmap};
 use spanstore_format::TeamId;
+use spanstore_format::segment::Column;
+use spanstore_format::table::Table;
 use tokio::task::JoinSet;
 
-use super::builder::{Query, Question};
+use super::builder::{Query, Question, Source};
 use super::condition;
+use super::filter::Rows;
 use super::memory::{Held, QueryPool};
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
+use crate::hot::HotRows;
 use crate::read::bounded::{Bounded, Limits};
-use crate::read::condition::Condition;
+use crate::read::condition::{Condition, Leaf};
 use crate::read::group::Term;
 use crate::read::hot::HotPart;
 use crate::read::interrupt::{self, Interrupt};
@@ -41,6 +45,8 @@ pub(super) struct Job {
     pub(super) snapshot: Snapshot,
     pub(super) watch: Arc<Watch>,
     pub(super) memory: Arc<QueryPool>,
+    /// Memory of rows that were put together for it.
+    _rows: Option<Arc<Holding>>,
 }
 
 /// What is asked.
@@ -55,12 +61,7 @@ impl Query {
     pub(super) fn begin(self) -> Result<(Execution, Job, Asked), Error> {
         let engine = self.source.engine();
         let execution = engine.begin(self.source.meter())?;
-        let job = Job {
-            watch: Arc::clone(&execution.watch),
-            memory: Arc::clone(&execution.memory),
-            snapshot: self.source.snapshot(),
-            team: self.source.team().clone(),
-        };
+        let job = Job::new(&*self.source, self.source.snapshot(), &execution);
         let asked = Asked {
             state: Arc::clone(engine.state()),
             question: self.question,
@@ -70,13 +71,17 @@ impl Query {
 }
 
 impl Asked {
-    /// What rows must fulfil.
-    pub(super) fn condition(&self) -> Result<Condition, Error> {
-        let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
+    /// What rows must fulfil; for what filters ask of the spans of requests stand these
+    /// leaves, filter by filter.
+    pub(super) fn condition(&self, of_spans: &[Vec<Leaf>]) -> Result<Condition, Error> {
         let question = &self.question;
+        let table = question.rows.table();
         let mut all: Vec<Condition> = Vec::new();
-        for filter in &question.filters {
-            all.push(condition::of_filter(filter.expr(), &compile)?);
+        for (number, filter) in question.filters.iter().enumerate() {
+            let of_spans = of_spans.get(number).map_or(&[][..], Vec::as_slice);
+            let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
+            let condition = condition::of_filter(filter.expr(), of_spans, table, &compile);
+            all.push(condition?);
         }
         let starts = Limits {
             from: question.since,
@@ -88,14 +93,76 @@ impl Asked {
         Ok(Condition::And(all))
     }
 
+    /// A condition on spans.
+    pub(super) fn of_spans(&self, condition: &Expr) -> Result<Condition, Error> {
+        let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
+        let table = Rows::Spans.table();
+        Ok(condition::of_filter(condition, &[], table, &compile)?)
+    }
+
     /// A value of each row.
     pub(super) fn term(&self, expr: &Expr) -> Result<Term, Error> {
         let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
-        Ok(condition::term(expr, &compile)?)
+        Ok(condition::term(expr, self.question.rows.table(), &compile)?)
+    }
+
+    /// The start of each row.
+    pub(super) fn start(&self) -> Result<Term, Error> {
+        let table = self.question.rows.table();
+        Term::column(Column::Stored(Bounded::Start.place(table)), table)
     }
 }
 
 impl Job {
+    /// A job over what a snapshot has of a team.
+    pub(super) fn new(source: &dyn Source, snapshot: Snapshot, execution: &Execution) -> Self {
+        Self {
+            team: source.team().clone(),
+            snapshot,
+            watch: Arc::clone(&execution.watch),
+            memory: Arc::clone(&execution.memory),
+            _rows: None,
+        }
+    }
+
+    /// The job over rows in memory that were put together for it.
+    pub(super) fn with_rows(
+        &self,
+        table: &'static Table,
+        rows: Vec<HotRows>,
+    ) -> Result<Self, Error> {
+        let held = self.held("requests");
+        held.set(rows.iter().map(|rows| rows.batch.bytes).sum())?;
+        Ok(Self {
+            snapshot: Snapshot {
+                table,
+                segments: Arc::default(),
+                hot: rows,
+                erasures: Arc::default(),
+                horizon: None,
+            },
+            _rows: Some(Arc::new(held)),
+            ..self.clone()
+        })
+    }
+
+    /// The job over the rows that are asked for, and what these must fulfil.
+    pub(super) async fn over(&self, asked: &Asked) -> Result<(Self, Condition), Error> {
+        self.over_choices(asked, &[]).await
+    }
+
+    /// The same, with the rows too that do not fulfil what is asked of some columns.
+    pub(super) async fn over_choices(
+        &self,
+        asked: &Asked,
+        columns: &[Column],
+    ) -> Result<(Self, Condition), Error> {
+        match asked.question.rows {
+            Rows::Spans => Ok((self.clone(), asked.condition(&[])?)),
+            Rows::Requests => self.over_requests(asked, columns).await,
+        }
+    }
+
     /// What ends the reading of rows, and accounts for them.
     pub(super) fn interrupt(&self) -> Arc<dyn Interrupt> {
         Arc::new(Reading {

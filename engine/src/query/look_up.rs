@@ -20,12 +20,7 @@ pub(crate) async fn look_up(
     + 'static,
 ) -> Result<Vec<RecordBatch>, Error> {
     let execution = source.engine().begin(source.meter())?;
-    let job = Job {
-        team: source.team().clone(),
-        snapshot,
-        watch: Arc::clone(&execution.watch),
-        memory: Arc::clone(&execution.memory),
-    };
+    let job = Job::new(source, snapshot, &execution);
     let found = async move { find(&job.snapshot, &job.team, &job.interrupt()) };
     execution.run(found).await
 }

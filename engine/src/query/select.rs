@@ -15,7 +15,6 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::Stream;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
-use spanstore_format::span::schema;
 
 use super::builder::{Order, Query};
 use super::job::{Asked, Holding, Job};
@@ -31,15 +30,18 @@ use crate::read::scan::columns_error;
 /// Runs a query.
 pub(super) async fn select(query: Query) -> Result<SendableRecordBatchStream, Error> {
     let (execution, job, asked) = query.begin()?;
-    let stream = execution.run(async move { job.select(&asked) }).await?;
+    let stream = execution
+        .run(async move { job.select(&asked).await })
+        .await?;
     execution.stream(stream)
 }
 
 impl Job {
-    fn select(self, asked: &Asked) -> Result<SendableRecordBatchStream, Error> {
+    async fn select(self, asked: &Asked) -> Result<SendableRecordBatchStream, Error> {
         let question = &asked.question;
-        let schema = schema().project(&question.columns);
-        let schema = Arc::new(schema.map_err(|error| columns_error("span schema", &error))?);
+        let table = question.rows.table();
+        let schema = table.schema().project(&question.columns);
+        let schema = Arc::new(schema.map_err(|error| columns_error("schema", &error))?);
         let columns: Vec<Column> = question
             .columns
             .iter()
@@ -51,11 +53,18 @@ impl Job {
             Order::OldestFirst => (Bounded::Start, false),
             Order::SlowestFirst => (Bounded::Duration, true),
             Order::FastestFirst => (Bounded::Duration, false),
+            Order::MostSpansFirst => (Bounded::Spans, true),
+            Order::MostErrorsFirst => (Bounded::Errors, true),
         };
+        if table.place_of(by.name()).is_none() {
+            return Err(Error::UnknownColumn {
+                name: by.name().into(),
+            });
+        }
         let direction = Direction { by, is_descending };
-        let condition = asked.condition()?;
+        let (job, condition) = self.over(asked).await?;
         let of_batches = Arc::clone(&schema);
-        let selection = Selection::new(&self, condition, &columns, direction, of_batches)?;
+        let selection = Selection::new(&job, condition, &columns, direction, of_batches)?;
         let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::ByIds);
         let stream = RecordBatchStreamAdapter::new(schema, Box::pin(batches));
         Ok(Box::pin(cooperative(stream)))

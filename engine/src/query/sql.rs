@@ -58,12 +58,7 @@ pub(super) fn begin(source: &dyn Source, text: &str) -> Result<(Execution, Job),
         });
     }
     let execution = source.engine().begin(source.meter())?;
-    let job = Job {
-        team: source.team().clone(),
-        snapshot: source.snapshot(),
-        watch: Arc::clone(&execution.watch),
-        memory: Arc::clone(&execution.memory),
-    };
+    let job = Job::new(source, source.snapshot(), &execution);
     Ok((execution, job))
 }
 
@@ -90,6 +85,7 @@ pub(super) async fn physical_plan(
         snapshot,
         watch,
         memory,
+        ..
     } = job;
     let memory: Arc<dyn MemoryPool> = Arc::clone(memory) as _;
     let table = SpanTable::new(snapshot.clone(), team.clone(), watch)?;

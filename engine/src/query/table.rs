@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
-use spanstore_format::span::{SpanColumn, schema};
+use spanstore_format::table::Table;
 
 use super::condition;
 use super::scan_exec::ScanExec;
@@ -25,13 +25,11 @@ use crate::view::Snapshot;
 /// Rows that a scan hands out at a time.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
-/// The columns that queries see.
-pub(super) fn visible_columns() -> Vec<usize> {
-    let columns = SpanColumn::ALL.iter();
-    columns
-        .filter(|column| column.description().is_visible)
-        .map(|column| column.place())
-        .collect()
+/// The columns of a table that queries see.
+pub(super) fn visible_columns(table: &Table) -> Vec<usize> {
+    let columns = table.columns().iter().enumerate();
+    let visible = columns.filter(|(_, column)| column.is_visible);
+    visible.map(|(place, _)| place).collect()
 }
 
 /// The spans of one team in one snapshot.
@@ -46,8 +44,8 @@ pub(super) struct SpanTable {
 
 impl SpanTable {
     pub(super) fn new(snapshot: Snapshot, team: TeamId, watch: &Arc<Watch>) -> Result<Self> {
-        let columns = visible_columns();
-        let schema = Arc::new(schema().project(&columns)?);
+        let columns = visible_columns(snapshot.table);
+        let schema = Arc::new(snapshot.table.schema().project(&columns)?);
         Ok(Self {
             snapshot,
             team,
@@ -85,7 +83,7 @@ impl TableProvider for SpanTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
-        let condition = condition::for_indexes(filters, &compile);
+        let condition = condition::for_indexes(filters, self.snapshot.table, &compile);
         let interrupt: Arc<dyn Interrupt> = Arc::clone(&self.watch) as _;
         let parts = plan(&self.snapshot, &self.team, &condition, &interrupt);
         let parts = parts.map_err(external)?;

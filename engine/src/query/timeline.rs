@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
-use spanstore_format::span::SpanColumn;
 
 use super::aggregate::{Bucket, most_first, texts};
 use super::builder::Query;
@@ -83,12 +82,13 @@ impl Job {
         buckets: usize,
         by: Option<Term>,
     ) -> Result<Timeline, Error> {
-        let condition = Arc::new(asked.condition()?);
+        let (job, condition) = self.over(asked).await?;
+        let condition = Arc::new(condition);
         let (since, until) = (asked.question.since, asked.question.until);
         let covered = match (since, until) {
             (Some(since), Some(until)) => Some((since, until.saturating_sub(1))),
             _ => {
-                let found = self.extent(&condition).await?;
+                let found = job.extent(&condition, asked.start()?).await?;
                 found.map(|(first, last)| {
                     let last = until.map_or(last, |until| until.saturating_sub(1));
                     (since.unwrap_or(first), last)
@@ -106,7 +106,7 @@ impl Job {
         let length = i128::from(last) - i128::from(start) + 1;
         let width = i64::try_from((length + buckets as i128 - 1) / buckets as i128);
         let width = width.unwrap_or(i64::MAX).max(1);
-        let mut time = Term::column(SpanColumn::StartTime.into())?;
+        let mut time = asked.start()?;
         time.expression = Some(Arc::new(Bucket {
             origin: start,
             width_nanos: width,
@@ -115,8 +115,8 @@ impl Job {
             keys: std::iter::once(time).chain(by).collect(),
             measures: vec![Measure::Rows],
         };
-        let (groups, _held) = self.group(&condition, &Arc::new(grouping)).await?;
-        let (place, held) = ((start, width, buckets), self.held("a timeline"));
+        let (groups, _held) = job.group(&condition, &Arc::new(grouping)).await?;
+        let (place, held) = ((start, width, buckets), job.held("a timeline"));
         let series = match groups.as_slice() {
             [times, counts] => series(times, None, counts, place, &held)?,
             [times, values, counts] => series(times, Some(&texts(values)?), counts, place, &held)?,
@@ -131,8 +131,11 @@ impl Job {
     }
 
     /// The first and the last start of the rows that fulfil a condition.
-    async fn extent(&self, condition: &Arc<Condition>) -> Result<Option<(i64, i64)>, Error> {
-        let start = Term::column(SpanColumn::StartTime.into())?;
+    async fn extent(
+        &self,
+        condition: &Arc<Condition>,
+        start: Term,
+    ) -> Result<Option<(i64, i64)>, Error> {
         let grouping = Grouping {
             keys: Vec::new(),
             measures: vec![Measure::Least(start.clone()), Measure::Greatest(start)],

@@ -1,46 +1,66 @@
-//! Numbers that each span has, of which segments know the bounds page by page.
+//! Numbers that each row has, of which segments know the bounds page by page.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use spanstore_format::FormatError;
-use spanstore_format::span::SpanColumn;
+use spanstore_format::table::Table;
 
-/// A number that each span has.
+/// A number that each row has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bounded {
     /// The start, ns since 1970.
     Start,
     /// The duration, ns.
     Duration,
+    /// How many spans a request has.
+    Spans,
+    /// How many of them are errors.
+    Errors,
 }
 
 impl Bounded {
     /// The number that a column has, if its bounds are known.
-    pub(crate) fn of(column: SpanColumn) -> Option<Self> {
-        match column {
-            SpanColumn::StartTime => Some(Self::Start),
-            SpanColumn::Duration => Some(Self::Duration),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn column(self) -> SpanColumn {
-        match self {
-            Self::Start => SpanColumn::StartTime,
-            Self::Duration => SpanColumn::Duration,
-        }
+    pub(crate) fn of(column: &str) -> Option<Self> {
+        let all = [Self::Start, Self::Duration, Self::Spans, Self::Errors];
+        all.into_iter().find(|one| one.name() == column)
     }
 
     /// The name of its column.
     pub(crate) fn name(self) -> &'static str {
-        self.column().name()
+        match self {
+            Self::Start => "start_time",
+            Self::Duration => "duration",
+            Self::Spans => "spans",
+            Self::Errors => "errors",
+        }
+    }
+
+    /// The place of its column in a table that has it.
+    pub(crate) fn place(self, table: &Table) -> usize {
+        match self {
+            Self::Start => table.roles().start,
+            // No table has a column at the end of all places, so one without it is told.
+            _ => table.place_of(self.name()).unwrap_or(usize::MAX),
+        }
     }
 
     /// The numbers of rows.
     pub(crate) fn numbers(self, rows: &RecordBatch) -> Result<&[i64], FormatError> {
-        Ok(match self {
-            Self::Start => SpanColumn::StartTime.times(rows)?.values(),
-            Self::Duration => SpanColumn::Duration.int64s(rows)?.values(),
-        })
+        let column = rows.column_by_name(self.name());
+        let numbers = column.and_then(|column| match self {
+            Self::Start => {
+                let times = column.as_primitive_opt::<TimestampNanosecondType>();
+                times.map(|times| times.values())
+            }
+            _ => {
+                let numbers = column.as_primitive_opt::<Int64Type>();
+                numbers.map(|numbers| numbers.values())
+            }
+        });
+        let expected = || format!("numbers in the column {}", self.name());
+        let numbers =
+            numbers.ok_or_else(|| FormatError::malformed("columns", 0, expected(), "none"))?;
+        Ok(numbers)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use spanstore_format::segment::Column;
+use spanstore_format::table::Table;
 
 use super::bounded::{Bounded, Limits};
 use super::constraints::Constraints;
@@ -21,11 +22,19 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
 
     /// The condition as text, for people.
     fn text(&self) -> String;
+
+    /// Whether it asks for the values of a column, and for nothing else, where it expects
+    /// some columns.
+    fn is_over(&self, columns: &[Column], column: &Column) -> bool {
+        columns == std::slice::from_ref(column)
+    }
 }
 
 /// A condition that only values tell.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf {
+    /// The table that its columns are of.
+    pub(crate) table: &'static Table,
     /// The columns that it is over, in the order in which it expects them.
     pub(crate) columns: Vec<Column>,
     pub(crate) predicate: Arc<dyn Predicate>,
@@ -99,7 +108,7 @@ impl Condition {
     }
 
     /// The condition without those of its terms, joined by `and`, that are over a column
-    /// alone. The column must not be one of ids or times, which [`Constraints`] tell of.
+    /// alone.
     pub(crate) fn without(&self, column: &Column) -> Self {
         match self {
             Self::And(all) => {
@@ -107,11 +116,21 @@ impl Condition {
                 Self::And(others.map(|term| term.without(column)).collect())
             }
             Self::Implying(one, necessary) => {
-                Self::Implying(Box::new(one.without(column)), necessary.clone())
+                if one.has_term_over(column) {
+                    one.without(column).narrowed()
+                } else {
+                    Self::Implying(one.clone(), necessary.clone())
+                }
             }
             term if term.is_over(column) => Self::always(),
             other => other.clone(),
         }
+    }
+
+    /// With what its parts tell together of ids and times.
+    pub(crate) fn narrowed(self) -> Self {
+        let necessary = self.constraints();
+        Self::Implying(Box::new(self), necessary)
     }
 
     /// Whether [`Condition::without`] leaves something out.
@@ -130,8 +149,9 @@ impl Condition {
                 !parts.is_empty() && parts.iter().all(|part| part.is_over(column))
             }
             Self::Not(one) | Self::Implying(one, _) => one.is_over(column),
-            Self::Within(bounded, _) => *column == Column::from(bounded.column()),
-            Self::Leaf(leaf) => leaf.columns.as_slice() == std::slice::from_ref(column),
+            // No facet has bounds.
+            Self::Within(..) => false,
+            Self::Leaf(leaf) => leaf.predicate.is_over(&leaf.columns, column),
         }
     }
 
@@ -149,7 +169,7 @@ impl Condition {
             Self::Within(Bounded::Start, limits) => Constraints::starting(*limits),
             Self::Implying(one, necessary) => one.constraints().and(necessary.clone()),
             Self::Leaf(leaf) => leaf.necessary.clone(),
-            Self::Not(_) | Self::Within(Bounded::Duration, _) => Constraints::default(),
+            Self::Not(_) | Self::Within(..) => Constraints::default(),
         }
     }
 

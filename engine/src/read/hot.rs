@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter_record_batch, max, min, take_record_batch};
+use arrow::compute::{filter_record_batch, take_record_batch};
 use spanstore_format::segment::Column;
-use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::table::Table;
 
 use super::bounded::{Bounded, Limits};
 use super::condition::{Condition, Leaf};
@@ -22,20 +22,23 @@ use super::scan::columns_error;
 use crate::error::Error;
 use crate::hot::HotRows;
 use crate::hot::values::Coded;
+use crate::view::Snapshot;
 
 /// Rows of a batch in memory, as far as they are to be seen.
 #[derive(Debug, Clone)]
 pub(crate) struct HotPart {
     rows: HotRows,
+    table: &'static Table,
     /// Rows that start before are not to be seen, ns since 1970.
     horizon: Option<i64>,
 }
 
 impl HotPart {
-    pub(crate) fn new(rows: HotRows, horizon: Option<i64>) -> Self {
+    pub(crate) fn new(rows: HotRows, snapshot: &Snapshot) -> Self {
         let first = rows.batch.starts.0;
         Self {
-            horizon: horizon.filter(|horizon| first < *horizon),
+            table: snapshot.table,
+            horizon: snapshot.horizon.filter(|horizon| first < *horizon),
             rows,
         }
     }
@@ -50,10 +53,11 @@ impl HotPart {
         self.rows.batch.starts
     }
 
-    /// The least and the greatest duration, ns; none when it is not known.
-    pub(crate) fn durations(&self) -> Option<(i64, i64)> {
-        let durations = SpanColumn::Duration.int64s(&self.rows.batch.rows).ok()?;
-        min(durations).zip(max(durations))
+    /// The least and the greatest of the rows' numbers; none when they are not known.
+    pub(crate) fn range(&self, bounded: Bounded) -> Option<(i64, i64)> {
+        let numbers = bounded.numbers(&self.rows.batch.rows).ok()?;
+        let least = numbers.iter().min()?;
+        Some((*least, *numbers.iter().max()?))
     }
 
     fn column(&self, column: &Column) -> Result<ArrayRef, Error> {
@@ -64,7 +68,7 @@ impl HotPart {
 
     /// Columns of all its rows, those that are not to be seen included.
     fn all(&self, columns: &[Column]) -> Result<RecordBatch, Error> {
-        let schema = Column::schema(columns, table());
+        let schema = Column::schema(columns, self.table);
         let schema = schema.map_err(|error| Error::corrupt("columns", error))?;
         let arrays: Result<Vec<ArrayRef>, Error> =
             columns.iter().map(|column| self.column(column)).collect();

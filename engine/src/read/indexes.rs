@@ -16,7 +16,6 @@ use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{
     Column, FileColumns, Id, MOST_RESOURCE_BYTES, Partition, SegmentReader,
 };
-use spanstore_format::span::table;
 use spanstore_format::table::{ColumnType, SharedKind};
 
 use super::condition::Leaf;
@@ -265,7 +264,7 @@ impl Indexes<'_> {
 pub(crate) fn holds(leaf: &Leaf, values: ArrayRef) -> Option<BooleanArray> {
     let count = values.len();
     // A null is among the values even where no row has it.
-    let fields = leaf.columns.iter().map(|column| column.field(table()));
+    let fields = leaf.columns.iter().map(|column| column.field(leaf.table));
     let fields: Result<Vec<Field>, _> = fields.collect();
     let fields = fields
         .ok()?

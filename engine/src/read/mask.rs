@@ -202,7 +202,8 @@ impl Matching {
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
-        self.each_batch(rows, &[bounded.column().into()], |rows, batch| {
+        let column = Column::Stored(bounded.place(self.sealed.reader.table()));
+        self.each_batch(rows, &[column], |rows, batch| {
             let numbers = bounded.numbers(batch);
             let numbers = numbers.map_err(|error| self.corrupt(error))?.iter();
             let within = rows.iter().zip(numbers);

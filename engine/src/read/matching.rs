@@ -177,10 +177,10 @@ impl Matching {
         match condition {
             Condition::And(parts) | Condition::Or(parts) => most(parts),
             Condition::Not(one) | Condition::Implying(one, _) => self.cost(one),
-            // Few pages lie on both sides of a time, many of a duration.
+            // Few pages lie on both sides of a time, many of another number.
             Condition::Within(bounded, _) => Ok(match bounded {
                 Bounded::Start => 1,
-                Bounded::Duration => 2,
+                _ => 2,
             }),
             Condition::Leaf(leaf) => {
                 let is_indexed = self.indexes(self.facets()?).may_answer(leaf);
@@ -282,7 +282,7 @@ impl Matching {
             }
         }
         let reader = self.sealed.segment.row_reader()?;
-        let column = bounded.column().place();
+        let column = bounded.place(self.sealed.reader.table());
         let mut unsure = RoaringBitmap::new();
         for group in row_groups(&within) {
             let (least, greatest) = reader.range(group, column).unwrap_or(ANY);

@@ -38,6 +38,8 @@ pub(crate) mod meter;
 #[cfg(feature = "query")]
 pub(crate) mod ordered;
 pub(crate) mod plan;
+#[cfg(feature = "query")]
+pub(crate) mod requests;
 #[cfg_attr(
     not(feature = "query"),
     expect(dead_code, reason = "queries alone fetch rows of parts")

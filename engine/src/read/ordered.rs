@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch};
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
-use spanstore_format::span::SpanColumn;
+use spanstore_format::table::Table;
 use spanstore_format::{FormatError, TeamId};
 
 use super::bounded::{ANY, Bounded, Limits};
@@ -44,14 +44,13 @@ pub(crate) struct Direction {
 pub(crate) type Rank = (i64, i64);
 
 impl Direction {
-    /// The columns whose values make the rank.
-    fn columns(self) -> Vec<Column> {
-        match self.by {
-            Bounded::Start => vec![SpanColumn::StartTime.into()],
-            Bounded::Duration => [SpanColumn::Duration, SpanColumn::StartTime]
-                .map(Column::from)
-                .into(),
+    /// The columns of a table whose values make the rank.
+    fn columns(self, table: &Table) -> Vec<Column> {
+        let mut places = vec![Bounded::Start.place(table)];
+        if self.by != Bounded::Start {
+            places.push(self.by.place(table));
         }
+        places.into_iter().map(Column::Stored).collect()
     }
 
     fn signed(self, value: i64) -> i64 {
@@ -166,7 +165,7 @@ impl Ordered {
             let starts = part.starts();
             let firsts = match direction.by {
                 Bounded::Start => starts,
-                Bounded::Duration => part.durations().unwrap_or(ANY),
+                other => part.range(other).unwrap_or(ANY),
             };
             add(direction.best(firsts, starts), Origin::Hot(part));
         }
@@ -174,7 +173,7 @@ impl Ordered {
             let starts = (sealed.partition.first_start, sealed.partition.last_start);
             let firsts = match direction.by {
                 Bounded::Start => starts,
-                Bounded::Duration => ANY,
+                _ => ANY,
             };
             let matching = Box::new(Matching::new(sealed, interrupt));
             add(direction.best(firsts, starts), Origin::Sealed(matching));
@@ -270,7 +269,7 @@ impl Ordered {
             (Some(Origin::Hot(part)), _) => {
                 let rows = part.find(&self.condition, &*self.interrupt)?;
                 self.interrupt.meter().rows(rows.count_set_bits());
-                let ranked = part.some(&self.direction.columns(), &rows)?;
+                let ranked = part.some(&self.direction.columns(self.snapshot.table), &rows)?;
                 let ranks = self.direction.ranks(&ranked);
                 let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
                 let ranks = ranks.into_iter().zip(rows.set_indices());
@@ -317,7 +316,8 @@ impl Ordered {
                 let find = || matching.find(&self.condition, rows);
                 let rows = self.interrupt.meter().time(Stage::Values, find)?;
                 let (direction, found) = (self.direction, &mut self.found);
-                matching.each_batch(&rows, &direction.columns(), |rows, batch| {
+                let columns = direction.columns(self.snapshot.table);
+                matching.each_batch(&rows, &columns, |rows, batch| {
                     let ranks = direction.ranks(batch);
                     let ranks = ranks.map_err(|error| matching.corrupt(error))?;
                     let ranks = ranks.into_iter().zip(rows);
@@ -338,14 +338,15 @@ impl Ordered {
     /// bounds.
     fn best_of_row_group(&self, matching: &Matching, group: u32) -> Result<Option<Rank>, Error> {
         let reader = matching.sealed.segment.row_reader()?;
-        let range = |column: SpanColumn| reader.range(group, column.place()).unwrap_or(ANY);
-        let (first, last) = range(SpanColumn::StartTime);
+        let table = self.snapshot.table;
+        let range = |number: Bounded| reader.range(group, number.place(table)).unwrap_or(ANY);
+        let (first, last) = range(Bounded::Start);
         // A row group may be shared with other teams.
         let first = first.max(matching.sealed.partition.first_start);
         let last = last.min(matching.sealed.partition.last_start);
         let firsts = match self.direction.by {
             Bounded::Start => (first, last),
-            Bounded::Duration => range(SpanColumn::Duration),
+            other => range(other),
         };
         let best = self.direction.best(firsts, (first, last));
         Ok(self.bounds.overlap(first, last).then_some(best))
@@ -390,34 +391,32 @@ impl Ordered {
         Ok(())
     }
 
-    /// Rows with their ids, trace before span.
-    fn with_ids(&self, rows: &[(usize, FoundRow)]) -> Result<Vec<([u8; 24], FoundRow)>, Error> {
-        const IDS: [SpanColumn; 2] = [SpanColumn::TraceId, SpanColumn::SpanId];
+    /// Rows with the ids that tell them apart.
+    fn with_ids(&self, rows: &[(usize, FoundRow)]) -> Result<Vec<(Vec<u8>, FoundRow)>, Error> {
+        let identity = self.snapshot.table.roles().identity.iter();
+        let columns: Vec<Column> = identity.copied().map(Column::Stored).collect();
         let mut by_origin: BTreeMap<u32, BTreeMap<u32, Rank>> = BTreeMap::new();
         for (_, row) in rows {
             let of_origin = by_origin.entry(row.origin).or_default();
             of_origin.insert(row.row, row.rank);
         }
-        let mut with_ids: Vec<([u8; 24], FoundRow)> = Vec::with_capacity(rows.len());
+        let mut with_ids: Vec<(Vec<u8>, FoundRow)> = Vec::with_capacity(rows.len());
         for (origin, ranks) in by_origin {
             let mut add = |numbers: &[u32], batch: &RecordBatch| {
-                let corrupt = |error| Error::corrupt("rows", error);
-                let traces = SpanColumn::TraceId.ids(batch).map_err(corrupt)?;
-                let spans = SpanColumn::SpanId.ids(batch).map_err(corrupt)?;
+                let ids = batch.columns().iter().map(|ids| {
+                    let ids = ids.as_fixed_size_binary_opt();
+                    ids.ok_or_else(|| Error::internal("rows found", &"ids of another type"))
+                });
+                let ids: Vec<&FixedSizeBinaryArray> = ids.collect::<Result<_, _>>()?;
                 for (at, row) in numbers.iter().enumerate() {
-                    let mut ids = [0; 24];
-                    let of_row = traces.value(at).iter().chain(spans.value(at));
-                    ids.iter_mut()
-                        .zip(of_row)
-                        .for_each(|(id, byte)| *id = *byte);
+                    let of_row = ids.iter().flat_map(|ids| ids.value(at)).copied().collect();
                     let rank = ranks.get(row).copied();
                     let row = *row;
                     let rank = rank.ok_or_else(|| Error::internal("rows found", &"no rank"))?;
-                    with_ids.push((ids, FoundRow { rank, origin, row }));
+                    with_ids.push((of_row, FoundRow { rank, origin, row }));
                 }
                 Ok(())
             };
-            let columns = IDS.map(Column::from);
             let numbers = ranks.keys().copied();
             match self.origin(origin) {
                 Some(Origin::Sealed(matching)) => {
@@ -454,11 +453,12 @@ fn runs(
     direction: Direction,
 ) -> Result<Vec<Run>, Error> {
     let reader = matching.sealed.segment.row_reader()?;
-    let pages = |column: SpanColumn| {
-        let pages = reader.page_ranges(group, column.place());
+    let table = matching.sealed.reader.table();
+    let pages = |number: Bounded| {
+        let pages = reader.page_ranges(group, number.place(table));
         pages.map_err(|error| matching.corrupt(error))
     };
-    let starts = pages(SpanColumn::StartTime)?;
+    let starts = pages(Bounded::Start)?;
     let mut runs: Vec<Run> = Vec::new();
     match direction.by {
         Bounded::Start => {
@@ -477,9 +477,9 @@ fn runs(
                 }
             }
         }
-        // Any page may have the longest one, so each is a run.
-        Bounded::Duration => {
-            for (page, least, greatest) in pages(SpanColumn::Duration)? {
+        // Any page may have the greatest one, so each is a run.
+        other => {
+            for (page, least, greatest) in pages(other)? {
                 let beside = starts.iter();
                 let beside =
                     beside.filter(|(other, ..)| other.start < page.end && page.start < other.end);

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
 use spanstore_format::segment::{Partition, SegmentReader};
-use spanstore_format::span::SpanColumn;
 
-use super::bounded::Limits;
+use super::bounded::{Bounded, Limits};
 use super::condition::Condition;
 use super::constraints::Constraints;
 use super::hot::HotPart;
@@ -87,7 +86,7 @@ pub(crate) fn hot_parts(
         let mut parts = Vec::with_capacity(snapshot.hot.len());
         for rows in &snapshot.hot {
             interrupt.check()?;
-            let part = HotPart::new(rows.clone(), snapshot.horizon);
+            let part = HotPart::new(rows.clone(), snapshot);
             let (first_start, last_start) = part.starts();
             if bounds.overlap(first_start, last_start) {
                 meter.unsealed(part.len());
@@ -130,7 +129,7 @@ fn sealed_parts(
     let reader = segment.row_reader()?;
     for group in row_groups(rows) {
         let range = reader
-            .range(group, SpanColumn::StartTime.place())
+            .range(group, Bounded::Start.place(matching.sealed.reader.table()))
             .unwrap_or((i64::MIN, i64::MAX));
         // A row group may be shared with other teams.
         let first_start = range.0.max(partition.first_start);

@@ -7,14 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Column, RowBatches};
-use spanstore_format::span::SpanColumn;
-use spanstore_format::{FormatError, TeamId};
+use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::{FormatError, SegmentId, TeamId};
 
 use super::hot::HotPart;
 use super::meter::{Meter, Stage};
@@ -69,6 +69,9 @@ const BATCH_BYTES: u64 = 16 << 20;
 /// saves.
 const FEW_ROWS: usize = 16;
 
+/// Rows that are taken at a time.
+const TAKEN_ROWS: usize = 8_192;
+
 /// The batches of a part, read one by one.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Error>> + Send>;
 
@@ -87,6 +90,48 @@ impl ScanPart {
                 .map(|range| u64::from(range.end - range.start))
                 .sum(),
         }
+    }
+
+    /// The segment of its rows; none when they are not sealed.
+    pub(crate) fn segment(&self) -> Option<SegmentId> {
+        match &self.source {
+            Source::Hot(_) => None,
+            Source::RowGroup { segment, .. } => Some(segment.summary().id),
+        }
+    }
+
+    /// Columns of some of its rows, by their places among them.
+    pub(crate) fn take(
+        &self,
+        columns: &[Column],
+        places: &RoaringBitmap,
+    ) -> Result<RecordBatch, Error> {
+        let schema = Column::schema(columns, table());
+        let schema = schema.map_err(|error| Error::corrupt("columns", error))?;
+        if places.is_empty() {
+            return Ok(RecordBatch::new_empty(schema));
+        }
+        let rows = match &self.source {
+            Source::Hot(part) => {
+                let places: UInt32Array = places.iter().map(Some).collect();
+                take_record_batch(&part.visible(columns)?, &places)
+            }
+            Source::RowGroup { segment, rows } => {
+                let rows = rows.iter().cloned().flatten().zip(0..);
+                let taken = rows.filter(|(_, place)| places.contains(*place));
+                let taken: RoaringBitmap = taken.map(|(row, _)| row).collect();
+                let rows = Rows {
+                    segment,
+                    team: &self.team,
+                    numbers: &ranges(&taken),
+                    meter: &self.meter,
+                };
+                let batches = rows.batches(columns, TAKEN_ROWS)?;
+                let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>()?;
+                concat_batches(&schema, &batches)
+            }
+        };
+        rows.map_err(|error| columns_error("rows", &error))
     }
 
     /// Reads columns in batches of at most `batch_rows` rows, of fewer where

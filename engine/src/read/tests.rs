@@ -41,6 +41,7 @@ impl Predicate for Any {
 
 fn leaf(columns: &[SpanColumn]) -> Condition {
     Condition::Leaf(Leaf {
+        table: spanstore_format::span::table(),
         columns: columns.iter().copied().map(Column::from).collect(),
         predicate: Arc::new(Any),
         necessary: Constraints::default(),

@@ -13,7 +13,7 @@ use super::mapping;
 use crate::error::FormatError;
 use crate::table::{
     Codec, Encoding, IndexedId, Missing, ParentColumns, Roles, SharedColumns, SharedKind,
-    Statistics, Table, TableColumn,
+    Statistics, Table, TableColumn, table_columns,
 };
 
 /// Where the value of a column comes from.
@@ -49,26 +49,13 @@ pub enum ValueKind {
 
 macro_rules! span_columns {
     ($($(#[doc = $doc:literal])* $variant:ident: $column:expr, $source:expr;)*) => {
-        /// A column of a span.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum SpanColumn {
-            $($(#[doc = $doc])* $variant,)*
+        table_columns! {
+            /// A column of a span.
+            SpanColumn;
+            $($(#[doc = $doc])* $variant: $column;)*
         }
 
         impl SpanColumn {
-            /// All columns in the order of the schema.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// How it is stored.
-            pub fn description(self) -> &'static TableColumn {
-                match self {
-                    $(Self::$variant => {
-                        static COLUMN: TableColumn = $column;
-                        &COLUMN
-                    })*
-                }
-            }
-
             /// Where its values come from.
             pub fn source(self) -> Source {
                 match self {
@@ -76,8 +63,6 @@ macro_rules! span_columns {
                 }
             }
         }
-
-        static COLUMNS: &[TableColumn] = &[$($column,)*];
     };
 }
 
@@ -197,6 +182,8 @@ span_columns! {
             "vercel.request_type", "faas.trigger"]);
     /// What answered; of infrastructure spans that do not say it, by their name.
     Resource: mapped("resource").facet(), from(&["vercel.source", "vercel.resource"]);
+    /// The function that ran.
+    Function: mapped("function").facet(), from(&["faas.name"]);
     /// What the cache answered.
     Cache: mapped("cache").facet(),
         from(&["vercel.cache", "http.response.header.x-vercel-cache",
@@ -248,21 +235,6 @@ span_columns! {
 }
 
 impl SpanColumn {
-    /// Its place in the schema.
-    pub const fn place(self) -> usize {
-        self as usize
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        self.description().name
-    }
-
-    /// The column with a name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|one| one.name() == name)
-    }
-
     /// The column in a batch that may have only some of the columns.
     ///
     /// # Errors
@@ -382,6 +354,7 @@ pub fn table() -> &'static Table {
             SpanColumn::StartTime.place(),
             SpanColumn::SpanId.place(),
         ];
+        const IDENTITY: &[usize] = &[SpanColumn::TraceId.place(), SpanColumn::SpanId.place()];
         const SHARED: &[SharedColumns] = &[
             SharedColumns {
                 kind: SharedKind::Resources,
@@ -407,6 +380,7 @@ pub fn table() -> &'static Table {
             start: SpanColumn::StartTime.place(),
             ids: IDS,
             order: ORDER,
+            identity: IDENTITY,
             attributes: Some(SpanColumn::Attributes.place()),
             shared: SHARED,
             parent: Some(ParentColumns {

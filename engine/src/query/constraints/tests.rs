@@ -9,7 +9,7 @@ use crate::query::condition;
 /// What conditions tell together.
 pub(in crate::query) fn constraints(conditions: &[Expr]) -> Constraints {
     let compile: condition::Compile<'_> = &|_, _| plan_err!("nothing is evaluated here");
-    condition::for_indexes(conditions, compile).constraints()
+    condition::for_indexes(conditions, spanstore_format::span::table(), compile).constraints()
 }
 
 fn id(last: u8) -> TraceId {

@@ -1,12 +1,12 @@
 //! The columns that a filter may name, and what they hold.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, Field, SchemaRef};
-use spanstore_format::span::{SpanColumn, schema};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use spanstore_format::span::SpanColumn;
 
-use super::FilterError;
 use super::syntax::Name;
+use super::{FilterError, Rows};
 use crate::query::functions::IdKind;
 
 /// What a value is, as far as comparisons care.
@@ -83,37 +83,44 @@ const HIDDEN: &[SpanColumn] = &[
     SpanColumn::Rest,
 ];
 
-/// The schema, and which of its columns filters see.
-static COLUMNS: LazyLock<(SchemaRef, Vec<usize>)> = LazyLock::new(|| {
-    let is_seen =
-        |column: &&SpanColumn| column.description().is_visible && !HIDDEN.contains(column);
-    let visible = SpanColumn::ALL.iter().filter(is_seen);
-    (schema(), visible.map(|column| column.place()).collect())
-});
-
 /// The column that `name` means: the one of exactly this name, or of this name
 /// in another case when it is not quoted.
 ///
 /// # Errors
 /// [`FilterError::Unexpected`] that lists the nearest names.
-pub(super) fn resolve(name: &Name, position: usize) -> Result<(&'static str, Kind), FilterError> {
-    let exact = visible().find(|field| field.name() == &name.text);
-    let folded = || visible().find(|field| field.name().eq_ignore_ascii_case(&name.text));
-    match exact.or_else(|| if name.quoted { None } else { folded() }) {
+pub(super) fn resolve(
+    name: &Name,
+    rows: Rows,
+    position: usize,
+) -> Result<(&'static str, Kind), FilterError> {
+    let exact = visible(rows).find(|field| field.name() == &name.text);
+    let folded = || visible(rows).find(|field| name.is(field.name()));
+    match exact.or_else(folded) {
         Some(field) => Ok((field.name(), Kind::of(field))),
-        None => Err(unknown(name, position)),
+        None => Err(unknown(name, rows, position)),
     }
 }
 
-fn visible() -> impl Iterator<Item = &'static Field> {
-    let (schema, visible) = &*COLUMNS;
-    visible
-        .iter()
-        .filter_map(|position| schema.fields().get(*position))
-        .map(|field| &**field)
+/// The columns that filters see.
+fn visible(rows: Rows) -> impl Iterator<Item = &'static Field> {
+    static OF_SPANS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Spans));
+    static OF_REQUESTS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Requests));
+    let fields = match rows {
+        Rows::Spans => &*OF_SPANS,
+        Rows::Requests => &*OF_REQUESTS,
+    };
+    fields.iter().map(AsRef::as_ref)
 }
 
-fn unknown(name: &Name, position: usize) -> FilterError {
+fn seen(rows: Rows) -> Vec<FieldRef> {
+    let columns = rows.table().columns().iter().filter(|column| {
+        let is_hidden = HIDDEN.iter().any(|hidden| hidden.name() == column.name);
+        column.is_visible && !is_hidden
+    });
+    columns.map(|column| Arc::new(column.field())).collect()
+}
+
+fn unknown(name: &Name, rows: Rows, position: usize) -> FilterError {
     // Longer names are nobody's misspelling, and comparing them takes time.
     const LONGEST: usize = 64;
     let wanted: String = name
@@ -127,12 +134,12 @@ fn unknown(name: &Name, position: usize) -> FilterError {
         distance(&wanted, known) <= farthest
             || (wanted.len() > 2 && (known.contains(&wanted) || wanted.contains(known)))
     };
-    let mut near: Vec<_> = visible()
+    let mut near: Vec<_> = visible(rows)
         .map(Field::name)
         .filter(|known| is_near(known))
         .collect();
     if near.is_empty() {
-        near = visible().map(Field::name).collect();
+        near = visible(rows).map(Field::name).collect();
     }
     let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
     let expected = match near.as_slice() {

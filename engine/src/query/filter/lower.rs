@@ -1,4 +1,6 @@
-//! The syntax tree as an expression over the columns of a span.
+//! The syntax tree as an expression over the columns of a table.
+
+use std::cell::RefCell;
 
 use datafusion::functions::{string, unicode};
 use datafusion::logical_expr::{Expr, Like, Operator};
@@ -8,38 +10,64 @@ use super::columns::{self, Kind};
 use super::comparison::{self, Value, attribute, binary, join, negate};
 use super::literal;
 use super::pattern;
+use super::requests::SomeSpan;
 use super::syntax::{Comparison, Function, Literal, Name, Node, NodeKind, Text};
-use super::{FilterError, FilterLimits};
+use super::{FilterError, FilterLimits, Rows};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
 
 use crate::query::functions;
 
-/// The condition that `node` is.
+/// The condition on rows of a table that `node` is, and what it asks of the spans of
+/// requests.
 ///
 /// # Errors
 /// [`FilterError`] when it names what there is not, or compares what does not
 /// compare.
-pub(super) fn condition(node: &Node, limits: &FilterLimits) -> Result<Expr, FilterError> {
-    Lowering { limits }.condition(node)
+pub(super) fn condition(
+    node: &Node,
+    rows: Rows,
+    limits: &FilterLimits,
+) -> Result<(Expr, Vec<SomeSpan>), FilterError> {
+    let lowering = Lowering::new(rows, limits);
+    let condition = lowering.condition(node)?;
+    Ok((condition, lowering.some_spans.into_inner()))
 }
 
-/// The value that `node` is, no literal.
+/// The value of rows of a table that `node` is, no literal.
 ///
 /// # Errors
 /// As [`condition`].
-pub(super) fn value(node: &Node, limits: &FilterLimits) -> Result<Value, FilterError> {
-    Lowering { limits }.value(node)
+pub(super) fn value(node: &Node, rows: Rows, limits: &FilterLimits) -> Result<Value, FilterError> {
+    Lowering::new(rows, limits).value(node)
 }
 
-struct Lowering<'a> {
-    limits: &'a FilterLimits,
+pub(super) struct Lowering<'a> {
+    pub(super) rows: Rows,
+    pub(super) limits: &'a FilterLimits,
+    /// What is asked of the spans of requests.
+    pub(super) some_spans: RefCell<Vec<SomeSpan>>,
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(rows: Rows, limits: &'a FilterLimits) -> Self {
+        Self {
+            rows,
+            limits,
+            some_spans: RefCell::default(),
+        }
+    }
 }
 
 type Lowered<T = Expr> = Result<T, FilterError>;
 
 impl Lowering<'_> {
-    fn condition(&self, node: &Node) -> Lowered {
+    pub(super) fn condition(&self, node: &Node) -> Lowered {
+        if self.rows == Rows::Requests
+            && let Some(asked) = self.of_some_span(node)?
+        {
+            return Ok(asked);
+        }
         match &node.kind {
             NodeKind::All(parts) => Ok(join(self.conditions(parts)?, Operator::And)),
             NodeKind::Any(parts) => Ok(join(self.conditions(parts)?, Operator::Or)),
@@ -114,13 +142,20 @@ impl Lowering<'_> {
                 truth,
                 negated,
             } => {
+                let position = condition.position;
                 let condition = self.condition(condition)?;
+                alone(&condition, position)?;
                 Ok(match (truth, negated) {
                     (true, false) => condition.is_true(),
                     (true, true) => condition.is_not_true(),
                     (false, false) => condition.is_false(),
                     (false, true) => condition.is_not_false(),
                 })
+            }
+            NodeKind::SomeSpan(_) => {
+                let expected = "a condition on one span";
+                let found = "`any`, which asks for a span of a request";
+                Err(FilterError::unexpected(node.position, expected, found))
             }
             NodeKind::Literal(Literal::Boolean(truth)) => Ok(lit(*truth)),
             NodeKind::Literal(literal) => Err(FilterError::unexpected(
@@ -149,9 +184,9 @@ impl Lowering<'_> {
     fn value(&self, node: &Node) -> Lowered<Value> {
         let position = node.position;
         match &node.kind {
-            NodeKind::Column(name) => column(name, position),
+            NodeKind::Column(name) => self.column(name, position),
             NodeKind::Subscript { name, key } => {
-                let owner = owner(name, position)?;
+                let owner = self.owner(name, position)?;
                 Ok(Value::attribute(owner, key))
             }
             NodeKind::Call {
@@ -163,7 +198,11 @@ impl Lowering<'_> {
                 "a column",
                 literal::describe(literal),
             )),
-            _ => Ok(Value::new(self.condition(node)?, Kind::Boolean)),
+            _ => {
+                let condition = self.condition(node)?;
+                alone(&condition, position)?;
+                Ok(Value::new(condition, Kind::Boolean))
+            }
         }
     }
 
@@ -227,7 +266,7 @@ impl Lowering<'_> {
                         "`attributes` or `resource`, and a key in single quotes",
                     ));
                 };
-                let owner = owner(name, *position)?;
+                let owner = self.owner(name, *position)?;
                 let key = text_literal(key)?.content;
                 Ok(Value::new(
                     attribute(owner, Aspect::Presence, &key),
@@ -261,10 +300,43 @@ impl Lowering<'_> {
             }
         }
     }
+
+    fn column(&self, name: &Name, position: usize) -> Lowered<Value> {
+        if self.rows == Rows::Requests && name.is("has_trace") {
+            return Ok(Value::new(lit(true), Kind::Boolean));
+        }
+        let (column, kind) = columns::resolve(name, self.rows, position)?;
+        check_column(column, position)?;
+        Ok(Value::new(Expr::Column(column.into()), kind))
+    }
+
+    fn owner(&self, name: &Name, position: usize) -> Lowered<Owner> {
+        let owner = owner(name, position)?;
+        if self.rows == Rows::Requests {
+            let expected = "attributes within `any`, such as any(attributes['key'] = 'value')";
+            let found = format!("`{}` of a request", name.text);
+            return Err(FilterError::unexpected(position, expected, found));
+        }
+        Ok(owner)
+    }
 }
 
-fn column(name: &Name, position: usize) -> Lowered<Value> {
-    let (column, kind) = columns::resolve(name, position)?;
+/// `any` is true or false, and stands only where conditions are joined.
+fn alone(condition: &Expr, position: usize) -> Result<(), FilterError> {
+    let columns = condition.column_refs();
+    if columns
+        .iter()
+        .any(|column| SomeSpan::number(column).is_some())
+    {
+        let expected = "a condition on the columns of a request: what asks for its spans is only \
+                        joined by `and`, `or` and `not`";
+        let found = "one that asks for its spans";
+        return Err(FilterError::unexpected(position, expected, found));
+    }
+    Ok(())
+}
+
+fn check_column(column: &str, position: usize) -> Result<(), FilterError> {
     if column == Owner::Span.column().name() {
         let expected = "a key, as in attributes['key'] or has(attributes, 'key')";
         return Err(FilterError::unexpected(
@@ -273,7 +345,7 @@ fn column(name: &Name, position: usize) -> Lowered<Value> {
             "`attributes` without one",
         ));
     }
-    Ok(Value::new(Expr::Column(column.into()), kind))
+    Ok(())
 }
 
 fn owner(name: &Name, position: usize) -> Lowered<Owner> {

@@ -13,6 +13,7 @@ mod literal;
 mod lower;
 mod parser;
 mod pattern;
+mod requests;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,10 @@ mod tests;
 use std::collections::BTreeSet;
 
 use datafusion::logical_expr::Expr;
+use spanstore_format::table::Table;
+use spanstore_format::{requests as of_requests, span};
 
+pub(super) use self::requests::SomeSpan;
 pub use crate::filter_error::FilterError;
 
 /// How large a filter may be.
@@ -48,6 +52,25 @@ impl Default for FilterLimits {
             nodes: 4096,
             list: 10_000,
             pattern: 1 << 10,
+        }
+    }
+}
+
+/// The rows that a filter is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Spans.
+    Spans,
+    /// Requests: one row a trace.
+    Requests,
+}
+
+impl Rows {
+    /// Their table.
+    pub(crate) fn table(self) -> &'static Table {
+        match self {
+            Self::Spans => span::table(),
+            Self::Requests => of_requests::table(),
         }
     }
 }
@@ -92,6 +115,7 @@ impl Default for FilterLimits {
 pub struct Filter {
     expr: Expr,
     columns: BTreeSet<String>,
+    some_spans: Vec<SomeSpan>,
 }
 
 impl Filter {
@@ -101,13 +125,29 @@ impl Filter {
     /// [`FilterError`] says where the text is wrong, what was expected there
     /// and what was found, or which of `limits` it exceeds.
     pub fn parse(text: &str, limits: &FilterLimits) -> Result<Self, FilterError> {
-        let expr = lower::condition(&parser::parse(text, limits)?, limits)?;
-        let columns = expr
-            .column_refs()
-            .into_iter()
-            .map(|column| column.name.clone())
-            .collect();
-        Ok(Self { expr, columns })
+        Self::over(Rows::Spans, text, limits)
+    }
+
+    /// Reads a filter over some rows.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub(super) fn over(rows: Rows, text: &str, limits: &FilterLimits) -> Result<Self, FilterError> {
+        let node = parser::parse(text, limits)?;
+        let (expr, some_spans) = lower::condition(&node, rows, limits)?;
+        let columns = expr.column_refs().into_iter();
+        let columns = columns.filter(|column| SomeSpan::number(column).is_none());
+        let columns = columns.map(|column| column.name.clone()).collect();
+        Ok(Self {
+            expr,
+            columns,
+            some_spans,
+        })
+    }
+
+    /// What it asks of the spans of requests, in the order of their numbers.
+    pub(super) fn some_spans(&self) -> &[SomeSpan] {
+        &self.some_spans
     }
 
     /// The condition, over the columns of [`spanstore_format::span::SpanColumn`] by
@@ -140,9 +180,9 @@ impl NamedValue {
     ///
     /// # Errors
     /// As [`Filter::parse`].
-    pub(super) fn parse(text: &str) -> Result<Self, FilterError> {
+    pub(super) fn parse(rows: Rows, text: &str) -> Result<Self, FilterError> {
         let limits = &FilterLimits::default();
-        let value = lower::value(&parser::parse_value(text, limits)?, limits)?;
+        let value = lower::value(&parser::parse_value(text, limits)?, rows, limits)?;
         let number = value.number().unwrap_or_else(|| value.expr.clone());
         Ok(Self {
             expr: value.expr,

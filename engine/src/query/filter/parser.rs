@@ -274,6 +274,10 @@ impl Parser<'_> {
             let key = self.text("a key in single quotes")?.content;
             self.symbol("]")?;
             NodeKind::Subscript { name, key }
+        } else if !name.quoted && name.text.eq_ignore_ascii_case("any") && self.take_symbol("(") {
+            let condition = self.nested(position, Self::any)?;
+            self.symbol(")")?;
+            NodeKind::SomeSpan(Box::new(condition))
         } else if !name.quoted && self.at_symbol("(") {
             let function = Function::of(&name.text).ok_or_else(|| {
                 let names: Vec<_> = Function::NAMES.iter().map(|(name, _)| *name).collect();

@@ -59,6 +59,8 @@ pub(super) enum NodeKind {
         truth: bool,
         negated: bool,
     },
+    /// `any(a)`: of the spans of a request
+    SomeSpan(Box<Node>),
     /// `name`
     Column(Name),
     /// `name['key']`
@@ -88,6 +90,13 @@ pub(super) struct Name {
     pub(super) text: String,
     /// Whether it was quoted, so that its case counts.
     pub(super) quoted: bool,
+}
+
+impl Name {
+    /// Whether it means a column.
+    pub(super) fn is(&self, column: &str) -> bool {
+        self.text == column || !self.quoted && self.text.eq_ignore_ascii_case(column)
+    }
 }
 
 /// A constant.

@@ -44,7 +44,7 @@ impl FirstRows {
         let input = Input::of(&sort.input)?;
         let mut keys = sort.expr.iter();
         let first = keys.next()?;
-        let by = Bounded::of(column(&input, &first.expr)?)?;
+        let by = Bounded::of(column(&input, &first.expr)?.name())?;
         let ties = match (by, keys.next(), keys.next()) {
             (_, None, _) => Ties::Any,
             (Bounded::Duration, Some(second), third)
@@ -54,8 +54,8 @@ impl FirstRows {
                 third.map_or(Ties::Any, |_| Ties::OfRank)
             }
             // Many spans may have one duration; few have one start.
-            (Bounded::Duration, ..) => return None,
             (Bounded::Start, ..) => Ties::OfFirst,
+            _ => return None,
         };
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let condition = input.condition(&compile)?;
@@ -88,10 +88,7 @@ fn column(input: &Input, expr: &Expr) -> Option<SpanColumn> {
 impl Work for FirstRows {
     fn describe(&self) -> String {
         let Direction { by, is_descending } = self.direction;
-        let by = match by {
-            Bounded::Start => "start",
-            Bounded::Duration => "duration",
-        };
+        let by = by.name();
         let order = if is_descending {
             "descending"
         } else {

@@ -38,7 +38,7 @@ impl Groups {
     pub(super) fn of(aggregate: &Aggregate, job: &Job, state: &SessionState) -> Option<Self> {
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
         let input = Input::of(&aggregate.input)?;
-        let term = |expr: &Expr| condition::term(expr, &compile).ok();
+        let term = |expr: &Expr| condition::term(expr, job.snapshot.table, &compile).ok();
         let keys = aggregate.group_expr.iter();
         let keys = keys.map(|expr| exact(&input.over_table(expr)?, &term));
         let keys: Option<Vec<Term>> = keys.collect();

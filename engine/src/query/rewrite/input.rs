@@ -9,6 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use spanstore_format::span::table;
 
 use crate::query::condition::{self, Compile};
 use crate::query::table::SpanTable;
@@ -92,7 +93,7 @@ impl Input {
     /// The condition that holds for its rows.
     pub(super) fn condition(&self, compile: Compile<'_>) -> Option<Condition> {
         let conditions = self.conditions.iter();
-        let conditions = conditions.map(|one| condition::of_filter(one, compile));
+        let conditions = conditions.map(|one| condition::of_filter(one, &[], table(), compile));
         let conditions: Result<Vec<Condition>> = conditions.collect();
         Some(Condition::And(conditions.ok()?))
     }

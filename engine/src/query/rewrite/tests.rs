@@ -15,12 +15,7 @@ async fn plan(text: &str) -> String {
     let team = store.team(&TeamId::new("acme").unwrap());
     let engine = &team.parts.queries;
     let execution = engine.begin(crate::Meter::default()).unwrap();
-    let job = Job {
-        team: team.id.clone(),
-        snapshot: team.snapshot_of_all(),
-        watch: Arc::clone(&execution.watch),
-        memory: Arc::clone(&execution.memory),
-    };
+    let job = Job::new(&team, team.snapshot_of_all(), &execution);
     let table = SpanTable::new(job.snapshot.clone(), job.team.clone(), &job.watch).unwrap();
     let context = context(engine.state(), execution.memory.clone()).unwrap();
     context.register_table("spans", Arc::new(table)).unwrap();

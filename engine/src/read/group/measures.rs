@@ -326,6 +326,7 @@ mod tests {
 
     fn term(data_type: DataType) -> Term {
         Term {
+            table: spanstore_format::span::table(),
             columns: Vec::new(),
             expression: None,
             data_type,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use spanstore_format::segment::Column;
-use spanstore_format::span::table;
+use spanstore_format::table::Table;
 
 use super::scan::columns_error;
 use crate::error::Error;
@@ -33,6 +33,8 @@ pub(crate) trait Expression: fmt::Debug + Send + Sync {
 /// A value of each row: of a column, or of an expression over columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Term {
+    /// The table that its columns are of.
+    pub(crate) table: &'static Table,
     /// The columns, in the order in which the expression expects them.
     pub(crate) columns: Vec<Column>,
     /// None when the value is that of the one column.
@@ -41,14 +43,15 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    /// The values of a column.
+    /// The values of a column of a table.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the table has no such column.
-    pub(crate) fn column(column: Column) -> Result<Self, Error> {
-        let field = column.field(table());
+    pub(crate) fn column(column: Column, table: &'static Table) -> Result<Self, Error> {
+        let field = column.field(table);
         let field = field.map_err(|error| Error::corrupt("columns", error))?;
         Ok(Self {
+            table,
             columns: vec![column],
             expression: None,
             data_type: field.data_type().clone(),
@@ -77,7 +80,7 @@ impl Term {
 
     /// Its values for some values of its one column.
     fn of_values(&self, values: ArrayRef, column: &Column) -> Result<ArrayRef, Error> {
-        let schema = Column::schema(std::slice::from_ref(column), table());
+        let schema = Column::schema(std::slice::from_ref(column), self.table);
         let schema = schema.map_err(|error| Error::corrupt("columns", error))?;
         let field = schema.field(0).clone().with_nullable(true);
         let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![values]);

@@ -60,6 +60,7 @@ fn version_of(columns: Vec<TableColumn>, mapping: u32) -> &'static Table {
         start: place(roles.start),
         ids: ids.leak(),
         order: order.leak(),
+        identity: &[],
         attributes: roles.attributes.map(&place),
         shared: shared.leak(),
         // The ids of parents as they are.

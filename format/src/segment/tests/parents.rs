@@ -220,6 +220,7 @@ fn a_table_of_its_own_may_have_parents() {
         start: 4,
         ids: &[],
         order: &[0],
+        identity: &[],
         attributes: None,
         shared: &[],
         parent: Some(PARENT),

@@ -33,6 +33,7 @@ fn views() -> &'static Table {
             start: START,
             ids: &[(IndexedId::Trace, TRACE)],
             order: &[TEAM, START],
+            identity: &[TRACE],
             attributes: None,
             shared: &[],
             parent: None,

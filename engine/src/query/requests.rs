@@ -1,0 +1,217 @@
+//! Requests as the rows of a query: what filters ask of their spans is looked for first,
+//! then the requests are put together of the spans of their traces.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use spanstore_format::requests::{RequestColumn, table};
+use spanstore_format::segment::Column;
+use spanstore_format::span::SpanColumn;
+use spanstore_format::{FormatError, TraceId};
+
+use super::filter::SomeSpan;
+use super::job::{Asked, Job, on_each, on_each_row_group};
+use crate::error::Error;
+use crate::read::condition::{Condition, Leaf, Predicate};
+use crate::read::constraints::Constraints;
+use crate::read::interrupt::Interrupt;
+use crate::read::meter::Stage;
+use crate::read::plan::{plan, plan_by_ids};
+use crate::read::requests::{PartFacts, requests};
+
+/// Traces that are looked for one by one, at most; for more all spans are looked at.
+const MOST_LOOKED_UP: usize = 1_000;
+
+/// Rows that are read at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// Ids of traces.
+type Traces = HashSet<[u8; 16]>;
+
+impl Job {
+    /// The job over the requests that may be asked for, and what these must fulfil. Those are
+    /// there too that do not fulfil what is asked of some columns.
+    pub(super) async fn over_requests(
+        &self,
+        asked: &Asked,
+        columns: &[Column],
+    ) -> Result<(Self, Condition), Error> {
+        let mut of_spans = Vec::with_capacity(asked.question.filters.len());
+        for filter in &asked.question.filters {
+            let mut of_filter = Vec::with_capacity(filter.some_spans().len());
+            for some_span in filter.some_spans() {
+                of_filter.push(self.some_span(asked, some_span).await?);
+            }
+            of_spans.push(of_filter);
+        }
+        let condition = asked.condition(&of_spans)?;
+        let mut of_others = condition.clone();
+        for column in columns {
+            of_others = of_others.without(column);
+        }
+        let job = self.with_requests(&of_others.constraints()).await?;
+        Ok((job, condition))
+    }
+
+    /// The condition that a request has a span that fulfils one.
+    async fn some_span(&self, asked: &Asked, some_span: &SomeSpan) -> Result<Leaf, Error> {
+        let condition = asked.of_spans(&some_span.condition)?;
+        let predicate = HasSpan {
+            text: format!("any({condition})"),
+            traces: self.traces(Arc::new(condition)).await?,
+            columns: some_span.columns,
+        };
+        let mut necessary = Constraints::default();
+        if predicate.traces.len() <= MOST_LOOKED_UP {
+            let ids = predicate.traces.iter().copied().map(TraceId);
+            necessary.trace_ids = Some(ids.collect());
+        }
+        Ok(Leaf {
+            table: table(),
+            columns: vec![trace_id()],
+            predicate: Arc::new(predicate),
+            necessary,
+        })
+    }
+
+    /// The traces of all spans that fulfil a condition.
+    async fn traces(&self, condition: Arc<Condition>) -> Result<Traces, Error> {
+        let interrupt = self.interrupt();
+        let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
+            let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
+            move || {
+                let mut traces = Traces::new();
+                for part in parts {
+                    let rows = part.find(&condition, &*interrupt)?;
+                    let ids = part.some(&[SpanColumn::TraceId.into()], &rows)?;
+                    add_traces(&ids, &mut traces)?;
+                }
+                Ok(traces)
+            }
+        });
+        let mut traces: Traces = hot.await?.into_iter().flatten().collect();
+        for matching in self.sealed(&condition, &interrupt)? {
+            let rows = self.exactly(&matching, &condition).await?;
+            let found = on_each_row_group(&rows, |rows| {
+                let matching = Arc::clone(&matching);
+                move || {
+                    let mut traces = Traces::new();
+                    let columns = [SpanColumn::TraceId.into()];
+                    matching.each_batch(&rows, &columns, |_, ids| add_traces(ids, &mut traces))?;
+                    Ok(traces)
+                }
+            });
+            traces.extend(found.await?.into_iter().flatten());
+            self.next_batch().await?;
+        }
+        Ok(traces)
+    }
+
+    /// The job over the requests that may have certain ids and start within limits.
+    async fn with_requests(&self, ids: &Constraints) -> Result<Self, Error> {
+        let interrupt = self.interrupt();
+        let traces = self.traces_with(ids, &interrupt).await?.map(Arc::new);
+        let parts = match &traces {
+            Some(traces) if traces.len() <= MOST_LOOKED_UP => {
+                let ids = traces.iter().copied().map(TraceId);
+                let these = Constraints {
+                    trace_ids: Some(ids.collect()),
+                    ..Constraints::default()
+                };
+                plan_by_ids(&self.snapshot, &self.team, &these, &interrupt)?
+            }
+            _ => {
+                let all = Condition::always();
+                plan(&self.snapshot, &self.team, &all, &interrupt)?
+            }
+        };
+        let facts = on_each(parts, |part| {
+            let (traces, interrupt) = (traces.clone(), Arc::clone(&interrupt));
+            let held = self.held("spans of requests");
+            move || {
+                let facts = PartFacts::read(part, traces.as_deref(), &*interrupt)?;
+                held.set(facts.bytes())?;
+                Ok((facts, held))
+            }
+        });
+        let (facts, _held): (Vec<_>, Vec<_>) = facts.await?.into_iter().unzip();
+        let put_together = || requests(&self.team, facts, &*interrupt);
+        let hot = self.watch.meter().time(Stage::Answer, put_together)?;
+        self.with_rows(table(), hot)
+    }
+
+    /// The traces that may have certain ids and start within limits; none when any may.
+    async fn traces_with(
+        &self,
+        ids: &Constraints,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Option<Traces>, Error> {
+        if *ids == Constraints::default() {
+            return Ok(None);
+        }
+        if let Some(traces) = &ids.trace_ids {
+            return Ok(Some(traces.iter().map(|trace| trace.0).collect()));
+        }
+        // Each of these spans has the id, and the first one of a trace starts when it does.
+        let parts = plan_by_ids(&self.snapshot, &self.team, ids, interrupt)?;
+        let found = on_each(parts, |part| {
+            let interrupt = Arc::clone(interrupt);
+            move || {
+                let mut traces = Traces::new();
+                for ids in part.read(&[SpanColumn::TraceId.into()], BATCH_ROWS)? {
+                    interrupt.check()?;
+                    add_traces(&ids?, &mut traces)?;
+                }
+                Ok(traces)
+            }
+        });
+        Ok(Some(found.await?.into_iter().flatten().collect()))
+    }
+}
+
+/// The column of requests by which traces are told.
+fn trace_id() -> Column {
+    Column::Stored(RequestColumn::TraceId.place())
+}
+
+/// Adds the traces of rows.
+fn add_traces(rows: &RecordBatch, traces: &mut Traces) -> Result<(), Error> {
+    let ids = rows.columns().first();
+    let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
+    let wrong = || FormatError::malformed("columns", 0, "ids of traces", "others");
+    let ids = ids.ok_or_else(|| Error::corrupt("rows", wrong()))?;
+    for id in ids.iter().flatten() {
+        let id = <[u8; 16]>::try_from(id);
+        traces.insert(id.map_err(|_| Error::corrupt("rows", wrong()))?);
+    }
+    Ok(())
+}
+
+/// Is true of the requests of some traces, false of others.
+#[derive(Debug)]
+struct HasSpan {
+    text: String,
+    traces: Traces,
+    columns: &'static [RequestColumn],
+}
+
+impl Predicate for HasSpan {
+    fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+        let ids = rows.columns().first();
+        let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
+        let ids = ids.ok_or_else(|| Error::internal("requests", &"no ids of traces"))?;
+        let is_one = |id: Option<&[u8]>| id.is_some_and(|id| self.traces.contains(id));
+        Ok(ids.iter().map(|id| Some(is_one(id))).collect())
+    }
+
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+
+    fn is_over(&self, _: &[Column], column: &Column) -> bool {
+        let columns = self.columns.iter();
+        let mut columns = columns.map(|column| Column::Stored(column.place()));
+        columns.any(|own| own == *column)
+    }
+}
