@@ -170,6 +170,13 @@ pub enum Error {
         /// The name, at most 80 characters.
         name: String,
     },
+    /// A cursor of a page is refused.
+    #[cfg(feature = "query")]
+    #[error("cursor: {cause}; ask for the first page again")]
+    InvalidCursor {
+        /// What is wrong with it.
+        cause: &'static str,
+    },
     /// A column is not a facet: its values may all be different, so no index counts them.
     /// `Query::top` counts the values of such a column, unless they are maps, ids or lists.
     #[error("column {name} is not a facet: no index counts its values; count them with `top`")]

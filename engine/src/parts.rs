@@ -34,6 +34,9 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     /// Seed of the hashes that tell equal batches; the catalog keeps it.
     pub(crate) content_seed: u64,
+    /// What signs cursors; the catalog keeps it.
+    #[cfg(feature = "query")]
+    pub(crate) cursor_key: [u64; 2],
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) health: Arc<Health>,
     pub(crate) settings: Arc<Settings>,

@@ -83,7 +83,12 @@ pub(crate) fn recover(
         .into_iter()
         .map(|summary| Arc::new(Segment::new(disk, root, &cache, &removals, summary)))
         .collect();
-    let view = Arc::new(View::new(sealed, erasures, options.gather_rows));
+    let view = Arc::new(View::new(
+        sealed,
+        erasures,
+        options.gather_rows,
+        catalog.first_unsealed()?,
+    ));
     let health = Arc::new(Health::default());
     let segments = Segments::new(disk, root, cache, removals, &catalog, &view, &health)?;
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
@@ -181,7 +186,7 @@ impl Replay<'_> {
             let rows = appended.batch.rows.num_rows() as u64;
             self.quota.add(month, &team, rows);
             if rows > 0 {
-                self.view.publish([(team.clone(), appended)]);
+                self.view.publish([(team.clone(), appended)], sequence + 1);
             }
         }
         if let (Some(content), Some(receipt)) = (record.content, record.receipt) {

@@ -169,6 +169,8 @@ impl Store {
                 root,
                 seed,
                 content_seed: catalog.content_seed()?,
+                #[cfg(feature = "query")]
+                cursor_key: catalog.cursor_key()?,
                 catalog,
                 health,
                 settings,

@@ -467,6 +467,10 @@ impl query::Source for Team {
         self.snapshot_of_all()
     }
 
+    fn cursor_key(&self) -> [u64; 2] {
+        self.parts.cursor_key
+    }
+
     fn meter(&self) -> Meter {
         self.meter.clone().unwrap_or_default()
     }

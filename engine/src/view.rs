@@ -30,6 +30,8 @@ struct State {
     sealing: Option<Arc<HotBuffer>>,
     active: HotBuffer,
     erasures: Arc<Erasures>,
+    /// Above the sequences of all rows.
+    next_sequence: u64,
 }
 
 impl State {
@@ -79,6 +81,8 @@ pub(crate) struct Snapshot {
     pub(crate) erasures: Arc<Erasures>,
     /// Spans that start before are not to be seen, ns since 1970.
     pub(crate) horizon: Option<i64>,
+    /// Above the sequences of all rows; rows that come later have this or a higher one.
+    pub(crate) next_sequence: u64,
 }
 
 impl Snapshot {
@@ -91,15 +95,21 @@ impl Snapshot {
 }
 
 impl View {
-    /// A view of sealed rows alone; batches that come and have fewer rows than
-    /// `gather_rows` are small.
-    pub(crate) fn new(segments: Vec<Arc<Segment>>, erasures: Erasures, gather_rows: usize) -> Self {
+    /// A view of sealed rows alone, all with sequences below `next_sequence`; batches that
+    /// come and have fewer rows than `gather_rows` are small.
+    pub(crate) fn new(
+        segments: Vec<Arc<Segment>>,
+        erasures: Erasures,
+        gather_rows: usize,
+        next_sequence: u64,
+    ) -> Self {
         Self(RwLock::new(State {
             debt: MergeDebt::of(&segments),
             segments: Arc::new(segments),
             sealing: None,
             active: HotBuffer::new(gather_rows),
             erasures: Arc::new(erasures),
+            next_sequence,
         }))
     }
 
@@ -130,6 +140,7 @@ impl View {
             hot,
             erasures: Arc::clone(&state.erasures),
             horizon,
+            next_sequence: state.next_sequence,
         }
     }
 
@@ -164,9 +175,14 @@ impl View {
         self.write().erasures = Arc::new(erasures);
     }
 
-    /// Makes rows visible, all at once.
-    pub(crate) fn publish(&self, batches: impl IntoIterator<Item = (TeamId, Appended)>) {
+    /// Makes rows visible, all at once. Their sequences lie below `next_sequence`.
+    pub(crate) fn publish(
+        &self,
+        batches: impl IntoIterator<Item = (TeamId, Appended)>,
+        next_sequence: u64,
+    ) {
         let mut state = self.write();
+        state.next_sequence = next_sequence;
         for (team, batch) in batches {
             state.active.push(&team, batch);
         }

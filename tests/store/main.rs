@@ -32,6 +32,7 @@ mod look_ups;
 mod merges;
 mod messages;
 mod months;
+mod pages;
 mod pipeline;
 mod query;
 mod query_limits;

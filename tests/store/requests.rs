@@ -14,7 +14,8 @@ use spanstore::{Error, Team, TraceId};
 use spanstore_test_support::spans::trace_id;
 use spanstore_test_support::{NOW, open, team};
 
-use self::spans::{Request, Span, append, requests, rows};
+pub(crate) use self::spans::rows;
+use self::spans::{Request, Span, append, requests};
 
 const MILLI: i64 = 1_000_000;
 const TRACES: u64 = 300;

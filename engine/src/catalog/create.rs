@@ -16,8 +16,9 @@ use spanstore_format::version::CATALOG_VERSION;
 use super::backend::{CatalogFile, Failure};
 use super::guard::{CallError, close, commit, open_database};
 use super::{
-    COMMITS, CONTENT_SEED, COUNTERS, Content, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META,
-    NAME, NEXT_SEGMENT, RECENT_FILE, REMOVED, REPLACED, SEGMENTS, SETTINGS, VERSION, published,
+    COMMITS, CONTENT_SEED, COUNTERS, CURSOR_KEY, Content, ERASED, ERASURES, FIRST_UNSEALED,
+    LOG_SETTLED, META, NAME, NEXT_SEGMENT, RECENT_FILE, REMOVED, REPLACED, SEGMENTS, SETTINGS,
+    VERSION, published,
 };
 use crate::error::Error;
 use crate::io::{Disk, DiskFile, EntryKind, OpenMode};
@@ -47,7 +48,11 @@ pub(super) fn make(disk: &Arc<dyn Disk>, root: &Path, content: &Content) -> Resu
     }
     published::remove(&**disk, root)?;
     let made = commit(&database, |transaction| {
-        write(transaction, content, disk.random_number())
+        let numbers = Numbers {
+            content_seed: disk.random_number(),
+            cursor_key: [disk.random_number(), disk.random_number()],
+        };
+        write(transaction, content, &numbers)
     });
     close(Some(database));
     made.map_err(|error| failed(&file, root, error))?;
@@ -55,12 +60,18 @@ pub(super) fn make(disk: &Arc<dyn Disk>, root: &Path, content: &Content) -> Resu
     sync(&**disk, root)
 }
 
+/// Random numbers of a store.
+struct Numbers {
+    content_seed: u64,
+    cursor_key: [u64; 2],
+}
+
 /// Writes all tables. What was remembered of recent appends is not known to the new
 /// store: it may not have their rows.
 fn write(
     transaction: &WriteTransaction,
     content: &Content,
-    content_seed: u64,
+    numbers: &Numbers,
 ) -> Result<(), CallError> {
     let mut meta = transaction.open_table(META)?;
     for (name, value) in &content.meta {
@@ -68,7 +79,10 @@ fn write(
     }
     meta.remove(LOG_SETTLED)?;
     meta.remove(RECENT_FILE)?;
-    meta.insert(CONTENT_SEED, content_seed)?;
+    meta.insert(CONTENT_SEED, numbers.content_seed)?;
+    for (name, number) in CURSOR_KEY.into_iter().zip(numbers.cursor_key) {
+        meta.insert(name, number)?;
+    }
     meta.insert(VERSION, u64::from(CATALOG_VERSION))?;
     meta.insert(COMMITS, 1)?;
     meta.insert(FIRST_UNSEALED, content.first_unsealed)?;

@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `version`, `commits`, `first_unsealed` and `log_settled` (sequences), `next_segment`, `retention`, `retention_clock`, `recent_file`, `content_seed` |
+//! | `meta` | name | number: `version`, `commits`, `first_unsealed` and `log_settled` (sequences), `next_segment`, `retention`, `retention_clock`, `recent_file`, `content_seed`, `cursor_key_1`, `cursor_key_2` |
 //! | `segments` | segment id | `format::catalog` segment record |
 //! | `counters` | month, team | spans accepted that are sealed |
 //! | `settings` | team | `format::catalog::TeamSettings` |
@@ -59,6 +59,7 @@ const RETENTION_CLOCK: &str = "retention_clock";
 const LOG_SETTLED: &str = "log_settled";
 const RECENT_FILE: &str = "recent_file";
 const CONTENT_SEED: &str = "content_seed";
+const CURSOR_KEY: [&str; 2] = ["cursor_key_1", "cursor_key_2"];
 
 /// The catalog's file.
 const NAME: &str = "catalog.redb";
@@ -288,6 +289,15 @@ impl Catalog {
     /// Seed of the hashes that tell equal batches.
     pub(crate) fn content_seed(&self) -> Result<u64, Error> {
         self.guard.read(|read| required(read, CONTENT_SEED))
+    }
+
+    /// The key that cursors are signed with.
+    #[cfg(feature = "query")]
+    pub(crate) fn cursor_key(&self) -> Result<[u64; 2], Error> {
+        self.guard.read(|read| {
+            let [first, second] = CURSOR_KEY;
+            Ok([required(read, first)?, required(read, second)?])
+        })
     }
 
     /// The id that the next segment gets. Ids of segments that were begun and

@@ -23,6 +23,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn team(&self) -> &TeamId;
     /// What readers see now.
     fn snapshot(&self) -> Snapshot;
+    /// What signs cursors.
+    fn cursor_key(&self) -> [u64; 2];
     /// What adds up the cost.
     fn meter(&self) -> Meter;
 }
@@ -69,6 +71,8 @@ pub(super) struct Question {
     pub(super) columns: Vec<usize>,
     pub(super) order: Order,
     pub(super) limit: Option<usize>,
+    /// The sequence below which spans are seen; none for all.
+    pub(super) below_sequence: Option<i64>,
 }
 
 impl Query {
@@ -84,6 +88,7 @@ impl Query {
                 columns: visible_columns(rows.table()),
                 order: Order::NewestFirst,
                 limit: None,
+                below_sequence: None,
             },
         }
     }

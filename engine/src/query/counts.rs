@@ -199,7 +199,7 @@ fn facet_columns<'a>(
 }
 
 impl Job {
-    async fn count(&self, condition: Condition) -> Result<u64, Error> {
+    pub(super) async fn count(&self, condition: Condition) -> Result<u64, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
         let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
             let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));

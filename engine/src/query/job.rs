@@ -90,14 +90,25 @@ impl Asked {
         if starts != Limits::default() {
             all.push(Condition::Within(Bounded::Start, starts));
         }
+        if question.rows == Rows::Spans {
+            all.extend(self.below_sequence());
+        }
         Ok(Condition::And(all))
+    }
+
+    /// The condition that a span is seen, if not all are.
+    fn below_sequence(&self) -> Option<Condition> {
+        let below = self.question.below_sequence?;
+        Some(Condition::Within(Bounded::Sequence, Limits::below(below)))
     }
 
     /// A condition on spans.
     pub(super) fn of_spans(&self, condition: &Expr) -> Result<Condition, Error> {
         let compile = |expr, schema: &DFSchema| self.state.create_physical_expr(expr, schema);
         let table = Rows::Spans.table();
-        Ok(condition::of_filter(condition, &[], table, &compile)?)
+        let condition = condition::of_filter(condition, &[], table, &compile)?;
+        let seen = std::iter::once(condition).chain(self.below_sequence());
+        Ok(Condition::And(seen.collect()).narrowed())
     }
 
     /// A value of each row.
@@ -140,6 +151,7 @@ impl Job {
                 hot: rows,
                 erasures: Arc::default(),
                 horizon: None,
+                next_sequence: self.snapshot.next_sequence,
             },
             _rows: Some(Arc::new(held)),
             ..self.clone()

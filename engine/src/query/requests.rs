@@ -50,7 +50,8 @@ impl Job {
         for column in columns {
             of_others = of_others.without(column);
         }
-        let job = self.with_requests(&of_others.constraints()).await?;
+        let below = asked.question.below_sequence;
+        let job = self.with_requests(&of_others.constraints(), below).await?;
         Ok((job, condition))
     }
 
@@ -108,8 +109,13 @@ impl Job {
         Ok(traces)
     }
 
-    /// The job over the requests that may have certain ids and start within limits.
-    async fn with_requests(&self, ids: &Constraints) -> Result<Self, Error> {
+    /// The job over the requests that may have certain ids and start within limits, as they
+    /// were with the spans below a sequence.
+    async fn with_requests(
+        &self,
+        ids: &Constraints,
+        below_sequence: Option<i64>,
+    ) -> Result<Self, Error> {
         let interrupt = self.interrupt();
         let traces = self.traces_with(ids, &interrupt).await?.map(Arc::new);
         let parts = match &traces {
@@ -130,7 +136,7 @@ impl Job {
             let (traces, interrupt) = (traces.clone(), Arc::clone(&interrupt));
             let held = self.held("spans of requests");
             move || {
-                let facts = PartFacts::read(part, traces.as_deref(), &*interrupt)?;
+                let facts = PartFacts::read(part, traces.as_deref(), below_sequence, &*interrupt)?;
                 held.set(facts.bytes())?;
                 Ok((facts, held))
             }

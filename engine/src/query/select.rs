@@ -16,7 +16,7 @@ use futures::Stream;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 
-use super::builder::{Order, Query};
+use super::builder::{Order, Query, Question};
 use super::job::{Asked, Holding, Job};
 use super::watched::external;
 use crate::error::Error;
@@ -48,7 +48,20 @@ impl Job {
             .copied()
             .map(Column::Stored)
             .collect();
-        let (by, is_descending) = match question.order {
+        let direction = question.direction()?;
+        let (job, condition) = self.over(asked).await?;
+        let of_batches = Arc::clone(&schema);
+        let selection = Selection::new(&job, condition, &columns, direction, of_batches)?;
+        let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::ByIds);
+        let stream = RecordBatchStreamAdapter::new(schema, Box::pin(batches));
+        Ok(Box::pin(cooperative(stream)))
+    }
+}
+
+impl Question {
+    /// The direction of its order.
+    pub(super) fn direction(&self) -> Result<Direction, Error> {
+        let (by, is_descending) = match self.order {
             Order::NewestFirst => (Bounded::Start, true),
             Order::OldestFirst => (Bounded::Start, false),
             Order::SlowestFirst => (Bounded::Duration, true),
@@ -56,18 +69,12 @@ impl Job {
             Order::MostSpansFirst => (Bounded::Spans, true),
             Order::MostErrorsFirst => (Bounded::Errors, true),
         };
-        if table.place_of(by.name()).is_none() {
+        if self.rows.table().place_of(by.name()).is_none() {
             return Err(Error::UnknownColumn {
                 name: by.name().into(),
             });
         }
-        let direction = Direction { by, is_descending };
-        let (job, condition) = self.over(asked).await?;
-        let of_batches = Arc::clone(&schema);
-        let selection = Selection::new(&job, condition, &columns, direction, of_batches)?;
-        let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::ByIds);
-        let stream = RecordBatchStreamAdapter::new(schema, Box::pin(batches));
-        Ok(Box::pin(cooperative(stream)))
+        Ok(Direction { by, is_descending })
     }
 }
 
@@ -144,6 +151,11 @@ impl Selection {
             batch_rows: FIRST_ROWS,
             job: job.clone(),
         })
+    }
+
+    /// Leaves out what comes before rows of a rank.
+    pub(super) fn begin_at(&mut self, rank: Rank) {
+        self.rows.begin_at(rank);
     }
 
     /// The first rows, at most `limit`, and those that equal the last of them where `ties`

@@ -16,10 +16,12 @@ pub(crate) enum Bounded {
     Spans,
     /// How many of them are errors.
     Errors,
+    /// The sequence of the append that brought a span.
+    Sequence,
 }
 
 impl Bounded {
-    /// The number that a column has, if its bounds are known.
+    /// The number that a column has, if conditions and orders on it are followed by bounds.
     pub(crate) fn of(column: &str) -> Option<Self> {
         let all = [Self::Start, Self::Duration, Self::Spans, Self::Errors];
         all.into_iter().find(|one| one.name() == column)
@@ -32,6 +34,7 @@ impl Bounded {
             Self::Duration => "duration",
             Self::Spans => "spans",
             Self::Errors => "errors",
+            Self::Sequence => "sequence",
         }
     }
 

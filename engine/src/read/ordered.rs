@@ -44,13 +44,25 @@ pub(crate) struct Direction {
 pub(crate) type Rank = (i64, i64);
 
 impl Direction {
+    /// The number that decides first in rows of a rank.
+    #[cfg(feature = "query")]
+    pub(crate) fn first_number(self, rank: Rank) -> i64 {
+        self.signed(rank.0)
+    }
+
     /// The columns of a table whose values make the rank.
     fn columns(self, table: &Table) -> Vec<Column> {
+        let places = self.places(table).into_iter();
+        places.map(Column::Stored).collect()
+    }
+
+    /// Their places.
+    pub(crate) fn places(self, table: &Table) -> Vec<usize> {
         let mut places = vec![Bounded::Start.place(table)];
         if self.by != Bounded::Start {
             places.push(self.by.place(table));
         }
-        places.into_iter().map(Column::Stored).collect()
+        places
     }
 
     fn signed(self, value: i64) -> i64 {
@@ -58,7 +70,7 @@ impl Direction {
     }
 
     /// The ranks of rows with these columns.
-    fn ranks(self, rows: &RecordBatch) -> Result<Vec<Rank>, FormatError> {
+    pub(crate) fn ranks(self, rows: &RecordBatch) -> Result<Vec<Rank>, FormatError> {
         let signed = |number: &i64| self.signed(*number);
         let starts = Bounded::Start.numbers(rows)?.iter().map(signed);
         let firsts = self.by.numbers(rows)?.iter().map(signed);
@@ -137,6 +149,8 @@ pub(crate) struct Ordered {
     open: BinaryHeap<Open>,
     found: BinaryHeap<FoundRow>,
     settled: VecDeque<FoundRow>,
+    /// Rows with a greater rank are left out.
+    from: Option<Rank>,
     /// How many of these, from the front, are in the order of their ids too.
     sorted: usize,
 }
@@ -188,8 +202,14 @@ impl Ordered {
             open,
             found: BinaryHeap::new(),
             settled: VecDeque::new(),
+            from: None,
             sorted: 0,
         })
+    }
+
+    /// Leaves out what comes before rows of a rank.
+    pub(crate) fn begin_at(&mut self, rank: Rank) {
+        self.from = Some(rank);
     }
 
     /// Where rows come from.
@@ -272,7 +292,9 @@ impl Ordered {
                 let ranked = part.some(&self.direction.columns(self.snapshot.table), &rows)?;
                 let ranks = self.direction.ranks(&ranked);
                 let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
+                let from = self.from;
                 let ranks = ranks.into_iter().zip(rows.set_indices());
+                let ranks = ranks.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
                 self.found.extend(ranks.map(|(rank, row)| FoundRow {
                     rank,
                     origin,
@@ -315,12 +337,13 @@ impl Ordered {
             (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
                 let find = || matching.find(&self.condition, rows);
                 let rows = self.interrupt.meter().time(Stage::Values, find)?;
-                let (direction, found) = (self.direction, &mut self.found);
+                let (direction, found, from) = (self.direction, &mut self.found, self.from);
                 let columns = direction.columns(self.snapshot.table);
                 matching.each_batch(&rows, &columns, |rows, batch| {
                     let ranks = direction.ranks(batch);
                     let ranks = ranks.map_err(|error| matching.corrupt(error))?;
                     let ranks = ranks.into_iter().zip(rows);
+                    let ranks = ranks.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
                     found.extend(ranks.map(|(rank, row)| FoundRow {
                         rank,
                         origin,

@@ -11,6 +11,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch,
     StringViewArray, TimestampNanosecondArray, new_null_array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
@@ -50,13 +51,16 @@ struct Run {
 }
 
 impl PartFacts {
-    /// Reads a part; of some traces alone, if they are given.
+    /// Reads a part; of some traces alone, if they are given, and only spans below a
+    /// sequence.
     pub(crate) fn read(
         part: ScanPart,
         traces: Option<&HashSet<[u8; 16]>>,
+        below_sequence: Option<i64>,
         interrupt: &dyn Interrupt,
     ) -> Result<Self, Error> {
-        let columns = assemble::COLUMNS.map(Column::from);
+        let mut columns = assemble::COLUMNS.map(Column::from).to_vec();
+        columns.extend(below_sequence.map(|_| SpanColumn::Sequence.into()));
         let mut facts = Self {
             spans: Vec::new(),
             runs: Vec::new(),
@@ -80,8 +84,19 @@ impl PartFacts {
                 numbers.insert(text.to_owned(), number);
                 number
             };
+            let corrupt = |error| Error::corrupt("spans", error);
+            let mut is_late = None;
+            if let Some(below) = below_sequence {
+                let sequences = SpanColumn::Sequence.int64s(&batch).map_err(corrupt)?;
+                is_late = Some(BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+                    sequences.value(row) >= below
+                }));
+            }
+            let first = row;
             let take = |trace: [u8; 16], span: SpanFacts| {
-                if traces.is_none_or(|traces| traces.contains(&trace)) {
+                let is_late = is_late.as_ref();
+                let is_late = is_late.is_some_and(|late| late.value((row - first) as usize));
+                if !is_late && traces.is_none_or(|traces| traces.contains(&trace)) {
                     let place = spans.len();
                     match runs.last_mut() {
                         Some(run) if run.trace == trace && run.follows(row) => {
@@ -97,8 +112,7 @@ impl PartFacts {
                 }
                 row += 1;
             };
-            let read = SpanFacts::read(&batch, number, take);
-            read.map_err(|error| Error::corrupt("spans", error))?;
+            SpanFacts::read(&batch, number, take).map_err(corrupt)?;
         }
         Ok(facts)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type};
 use spanstore::Team;
 use spanstore::otlp::{
     ExportTraceServiceRequest, Resource, ResourceSpans, ScopeSpans, Span as OtlpSpan, Value,
@@ -222,7 +222,7 @@ fn request(trace: u64, spans: Vec<Span>, is_split: bool) -> Request {
 }
 
 /// Rows as a naive look has them: the columns with a value, as texts.
-pub(super) fn rows(batches: &[RecordBatch]) -> Vec<BTreeMap<String, String>> {
+pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<BTreeMap<String, String>> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
@@ -250,6 +250,8 @@ fn cell(values: &ArrayRef, row: usize) -> Option<String> {
             let times = values.as_primitive::<TimestampNanosecondType>();
             times.value(row).to_string()
         }
+        DataType::UInt32 => values.as_primitive::<UInt32Type>().value(row).to_string(),
+        DataType::BinaryView => id::to_hex(values.as_binary_view().value(row)),
         _ => id::to_hex(values.as_fixed_size_binary().value(row)),
     })
 }

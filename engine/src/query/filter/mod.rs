@@ -113,6 +113,7 @@ impl Rows {
 /// finds both.
 #[derive(Debug, Clone)]
 pub struct Filter {
+    text: String,
     expr: Expr,
     columns: BTreeSet<String>,
     some_spans: Vec<SomeSpan>,
@@ -139,10 +140,16 @@ impl Filter {
         let columns = columns.filter(|column| SomeSpan::number(column).is_none());
         let columns = columns.map(|column| column.name.clone()).collect();
         Ok(Self {
+            text: text.to_owned(),
             expr,
             columns,
             some_spans,
         })
+    }
+
+    /// The filter as it was read.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// What it asks of the spans of requests, in the order of their numbers.

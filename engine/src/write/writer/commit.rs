@@ -196,7 +196,7 @@ impl Writer {
             .map_err(|error| Error::internal("admitted rows", &error))
             .and_then(|batches| {
                 if is_planted!(PublishBeforeSync) {
-                    self.tools.view.publish(batches.clone());
+                    self.tools.view.publish(batches.clone(), u64::MAX);
                 }
                 self.append_to_log(&pending).map(|()| batches)
             });
@@ -215,7 +215,7 @@ impl Writer {
             self.oldest.get_or_insert(now);
         }
         if !is_planted!(PublishBeforeSync) {
-            self.tools.view.publish(batches);
+            self.tools.view.publish(batches, self.log.next_sequence());
         }
         self.ask_to_gather();
         for job in pending {
