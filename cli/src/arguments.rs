@@ -11,10 +11,14 @@ use crate::error::Error;
 use crate::time::TimeArgument;
 
 mod export;
+mod requests;
 mod selection;
 
 pub use export::{ExportArguments, IdsArgument, TimeUnitArgument};
-pub use selection::{CountArguments, FacetsArguments, Selection, TimelineArguments, TopArguments};
+pub use requests::{RequestArguments, RequestOrder, RequestsArguments};
+pub use selection::{
+    CountArguments, Counted, FacetsArguments, Rows, Selection, TimelineArguments, TopArguments,
+};
 
 const DEFAULT_STORE: &str = "./spanstore-data";
 const GLOBAL: &str = "Options of every command";
@@ -25,6 +29,7 @@ Examples:
   spanstore generate --spans 100000 --seed 1 | spanstore ingest -
   spanstore ingest --team acme --any-time traces.json.gz more.pb.zst
   spanstore query --team acme --since 2h --filter \"level = 'error' and path like '/api/%'\"
+  spanstore requests --since 2h --order slowest
   spanstore trace 4bf92f3577b34da6a3ce929d0e0e4736
   spanstore sql \"SELECT route, count(*) AS spans FROM spans GROUP BY route ORDER BY spans DESC\"
   spanstore export --format parquet --out acme.parquet --team acme
@@ -134,13 +139,17 @@ pub enum Command {
     Ingest(IngestArguments),
     /// List spans, newest first unless --order says otherwise
     Query(QueryArguments),
-    /// Count spans
+    /// List requests (one a trace), newest first unless --order says otherwise
+    Requests(RequestsArguments),
+    /// List the requests that have one request id, oldest first
+    Request(RequestArguments),
+    /// Count spans or requests
     Count(CountArguments),
-    /// Count the spans of each value of columns with few values, such as level and service
+    /// Count the spans or requests of each value of columns with few values, such as level and service
     Facets(FacetsArguments),
     /// The most frequent values of a column or an attribute
     Top(TopArguments),
-    /// How many spans start when
+    /// How many spans or requests start when
     Timeline(TimelineArguments),
     /// Run a SELECT over the table `spans`
     Sql(SqlArguments),
@@ -479,6 +488,8 @@ impl Command {
     fn formats(&self) -> &'static [Format] {
         match self {
             Self::Query(_)
+            | Self::Requests(_)
+            | Self::Request(_)
             | Self::Count(_)
             | Self::Facets(_)
             | Self::Top(_)

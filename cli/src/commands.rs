@@ -11,9 +11,12 @@ mod forget;
 mod generate;
 mod ingest;
 mod inspect;
+mod list;
 mod query;
 mod quota;
 mod repair;
+mod request;
+mod requests;
 mod retain;
 mod rows;
 mod seal;
@@ -33,7 +36,7 @@ use spanstore::query::Query;
 use spanstore::{Meter, QueryLimits, Store, StoreOptions, Team};
 use tokio::runtime::Runtime;
 
-use crate::arguments::{Arguments, Command, Format, GlobalOptions, Selection};
+use crate::arguments::{Arguments, Command, Format, GlobalOptions, Rows, Selection};
 use crate::error::Error;
 use crate::output::RowWriter;
 
@@ -83,6 +86,8 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
         Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
         Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
+        Command::Requests(it) => open(false, out)?.run(|context| requests::run(context, it))?,
+        Command::Request(it) => open(false, out)?.run(|context| request::run(context, it))?,
         Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
         Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
         Command::Top(it) => open(false, out)?.run(|context| top::run(context, it))?,
@@ -125,15 +130,23 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// A query for the spans that a command looks at. Where that is asked for, says first
+    /// A query for all rows of the team.
+    fn query(&self, rows: Rows) -> Query {
+        match rows {
+            Rows::Spans => self.team.query(),
+            Rows::Requests => self.team.requests(),
+        }
+    }
+
+    /// A query for the rows that a command looks at. Where that is asked for, says first
     /// how they are found.
-    fn select(&mut self, selection: &Selection) -> Result<Query, Error> {
+    fn select(&mut self, rows: Rows, selection: &Selection) -> Result<Query, Error> {
         if selection.explain {
-            let query = selection.apply(self.team.query())?;
+            let query = selection.apply(self.query(rows))?;
             let explained = runtime()?.block_on(query.explain())?;
             self.explain(&explained)?;
         }
-        selection.apply(self.team.query())
+        selection.apply(self.query(rows))
     }
 
     /// Says how an answer is found; what it costs takes its place.

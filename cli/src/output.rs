@@ -3,7 +3,7 @@
 //! JSON and CSV speak of the same cells: ids in lower-case hexadecimal digits,
 //! times as RFC 3339 with nanoseconds, `duration` as `duration_ns`, and the
 //! stored messages (`attributes`, `events`, `links`, `resource_attributes`,
-//! `scope`) as plain JSON. Parquet and Arrow give the columns as they are.
+//! `scope`) and lists (`services`, `resources`) as plain JSON. Parquet and Arrow give the columns as they are.
 
 mod cell;
 mod columns;
@@ -14,9 +14,9 @@ mod report;
 mod rows;
 mod table;
 
-pub use columns::{pick, span_columns};
+pub use columns::{pick, row_columns};
 pub use json::JsonRows;
-pub use report::Report;
+pub use report::{Report, grouped};
 pub use rows::RowWriter;
 
 #[cfg(test)]

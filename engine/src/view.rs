@@ -86,6 +86,25 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The same moment, of rows of another table that are in memory alone.
+    #[cfg(feature = "query")]
+    pub(crate) fn derived(&self, table: &'static Table, rows: Vec<HotRows>) -> Self {
+        Self {
+            table,
+            segments: Arc::default(),
+            hot: rows,
+            erasures: Arc::default(),
+            horizon: None,
+            next_sequence: self.next_sequence,
+        }
+    }
+
+    /// Memory of the rows that are not sealed, in bytes.
+    #[cfg(feature = "query")]
+    pub(crate) fn hot_bytes(&self) -> usize {
+        self.hot.iter().map(|rows| rows.batch.bytes).sum()
+    }
+
     /// Whether some rows of a partition may be hidden.
     pub(crate) fn may_hide(&self, partition: &Partition) -> bool {
         self.horizon

@@ -137,7 +137,7 @@ async fn versions_of_one_span_come_once_each() {
     append(&acme, versions.chain([span(1), span(8)]).collect());
     let query = || acme.query().columns(["name", "attributes"]).unwrap();
     for size in [1, 2, 3] {
-        walk(|| query(), size, || ()).await;
+        walk(query, size, || ()).await;
         walk(|| query().order(Order::OldestFirst), size, || ()).await;
     }
 }

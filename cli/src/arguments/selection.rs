@@ -1,4 +1,4 @@
-//! Which spans a command looks at.
+//! Which spans or requests a command looks at.
 
 use clap::Args;
 use spanstore::query::Query;
@@ -6,16 +6,35 @@ use spanstore::query::Query;
 use crate::error::Error;
 use crate::time::{TimeArgument, now_nanos};
 
+/// What the rows of an answer are, or what it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Spans.
+    Spans,
+    /// Requests: one row a trace.
+    Requests,
+}
+
+impl Rows {
+    /// Their name, also that of a column with their number.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spans => "spans",
+            Self::Requests => "requests",
+        }
+    }
+}
+
 /// A filter and a time range.
 #[derive(Debug, Args)]
 pub struct Selection {
-    /// Which spans, such as "level = 'error' and path like '/api/%'"
+    /// Which ones, such as "level = 'error' and path like '/api/%'"
     #[arg(long, value_name = "EXPR")]
     pub filter: Option<String>,
-    /// Only spans that start at or after this time
+    /// Only those that start at or after this time
     #[arg(long, value_name = "TIME")]
     pub since: Option<TimeArgument>,
-    /// Only spans that start before this time
+    /// Only those that start before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<TimeArgument>,
     /// Say how the answer is found and what it costs, in place of it and as text in any format
@@ -58,16 +77,39 @@ impl Selection {
     }
 }
 
+/// What a command counts.
+#[derive(Debug, Args)]
+pub struct Counted {
+    /// Which ones.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Count requests (one a trace) in place of spans; the filter and the columns are those of `requests`
+    #[arg(long)]
+    pub requests: bool,
+}
+
+impl Counted {
+    /// What is counted.
+    pub fn rows(&self) -> Rows {
+        if self.requests {
+            Rows::Requests
+        } else {
+            Rows::Spans
+        }
+    }
+}
+
 /// Arguments of `count`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   spanstore count --since 1h
-  spanstore count --filter \"status_code >= 500\" --format json")]
+  spanstore count --filter \"status_code >= 500\" --format json
+  spanstore count --requests --filter \"any(attributes['db.system'] = 'postgresql')\"")]
 pub struct CountArguments {
-    /// Which spans.
+    /// Which spans or requests.
     #[command(flatten)]
-    pub selection: Selection,
+    pub counted: Counted,
 }
 
 /// Arguments of `facets`.
@@ -77,15 +119,16 @@ Examples:
   spanstore facets level service --since 15m
   spanstore facets route --filter \"level = 'error'\" --limit 5 --format json
   spanstore facets level service --filter \"level = 'error'\" --choices
+  spanstore facets level services --requests --since 15m
 
 A table shows the first 20 values of a column unless --limit says otherwise; other formats give all.")]
 pub struct FacetsArguments {
     /// The columns
     #[arg(required = true, value_name = "COLUMN")]
     pub columns: Vec<String>,
-    /// Which spans.
+    /// Which spans or requests.
     #[command(flatten)]
-    pub selection: Selection,
+    pub counted: Counted,
     /// At most this many values of each column, the most frequent
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -99,14 +142,15 @@ pub struct FacetsArguments {
 #[command(after_help = "\
 Examples:
   spanstore top path --since 1h
-  spanstore top \"attributes['db.system']\" --filter \"level = 'error'\" --limit 3 --format json")]
+  spanstore top \"attributes['db.system']\" --filter \"level = 'error'\" --limit 3 --format json
+  spanstore top path --requests --filter \"errors > 0\"")]
 pub struct TopArguments {
     /// A column, an attribute (`attributes['key']`, `resource['key']`) or a function of these
     #[arg(value_name = "VALUE")]
     pub value: String,
-    /// Which spans.
+    /// Which spans or requests.
     #[command(flatten)]
-    pub selection: Selection,
+    pub counted: Counted,
     /// At most this many values
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
@@ -118,6 +162,7 @@ pub struct TopArguments {
 Examples:
   spanstore timeline --since 24h --by level
   spanstore timeline --filter \"route = '/checkout'\" --buckets 60 --format json
+  spanstore timeline --requests --since 24h --by level
 
 A table has a row for each bucket with a bar and the 4 most frequent values; other formats have a
 row for each bucket and value that has spans.")]
@@ -129,7 +174,7 @@ pub struct TimelineArguments {
     /// How many stretches of time there are
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub buckets: usize,
-    /// Which spans.
+    /// Which spans or requests.
     #[command(flatten)]
-    pub selection: Selection,
+    pub counted: Counted,
 }

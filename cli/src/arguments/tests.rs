@@ -44,6 +44,10 @@ fn each_command_offers_its_own_formats() {
         ("query", Some(Format::Table)),
         ("query --format arrow", Some(Format::Arrow)),
         ("query --format tree", None),
+        ("requests", Some(Format::Table)),
+        ("requests --format parquet", Some(Format::Parquet)),
+        ("requests --format tree", None),
+        ("request a --format csv", Some(Format::Csv)),
         ("trace 1f", Some(Format::Tree)),
         ("trace 1f --format otlp-json", Some(Format::OtlpJson)),
         ("trace 1f --format parquet", None),
@@ -124,11 +128,46 @@ fn query_reads_columns_order_and_times() {
 }
 
 #[test]
+fn requests_have_orders_of_their_own_and_can_be_counted() {
+    for (line, expected) in [
+        ("requests", RequestOrder::Newest),
+        ("requests --order fastest", RequestOrder::Fastest),
+        ("requests --order spans", RequestOrder::Spans),
+        ("requests --order errors --total", RequestOrder::Errors),
+    ] {
+        let Command::Requests(requests) = parse(line).unwrap().command else {
+            panic!("not requests")
+        };
+        assert_eq!(requests.order, expected, "{line}");
+        assert_eq!(requests.total, line.contains("total"), "{line}");
+    }
+    for command in ["count", "facets level", "top level", "timeline"] {
+        for (option, rows) in [("", Rows::Spans), (" --requests", Rows::Requests)] {
+            let counted = match parse(&format!("{command}{option}")).unwrap().command {
+                Command::Count(count) => count.counted,
+                Command::Facets(facets) => facets.counted,
+                Command::Top(top) => top.counted,
+                Command::Timeline(timeline) => timeline.counted,
+                other => panic!("{other:?} counts nothing"),
+            };
+            assert_eq!(counted.rows(), rows, "{command}{option}");
+        }
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for line in [
         "",
         "ingest",
         "query --limit many",
+        "query --order errors",
+        "query --total",
+        "query --requests",
+        "requests --order worst",
+        "requests --total --explain",
+        "request",
+        "request a b",
         "query --since yesterday",
         "trace",
         "trace xyz",

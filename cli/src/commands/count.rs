@@ -1,4 +1,4 @@
-//! `count`: how many spans there are.
+//! `count`: how many spans or requests there are.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use crate::arguments::CountArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CountArguments) -> Result<(), Error> {
-    let query = context.select(&arguments.selection)?;
-    let spans = runtime()?.block_on(query.count())?;
-    let spans: ArrayRef = Arc::new(UInt64Array::from(vec![spans]));
-    let count = RecordBatch::try_from_iter([("spans", spans)])?;
+    let rows = arguments.counted.rows();
+    let query = context.select(rows, &arguments.counted.selection)?;
+    let count = runtime()?.block_on(query.count())?;
+    let count: ArrayRef = Arc::new(UInt64Array::from(vec![count]));
+    let count = RecordBatch::try_from_iter([(rows.name(), count)])?;
     context.write(&count)
 }

@@ -1,4 +1,4 @@
-//! `facets`: the values of columns, and how many spans have each.
+//! `facets`: the values of columns, and how many spans or requests have each.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::error::Error;
 const TABLE_VALUES: usize = 20;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Result<(), Error> {
-    let query = context.select(&arguments.selection)?;
+    let counted = arguments.counted.rows();
+    let query = context.select(counted, &arguments.counted.selection)?;
     let columns = arguments.columns.iter().map(String::as_str);
     let facets = if arguments.choices {
         runtime()?.block_on(query.facet_choices(columns.clone()))?
@@ -32,7 +33,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Res
     let rows = RecordBatch::try_from_iter_with_nullable([
         ("column", Arc::new(names) as ArrayRef, false),
         ("value", Arc::new(values), true),
-        ("spans", Arc::new(spans), false),
+        (counted.name(), Arc::new(spans), false),
     ])?;
     context.write(&rows)
 }

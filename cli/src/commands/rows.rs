@@ -7,32 +7,40 @@ use super::Context;
 use crate::error::Error;
 use crate::output::RowWriter;
 
-/// Writes rows as they come, at most `most` of them, or what they cost; tells whether
-/// there were more.
+/// What was written of a stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) rows: usize,
+    /// Whether there were more.
+    pub(super) is_cut: bool,
+}
+
+/// Writes rows as they come, at most `most` of them, or what they cost in place of them.
 pub(super) async fn write(
     mut stream: SendableRecordBatchStream,
     most: Option<usize>,
     context: &mut Context<'_>,
-) -> Result<bool, Error> {
+) -> Result<Written, Error> {
+    let mut written = Written::default();
     if context.cost.is_some() {
         while let Some(batch) = stream.next().await {
             batch.map_err(spanstore::Error::from)?;
         }
         context.write_cost()?;
-        return Ok(false);
+        return Ok(written);
     }
     let mut writer = RowWriter::new(context.format, stream.schema(), &mut *context.out)?;
-    let mut left = most.unwrap_or(usize::MAX);
-    let mut is_cut = false;
+    let most = most.unwrap_or(usize::MAX);
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(spanstore::Error::from)?;
-        is_cut = batch.num_rows() > left;
-        writer.write(&batch.slice(0, left.min(batch.num_rows())))?;
-        left = left.saturating_sub(batch.num_rows());
-        if is_cut {
+        let rows = batch.num_rows().min(most - written.rows);
+        writer.write(&batch.slice(0, rows))?;
+        written.rows += rows;
+        written.is_cut = rows < batch.num_rows();
+        if written.is_cut {
             break;
         }
     }
     writer.finish()?;
-    Ok(is_cut)
+    Ok(written)
 }

@@ -1,4 +1,4 @@
-//! `timeline`: how many spans start when.
+//! `timeline`: how many spans or requests start when.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampNanosecondAr
 use spanstore::query::Timeline;
 
 use super::{Context, runtime};
-use crate::arguments::{Format, TimelineArguments};
+use crate::arguments::{Format, Rows, TimelineArguments};
 use crate::error::Error;
 
 /// Cells of the longest bar.
@@ -16,13 +16,14 @@ const BAR_CELLS: u64 = 40;
 const TABLE_VALUES: usize = 4;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TimelineArguments) -> Result<(), Error> {
-    let query = context.select(&arguments.selection)?;
+    let counted = arguments.counted.rows();
+    let query = context.select(counted, &arguments.counted.selection)?;
     let timeline = query.timeline(arguments.buckets, arguments.by.as_deref());
     let timeline = runtime()?.block_on(timeline)?;
     let rows = if context.format == Format::Table {
-        chart(&timeline, arguments.by.is_some())?
+        chart(&timeline, arguments.by.is_some(), counted)?
     } else {
-        list(&timeline)?
+        list(&timeline, counted)?
     };
     context.write(&rows)
 }
@@ -38,7 +39,7 @@ fn times(starts: Vec<i64>) -> ArrayRef {
 }
 
 /// A row for each bucket, with a bar.
-fn chart(timeline: &Timeline, has_values: bool) -> Result<RecordBatch, Error> {
+fn chart(timeline: &Timeline, has_values: bool, counted: Rows) -> Result<RecordBatch, Error> {
     let buckets = if timeline.series.is_empty() {
         0
     } else {
@@ -67,13 +68,13 @@ fn chart(timeline: &Timeline, has_values: bool) -> Result<RecordBatch, Error> {
             columns.push((name, Arc::new(UInt64Array::from(series.spans.clone()))));
         }
     }
-    columns.push(("spans".into(), Arc::new(UInt64Array::from(totals))));
+    columns.push((counted.name().into(), Arc::new(UInt64Array::from(totals))));
     columns.push((String::new(), Arc::new(bars)));
     Ok(RecordBatch::try_from_iter(columns)?)
 }
 
 /// A row for each bucket and value that has spans.
-fn list(timeline: &Timeline) -> Result<RecordBatch, Error> {
+fn list(timeline: &Timeline, counted: Rows) -> Result<RecordBatch, Error> {
     let buckets = 0..timeline.buckets;
     let rows = buckets.flat_map(|bucket| {
         let of_series = timeline.series.iter().map(move |series| {
@@ -92,6 +93,6 @@ fn list(timeline: &Timeline) -> Result<RecordBatch, Error> {
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("start", times(starts), false),
         ("value", Arc::new(values), true),
-        ("spans", Arc::new(spans), false),
+        (counted.name(), Arc::new(spans), false),
     ])?)
 }

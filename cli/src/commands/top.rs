@@ -9,13 +9,14 @@ use crate::arguments::TopArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result<(), Error> {
-    let query = context.select(&arguments.selection)?;
+    let counted = arguments.counted.rows();
+    let query = context.select(counted, &arguments.counted.selection)?;
     let top = runtime()?.block_on(query.top(&arguments.value, arguments.limit))?;
     let values: StringViewArray = top.iter().map(|count| count.value.as_deref()).collect();
     let spans: UInt64Array = top.iter().map(|count| Some(count.spans)).collect();
     let rows = RecordBatch::try_from_iter_with_nullable([
         ("value", Arc::new(values) as ArrayRef, true),
-        ("spans", Arc::new(spans), false),
+        (counted.name(), Arc::new(spans), false),
     ])?;
     context.write(&rows)
 }

@@ -5,9 +5,9 @@ use spanstore_format::otlp;
 use spanstore_format::span::Origin;
 
 use super::{Context, Out};
-use crate::arguments::{Format, TraceArguments};
+use crate::arguments::{Format, Rows, TraceArguments};
 use crate::error::Error;
-use crate::output::{JsonRows, pick, span_columns};
+use crate::output::{JsonRows, pick, row_columns};
 use crate::time;
 use crate::tree::{TreeSpan, render};
 
@@ -28,7 +28,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TraceArguments) -> Resu
 /// Writes one object with all spans.
 fn write_json(trace_id: TraceId, spans: &Spans, mut out: Out<'_>) -> Result<(), Error> {
     write!(out, "{{\"trace_id\":\"{trace_id}\",\"spans\":[")?;
-    let columns = span_columns(Format::Json);
+    let columns = row_columns(Rows::Spans, Format::Json);
     for (position, batch) in spans.batches().iter().enumerate() {
         if position > 0 {
             write!(out, ",")?;

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use spanstore_format::id::to_hex;
 use spanstore_format::month::rfc3339;
+use spanstore_format::requests::RequestColumn;
 use spanstore_format::span::SpanColumn;
 
 use super::message::Kind;
@@ -39,7 +40,7 @@ pub(crate) enum Cell<'a> {
     Time(i64),
     /// A length of time in nanoseconds.
     Duration(i64),
-    /// A stored message.
+    /// A stored message, or a list.
     Message(Value),
 }
 
@@ -65,6 +66,8 @@ impl Cell<'_> {
 #[derive(Debug)]
 pub(crate) enum Column {
     Text(StringViewArray),
+    /// Lists of texts, each written as a JSON array.
+    Texts(StringViewArray),
     Boolean(BooleanArray),
     Integer(Int64Array),
     Duration(Int64Array),
@@ -86,11 +89,13 @@ impl Column {
     pub(crate) fn new(field: &Field, array: &ArrayRef) -> Result<Self, ArrowError> {
         let to = |data_type: &DataType| cast(array, data_type);
         Ok(match array.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Self::Text(to(&DataType::Utf8View)?.as_string_view().clone())
-            }
-            DataType::Dictionary(_, values) if values.is_string() => {
-                Self::Text(to(&DataType::Utf8View)?.as_string_view().clone())
+            data_type if is_text(data_type) => {
+                let texts = to(&DataType::Utf8View)?.as_string_view().clone();
+                if holds_lists(field) {
+                    Self::Texts(texts)
+                } else {
+                    Self::Text(texts)
+                }
             }
             DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
             data_type if data_type.is_signed_integer() => {
@@ -131,7 +136,7 @@ impl Column {
 
     fn is_null(&self, row: usize) -> bool {
         match self {
-            Self::Text(array) => array.is_null(row),
+            Self::Text(array) | Self::Texts(array) => array.is_null(row),
             Self::Boolean(array) => array.is_null(row),
             Self::Integer(array) | Self::Duration(array) | Self::Time(array) => array.is_null(row),
             Self::Unsigned(array) => array.is_null(row),
@@ -152,6 +157,14 @@ impl Column {
         }
         Ok(match self {
             Self::Text(array) => Cell::Text(array.value(row)),
+            Self::Texts(array) => {
+                let text = array.value(row);
+                // A column of an SQL query may have the name and other texts.
+                match serde_json::from_str::<Vec<String>>(text) {
+                    Ok(texts) => Cell::Message(texts.into()),
+                    Err(_) => Cell::Text(text),
+                }
+            }
             Self::Boolean(array) => Cell::Boolean(array.value(row)),
             Self::Integer(array) => Cell::Integer(array.value(row)),
             Self::Duration(array) => Cell::Duration(array.value(row)),
@@ -174,9 +187,22 @@ impl Column {
     }
 }
 
-/// Whether a column is the span's duration.
+/// Whether a column is the duration of spans or requests.
 fn is_duration(field: &Field) -> bool {
     field.name() == SpanColumn::Duration.name() && field.data_type() == &DataType::Int64
+}
+
+/// Whether the texts of a column are lists of texts.
+fn holds_lists(field: &Field) -> bool {
+    let lists = [RequestColumn::Services, RequestColumn::Resources];
+    lists.iter().any(|column| column.name() == field.name())
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => values.is_string(),
+        data_type => data_type.is_string(),
+    }
 }
 
 /// The name under which JSON and CSV show a column; none for `rest`, whose

@@ -1,15 +1,15 @@
-//! Which columns of a span are shown when none were asked for.
-
-use std::sync::LazyLock;
+//! Which columns are shown when none were asked for.
 
 use arrow::array::RecordBatch;
 use spanstore_format::span::SpanColumn;
+use spanstore_format::table::TableColumn;
+use spanstore_format::{requests, span};
 
-use crate::arguments::Format;
+use crate::arguments::{Format, Rows};
 use crate::error::Error;
 
-/// The columns of a table for people.
-const TABLE_COLUMNS: &[&str] = &[
+/// The columns of a span in a table for people.
+const OF_SPANS: &[&str] = &[
     "start_time",
     "level",
     "origin",
@@ -20,21 +20,34 @@ const TABLE_COLUMNS: &[&str] = &[
     "trace_id",
 ];
 
-/// All columns but those that only serve the store.
-static COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let is_shown =
-        |column: &&SpanColumn| column.description().is_visible && **column != SpanColumn::Rest;
-    let columns = SpanColumn::ALL.iter().filter(is_shown);
-    columns.map(|column| column.name()).collect()
-});
+/// The columns of a request in a table for people.
+const OF_REQUESTS: &[&str] = &[
+    "start_time",
+    "level",
+    "method",
+    "path",
+    "status_code",
+    "duration",
+    "spans",
+    "errors",
+    "service",
+    "trace_id",
+];
 
-/// The columns of a span in a format: a few in a table, else all but those
-/// that only serve the store.
-pub fn span_columns(format: Format) -> Vec<&'static str> {
+/// The columns of rows in a format: a few in a table, else all but those that only serve
+/// the store.
+pub fn row_columns(rows: Rows, format: Format) -> Vec<&'static str> {
+    let (table, few) = match rows {
+        Rows::Spans => (span::table(), OF_SPANS),
+        Rows::Requests => (requests::table(), OF_REQUESTS),
+    };
     if format == Format::Table {
-        return TABLE_COLUMNS.to_vec();
+        return few.to_vec();
     }
-    COLUMNS.clone()
+    let is_shown =
+        |column: &&TableColumn| column.is_visible && column.name != SpanColumn::Rest.name();
+    let columns = table.columns().iter().filter(is_shown);
+    columns.map(|column| column.name).collect()
 }
 
 /// The columns of these names, in their order.

@@ -79,7 +79,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// An integer with a comma every three digits.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {

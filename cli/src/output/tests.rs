@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use spanstore_format::otlp::{AnyValue, Event, InstrumentationScope, KeyValue, Link, Span, Value};
 
 use super::*;
-use crate::arguments::Format;
+use crate::arguments::{Format, Rows};
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue {
@@ -228,20 +228,47 @@ fn parquet_and_arrow_give_the_columns_back() {
 #[test]
 fn rows_leave_out_what_only_serves_the_store() {
     let empty = RecordBatch::new_empty(spanstore_format::span::schema());
-    for format in [Format::Table, Format::Csv] {
-        let columns = span_columns(format);
-        let batch = pick(&empty, &columns).unwrap();
-        assert_eq!(batch.num_columns(), columns.len());
-        assert!(!columns.contains(&"rest") && !columns.contains(&"trace_start"));
-        assert!(!columns.contains(&"team_id"));
+    let requests = RecordBatch::new_empty(spanstore_format::requests::table().schema());
+    for (rows, empty) in [(Rows::Spans, &empty), (Rows::Requests, &requests)] {
+        for format in [Format::Table, Format::Csv] {
+            let columns = row_columns(rows, format);
+            let batch = pick(empty, &columns).unwrap();
+            assert_eq!(batch.num_columns(), columns.len());
+            assert!(!columns.contains(&"rest") && !columns.contains(&"trace_start"));
+            assert!(!columns.contains(&"team_id"));
+        }
     }
-    assert!(span_columns(Format::Json).contains(&"attributes"));
+    assert!(row_columns(Rows::Spans, Format::Json).contains(&"attributes"));
     assert!(pick(&empty, &["no such column"]).is_err());
     // Asked for by name, `rest` is still nothing to read.
     assert_eq!(
         text(Format::Csv, &[pick(&empty, &["name", "rest"]).unwrap()]),
         "name\n"
     );
+}
+
+#[test]
+fn lists_of_a_request_are_arrays() {
+    let column = |name: &str, text: &str| {
+        let texts: ArrayRef = Arc::new(StringViewArray::from(vec![Some(text), None]));
+        RecordBatch::try_from_iter([(name, texts)]).unwrap()
+    };
+    let lists = column("services", r#"["db","a \"b\""]"#);
+    assert_eq!(
+        text(Format::Json, std::slice::from_ref(&lists)),
+        "{\"services\":[\"db\",\"a \\\"b\\\"\"]}\n{\"services\":null}\n"
+    );
+    assert_eq!(
+        text(Format::Csv, &[lists]),
+        "services\n\"[\"\"db\"\",\"\"a \\\"\"b\\\"\"\"\"]\"\n\n"
+    );
+    for (name, shown) in [("services", "[db]"), ("services", "[1]"), ("name", "[]")] {
+        assert_eq!(
+            text(Format::Json, &[column(name, shown)]).lines().next(),
+            Some(format!("{{\"{name}\":\"{shown}\"}}").as_str()),
+            "no list stays a text"
+        );
+    }
 }
 
 #[test]

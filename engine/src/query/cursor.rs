@@ -13,7 +13,7 @@ use siphasher::sip128::SipHasher24;
 use spanstore_format::id::to_hex;
 
 use super::builder::{Question, Source};
-use super::filter::Rows;
+use super::filter::{Filter, Rows};
 use crate::error::Error;
 use crate::read::ordered::Rank;
 
@@ -56,7 +56,7 @@ impl Signer {
             Rows::Requests => "requests",
         };
         let order = format!("{:?}", question.order);
-        let filters = question.filters.iter().map(|filter| filter.text());
+        let filters = question.filters.iter().map(Filter::text);
         let mut all = Vec::new();
         for part in [source.team().as_str(), rows, &order]
             .into_iter()

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use datafusion::physical_plan::displayable;
 
 use super::builder::{Query, Source};
+use super::filter::Rows;
 use super::job::Job;
 use super::sql::{begin, physical_plan};
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::read::condition::Condition;
 impl Query {
     /// How the spans of the query are found: which rows in memory and which segments are
     /// looked at, and for each segment what of the filter its indexes tell and what is asked
-    /// of values. It is a text for people, whose form may change. What it costs a
+    /// of values; of requests, how many were put together. It is a text for people, whose form may change. What it costs a
     /// [`Meter`](crate::Meter) tells.
     ///
     /// # Errors
@@ -35,7 +36,11 @@ impl Job {
         let (batches, spans) = hot.fold((0, 0), |(batches, spans), part| {
             (batches + 1, spans + part.len())
         });
-        let mut out = format!("unsealed: {spans} spans, batches: {batches}, by values or codes\n");
+        let mut out = if self.snapshot.table.name() == Rows::Requests.table().name() {
+            format!("requests: {spans} put together of their spans, by values or codes\n")
+        } else {
+            format!("unsealed: {spans} spans, batches: {batches}, by values or codes\n")
+        };
         for matching in self.sealed(condition, &interrupt)? {
             let found = matching.may(condition, matching.all_rows())?;
             let rows = matching.visible(&self.snapshot, found.rows)?.len();

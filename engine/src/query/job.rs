@@ -12,7 +12,6 @@ use datafusion::logical_expr::Expr;
 use roaring::{MultiOps, RoaringBitmap};
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
-use spanstore_format::table::Table;
 use tokio::task::JoinSet;
 
 use super::builder::{Query, Question, Source};
@@ -22,7 +21,6 @@ use super::memory::{Held, QueryPool};
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
-use crate::hot::HotRows;
 use crate::read::bounded::{Bounded, Limits};
 use crate::read::condition::{Condition, Leaf};
 use crate::read::group::Term;
@@ -137,22 +135,11 @@ impl Job {
     }
 
     /// The job over rows in memory that were put together for it.
-    pub(super) fn with_rows(
-        &self,
-        table: &'static Table,
-        rows: Vec<HotRows>,
-    ) -> Result<Self, Error> {
+    pub(super) fn with_rows(&self, snapshot: Snapshot) -> Result<Self, Error> {
         let held = self.held("requests");
-        held.set(rows.iter().map(|rows| rows.batch.bytes).sum())?;
+        held.set(snapshot.hot_bytes())?;
         Ok(Self {
-            snapshot: Snapshot {
-                table,
-                segments: Arc::default(),
-                hot: rows,
-                erasures: Arc::default(),
-                horizon: None,
-                next_sequence: self.snapshot.next_sequence,
-            },
+            snapshot,
             _rows: Some(Arc::new(held)),
             ..self.clone()
         })

@@ -98,9 +98,10 @@ impl Job {
         let question = &asked.question;
         let direction = question.direction()?;
         let (job, condition) = self.over(asked).await?;
-        let total = match is_counted {
-            true => Some(job.count(condition.clone()).await?),
-            false => None,
+        let total = if is_counted {
+            Some(job.count(condition.clone()).await?)
+        } else {
+            None
         };
         let table = question.rows.table();
         let mut places = question.columns.clone();

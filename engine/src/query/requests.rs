@@ -142,9 +142,9 @@ impl Job {
             }
         });
         let (facts, _held): (Vec<_>, Vec<_>) = facts.await?.into_iter().unzip();
-        let put_together = || requests(&self.team, facts, &*interrupt);
-        let hot = self.watch.meter().time(Stage::Answer, put_together)?;
-        self.with_rows(table(), hot)
+        let put_together = || requests(&self.snapshot, &self.team, facts, &*interrupt);
+        let requests = self.watch.meter().time(Stage::Answer, put_together)?;
+        self.with_rows(requests)
     }
 
     /// The traces that may have certain ids and start within limits; none when any may.

@@ -52,18 +52,16 @@ impl Bounded {
         let column = rows.column_by_name(self.name());
         let numbers = column.and_then(|column| match self {
             Self::Start => {
-                let times = column.as_primitive_opt::<TimestampNanosecondType>();
-                times.map(|times| times.values())
+                let times = column.as_primitive_opt::<TimestampNanosecondType>()?;
+                Some(times.values())
             }
-            _ => {
-                let numbers = column.as_primitive_opt::<Int64Type>();
-                numbers.map(|numbers| numbers.values())
-            }
+            _ => Some(column.as_primitive_opt::<Int64Type>()?.values()),
         });
-        let expected = || format!("numbers in the column {}", self.name());
-        let numbers =
-            numbers.ok_or_else(|| FormatError::malformed("columns", 0, expected(), "none"))?;
-        Ok(numbers)
+        let numbers = numbers.map(|numbers| &**numbers);
+        numbers.ok_or_else(|| {
+            let expected = format!("numbers in the column {}", self.name());
+            FormatError::malformed("columns", 0, expected, "none")
+        })
     }
 }
 

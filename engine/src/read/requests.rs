@@ -25,6 +25,7 @@ use super::interrupt::Interrupt;
 use super::scan::{ScanPart, columns_error};
 use crate::error::Error;
 use crate::hot::{HotBatch, HotRows};
+use crate::view::Snapshot;
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -144,12 +145,13 @@ struct Found {
     is_split: bool,
 }
 
-/// The requests of all spans, by their start.
+/// The requests of the spans of a snapshot, by their start, as a snapshot of their own.
 pub(crate) fn requests(
+    snapshot: &Snapshot,
     team: &TeamId,
     mut parts: Vec<PartFacts>,
     interrupt: &dyn Interrupt,
-) -> Result<Vec<HotRows>, Error> {
+) -> Result<Snapshot, Error> {
     let texts = share_texts(&mut parts);
     let mut traces: HashMap<[u8; 16], Vec<(u32, usize)>> = HashMap::new();
     for (number, part) in (0..).zip(&parts) {
@@ -170,7 +172,7 @@ pub(crate) fn requests(
         let rows = rows.slice(start, MOST_ROWS.min(rows.num_rows() - start));
         HotRows::all(&Arc::new(HotBatch::derived(rows)))
     });
-    Ok(batches.collect())
+    Ok(snapshot.derived(table(), batches.collect()))
 }
 
 /// Gives texts the same numbers in all parts.

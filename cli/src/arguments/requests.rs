@@ -1,0 +1,67 @@
+//! Arguments of `requests` and `request`.
+
+use clap::{Args, ValueEnum};
+
+use super::Selection;
+
+/// Arguments of `requests`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore requests --since 15m
+  spanstore requests --filter \"level = 'error' and path like '/api/%'\" --total
+  spanstore requests --filter \"any(attributes['db.system'] = 'postgresql')\" --order slowest --limit 10
+  spanstore requests --filter \"status_code >= 500\" --columns start_time,path,services,duration --format json
+
+A request is all spans of a trace in one row. `any(…)` takes a condition on spans and holds when one \
+of them fulfils it. level, service, resource and function of a filter mean that some span has the \
+value; all else in a filter is the request's own.
+
+A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
+pub struct RequestsArguments {
+    /// Which requests.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// At most this many requests
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// By start, by duration or by a count
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    pub order: RequestOrder,
+    /// Which columns, with commas between them
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    pub columns: Option<Vec<String>>,
+    /// Say on standard error how many requests there are in all, whatever --limit says
+    #[arg(long, conflicts_with = "explain")]
+    pub total: bool,
+}
+
+/// Order of a list of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RequestOrder {
+    /// Latest start first
+    #[default]
+    Newest,
+    /// Earliest start first
+    Oldest,
+    /// Longest duration first
+    Slowest,
+    /// Shortest duration first
+    Fastest,
+    /// Most spans first
+    Spans,
+    /// Most spans with an error first
+    Errors,
+}
+
+/// Arguments of `request`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore request h4and-1795305398400-187f52703469
+  spanstore request h4and-1795305398400-187f52703469 --format json")]
+pub struct RequestArguments {
+    /// The id of the request; several traces may have it
+    #[arg(value_name = "REQUEST_ID")]
+    pub request_id: String,
+}

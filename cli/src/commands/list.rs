@@ -1,0 +1,46 @@
+//! A list of spans or of requests.
+
+use spanstore::query::Query;
+
+use super::{Context, rows, runtime};
+use crate::arguments::{Format, Rows};
+use crate::error::Error;
+use crate::output::row_columns;
+
+/// Rows of a table when no limit was given.
+const TABLE_ROWS: usize = 50;
+
+/// What a list shows of what a query finds.
+pub(super) struct Listed<'a> {
+    pub(super) rows: Rows,
+    /// The columns; those of the format when none were asked for.
+    pub(super) columns: Option<&'a [String]>,
+    /// At most this many rows.
+    pub(super) limit: Option<usize>,
+}
+
+/// Writes what a query finds in its order, says when a table is cut, and gives the number
+/// of rows that were written.
+pub(super) fn write(
+    context: &mut Context<'_>,
+    mut query: Query,
+    listed: &Listed<'_>,
+) -> Result<usize, Error> {
+    query = match listed.columns {
+        Some(names) => query.columns(names.iter().map(String::as_str))?,
+        None => query.columns(row_columns(listed.rows, context.format))?,
+    };
+    let cut = (context.format == Format::Table && listed.limit.is_none()).then_some(TABLE_ROWS);
+    if let Some(limit) = cut.map(|rows| rows + 1).or(listed.limit) {
+        query = query.limit(limit);
+    }
+    let written = runtime()?.block_on(async {
+        let stream = query.stream().await?;
+        rows::write(stream, cut, context).await
+    })?;
+    if written.is_cut {
+        let rows = listed.rows.name();
+        eprintln!("These are the first {TABLE_ROWS} {rows}; --limit N shows more.");
+    }
+    Ok(written.rows)
+}
