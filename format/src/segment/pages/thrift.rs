@@ -41,7 +41,17 @@ pub(crate) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
             let length = usize::try_from(take_varint(bytes)?).ok()?;
             *bytes = bytes.get(length..)?;
         }
-        12 => {
+        LIST => {
+            let (element, count) = list(bytes)?;
+            for _ in 0..count {
+                match element {
+                    // Here they take a byte each.
+                    1 | 2 => *bytes = bytes.get(1..)?,
+                    element => skip(element, bytes, depth + 1)?,
+                }
+            }
+        }
+        STRUCT => {
             let mut field = 0;
             loop {
                 match next_field(bytes, &mut field)? {
