@@ -103,7 +103,8 @@ impl PointRead {
         if is_valid.len() != self.count {
             return Err(damaged("all rows of a look-up"));
         }
-        if wanted(&parts) == 0 {
+        let present = wanted(&parts);
+        if present == 0 {
             return Ok(Some(self.nulls(field.data_type())));
         }
         let nulls = (present < self.count).then(|| NullBuffer::new(is_valid.finish()));
