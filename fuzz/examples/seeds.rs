@@ -316,8 +316,8 @@ fn segments(seeds: &Seeds) -> io::Result<()> {
         let first_and_rows = [[0, 0], (rows as u16).to_le_bytes()].concat();
         seeds.add("facets", &first_and_rows, part(Part::Facets))?;
         let rows = reader.row_reader().map_err(io::Error::other)?;
-        for chunk in rows
-            .metadata()
+        let metadata = rows.metadata().map_err(io::Error::other)?;
+        for chunk in metadata
             .row_groups()
             .iter()
             .flat_map(|group| group.columns())

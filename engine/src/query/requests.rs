@@ -17,8 +17,9 @@ use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::constraints::Constraints;
 use crate::read::interrupt::Interrupt;
 use crate::read::meter::Stage;
-use crate::read::plan::{plan, plan_by_ids};
+use crate::read::plan::plan;
 use crate::read::requests::{PartFacts, requests};
+use crate::read::scan::ScanPart;
 
 /// Traces that are looked for one by one, at most; for more all spans are looked at.
 const MOST_LOOKED_UP: usize = 1_000;
@@ -121,16 +122,12 @@ impl Job {
         let parts = match &traces {
             Some(traces) if traces.len() <= MOST_LOOKED_UP => {
                 let ids = traces.iter().copied().map(TraceId);
-                let these = Constraints {
+                self.spans_with(Constraints {
                     trace_ids: Some(ids.collect()),
                     ..Constraints::default()
-                };
-                plan_by_ids(&self.snapshot, &self.team, &these, &interrupt)?
+                })?
             }
-            _ => {
-                let all = Condition::always();
-                plan(&self.snapshot, &self.team, &all, &interrupt)?
-            }
+            _ => self.spans_with(Constraints::default())?,
         };
         let facts = on_each(parts, |part| {
             let (traces, interrupt) = (traces.clone(), Arc::clone(&interrupt));
@@ -147,6 +144,12 @@ impl Job {
         self.with_rows(requests)
     }
 
+    /// The spans that may have certain ids and start within limits.
+    fn spans_with(&self, ids: Constraints) -> Result<Vec<ScanPart>, Error> {
+        let condition = Condition::Implying(Box::new(Condition::always()), ids);
+        plan(&self.snapshot, &self.team, &condition, &self.interrupt())
+    }
+
     /// The traces that may have certain ids and start within limits; none when any may.
     async fn traces_with(
         &self,
@@ -160,8 +163,7 @@ impl Job {
             return Ok(Some(traces.iter().map(|trace| trace.0).collect()));
         }
         // Each of these spans has the id, and the first one of a trace starts when it does.
-        let parts = plan_by_ids(&self.snapshot, &self.team, ids, interrupt)?;
-        let found = on_each(parts, |part| {
+        let found = on_each(self.spans_with(ids.clone())?, |part| {
             let interrupt = Arc::clone(interrupt);
             move || {
                 let mut traces = Traces::new();

@@ -1,17 +1,15 @@
 //! Finds spans by id, in the hot buffer and in every segment, without SQL and
 //! without a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use spanstore_format::segment::Column;
+use spanstore_format::segment::{Column, Id};
 use spanstore_format::span::{SpanColumn, table};
 use spanstore_format::{TeamId, TraceId};
 
-use super::constraints::Constraints;
 use super::interrupt::{Held, Interrupt};
-use super::plan::plan_by_ids;
+use super::plan::plan_by_id;
 use super::scan::{ScanPart, filter};
 use crate::error::Error;
 use crate::view::Snapshot;
@@ -26,12 +24,8 @@ pub(crate) fn trace(
     trace: TraceId,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let ids = Constraints {
-        trace_ids: Some(BTreeSet::from([trace])),
-        ..Constraints::default()
-    };
     let mut found = Found::new(interrupt);
-    for batch in read(&plan_by_ids(snapshot, team, &ids, interrupt)?) {
+    for batch in read(&plan_by_id(snapshot, team, Id::Trace(trace), interrupt)?) {
         let batch = batch?;
         let ids = SpanColumn::TraceId.ids(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;
@@ -47,17 +41,8 @@ pub(crate) fn session(
     session: &str,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let ids = Constraints {
-        session_ids: Some(BTreeSet::from([session.to_owned()])),
-        ..Constraints::default()
-    };
-    by_text(
-        snapshot,
-        team,
-        &ids,
-        (SpanColumn::SessionId, session),
-        interrupt,
-    )
+    let parts = plan_by_id(snapshot, team, Id::Session(session), interrupt)?;
+    by_text(&parts, SpanColumn::SessionId, session, interrupt)
 }
 
 /// All spans of a request in a snapshot.
@@ -67,28 +52,18 @@ pub(crate) fn request(
     request: &str,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let ids = Constraints {
-        request_ids: Some(BTreeSet::from([request.to_owned()])),
-        ..Constraints::default()
-    };
-    by_text(
-        snapshot,
-        team,
-        &ids,
-        (SpanColumn::RequestId, request),
-        interrupt,
-    )
+    let parts = plan_by_id(snapshot, team, Id::Request(request), interrupt)?;
+    by_text(&parts, SpanColumn::RequestId, request, interrupt)
 }
 
 fn by_text(
-    snapshot: &Snapshot,
-    team: &TeamId,
-    ids: &Constraints,
-    (column, id): (SpanColumn, &str),
+    parts: &[ScanPart],
+    column: SpanColumn,
+    id: &str,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let mut found = Found::new(interrupt);
-    for batch in read(&plan_by_ids(snapshot, team, ids, interrupt)?) {
+    for batch in read(parts) {
         let batch = batch?;
         let ids = column.texts(&batch);
         let ids = ids.map_err(|error| Error::corrupt("rows", error))?;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
-use spanstore_format::segment::{Partition, SegmentReader};
+use spanstore_format::segment::{Id, Partition, SegmentReader};
 
 use super::bounded::{Bounded, Limits};
 use super::condition::Condition;
-use super::constraints::Constraints;
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
@@ -54,22 +53,36 @@ pub(crate) fn plan(
     Ok(parts)
 }
 
-/// The parts of a team's rows that may have certain ids. These are to be compared on what
-/// is read.
-pub(crate) fn plan_by_ids(
+/// The parts of a team's rows that may have an id, which is to be compared on what is
+/// read.
+pub(crate) fn plan_by_id(
     snapshot: &Snapshot,
     team: &TeamId,
-    ids: &Constraints,
+    id: Id<'_>,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<ScanPart>, Error> {
-    let bounds = visible_bounds(snapshot, ids.starts);
-    let mut parts = hot_scans(snapshot, team, bounds, interrupt)?;
-    for sealed in partitions(snapshot, team, bounds, interrupt)? {
+    let bounds = visible_bounds(snapshot, Limits::default());
+    let mut parts = Vec::new();
+    if !snapshot.hot.is_empty() {
+        parts = hot_scans(snapshot, team, bounds, interrupt)?;
+    }
+    // An absent id takes about as long as reading the clock a few times: the search in
+    // all segments is timed as one.
+    let meter = interrupt.meter();
+    let found = meter.time(Stage::Indexes, || {
+        let mut found = Vec::new();
+        for segment in snapshot.segments.iter() {
+            if let Some(sealed) = partition_in(segment, team, bounds, &**interrupt)? {
+                let rows = sealed.reader.find(&sealed.partition, id);
+                let rows = rows.map_err(|error| segment.corrupt(error))?;
+                found.extend(rows.map(|rows| (sealed, rows)));
+            }
+        }
+        Ok::<_, Error>(found)
+    });
+    for (sealed, rows) in found? {
         let matching = Matching::new(sealed, interrupt);
-        let rows = interrupt.meter().time(Stage::Indexes, || {
-            let rows = matching.narrowed(ids, matching.all_rows())?;
-            matching.visible(snapshot, rows)
-        });
+        let rows = meter.time(Stage::Indexes, || matching.visible(snapshot, rows));
         parts.extend(sealed_parts(&matching, &rows?, bounds)?);
     }
     Ok(parts)
@@ -156,28 +169,35 @@ pub(crate) fn partitions(
     bounds: Limits,
     interrupt: &Arc<dyn Interrupt>,
 ) -> Result<Vec<SealedPartition>, Error> {
-    let meter = interrupt.meter();
-    meter.time(Stage::Planning, || {
-        let mut found = Vec::new();
-        for segment in snapshot.segments.iter() {
-            interrupt.check()?;
-            let summary = segment.summary();
-            if !segment.may_hold(team) || !bounds.overlap(summary.first_start, summary.last_start) {
-                continue;
-            }
-            let reader = segment.reader()?;
-            let partition = reader.directory().find(team);
-            if let Some(partition) = partition.map_err(|error| segment.corrupt(error))?
-                && bounds.overlap(partition.first_start, partition.last_start)
-            {
-                meter.segment();
-                found.push(SealedPartition {
-                    segment: Arc::clone(segment),
-                    reader,
-                    partition,
-                });
-            }
-        }
-        Ok(found)
+    interrupt.meter().time(Stage::Planning, || {
+        let segments = snapshot.segments.iter();
+        let found = segments.map(|segment| partition_in(segment, team, bounds, &**interrupt));
+        found.filter_map(Result::transpose).collect()
     })
+}
+
+/// The partition of a team in a segment, if it may have rows within bounds.
+fn partition_in(
+    segment: &Arc<Segment>,
+    team: &TeamId,
+    bounds: Limits,
+    interrupt: &dyn Interrupt,
+) -> Result<Option<SealedPartition>, Error> {
+    interrupt.check()?;
+    let summary = segment.summary();
+    if !segment.may_hold(team) || !bounds.overlap(summary.first_start, summary.last_start) {
+        return Ok(None);
+    }
+    let reader = segment.reader()?;
+    let partition = reader.directory().find(team);
+    let partition = partition.map_err(|error| segment.corrupt(error))?;
+    let partition = partition.filter(|one| bounds.overlap(one.first_start, one.last_start));
+    Ok(partition.map(|partition| {
+        interrupt.meter().segment();
+        SealedPartition {
+            segment: Arc::clone(segment),
+            reader,
+            partition,
+        }
+    }))
 }

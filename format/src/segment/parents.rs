@@ -205,7 +205,7 @@ impl PlainIds<'_> {
         } = self.parents;
         let first = row / ROW_GROUP_ROWS * ROW_GROUP_ROWS;
         let row_group = (row / ROW_GROUP_ROWS) as usize;
-        let group = pages.metadata.row_groups().get(row_group);
+        let group = pages.row_group(row_group);
         let chunk = group.and_then(|group| group.columns().get(*ids));
         let chunk = chunk.ok_or_else(|| damaged("a column chunk of ids"))?;
         let locations = pages.locations(row_group, *ids)?;

@@ -154,6 +154,52 @@ fn bitmap_of(run: Range<u32>) -> RoaringBitmap {
     rows
 }
 
+/// What the bitmap of some rows takes, as far as containers were added.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct BitmapSize {
+    rows: u64,
+    runs: u64,
+    containers: u64,
+    has_runs: bool,
+    of_containers: u64,
+}
+
+impl BitmapSize {
+    /// Adds a container with so many rows in so many runs, of which so many begin there:
+    /// the first may go on from the container before.
+    pub(super) fn add(&mut self, rows: u32, runs: u32, begun: u32) {
+        if rows == 0 {
+            return;
+        }
+        let as_rows = u64::from(rows * 2).min(8_192);
+        let as_runs = 2 + 4 * u64::from(runs);
+        self.rows += u64::from(rows);
+        self.runs += u64::from(begun);
+        self.containers += 1;
+        self.has_runs |= as_runs < as_rows;
+        self.of_containers += as_rows.min(as_runs);
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the bitmap; none where the rows are one run.
+    pub(super) fn bytes(&self) -> u64 {
+        if self.runs <= 1 {
+            return 0;
+        }
+        let offsets = self.containers * 4;
+        let head = match self.has_runs {
+            true if self.containers < 4 => 4 + self.containers.div_ceil(8),
+            true => 4 + self.containers.div_ceil(8) + offsets,
+            false => 8 + offsets,
+        };
+        head + self.containers * 4 + self.of_containers
+    }
+}
+
 /// The part of the postings on its way.
 #[derive(Debug, Default)]
 pub(super) struct PostingsBuilder {
@@ -176,18 +222,8 @@ impl PostingsBuilder {
         }
     }
 
-    /// Bytes that the bitmap of some rows takes: none where they are one run. They are
-    /// put into the form that is stored.
-    pub(super) fn bytes_of(rows: &mut RoaringBitmap) -> u64 {
-        if is_run(rows) {
-            return 0;
-        }
-        rows.optimize();
-        rows.serialized_size() as u64
-    }
-
     /// As [`put`](Self::put).
-    pub(super) fn put_bitmap(&mut self, rows: &mut RoaringBitmap) -> Result<[u32; 2], FormatError> {
+    fn put_bitmap(&mut self, rows: &mut RoaringBitmap) -> Result<[u32; 2], FormatError> {
         if let Some((first, last)) = rows.min().zip(rows.max()).filter(|_| is_run(rows)) {
             return Ok([first, last + 1 - first]);
         }
@@ -222,14 +258,25 @@ impl PostingsBuilder {
         }
     }
 
-    /// As [`put`](Self::put), but equal bitmaps among those `stored` are added once.
+    /// As [`put`](Self::put), of rows that rise; equal bitmaps among those `stored` are
+    /// added once.
     pub(super) fn put_once(
         &mut self,
-        rows: &mut RoaringBitmap,
+        rows: &[u32],
         stored: &mut Stored,
     ) -> Result<[u32; 2], FormatError> {
         let end = self.bytes.len();
-        let words = self.put_bitmap(rows)?;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok([0, 0]);
+        };
+        if (last - first) as usize == rows.len() - 1 {
+            return Ok([*first, rows.len() as u32]);
+        }
+        let rows = RoaringBitmap::from_sorted_iter(rows.iter().copied());
+        let mut rows = rows.map_err(|error| {
+            FormatError::malformed(PART, end as u64, "rising rows", error.to_string())
+        })?;
+        let words = self.put_bitmap(&mut rows)?;
         let bytes = self.bytes.get(end..).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(words);
@@ -246,5 +293,49 @@ impl PostingsBuilder {
         }
         stored.insert(hash, words);
         Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_bitmap_is_known_before_it_is_made() {
+        // Rows of each run, and rows between two, from a row on.
+        let shapes = [
+            (0, 1, 1, 9),
+            (65_500, 1, 1, 9_000),
+            (65_500, 40, 3, 9_000),
+            (3, 2, 5, 90_000),
+            (131_000, 1, 70_000, 2),
+            (131_000, 1, 70_000, 6),
+            (9, 200_000, 1, 2),
+            (65_536, 5, 1, 1),
+            (65_530, 10, 1, 1),
+        ];
+        for shape in shapes {
+            let (first, rows, between, runs) = shape;
+            let starts = (0..runs).map(|run| first + run * (rows + between));
+            let all: Vec<u32> = starts.flat_map(|start| start..start + rows).collect();
+            let mut size = BitmapSize::default();
+            let mut last = None;
+            for container in all.chunk_by(|one, next| one >> 16 == next >> 16) {
+                let runs = container.chunk_by(|one, next| one + 1 == *next).count() as u32;
+                let goes_on = container.first().copied() == last;
+                last = container.last().map(|last| last + 1);
+                size.add(container.len() as u32, runs, runs - u32::from(goes_on));
+            }
+            let mut postings = PostingsBuilder::default();
+            let posting = postings.put_once(&all, &mut Stored::new()).unwrap();
+            assert_eq!(size.rows(), all.len() as u64);
+            assert_eq!(size.bytes(), postings.bytes.len() as u64, "{shape:?}");
+            let bytes = Bytes::from(postings.bytes);
+            let read =
+                |range: Range<u64>| Ok(bytes.slice(range.start as usize..range.end as usize));
+            let [start, length] = posting;
+            let found = Posting::of_words(start, length).rows(&(0..u32::MAX), &read);
+            assert!(found.unwrap().iter().eq(all), "{shape:?}");
+        }
     }
 }

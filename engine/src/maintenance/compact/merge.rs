@@ -252,21 +252,17 @@ impl Merge<'_> {
         split.ok_or_else(|| Error::internal("the merge", &"spans without attributes"))
     }
 
-    /// The promotion of all inputs, if it is one: then attributes need not be put
-    /// together, nor taken apart again.
+    /// The promotion that most rows of the inputs have, where they differ little: then
+    /// attributes need not be put together, nor taken apart again.
     fn common_promotion(&self) -> Result<Option<Promotion>, Error> {
-        let mut common: Option<Promotion> = None;
+        let mut promotions = Vec::with_capacity(self.inputs.len());
         for segment in self.inputs {
             let Some(promotion) = segment.row_reader()?.columns().promotion(table()) else {
                 return Ok(None);
             };
-            match &common {
-                None => common = Some(promotion),
-                Some(common) if common.has_same_columns(&promotion) => {}
-                Some(_) => return Ok(None),
-            }
+            promotions.push((promotion, u64::from(segment.summary().rows)));
         }
-        Ok(common)
+        Ok(Promotion::of_most(&promotions))
     }
 
     /// The keys that a segment of these teams promotes, by a sample of their

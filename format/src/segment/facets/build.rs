@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Int32Type, Int64Type, UInt32Type};
+use arrow::datatypes::{ArrowPrimitiveType, Int32Type, Int64Type, UInt32Type};
 use bytes::BufMut;
 use hashbrown::HashMap;
-use roaring::RoaringBitmap;
 
 use super::groups::{self, Candidate};
+use super::numbers::RowNumbers;
 use super::{
     ALL_OTHERS, COLUMN_BYTES, FACET_BYTES, MOST_PROMOTED_VALUES, MOST_VALUES, VALUE_BYTES,
     integer_bytes, planes,
 };
 use crate::error::FormatError;
-use crate::segment::postings::{PostingsBuilder, Stored};
+use crate::segment::postings::{BitmapSize, PostingsBuilder, Stored};
 
 /// Gathers the facets of one partition.
 #[derive(Debug)]
@@ -23,21 +23,30 @@ pub(in crate::segment) struct FacetsBuilder {
     facets: Vec<FacetBuilder>,
 }
 
+/// The number of rows without a value.
+const NO_VALUE: u16 = 0;
+
 #[derive(Debug)]
 struct FacetBuilder {
     column: usize,
     most_values: usize,
-    numbers: HashMap<Vec<u8>, usize>,
-    /// Rows of each value, by its number.
-    rows: Vec<RoaringBitmap>,
-    nulls: RoaringBitmap,
+    /// The number of each value, from 1 on.
+    values: HashMap<Vec<u8>, u16>,
+    /// The same of values of the batch at work, by what tells them apart there.
+    known: HashMap<u128, u16>,
+    rows: RowNumbers,
     has_too_many: bool,
 }
 
 impl FacetsBuilder {
     /// Of columns of the file by their places, the first of which, up to
-    /// `first_promoted`, are the table's.
-    pub(in crate::segment) fn new(columns: &[usize], first_promoted: usize) -> Self {
+    /// `first_promoted`, are the table's; the partition's first row is the segment's row
+    /// `first_row`.
+    pub(in crate::segment) fn new(
+        columns: &[usize],
+        first_promoted: usize,
+        first_row: u32,
+    ) -> Self {
         let facets = columns.iter().map(|column| FacetBuilder {
             column: *column,
             most_values: if *column < first_promoted {
@@ -45,9 +54,9 @@ impl FacetsBuilder {
             } else {
                 MOST_PROMOTED_VALUES
             },
-            numbers: HashMap::new(),
-            rows: Vec::new(),
-            nulls: RoaringBitmap::new(),
+            values: HashMap::new(),
+            known: HashMap::new(),
+            rows: RowNumbers::new(first_row),
             has_too_many: false,
         });
         Self {
@@ -55,12 +64,11 @@ impl FacetsBuilder {
         }
     }
 
-    /// Adds rows of the partition; `columns` are those of the file, their first
-    /// row is the segment's row `first_row`.
-    pub(in crate::segment) fn add(&mut self, columns: &[ArrayRef], first_row: u32) {
+    /// Adds the partition's next rows; `columns` are those of the file.
+    pub(in crate::segment) fn add(&mut self, columns: &[ArrayRef]) {
         for facet in &mut self.facets {
             if let Some(column) = columns.get(facet.column).filter(|_| !facet.has_too_many) {
-                facet.add(column, first_row);
+                facet.add(column);
             }
         }
     }
@@ -74,7 +82,7 @@ impl FacetsBuilder {
         postings: &mut PostingsBuilder,
     ) -> Result<Vec<u8>, FormatError> {
         let facets = self.facets.into_iter();
-        let facets = facets.filter(|facet| !facet.has_too_many && !facet.rows.is_empty());
+        let facets = facets.filter(|facet| !facet.has_too_many && !facet.values.is_empty());
         let facets: Vec<WholeFacet> = facets.map(FacetBuilder::finish).collect();
         let (columns, mut coded) = code_columns(&facets, rows, postings)?;
         let mut out = Vec::new();
@@ -88,33 +96,33 @@ impl FacetsBuilder {
         let mut values = Vec::new();
         // Attributes that come together have the same rows: stored once.
         let mut stored = Stored::new();
-        for (number, mut facet) in facets.into_iter().enumerate() {
+        for (number, facet) in facets.into_iter().enumerate() {
             let coded = coded.remove(&number);
             let postings_of_facet = match &coded {
                 None => facet.put(postings, &mut stored)?,
-                Some(_) => vec![[0, 0]; facet.sets.len()],
+                Some(_) => vec![[0, 0]; facet.sizes.len()],
             };
             let texts_start = values_start + values.len() + facet.values.len() * VALUE_BYTES;
             let mut texts = Vec::new();
             out.put_u32_le(facet.column as u32);
             out.put_u32_le(facet.values.len() as u32);
             out.put_u32_le((values_start + values.len()) as u32);
-            for ((text, rows), posting) in
-                facet.values.iter().zip(&facet.sets).zip(&postings_of_facet)
+            for ((text, size), posting) in facet
+                .values
+                .iter()
+                .zip(&facet.sizes)
+                .zip(&postings_of_facet)
             {
                 values.put_u32_le((texts_start + texts.len()) as u32);
                 values.put_u32_le(text.len() as u32);
-                values.put_u32_le(rows.len() as u32);
+                values.put_u32_le(size.rows() as u32);
                 for word in posting {
                     values.put_u32_le(*word);
                 }
                 texts.extend_from_slice(text);
             }
             values.extend_from_slice(&texts);
-            let nulls = facet
-                .sets
-                .get(facet.values.len())
-                .map_or(0, RoaringBitmap::len);
+            let nulls = facet.sizes.last().map_or(0, BitmapSize::rows);
             out.put_u32_le(nulls as u32);
             let (column, [start, length]) = match coded {
                 None => (0, postings_of_facet.last().copied().unwrap_or_default()),
@@ -151,8 +159,11 @@ fn code_columns(
     postings: &mut PostingsBuilder,
 ) -> Result<(Vec<[u32; 3]>, CodedFacets), FormatError> {
     let (mut columns, mut coded) = (Vec::new(), CodedFacets::new());
-    let candidates = facets.iter().map(|facet| Candidate {
-        sets: facet.sets.iter().filter(|set| !set.is_empty()).collect(),
+    let codes: Vec<Vec<u8>> = facets.iter().map(WholeFacet::codes).collect();
+    let candidates = facets.iter().zip(&codes).map(|(facet, codes)| Candidate {
+        numbers: &facet.rows,
+        sets: codes,
+        count: facet.sizes.iter().filter(|size| size.rows() > 0).count(),
         bytes: facet.bytes,
     });
     let candidates: Vec<_> = candidates.collect();
@@ -173,163 +184,206 @@ fn code_columns(
     Ok((columns, coded))
 }
 
-/// A facet whose rows are all there.
+/// A facet whose rows are all there. Its sets are the rows of each value, in the order of
+/// the values, and at last those without one.
 #[derive(Debug)]
 struct WholeFacet {
     column: usize,
     /// In their order.
     values: Vec<Vec<u8>>,
-    /// The rows of each value, and at last those without one.
-    sets: Vec<RoaringBitmap>,
-    /// Which of them needs no bitmap, since all others have one.
+    rows: RowNumbers,
+    /// For each number its set.
+    sets: Vec<u16>,
+    /// What the bitmap of each set takes.
+    sizes: Vec<BitmapSize>,
+    /// Which set needs no bitmap, since all others have one.
     left_out: usize,
     /// Bytes of the bitmaps.
     bytes: u64,
 }
 
 impl WholeFacet {
+    /// For each number its set as a code, where codes have room for all.
+    fn codes(&self) -> Vec<u8> {
+        self.sets.iter().map(|set| *set as u8).collect()
+    }
+
     /// Puts the rows of each set into the postings.
     fn put(
-        &mut self,
+        &self,
         postings: &mut PostingsBuilder,
         stored: &mut Stored,
     ) -> Result<Vec<[u32; 2]>, FormatError> {
-        let left_out = self.left_out;
-        let sets = self.sets.iter_mut().enumerate();
-        let words = sets.map(
-            |(number, rows)| match (number == left_out, rows.is_empty()) {
-                (true, _) => Ok([0, ALL_OTHERS]),
-                (_, true) => Ok([0, 0]),
-                _ => postings.put_once(rows, stored),
-            },
-        );
+        let sets = self.rows_of_sets().into_iter().enumerate();
+        let words = sets.map(|(number, rows)| {
+            if number == self.left_out {
+                Ok([0, ALL_OTHERS])
+            } else {
+                postings.put_once(&rows, stored)
+            }
+        });
         words.collect()
+    }
+
+    /// The rows of each set but the one that is left out.
+    fn rows_of_sets(&self) -> Vec<Vec<u32>> {
+        let sizes = self.sizes.iter().enumerate();
+        let mut rows: Vec<Vec<u32>> = sizes
+            .map(|(number, size)| {
+                let is_left_out = number == self.left_out;
+                Vec::with_capacity(if is_left_out { 0 } else { size.rows() as usize })
+            })
+            .collect();
+        let mut row = self.rows.first_row();
+        for (number, count) in self.rows.runs().flatten() {
+            let set = self.sets.get(usize::from(number)).copied();
+            let set = set.map(usize::from).filter(|set| *set != self.left_out);
+            if let Some(rows) = set.and_then(|set| rows.get_mut(set)) {
+                rows.extend(row..row + count);
+            }
+            row += count;
+        }
+        rows
     }
 }
 
 impl FacetBuilder {
     fn finish(mut self) -> WholeFacet {
-        let mut sorted: Vec<(Vec<u8>, usize)> = self.numbers.drain().collect();
+        self.rows.finish();
+        let mut sorted: Vec<(Vec<u8>, u16)> = self.values.drain().collect();
         sorted.sort_unstable();
-        let (mut values, mut sets) = (Vec::new(), Vec::new());
-        for (value, number) in sorted {
-            values.push(value);
-            sets.push(
-                self.rows
-                    .get_mut(number)
-                    .map(std::mem::take)
-                    .unwrap_or_default(),
-            );
+        let mut sets = vec![sorted.len() as u16; sorted.len() + 1];
+        for (place, (_, number)) in (0..).zip(&sorted) {
+            if let Some(set) = sets.get_mut(usize::from(*number)) {
+                *set = place;
+            }
         }
-        sets.push(self.nulls);
-        let bytes: Vec<u64> = sets.iter_mut().map(PostingsBuilder::bytes_of).collect();
-        let sizes = sets.iter().zip(&bytes).enumerate();
-        let left_out = sizes.max_by_key(|(_, (rows, bytes))| (**bytes, rows.len()));
-        let left_out = left_out.map_or(0, |(number, _)| number);
+        let sizes = sizes(&self.rows, &sets);
+        let of_bitmaps = sizes.iter().map(|size| (size.bytes(), size.rows()));
+        let left_out = of_bitmaps.enumerate().max_by_key(|(_, size)| *size);
+        let (left_out, (most, _)) = left_out.unwrap_or_default();
         WholeFacet {
             column: self.column,
-            values,
+            values: sorted.into_iter().map(|(value, _)| value).collect(),
+            rows: self.rows,
             sets,
             left_out,
-            bytes: bytes.iter().sum::<u64>() - bytes.get(left_out).copied().unwrap_or(0),
+            bytes: sizes.iter().map(BitmapSize::bytes).sum::<u64>() - most,
+            sizes,
         }
     }
 
-    fn add(&mut self, column: &ArrayRef, first_row: u32) {
+    fn add(&mut self, column: &ArrayRef) {
         if let Some(texts) = column.as_string_view_opt() {
-            let views = texts.views();
-            let is_same = |one: usize, other: usize| {
-                let (Some(view), Some(other_view)) = (views.get(one), views.get(other)) else {
-                    return false;
-                };
-                // A view begins with the length and the first four bytes; a
-                // text of up to 12 bytes is all in it.
-                match (texts.is_valid(one), texts.is_valid(other)) {
-                    (true, true) if view == other_view => true,
-                    (true, true) if *view as u64 != *other_view as u64 => false,
-                    (true, true) => *view as u32 > 12 && texts.value(one) == texts.value(other),
-                    (one, other) => one == other,
-                }
-            };
-            self.add_runs(texts.len(), first_row, is_same, |row| {
-                texts.is_valid(row).then(|| texts.value(row).as_bytes())
-            });
+            // Equal views of one column are equal texts. Two views of equal texts are
+            // seen to be that by the texts.
+            let view = |row: usize| texts.views().get(row).copied().unwrap_or_default();
+            self.add_rows(column, view, |row| texts.value(row));
         } else if let Some(numbers) = column.as_primitive_opt::<Int32Type>() {
-            self.add_numbers(column, first_row, |row| i64::from(numbers.value(row)));
+            self.add_numbers::<Int32Type>(column, numbers.values());
         } else if let Some(numbers) = column.as_primitive_opt::<UInt32Type>() {
-            self.add_numbers(column, first_row, |row| i64::from(numbers.value(row)));
+            self.add_numbers::<UInt32Type>(column, numbers.values());
         } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
-            self.add_numbers(column, first_row, |row| numbers.value(row));
+            self.add_numbers::<Int64Type>(column, numbers.values());
         } else if let Some(truths) = column.as_boolean_opt() {
-            let is_same = |one: usize, other: usize| {
-                truths.is_valid(one) == truths.is_valid(other)
-                    && (truths.is_null(one) || truths.value(one) == truths.value(other))
-            };
-            self.add_runs(truths.len(), first_row, is_same, |row| {
-                let truth: &[u8] = if truths.value(row) { &[1] } else { &[0] };
-                truths.is_valid(row).then_some(truth)
-            });
+            let truth = |row: usize| u8::from(truths.value(row));
+            self.add_rows(column, |row| truth(row).into(), |row| [truth(row)]);
         } else {
-            self.has_too_many = true;
+            self.leave_out();
         }
     }
 
-    fn add_numbers(&mut self, column: &ArrayRef, first_row: u32, number: impl Fn(usize) -> i64) {
-        let bytes: Vec<Option<[u8; 8]>> = (0..column.len())
-            .map(|row| column.is_valid(row).then(|| integer_bytes(number(row))))
-            .collect();
-        let is_same = |one: usize, other: usize| bytes.get(one) == bytes.get(other);
-        self.add_runs(column.len(), first_row, is_same, |row| {
-            bytes.get(row)?.as_ref().map(|bytes| &bytes[..])
-        });
+    fn add_numbers<T: ArrowPrimitiveType>(&mut self, column: &ArrayRef, numbers: &[T::Native])
+    where
+        T::Native: Into<i64>,
+    {
+        let number = |row: usize| numbers.get(row).copied().unwrap_or_default().into();
+        self.add_rows(
+            column,
+            |row| number(row).cast_unsigned().into(),
+            |row| integer_bytes(number(row)),
+        );
     }
 
-    /// Adds rows run by run: neighbours are often equal.
-    fn add_runs<'a>(
+    /// Adds the rows of a column run by run: neighbours are often equal. Rows of equal
+    /// keys have equal values.
+    fn add_rows<V: AsRef<[u8]>>(
         &mut self,
-        rows: usize,
-        first_row: u32,
-        is_same: impl Fn(usize, usize) -> bool,
-        value: impl Fn(usize) -> Option<&'a [u8]>,
+        column: &ArrayRef,
+        key: impl Fn(usize) -> u128,
+        value: impl Fn(usize) -> V,
     ) {
-        let mut start = 0;
-        while start < rows {
-            let current = value(start);
-            let mut end = start + 1;
-            while end < rows && is_same(start, end) {
-                end += 1;
-            }
-            let run = first_row + start as u32..first_row + end as u32;
-            match current {
-                None => {
-                    self.nulls.insert_range(run);
+        self.known.clear();
+        let valid = match column.nulls() {
+            Some(nulls) => nulls.valid_slices().collect(),
+            None => vec![(0, column.len())],
+        };
+        let mut end = 0;
+        for (first, after) in valid {
+            self.rows.push(NO_VALUE, (first - end) as u32);
+            let mut start = first;
+            while start < after {
+                let current = key(start);
+                let mut next = start + 1;
+                while next < after && key(next) == current {
+                    next += 1;
                 }
-                Some(bytes) => {
-                    let Some(number) = self.number(bytes) else {
-                        return;
-                    };
-                    if let Some(rows) = self.rows.get_mut(number) {
-                        rows.insert_range(run);
-                    }
-                }
+                let known = self.known.get(&current).copied();
+                let Some(number) = known.or_else(|| self.number(current, value(start).as_ref()))
+                else {
+                    self.leave_out();
+                    return;
+                };
+                self.rows.push(number, (next - start) as u32);
+                start = next;
             }
-            start = end;
+            end = after;
         }
+        self.rows.push(NO_VALUE, (column.len() - end) as u32);
     }
 
-    fn number(&mut self, bytes: &[u8]) -> Option<usize> {
-        if let Some(number) = self.numbers.get(bytes) {
-            return Some(*number);
-        }
-        if self.rows.len() == self.most_values {
-            self.has_too_many = true;
-            self.rows.clear();
-            self.numbers.clear();
-            return None;
-        }
-        let number = self.rows.len();
-        self.numbers.insert(bytes.to_vec(), number);
-        self.rows.push(RoaringBitmap::new());
+    /// The number of a value; none when it is one too many.
+    fn number(&mut self, key: u128, value: &[u8]) -> Option<u16> {
+        let number = match self.values.get(value) {
+            Some(number) => *number,
+            None if self.values.len() == self.most_values => return None,
+            None => {
+                let number = self.values.len() as u16 + 1;
+                self.values.insert(value.to_vec(), number);
+                number
+            }
+        };
+        self.known.insert(key, number);
         Some(number)
     }
+
+    fn leave_out(&mut self) {
+        self.has_too_many = true;
+        self.values = HashMap::new();
+        self.known = HashMap::new();
+        self.rows = RowNumbers::new(0);
+    }
+}
+
+/// What the bitmap of each set takes; `sets` has the set of each number.
+fn sizes(rows: &RowNumbers, sets: &[u16]) -> Vec<BitmapSize> {
+    let mut sizes = vec![BitmapSize::default(); sets.len()];
+    let mut last = None;
+    for runs in rows.runs() {
+        // Rows and runs in the container of each set, and runs that begin there.
+        let mut containers = vec![[0; 3]; sets.len()];
+        for (number, count) in runs {
+            let begins = u32::from(last.replace(number) != Some(number));
+            let set = sets.get(usize::from(number)).copied().unwrap_or_default();
+            if let Some([rows, runs, begun]) = containers.get_mut(usize::from(set)) {
+                *rows += count;
+                *runs += 1;
+                *begun += begins;
+            }
+        }
+        for (size, [rows, runs, begun]) in sizes.iter_mut().zip(containers) {
+            size.add(rows, runs, begun);
+        }
+    }
+    sizes
 }

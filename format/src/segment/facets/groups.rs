@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use hashbrown::HashSet;
-use roaring::RoaringBitmap;
 
+use super::numbers::RowNumbers;
 use super::planes::planes_of;
 
 /// Codes that a group may have: a bit plane is needed for each doubling, and a value
@@ -17,16 +17,17 @@ use super::planes::planes_of;
 pub(super) const MOST_CODES: usize = 128;
 /// Combinations of values that are looked at in order to choose.
 const MOST_COMBINATIONS: usize = 1 << 14;
-/// Rows that are worked on at a time.
-const CHUNK_ROWS: u32 = 1 << 16;
 const NO_CODE: u8 = u8::MAX;
 
 /// A facet that may share codes.
 #[derive(Debug)]
 pub(super) struct Candidate<'a> {
-    /// The rows of each value, and then, if there are any, those without one. They
-    /// share out the rows of the partition.
-    pub(super) sets: Vec<&'a RoaringBitmap>,
+    /// The value of each row of the partition.
+    pub(super) numbers: &'a RowNumbers,
+    /// For each number its set: that of a value, or, at last, that of the rows without one.
+    pub(super) sets: &'a [u8],
+    /// How many sets have rows.
+    pub(super) count: usize,
     /// Bytes of its bitmaps, were each value to have its own.
     pub(super) bytes: u64,
 }
@@ -49,21 +50,21 @@ pub(super) fn choose<'a>(
     rows: &'a Range<u32>,
 ) -> impl Iterator<Item = Group> + 'a {
     let numbers = (0..candidates.len()).filter(|number| {
-        let sets = candidates.get(*number).map_or(0, |one| one.sets.len());
+        let sets = candidates.get(*number).map_or(0, |one| one.count);
         (2..=MOST_CODES).contains(&sets)
     });
     let mut numbers: Vec<usize> = numbers.collect();
     numbers.sort_by_key(|number| std::cmp::Reverse(candidates.get(*number).map(|one| one.bytes)));
     let of = |number: &usize| candidates.get(*number);
     let facets: Vec<&Candidate<'_>> = numbers.iter().filter_map(of).collect();
-    let combinations = combinations(&facets, rows);
+    let combinations = combinations(&facets);
     let mut drafts: Vec<Draft> = Vec::new();
     for ((number, facet), values) in numbers.iter().zip(&facets).zip(&combinations) {
         let one = Draft {
             members: vec![*number],
             codes: values.clone(),
-            count: facet.sets.len(),
-            bytes: facet.bytes.min(plane_bytes(facet.sets.len(), rows)),
+            count: facet.count,
+            bytes: facet.bytes.min(plane_bytes(facet.count, rows)),
         };
         let joined = drafts.iter().enumerate().filter_map(|(place, draft)| {
             let joined = draft.join(&one, rows)?;
@@ -88,7 +89,7 @@ pub(super) fn choose<'a>(
             if bytes <= draft.bytes {
                 return None;
             }
-            match group(facets, rows) {
+            match group(facets) {
                 Ok(group) => return Some(group),
                 // Rows that were not looked at have more combinations.
                 Err(place) => drop(members.remove(place)),
@@ -168,12 +169,12 @@ impl Level {
 }
 
 /// For each facet its values in the different combinations that there are.
-fn combinations(facets: &[&Candidate<'_>], rows: &Range<u32>) -> Vec<Vec<u8>> {
+fn combinations(facets: &[&Candidate<'_>]) -> Vec<Vec<u8>> {
     let mut found = vec![Vec::new(); facets.len()];
     let mut seen = HashSet::new();
-    for chunk in chunks(rows) {
-        let values: Vec<Vec<u8>> = facets.iter().map(|facet| facet.values(&chunk)).collect();
-        let mut hashes = vec![0u64; chunk.len()];
+    for chunk in 0..chunks(facets.iter().copied()) {
+        let values: Vec<Vec<u8>> = facets.iter().map(|facet| facet.values(chunk)).collect();
+        let mut hashes = vec![0u64; values.first().map_or(0, Vec::len)];
         for values in &values {
             for (hash, value) in hashes.iter_mut().zip(values) {
                 // What matters is that combinations hardly ever share one.
@@ -197,44 +198,31 @@ fn combinations(facets: &[&Candidate<'_>], rows: &Range<u32>) -> Vec<Vec<u8>> {
     found
 }
 
-fn chunks(rows: &Range<u32>) -> impl Iterator<Item = Range<u32>> + use<> {
-    let end = rows.end;
-    let starts = rows.clone().step_by(CHUNK_ROWS as usize);
-    starts.map(move |start| start..end.min(start.saturating_add(CHUNK_ROWS)))
+/// Chunks of the rows of facets of one partition.
+fn chunks<'a>(mut facets: impl Iterator<Item = &'a Candidate<'a>>) -> usize {
+    facets.next().map_or(0, |facet| facet.numbers.chunks())
 }
 
 impl Candidate<'_> {
-    /// The numbers of the sets that some rows are in.
-    fn values(&self, rows: &Range<u32>) -> Vec<u8> {
-        let sets = self.sets.iter().enumerate();
-        let largest = sets.clone().max_by_key(|(_, set)| set.len());
-        let largest = largest.map_or(0, |(number, _)| number);
-        let mut values = vec![largest as u8; rows.len()];
-        for (number, set) in sets.filter(|(number, _)| *number != largest) {
-            let mut of_set = set.range(rows.clone());
-            while let Some(run) = of_set.next_range() {
-                let end = (*run.end()).min(rows.end - 1);
-                let (first, last) = (run.start() - rows.start, end - rows.start);
-                if let Some(values) = values.get_mut(first as usize..=last as usize) {
-                    values.fill(number as u8);
-                }
-            }
-        }
-        values
+    /// The sets of the rows of a chunk.
+    fn values(&self, chunk: usize) -> Vec<u8> {
+        self.numbers.codes(chunk, self.sets)
     }
 }
 
 /// The group of some facets; the place of one that is too many as an error.
-fn group(facets: Vec<(usize, &Candidate<'_>)>, rows: &Range<u32>) -> Result<Group, usize> {
+fn group(facets: Vec<(usize, &Candidate<'_>)>) -> Result<Group, usize> {
     let mut levels: Vec<Level> = facets
         .iter()
-        .map(|(_, one)| Level::new(one.sets.len()))
+        .map(|(_, one)| Level::new(one.count))
         .collect();
-    let mut codes = Vec::with_capacity(rows.len());
-    for chunk in chunks(rows) {
-        let mut of_chunk = vec![0; chunk.len()];
+    let mut codes = Vec::new();
+    for chunk in 0..chunks(facets.iter().map(|(_, facet)| *facet)) {
+        let mut of_chunk = Vec::new();
         for (place, ((_, facet), level)) in facets.iter().zip(&mut levels).enumerate() {
-            for (code, value) in of_chunk.iter_mut().zip(facet.values(&chunk)) {
+            let values = facet.values(chunk);
+            of_chunk.resize(values.len(), 0);
+            for (code, value) in of_chunk.iter_mut().zip(values) {
                 *code = level.code(*code, value).ok_or(place)?;
             }
         }

@@ -30,6 +30,7 @@
 pub(super) mod build;
 mod decision;
 mod groups;
+mod numbers;
 mod planes;
 #[cfg(test)]
 mod tests;

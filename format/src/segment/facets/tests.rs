@@ -78,9 +78,9 @@ proptest! {
             .flat_map(|(value, length)| std::iter::repeat_n(*value, *length))
             .collect();
         let rows = first_row..first_row + values.len() as u32;
-        let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4);
-        for (number, batch) in values.chunks(batch_rows).enumerate() {
-            builder.add(&columns(batch), first_row + (number * batch_rows) as u32);
+        let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4, first_row);
+        for batch in values.chunks(batch_rows) {
+            builder.add(&columns(batch));
         }
         let mut postings = PostingsBuilder::default();
         let strays = BTreeSet::from([3, 70]);
@@ -144,13 +144,13 @@ type Columns<'a> = &'a [&'a dyn Fn(u32) -> Option<i32>];
 /// postings.
 fn written_and_read(columns: Columns<'_>, rows: Range<u32>) -> usize {
     let places: Vec<usize> = (0..columns.len()).collect();
-    let mut builder = FacetsBuilder::new(&places, columns.len());
+    let mut builder = FacetsBuilder::new(&places, columns.len(), rows.start);
     for start in rows.clone().step_by(1_000) {
         let batch = start..rows.end.min(start + 1_000);
         let of_batch = columns.iter().map(|value| -> ArrayRef {
             Arc::new(batch.clone().map(value).collect::<Int32Array>())
         });
-        builder.add(&of_batch.collect::<Vec<_>>(), start);
+        builder.add(&of_batch.collect::<Vec<_>>());
     }
     let mut postings = PostingsBuilder::default();
     let block = builder
@@ -253,8 +253,8 @@ fn columns_of_too_many_values_or_of_none_are_left_out() {
     let few: ArrayRef = Arc::new((0..count).map(|n| Some(n % 4)).collect::<Int32Array>());
     let nulls: ArrayRef = Arc::new((0..count).map(|_| None).collect::<Int32Array>());
     let doubles: ArrayRef = Arc::new((0..count).map(|_| Some(0.5)).collect::<Float64Array>());
-    let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4);
-    builder.add(&[texts, few, nulls, doubles], 0);
+    let mut builder = FacetsBuilder::new(&[0, 1, 2, 3], 4, 0);
+    builder.add(&[texts, few, nulls, doubles]);
     let none = BTreeSet::new();
     let block = builder
         .finish(&(0..count as u32), &none, &mut PostingsBuilder::default())

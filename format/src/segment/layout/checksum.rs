@@ -4,14 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, Bytes};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::FormatError;
 use crate::segment::layout::source::{Piece, ReadFile, Source, outside};
@@ -167,9 +165,6 @@ impl<W: Write> Write for ChecksummingWriter<W> {
 #[derive(Debug, Clone)]
 pub struct VerifiedBytes {
     inner: Arc<Inner>,
-    /// What lies behind the covered bytes, as far as its checksum was seen to
-    /// hold, and where it begins.
-    tail: Option<(u64, Bytes)>,
     /// What [`VerifiedBytes::slice`] was asked for, where it is remembered.
     noted: Option<Arc<Noted>>,
 }
@@ -228,27 +223,15 @@ impl VerifiedBytes {
                 checksums,
                 verified,
             }),
-            tail: None,
             noted: None,
         })
     }
 
-    /// The same bytes, with what lies from `offset` to the end of the file and
-    /// was verified by the caller.
-    pub(crate) fn with_tail(&self, offset: u64, tail: Bytes) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            tail: Some((offset, tail)),
-            noted: None,
-        }
-    }
-
-    /// The same bytes without a tail. They note what [`VerifiedBytes::slice`] is asked for,
+    /// The same bytes. They note what [`VerifiedBytes::slice`] is asked for,
     /// and its first error: decoders hand on its text alone.
     pub(crate) fn noting(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            tail: None,
             noted: Some(Arc::default()),
         }
     }
@@ -290,8 +273,8 @@ impl VerifiedBytes {
     /// # Errors
     /// [`FormatError::Checksum`] when a block of it is damaged,
     /// [`FormatError::Unreadable`] when a block of it cannot be read,
-    /// [`FormatError::Malformed`] when it is not all within the covered bytes or
-    /// the tail.
+    /// [`FormatError::Malformed`] when it is not all within the covered
+    /// bytes.
     pub fn slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
         let slice = self.verified_slice(range);
         if let Some(noted) = &self.noted {
@@ -308,15 +291,6 @@ impl VerifiedBytes {
 
     fn verified_slice(&self, range: Range<u64>) -> Result<Bytes, FormatError> {
         let inner = &*self.inner;
-        if let Some((offset, tail)) = &self.tail
-            && *offset <= range.start
-        {
-            let (start, end) = (range.start - offset, range.end.max(range.start) - offset);
-            if end > tail.len() as u64 {
-                return Err(outside(&range, inner.source.len()));
-            }
-            return Ok(tail.slice(start as usize..end as usize));
-        }
         if range.start > range.end || range.end > inner.covered {
             return Err(outside(&range, inner.covered));
         }
@@ -425,52 +399,5 @@ impl VerifiedBytes {
             expected,
             found,
         })
-    }
-}
-
-impl Length for VerifiedBytes {
-    fn len(&self) -> u64 {
-        self.inner.source.len()
-    }
-}
-
-impl ChunkReader for VerifiedBytes {
-    type T = VerifiedReader;
-
-    fn get_read(&self, start: u64) -> Result<VerifiedReader, ParquetError> {
-        Ok(VerifiedReader {
-            bytes: self.clone(),
-            position: start,
-        })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.slice(start..start.saturating_add(length as u64))
-            .map_err(|error| ParquetError::External(Box::new(error)))
-    }
-}
-
-/// Reads on from a place, a block at a time.
-#[derive(Debug)]
-pub struct VerifiedReader {
-    bytes: VerifiedBytes,
-    position: u64,
-}
-
-impl Read for VerifiedReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let block_end = (self.position / BLOCK_BYTES + 1) * BLOCK_BYTES;
-        let end = block_end
-            .min(self.bytes.len())
-            .min(self.position + out.len() as u64);
-        let data = self
-            .bytes
-            .slice(self.position..end.max(self.position))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        for (to, from) in out.iter_mut().zip(data.iter()) {
-            *to = *from;
-        }
-        self.position += data.len() as u64;
-        Ok(data.len())
     }
 }

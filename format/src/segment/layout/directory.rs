@@ -174,6 +174,11 @@ impl Directory {
             .ok()
             .and_then(|team| TeamId::new(team).ok())
             .ok_or_else(|| self.malformed(place, "a team id", "other bytes".into()))?;
+        self.partition_of(team, place)
+    }
+
+    /// The same, of a team that is known.
+    fn partition_of(&self, team: TeamId, place: usize) -> Result<Partition, FormatError> {
         let mut entry = self.entry(place)?;
         entry.advance(8);
         let mut range = || entry.get_u32_le()..entry.get_u32_le();
@@ -240,7 +245,9 @@ impl Directory {
             match self.team(middle)?.cmp(wanted) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return self.partition(middle).map(Some),
+                std::cmp::Ordering::Equal => {
+                    return self.partition_of(team.clone(), middle).map(Some);
+                }
             }
         }
         Ok(None)

@@ -4,7 +4,6 @@
 //! So a trace is one run of rows, and the rows are still almost in the order
 //! of time.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use arrow::array::{
 use arrow::compute::interleave;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
+use hashbrown::HashMap;
 
 use crate::error::FormatError;
 use crate::jobs::{Caller, Job, Workers, for_rows};
@@ -123,7 +123,8 @@ pub fn order(batches: &[RecordBatch]) -> Result<Vec<OrderedRow>, FormatError> {
             .copied()
             .unwrap_or(row.start);
     }
-    rows.sort_unstable();
+    // Batches are often in order already: this sort merges what is.
+    rows.sort();
     Ok(rows)
 }
 

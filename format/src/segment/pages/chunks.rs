@@ -20,6 +20,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
 use super::dictionary;
+use super::footer::Footer;
 use super::header::PageHeader;
 use super::locations::{PageLocation, PageLocations};
 use super::stock::damaged;
@@ -32,7 +33,7 @@ const MOST_PAGE_BYTES: usize = 256 << 20;
 /// is read when the chunk is, and kept, as its dictionary is.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    pub(crate) metadata: ParquetMetaData,
+    pub(crate) footer: Footer,
     /// What lies behind the index, the offset indexes of all column chunks among it, and
     /// where it begins.
     tail: (u64, Bytes),
@@ -52,35 +53,40 @@ struct KeptChunk {
 }
 
 impl Pages {
-    pub(crate) fn new(metadata: ParquetMetaData, tail: (u64, Bytes)) -> Self {
-        let columns = metadata.file_metadata().schema_descr().num_columns();
-        let chunks = metadata.num_row_groups() * columns;
+    pub(crate) fn new(footer: Footer, tail: (u64, Bytes)) -> Self {
+        let columns = footer.file().file_metadata().schema_descr().num_columns();
+        let chunks = footer.rows().len() * columns;
         Self {
-            metadata,
+            footer,
             tail,
             chunks: (0..chunks).map(|_| KeptChunk::default()).collect(),
             columns,
         }
     }
 
-    /// Memory that it may come to take, in bytes, about.
+    /// What the footer says of a row group; none when there is no such one, or it makes no
+    /// sense.
+    pub(crate) fn row_group(&self, number: usize) -> Option<&RowGroupMetaData> {
+        self.footer.row_group(number)
+    }
+
+    /// Memory that it may come to take, in bytes, as far as the first row group tells.
     pub(crate) fn memory(&self) -> usize {
-        let dictionaries: i64 = self
-            .metadata
-            .row_groups()
+        let first = self.row_group(0).map_or(&[][..], RowGroupMetaData::columns);
+        let dictionaries = first
             .iter()
-            .flat_map(RowGroupMetaData::columns)
             .filter_map(|chunk| {
                 let start = chunk.dictionary_page_offset()?;
                 Some(chunk.data_page_offset().saturating_sub(start))
             })
             .fold(0, i64::saturating_add);
+        let dictionaries = dictionaries.saturating_mul(self.footer.rows().len() as i64);
         let kept = self.chunks.len() * size_of::<KeptChunk>();
         // Numbers of pages are packed in the tail, but not when they are read.
         let tail = self.tail.1.len().saturating_mul(3);
         // Text compresses two to four times, and there are two forms of it.
         let dictionaries = (dictionaries.max(0) as usize).saturating_mul(6);
-        self.metadata.memory_size() + kept + tail + dictionaries
+        self.footer.memory() + kept + tail + dictionaries
     }
 
     /// The values of a column's dictionary in a row group; none when it has
@@ -98,7 +104,7 @@ impl Pages {
         if let Some(decoded) = kept.decoded.get() {
             return Ok(decoded.clone());
         }
-        let group = self.metadata.row_groups().get(row_group);
+        let group = self.row_group(row_group);
         let chunk = group.and_then(|group| group.columns().get(column));
         let place = match chunk {
             Some(chunk) => dictionary_place(chunk, self.locations(row_group, column)?),
@@ -125,7 +131,7 @@ impl Pages {
         if let Some(locations) = kept.locations.get() {
             return Ok(locations);
         }
-        let group = self.metadata.row_groups().get(row_group);
+        let group = self.row_group(row_group);
         let read = group.and_then(|group| {
             let place = offset_index_place(group.columns().get(column)?)?;
             let rows = u32::try_from(group.num_rows()).ok()?;
@@ -137,7 +143,7 @@ impl Pages {
 
     /// The column index of a column in a row group, if there is one.
     pub(crate) fn column_index(&self, row_group: usize, column: usize) -> Option<&[u8]> {
-        let group = self.metadata.row_groups().get(row_group)?;
+        let group = self.row_group(row_group)?;
         let chunk = group.columns().get(column)?;
         let start = u64::try_from(chunk.column_index_offset()?).ok()?;
         let bytes = u64::try_from(chunk.column_index_length()?).ok()?;
@@ -190,12 +196,12 @@ impl RowGroups for WantedPages<'_> {
         Box::new(
             self.row_groups
                 .iter()
-                .filter_map(|group| self.pages.metadata.row_groups().get(*group)),
+                .filter_map(|group| self.pages.row_group(*group)),
         )
     }
 
     fn metadata(&self) -> &ParquetMetaData {
-        &self.pages.metadata
+        self.pages.footer.file()
     }
 }
 
@@ -246,7 +252,7 @@ impl Chunk {
         column: usize,
         first_row: usize,
     ) -> Result<Self, ParquetError> {
-        let group = pages.metadata.row_groups().get(row_group);
+        let group = pages.row_group(row_group);
         let chunk = group.and_then(|group| group.columns().get(column));
         let chunk = chunk.ok_or_else(|| damaged("a column chunk"))?;
         let locations = pages.locations(row_group, column)?;

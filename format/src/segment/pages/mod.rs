@@ -6,6 +6,7 @@ mod chunks;
 mod data_page;
 pub(super) mod delta;
 pub(super) mod dictionary;
+pub(super) mod footer;
 pub(super) mod header;
 pub(super) mod hybrid;
 pub(super) mod locations;

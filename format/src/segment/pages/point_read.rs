@@ -87,7 +87,7 @@ impl PointRead {
         column: usize,
         field: &Field,
     ) -> Result<Option<ArrayRef>, ParquetError> {
-        let group = pages.metadata.row_groups().get(self.row_group);
+        let group = pages.row_group(self.row_group);
         let Some(chunk) = group.and_then(|group| group.columns().get(column)) else {
             return Ok(None);
         };
@@ -103,11 +103,7 @@ impl PointRead {
         if is_valid.len() != self.count {
             return Err(damaged("all rows of a look-up"));
         }
-        let present: usize = parts
-            .iter()
-            .flat_map(|part| &part.places)
-            .map(Range::len)
-            .sum();
+        let present = wanted(&parts);
         if present == 0 {
             return Ok(Some(self.nulls(field.data_type())));
         }
@@ -195,6 +191,12 @@ impl DataPage {
     }
 }
 
+/// How many values are wanted.
+fn wanted(parts: &[Part]) -> usize {
+    let places = parts.iter().flat_map(|part| &part.places);
+    places.map(Range::len).sum()
+}
+
 /// The values of a dictionary that codes stand for.
 fn by_codes(
     parts: &[Part],
@@ -202,7 +204,7 @@ fn by_codes(
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, ParquetError> {
     let short = || damaged("codes of a dictionary");
-    let mut codes: Vec<u32> = Vec::new();
+    let mut codes: Vec<u32> = Vec::with_capacity(wanted(parts));
     for Part { page, places } in parts {
         let (width, packed) = page.codes();
         for range in places {
@@ -233,7 +235,7 @@ fn values(
         DataType::Int32 | DataType::UInt32 | DataType::Int64 | DataType::Timestamp(..)
     );
     if are(Encoding::DELTA_BINARY_PACKED) && is_integer {
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(wanted(parts));
         for Part { page, places } in parts {
             delta::read(page.values(), places, &mut found).ok_or_else(short)?;
         }
@@ -316,7 +318,7 @@ fn integers(values: Vec<i64>, data_type: &DataType, nulls: Option<NullBuffer>) -
 
 /// The wanted values of pages in which each has a size of its own.
 fn of_lengths(parts: &[Part]) -> Option<Vec<&[u8]>> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(wanted(parts));
     for Part { page, places } in parts {
         let mut rest = page.values();
         let mut at = 0;
@@ -352,8 +354,11 @@ fn numbers<T: Copy + Default, const N: usize>(
     nulls: Option<&NullBuffer>,
     number: impl Fn([u8; N]) -> T,
 ) -> Option<Vec<T>> {
-    let values = of_size(parts, N).map(|value| Some(number(value?.try_into().ok()?)));
-    spread(values.collect::<Option<_>>()?, nulls)
+    let mut found = Vec::with_capacity(wanted(parts));
+    for value in of_size(parts, N) {
+        found.push(number(value?.try_into().ok()?));
+    }
+    spread(found, nulls)
 }
 
 /// The wanted texts or bytes, at the rows that have one.
@@ -381,12 +386,13 @@ fn spread<T: Copy + Default>(values: Vec<T>, nulls: Option<&NullBuffer>) -> Opti
         return Some(values);
     };
     let mut values = values.into_iter();
-    let spread = nulls.iter().map(|is_valid| {
-        if is_valid {
-            values.next()
+    let mut spread = Vec::with_capacity(nulls.len());
+    for is_valid in nulls {
+        spread.push(if is_valid {
+            values.next()?
         } else {
-            Some(T::default())
-        }
-    });
-    spread.collect()
+            T::default()
+        });
+    }
+    Some(spread)
 }

@@ -31,27 +31,59 @@ pub(crate) fn skip(kind: u8, bytes: &mut &[u8], depth: u8) -> Option<()> {
     if depth > 8 {
         return None;
     }
+    let skip_within = |kind: u8, bytes: &mut &[u8]| match kind {
+        LIST | STRUCT => skip(kind, bytes, depth + 1),
+        kind => skip_plain(kind, bytes),
+    };
+    match kind {
+        LIST => {
+            let (element, count) = list(bytes)?;
+            for _ in 0..count {
+                match element {
+                    // Here they take a byte each.
+                    1 | 2 => *bytes = bytes.get(1..)?,
+                    element => skip_within(element, bytes)?,
+                }
+            }
+            Some(())
+        }
+        STRUCT => loop {
+            let (head, rest) = bytes.split_first()?;
+            *bytes = rest;
+            if *head == END {
+                return Some(());
+            }
+            if head >> 4 == 0 {
+                skip_varint(bytes)?;
+            }
+            skip_within(head & 0x0f, bytes)?;
+        },
+        kind => skip_plain(kind, bytes),
+    }
+}
+
+/// Leaves out a value that has no others within.
+#[inline]
+fn skip_plain(kind: u8, bytes: &mut &[u8]) -> Option<()> {
     match kind {
         // Booleans stand in the field's head.
         1 | 2 => {}
         3 => *bytes = bytes.get(1..)?,
-        4..=6 => drop(take_varint(bytes)?),
+        4..=6 => skip_varint(bytes)?,
         7 => *bytes = bytes.get(8..)?,
         8 => {
             let length = usize::try_from(take_varint(bytes)?).ok()?;
             *bytes = bytes.get(length..)?;
         }
-        12 => {
-            let mut field = 0;
-            loop {
-                match next_field(bytes, &mut field)? {
-                    (END, _) => break,
-                    (kind, _) => skip(kind, bytes, depth + 1)?,
-                }
-            }
-        }
         _ => return None,
     }
+    Some(())
+}
+
+#[inline]
+fn skip_varint(bytes: &mut &[u8]) -> Option<()> {
+    let last = bytes.iter().position(|byte| *byte < 0x80)?;
+    *bytes = bytes.get(last + 1..)?;
     Some(())
 }
 

@@ -12,7 +12,7 @@ use crate::span::attribute::SPAN_FIELD;
 use crate::span::{SpanColumn, mapping};
 
 /// Columns that keys get, at most.
-const MOST_COLUMNS: usize = 48;
+pub(super) const MOST_COLUMNS: usize = 48;
 /// A key is promoted when at least one row in this many has it: each column
 /// costs every look-up some microseconds, a rare key little where it is.
 const MOST_ROWS_PER_VALUE: u64 = 100;

@@ -15,6 +15,7 @@
 //! ([`shared`](super::shared)).
 
 pub mod access;
+mod adapting;
 pub mod choose;
 pub(crate) mod entry;
 pub mod moving;
@@ -137,11 +138,34 @@ impl Promotion {
         &self.keys
     }
 
-    /// Whether the same keys get the same columns, in whatever order.
-    pub fn has_same_columns(&self, other: &Self) -> bool {
-        let mut keys = self.keys.iter();
-        self.keys.len() == other.keys.len()
-            && keys.all(|key| other.keys.iter().any(|one| one.is_same_column(key)))
+    /// The promotion of rows that others were made for, each for so many of them: the keys
+    /// that at least half of the rows have in the same column. None where the others
+    /// differ in more than one key in ten: then it takes a look at the rows.
+    pub fn of_most(others: &[(Self, u64)]) -> Option<Self> {
+        let mut keys: Vec<(&ChosenKey, u64)> = Vec::new();
+        for (promotion, rows) in others {
+            for key in &promotion.keys {
+                match keys.iter_mut().find(|(one, _)| one.is_same_column(key)) {
+                    Some((_, of_key)) => *of_key += rows,
+                    None => keys.push((key, *rows)),
+                }
+            }
+        }
+        let all: u64 = others.iter().map(|(_, rows)| rows).sum();
+        let common = keys.iter().filter(|(_, rows)| *rows == all).count();
+        if common * 10 < keys.len() * 9 {
+            return None;
+        }
+        let mut promotion = Self::default();
+        let mut columns = 0;
+        for (key, _) in keys.into_iter().filter(|(_, rows)| rows * 2 >= all) {
+            let is_new = promotion.keys.iter().all(|one| one.key != key.key);
+            columns += usize::from(is_new && key.mapped.is_none());
+            if is_new && columns <= choose::MOST_COLUMNS {
+                promotion.keys.push(key.clone());
+            }
+        }
+        Some(promotion)
     }
 }
 

@@ -2,23 +2,22 @@
 //!
 //! Such rows have the columns of their table, of which `attributes` holds what is not
 //! promoted; behind them [`ATTRIBUTE_ORDER`](super::ATTRIBUTE_ORDER) and a column for
-//! each promoted key that has one of its own. A segment that promotes the same keys
-//! hands them out as it has them. Of another the attributes are put together and taken
-//! apart again.
+//! each promoted key that has one of its own. A segment hands out the columns of keys that
+//! it promotes in the same way as it has them. Where it promotes one in another column, the
+//! attributes are put together and taken apart again.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use hashbrown::HashMap;
 
+use super::adapting::{Adapting, Apart};
 use super::split::{Split, Splitter};
 use super::{PromotedKey, PromotedKeys, Promotion, rebuild};
 use crate::error::FormatError;
 use crate::segment::FileColumns;
 use crate::segment::layout::columns::order_field;
 use crate::table::{Table, TableColumn};
-use crate::wire;
 
 /// What rows look like on their way into a segment that promotes some keys.
 #[derive(Debug)]
@@ -123,112 +122,50 @@ fn malformed(found: &str) -> FormatError {
 #[derive(Debug)]
 pub(in crate::segment) struct Moving {
     to: Arc<SplitRows>,
-    /// Takes attributes apart where they cannot be handed on.
+    /// Puts attributes that lie apart by the keys of the file where they belong; none
+    /// where they have to be whole before.
+    adapting: Option<Adapting>,
+    /// Takes whole attributes apart.
     splitter: Splitter,
-    /// For each key of the file, its number among those that are promoted; none when
-    /// these are other keys.
-    numbers: Option<Vec<usize>>,
 }
 
 impl Moving {
     pub(in crate::segment) fn new(from: &FileColumns, to: &Arc<SplitRows>) -> Self {
+        let promotion = from.order().and_then(|_| from.promotion(to.table));
         Self {
+            adapting: promotion.and_then(|from| Adapting::new(&from, &to.promotion)),
             splitter: Splitter::new(to.promotion.clone()),
-            numbers: numbers(from, to),
             to: Arc::clone(to),
         }
     }
 
-    /// Whether attributes are handed on as the file has them.
+    /// Whether attributes are taken as they lie in the file.
     pub(in crate::segment) fn is_as_stored(&self) -> bool {
-        self.numbers.is_some()
+        self.adapting.is_some()
     }
 
     /// Rows on their way out of the columns of the table: `attributes` is as in the
-    /// file where it is handed on so, else whole. `read` answers a column of the file.
+    /// file where it is taken so, else whole. `read` answers a column of the file.
     pub(in crate::segment) fn rows<'a>(
         &mut self,
         from: &FileColumns,
-        columns: &RecordBatch,
+        columns: &'a RecordBatch,
         read: impl Fn(usize) -> Option<&'a ArrayRef>,
     ) -> Result<RecordBatch, FormatError> {
-        let Some(numbers) = &self.numbers else {
+        let Some(adapting) = &self.adapting else {
             return self.to.split(&mut self.splitter, columns);
         };
         let missing = || malformed("a column that was not read");
-        let residual = columns.columns().get(self.to.attributes);
-        let order = from.order().and_then(&read).ok_or_else(missing)?;
-        let mut own = Vec::new();
-        for (number, key) in self.to.keys.keys().iter().enumerate() {
-            if key.is_own {
-                let place = numbers.iter().position(|one| *one == number);
-                let column = place.and_then(|place| from.promoted().keys().get(place));
-                let values = column.and_then(|key| read(key.column));
-                own.push(Arc::clone(values.ok_or_else(missing)?));
-            }
-        }
-        let is_same = numbers.iter().enumerate().all(|(one, other)| one == *other);
-        let split = Split {
-            residual: Arc::clone(residual.ok_or_else(missing)?),
-            order: if is_same {
-                Arc::clone(order)
-            } else {
-                renumbered(order, numbers)?
-            },
-            own,
+        let apart = Apart {
+            rows: columns,
+            residual: columns
+                .columns()
+                .get(self.to.attributes)
+                .ok_or_else(missing)?,
+            order: from.order().and_then(&read).ok_or_else(missing)?,
+            column: read,
         };
+        let split = adapting.adapt(from.promoted(), &self.to.promotion, &apart)?;
         self.to.join(columns.columns().to_vec(), split)
     }
-}
-
-/// For each key of a file, its number among those that are promoted; none unless the
-/// same keys are, in the same columns.
-fn numbers(from: &FileColumns, to: &SplitRows) -> Option<Vec<usize>> {
-    from.order()?;
-    let promotion = from.promotion(to.table)?;
-    let keys = promotion.keys().iter();
-    let numbers: Vec<usize> = keys
-        .map(|key| {
-            let mut keys = to.promotion.keys().iter();
-            keys.position(|one| one.is_same_column(key))
-        })
-        .collect::<Option<_>>()?;
-    (numbers.len() == to.promotion.keys().len()).then_some(numbers)
-}
-
-/// Orders of attributes, by other numbers of the keys.
-fn renumbered(order: &ArrayRef, numbers: &[usize]) -> Result<ArrayRef, FormatError> {
-    let orders = order.as_binary_view_opt();
-    let orders = orders.ok_or_else(|| malformed("an order of another type"))?;
-    let mut out = BinaryViewBuilder::with_capacity(orders.len()).with_deduplicate_strings();
-    // Few orders repeat over and over.
-    let mut known: HashMap<&[u8], Vec<u8>> = HashMap::new();
-    for row in 0..orders.len() {
-        if orders.is_null(row) {
-            out.append_null();
-            continue;
-        }
-        let codes = orders.value(row);
-        if let Some(renumbered) = known.get(codes) {
-            out.append_value(renumbered);
-            continue;
-        }
-        let mut renumbered = Vec::with_capacity(codes.len());
-        let mut rest = codes;
-        while !rest.is_empty() {
-            let code =
-                wire::take_shortest_varint(&mut rest).and_then(|code| match code.checked_sub(1) {
-                    None => Some(0),
-                    Some(number) => Some(*numbers.get(usize::try_from(number).ok()?)? as u64 + 1),
-                });
-            let code = code.ok_or_else(|| {
-                let expected = "the number of a promoted key";
-                FormatError::malformed("attribute order", row as u64, expected, "another")
-            })?;
-            wire::put_varint(code, &mut renumbered);
-        }
-        out.append_value(&renumbered);
-        known.insert(codes, renumbered);
-    }
-    Ok(Arc::new(out.finish()))
 }

@@ -221,7 +221,7 @@ fn other_columns() -> FormatError {
 }
 
 /// Whether the key's column has the value, be it taken into it now.
-fn take(
+pub(super) fn take(
     batch: &RecordBatch,
     row: usize,
     key: &ChosenKey,
@@ -248,7 +248,7 @@ fn take(
 
 /// A column on its way; rows that nothing is added for are null.
 #[derive(Debug)]
-enum OwnColumn {
+pub(super) enum OwnColumn {
     Text(StringViewBuilder),
     Integer(Int64Builder),
     Double(Float64Builder),
@@ -256,7 +256,7 @@ enum OwnColumn {
 }
 
 impl OwnColumn {
-    fn new(value: PromotedType, rows: usize) -> Self {
+    pub(super) fn new(value: PromotedType, rows: usize) -> Self {
         match value {
             PromotedType::Text => Self::Text(StringViewBuilder::with_capacity(rows)),
             PromotedType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
@@ -305,7 +305,7 @@ impl OwnColumn {
         true
     }
 
-    fn finish(mut self, rows: usize) -> ArrayRef {
+    pub(super) fn finish(mut self, rows: usize) -> ArrayRef {
         self.fill(rows);
         match self {
             Self::Text(mut builder) => Arc::new(builder.finish()),

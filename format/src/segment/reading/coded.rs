@@ -205,9 +205,8 @@ impl CodedColumn<'_> {
         let Some(column) = self.column else {
             return true;
         };
-        let row_groups = self.reader.metadata().row_groups();
-        let chunk = row_groups.get(self.row_group);
-        let chunk = chunk.and_then(|group| group.columns().get(column));
+        let row_group = self.reader.pages.row_group(self.row_group);
+        let chunk = row_group.and_then(|group| group.columns().get(column));
         let encodings = chunk.and_then(|chunk| chunk.page_encoding_stats_mask());
         encodings.is_some_and(|encodings| encodings.is_only(Encoding::RLE_DICTIONARY))
     }
@@ -263,9 +262,8 @@ impl CodedColumn<'_> {
             return Ok(true);
         };
         let reader = self.reader;
-        let row_groups = reader.metadata().row_groups();
-        let chunk = row_groups.get(self.row_group);
-        let chunk = chunk.and_then(|group| group.columns().get(column));
+        let row_group = reader.pages.row_group(self.row_group);
+        let chunk = row_group.and_then(|group| group.columns().get(column));
         let location = reader.locations(self.row_group, column)?.get(page);
         let (Some(chunk), Some(location)) = (chunk, location) else {
             return Err(parquet_error("page index", 0, &damaged("a page")));

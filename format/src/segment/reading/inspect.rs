@@ -73,7 +73,7 @@ impl SegmentReader {
     /// [`FormatError`] when it is damaged.
     pub fn layout(&self) -> Result<SegmentLayout, FormatError> {
         let rows = self.row_reader()?;
-        let metadata = rows.metadata();
+        let metadata = rows.metadata()?;
         let names = rows.columns().names();
         let name = |column: usize| names.get(column).cloned().unwrap_or_default();
         let columns = (0..names.len()).map(|column| -> Result<ColumnLayout, FormatError> {

@@ -280,7 +280,10 @@ impl SegmentReader {
         let mut damage = self.bytes.damaged_blocks();
         match self.row_reader() {
             Err(error) => damage.push(error),
-            Ok(rows) => damage.extend(self.verify_footer(rows.metadata())),
+            Ok(rows) => match rows.metadata() {
+                Err(error) => damage.push(error),
+                Ok(metadata) => damage.extend(self.verify_footer(&metadata)),
+            },
         }
         damage.extend(self.origin().err());
         match self.shared() {

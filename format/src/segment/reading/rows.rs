@@ -11,9 +11,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::arrow::{
     FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
 };
-use parquet::file::metadata::{
-    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
-};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
 use crate::error::FormatError;
@@ -21,9 +20,10 @@ use crate::segment::layout::checksum::VerifiedBytes;
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::Directory;
 use crate::segment::layout::encoding::ROW_GROUP_ROWS;
+use crate::segment::pages::footer::Footer;
 use crate::segment::pages::locations::PageLocations;
 use crate::segment::pages::point_read::PointRead;
-use crate::segment::pages::{Pages, WantedPages, parquet_error, without_panic};
+use crate::segment::pages::{Pages, WantedPages, damaged, parquet_error, without_panic};
 use crate::segment::parents::Parents;
 use crate::segment::promotion::access::Attribute;
 use crate::segment::promotion::moving::{Moving, SplitRows};
@@ -126,15 +126,9 @@ impl RowReader {
         shared: Shared,
         directory: Directory,
     ) -> Result<Self, FormatError> {
-        let with_tail = bytes.with_tail(tail_offset, tail.clone());
-        // Nothing here asks for sizes of values.
-        let options =
-            ParquetMetaDataOptions::new().with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
-        let metadata = ParquetMetaDataReader::new().with_metadata_options(Some(options));
-        let metadata = without_panic(|| metadata.parse_and_finish(&with_tail))
-            .map_err(|error| parquet_error("Parquet footer", 0, &error))?;
-        check_row_groups(&metadata, rows)?;
-        let schema = file_schema(table, &columns, &metadata)?;
+        let footer = Footer::read(&tail).map_err(|error| footer_error(&error))?;
+        check_row_groups(footer.rows(), rows)?;
+        let schema = file_schema(table, &columns, footer.file())?;
         Ok(Self {
             table,
             bytes,
@@ -143,7 +137,7 @@ impl RowReader {
             shared,
             directory,
             schema,
-            pages: Arc::new(Pages::new(metadata, (tail_offset, tail))),
+            pages: Arc::new(Pages::new(footer, (tail_offset, tail))),
             levels: Mutex::default(),
         })
     }
@@ -169,9 +163,13 @@ impl RowReader {
         locations.map_err(|error| parquet_error("page index", 0, &error))
     }
 
-    /// The metadata of the Parquet file, without its page index.
-    pub fn metadata(&self) -> &ParquetMetaData {
-        &self.pages.metadata
+    /// The metadata of the Parquet file, without its page index, parsed anew.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it makes no sense.
+    pub fn metadata(&self) -> Result<ParquetMetaData, FormatError> {
+        let whole = self.pages.footer.whole();
+        whole.map_err(|error| footer_error(&error))
     }
 
     /// Least and greatest value of a column of times or of 64-bit integers in a row group,
@@ -185,7 +183,7 @@ impl RowReader {
     }
 
     fn statistics(&self, row_group: usize, column: usize) -> Option<&Statistics> {
-        let row_group = self.pages.metadata.row_groups().get(row_group)?;
+        let row_group = self.pages.row_group(row_group)?;
         row_group.columns().get(column)?.statistics()
     }
 
@@ -246,7 +244,7 @@ impl RowReader {
     /// How many rows of a row group take so many bytes of some columns, about,
     /// before they are compressed; at least one.
     pub fn rows_within(&self, bytes: u64, row_group: u32, columns: &[Column]) -> usize {
-        let Some(row_group) = self.pages.metadata.row_groups().get(row_group as usize) else {
+        let Some(row_group) = self.pages.row_group(row_group as usize) else {
             return 1;
         };
         let stored = self.file_columns(columns).into_iter().map(|column| {
@@ -298,6 +296,12 @@ impl RowReader {
         batch_rows: usize,
     ) -> Result<RowBatches, FormatError> {
         let (row_groups, first_row, selection) = select(rows, self.rows);
+        if row_groups
+            .iter()
+            .any(|one| self.pages.row_group(*one).is_none())
+        {
+            return Err(footer_error(&damaged("a row group")));
+        }
         let wanted = self.file_columns(columns);
         let mut sources: Vec<(usize, Source)> = Vec::with_capacity(wanted.len());
         let mut leaves = Vec::with_capacity(wanted.len());
@@ -423,10 +427,9 @@ impl RowReader {
     /// The value that a column has in all rows of these row groups, if the
     /// statistics tell: then no page of it needs to be read.
     pub(super) fn constant(&self, row_groups: &[usize], column: usize) -> Option<Constant> {
-        let metadata = &self.pages.metadata;
         let mut constant = None;
         for row_group in row_groups {
-            let rows = metadata.row_groups().get(*row_group)?.num_rows();
+            let rows = self.pages.row_group(*row_group)?.num_rows();
             let statistics = self.statistics(*row_group, column)?;
             let found = match (statistics.null_count_opt()?, statistics) {
                 (nulls, _) if nulls == rows as u64 => Constant::Null,
@@ -465,7 +468,7 @@ impl RowReader {
         if let Some(levels) = all.get(&leaves) {
             return Ok(Arc::clone(levels));
         }
-        let descriptor = self.pages.metadata.file_metadata().schema_descr();
+        let descriptor = self.pages.footer.file().file_metadata().schema_descr();
         let mask = ProjectionMask::leaves(descriptor, leaves.iter().copied());
         let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(self.schema.fields()))
             .map_err(|error| parquet_error("Parquet schema", 0, &error))?;
@@ -478,13 +481,16 @@ impl RowReader {
     }
 }
 
+fn footer_error(error: &ParquetError) -> FormatError {
+    parquet_error("Parquet footer", 0, error)
+}
+
 /// Sees that row groups have the rows that row numbers take for granted: all but the last
 /// are full.
-fn check_row_groups(metadata: &ParquetMetaData, rows: u32) -> Result<(), FormatError> {
+fn check_row_groups(row_groups: impl Iterator<Item = i64>, rows: u32) -> Result<(), FormatError> {
     let mut left = i64::from(rows);
-    for row_group in metadata.row_groups() {
+    for found in row_groups {
         let expected = left.min(i64::from(ROW_GROUP_ROWS));
-        let found = row_group.num_rows();
         if found != expected || found == 0 {
             let expected = format!("a row group of {expected} rows, none empty");
             let found = format!("one of {found}");

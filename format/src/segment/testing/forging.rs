@@ -50,8 +50,8 @@ impl Forgery {
         let (file, summary) = varied_segment(&[("large", 9_000), ("small", 30)]);
         let reader = SegmentReader::open(file.clone(), summary.clone()).unwrap();
         let rows = reader.row_reader().unwrap();
-        let chunks = rows
-            .metadata()
+        let metadata = rows.metadata().unwrap();
+        let chunks = metadata
             .row_groups()
             .iter()
             .flat_map(RowGroupMetaData::columns);

@@ -149,7 +149,7 @@ fn the_footer_tells_the_order_and_the_promoted_keys() {
     let (file, summary) = super::segment(&[("a", 100)]);
     let reader = SegmentReader::open(file, summary).unwrap();
     let rows = reader.row_reader().unwrap();
-    let metadata = rows.metadata();
+    let metadata = rows.metadata().unwrap();
     let sorting = metadata.row_group(0).sorting_columns().unwrap();
     let names = sorting.iter().map(|one| {
         assert!(!one.descending);

@@ -25,7 +25,7 @@ pub(crate) struct OpenPartition {
     /// For each indexed id of the table, the runs of rows of its keys.
     ids: Vec<Vec<(Key, Range<u32>)>>,
     /// Rows that wait until it is known whether the partition has facets.
-    waiting: Vec<(u32, Vec<ArrayRef>)>,
+    waiting: Vec<Vec<ArrayRef>>,
     facets: Option<FacetsBuilder>,
     /// Numbers of promoted keys that have strays in the partition.
     strays: BTreeSet<u32>,
@@ -186,16 +186,15 @@ impl OpenPartition {
         columns: &[usize],
         first_promoted: usize,
     ) {
-        let first_row = self.rows.end - batch.num_rows() as u32;
         if let Some(facets) = &mut self.facets {
-            facets.add(batch.columns(), first_row);
+            facets.add(batch.columns());
             return;
         }
-        self.waiting.push((first_row, batch.columns().to_vec()));
+        self.waiting.push(batch.columns().to_vec());
         if self.rows.end - self.rows.start >= facets::LEAST_PARTITION_ROWS {
-            let mut facets = FacetsBuilder::new(columns, first_promoted);
-            for (first_row, batch) in std::mem::take(&mut self.waiting) {
-                facets.add(&batch, first_row);
+            let mut facets = FacetsBuilder::new(columns, first_promoted, self.rows.start);
+            for batch in std::mem::take(&mut self.waiting) {
+                facets.add(&batch);
             }
             self.facets = Some(facets);
         }
