@@ -111,7 +111,15 @@ fn requests_come_in_the_order_that_was_asked_for() {
         let key = |row: &Value| (number(row, column), text(row, "start_time").to_owned());
         assert!(all.is_sorted_by(|a, b| key(a) >= key(b)), "{order}");
         assert!(number(&all[0], column) > number(&all[all.len() - 1], column));
-        let few = rows(store, &["requests", "--order", order, "--limit", "7"]);
+        let mut few = rows(store, &["requests", "--order", order, "--limit", "7"]);
+        let end = few.pop().unwrap();
+        let cursor = text(&end, "next_cursor");
+        let next = [
+            "requests", "--order", order, "--limit", "5", "--cursor", cursor,
+        ];
+        let mut next = rows(store, &next);
+        assert!(next.pop().unwrap()["next_cursor"].is_string());
+        assert_eq!(next, ordered(order)[7..12], "{order}");
         assert_eq!(few, all[..7], "{order}");
     }
     assert_eq!(
@@ -145,9 +153,10 @@ fn a_table_is_cut_and_the_total_is_told_beside_the_rows() {
         store,
         &[&arguments[..], &["2", "--format", "json"]].concat(),
     );
+    // And the line with the cursor.
     assert_eq!(
         String::from_utf8(limited.stdout).unwrap().lines().count(),
-        2
+        3
     );
     assert_eq!(
         String::from_utf8(limited.stderr).unwrap(),
@@ -155,7 +164,12 @@ fn a_table_is_cut_and_the_total_is_told_beside_the_rows() {
     );
     let whole = output(store, &["requests", "--limit", "60"]);
     assert_eq!(table_rows(&String::from_utf8(whole.stdout).unwrap()), 60);
-    assert!(whole.stderr.is_empty());
+    let note = String::from_utf8(whole.stderr).unwrap();
+    let cursor = note.trim_end().strip_prefix("The next ones: --cursor ");
+    let rest = ["requests", "--limit", "100000", "--cursor", cursor.unwrap()];
+    let mut rest = rows(store, &rest);
+    assert_eq!(rest.pop().unwrap(), json!({"next_cursor": null}));
+    assert_eq!(rest.len(), all - 60);
 }
 
 #[test]

@@ -306,9 +306,12 @@ impl Team {
         query::Query::new(Arc::new(self.clone()), query::Rows::Requests)
     }
 
-    /// Runs an SQL query over the team's spans, the table `spans`.
+    /// Runs an SQL query over the team's spans and requests, the tables `spans` and
+    /// `requests`.
     ///
-    /// Its columns are those of [`SpanColumn`](spanstore_format::span::SpanColumn);
+    /// Their columns are those of [`SpanColumn`](spanstore_format::span::SpanColumn) and
+    /// [`RequestColumn`](spanstore_format::requests::RequestColumn), whose `level`, `service`,
+    /// `resource` and `function` are here those of the request alone;
     /// times and durations are integers of nanoseconds. `attributes['key']` and
     /// `resource['key']` are the texts of attributes. Functions whose answers can be
     /// much longer than what they are given, such as `repeat` and `replace`, are
@@ -318,7 +321,7 @@ impl Team {
     /// It works on threads of the store, so any async runtime will do.
     ///
     /// # Errors
-    /// [`Error::Query`] when the text is not one SQL query over `spans`, and when it
+    /// [`Error::Query`] when the text is not one SQL query over these tables, and when it
     /// fails; [`Error::TooLarge`] for a text of more than 16 KiB; [`Error::TimedOut`]
     /// and [`Error::QueryMemory`]. The items of the stream are DataFusion's errors:
     /// `Error::from` makes these of them.

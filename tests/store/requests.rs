@@ -7,6 +7,7 @@ mod spans;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use spanstore::query::{Aggregate, Order};
@@ -243,6 +244,60 @@ async fn check(team: &Team, all: &[Request]) {
     }
 }
 
+/// What an SQL text gives.
+async fn sql(team: &Team, text: &str) -> Vec<BTreeMap<String, String>> {
+    let stream = team.sql(text).await.unwrap();
+    let batches: Vec<_> = stream.try_collect().await.unwrap();
+    rows(&batches)
+}
+
+/// Asks the table `requests` by SQL.
+async fn check_sql(team: &Team, all: &[Request]) {
+    let text = "select count(*) as n, sum(spans) as spans, max(duration) as longest, \
+                count(distinct session_id) as sessions from requests where status_code >= 400";
+    let is_bad = |request: &&Request| {
+        ["404", "500"]
+            .map(Some)
+            .contains(&request.text("status_code"))
+    };
+    let bad: Vec<&Request> = all.iter().filter(is_bad).collect();
+    let sum = |column| {
+        bad.iter()
+            .map(|request| request.number(column))
+            .sum::<i64>()
+    };
+    let longest = bad.iter().map(|request| request.number("duration")).max();
+    let sessions: BTreeSet<_> = bad
+        .iter()
+        .filter_map(|one| one.text("session_id"))
+        .collect();
+    let found = &sql(team, text).await[0];
+    let expected = [
+        ("n", bad.len() as i64),
+        ("spans", sum("spans")),
+        ("longest", longest.unwrap()),
+        ("sessions", sessions.len() as i64),
+    ];
+    for (column, number) in expected {
+        assert_eq!(found[column], number.to_string(), "{column}");
+    }
+    let text = "select trace_id from requests where session_id = 'session_id 7' and spans > 2";
+    let of_session = |request: &&Request| {
+        request.text("session_id") == Some("session_id 7") && request.spans.len() > 2
+    };
+    let expected = all.iter().filter(of_session).count();
+    assert_eq!(sql(team, text).await.len(), expected);
+    // Beside the spans, of which each has its request.
+    let text = "select sum(r.spans) as n from requests r join spans s on s.trace_id = r.trace_id \
+                where s.level = 'fatal'";
+    let fatal = |span: &&Span| span.level() == "fatal";
+    let of_request = |request: &Request| {
+        request.spans.iter().filter(fatal).count() as i64 * request.number("spans")
+    };
+    let expected: i64 = all.iter().map(of_request).sum();
+    assert_eq!(sql(team, text).await[0]["n"], expected.to_string());
+}
+
 /// Checks what begins within a time, too.
 async fn check_times(team: &Team, all: &[Request]) {
     let (since, until) = (NOW - 3_599_500 * MILLI, NOW - 3_598_750 * MILLI);
@@ -301,6 +356,7 @@ async fn every_answer_is_that_of_a_naive_look_at_every_request() {
     );
     check(&acme, &seen).await;
     check_times(&acme, &seen).await;
+    check_sql(&acme, &seen).await;
     // A horizon hides spans of some requests, and others whole.
     let horizon = NOW - 3_599_000 * MILLI + 7 * MILLI;
     let kept = Duration::from_nanos((NOW - horizon).cast_unsigned());
@@ -332,6 +388,7 @@ async fn every_answer_is_that_of_a_naive_look_at_every_request() {
     let merged = requests(&all, |_| false);
     check(&acme, &merged).await;
     check_times(&acme, &merged).await;
+    check_sql(&acme, &merged).await;
     // Nobody sees another team's.
     let count = store.team(&team("none")).requests().count().await.unwrap();
     assert_eq!(count, 0);

@@ -11,13 +11,14 @@ Examples:
   spanstore requests --since 15m
   spanstore requests --filter \"level = 'error' and path like '/api/%'\" --total
   spanstore requests --filter \"any(attributes['db.system'] = 'postgresql')\" --order slowest --limit 10
+  spanstore requests --limit 100 --format json --cursor 01a3…
   spanstore requests --filter \"status_code >= 500\" --columns start_time,path,services,duration --format json
 
 A request is all spans of a trace in one row. `any(…)` takes a condition on spans and holds when one \
 of them fulfils it. level, service, resource and function of a filter mean that some span has the \
 value; all else in a filter is the request's own.
 
-A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
+A table shows the first 50 rows unless --limit says otherwise; other formats give every row. With --limit or --cursor the last line of JSON is {\"next_cursor\": …}, null at the end; other formats say it on standard error.")]
 pub struct RequestsArguments {
     /// Which requests.
     #[command(flatten)]
@@ -25,6 +26,10 @@ pub struct RequestsArguments {
     /// At most this many requests
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Those that follow on a page before: what its last line, or the note below it, said. All
+    /// pages show what the first one saw
+    #[arg(long, value_name = "CURSOR", conflicts_with = "explain")]
+    pub cursor: Option<String>,
     /// By start, by duration or by a count
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: RequestOrder,

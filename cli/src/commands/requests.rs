@@ -1,16 +1,19 @@
 //! `requests`: a list of requests, one a trace.
 
-use spanstore::query;
+use serde_json::json;
+use spanstore::query::{self, Query};
 
 use super::list::{self, Listed};
 use super::{Context, runtime};
-use crate::arguments::{RequestOrder, RequestsArguments, Rows};
+use crate::arguments::{Format, RequestOrder, RequestsArguments, Rows};
 use crate::error::Error;
-use crate::output::grouped;
+use crate::output::{RowWriter, grouped, row_columns};
+
+/// Rows of a page of the store, at most.
+const PAGE_ROWS: usize = 1_000;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &RequestsArguments) -> Result<(), Error> {
     let query = context.select(Rows::Requests, &arguments.selection)?;
-    let total = arguments.total.then(|| query.clone());
     let query = query.order(match arguments.order {
         RequestOrder::Newest => query::Order::NewestFirst,
         RequestOrder::Oldest => query::Order::OldestFirst,
@@ -19,6 +22,11 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &RequestsArguments) -> R
         RequestOrder::Spans => query::Order::MostSpansFirst,
         RequestOrder::Errors => query::Order::MostErrorsFirst,
     });
+    let is_paged = arguments.limit.is_some() || arguments.cursor.is_some();
+    if is_paged && context.cost.is_none() {
+        return runtime()?.block_on(pages(context, query, arguments));
+    }
+    let total = arguments.total.then(|| query.clone());
     let listed = Listed {
         rows: Rows::Requests,
         columns: arguments.columns.as_deref(),
@@ -27,8 +35,56 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &RequestsArguments) -> R
     let written = list::write(context, query, &listed)?;
     if let Some(total) = total {
         let total = runtime()?.block_on(total.count())?;
-        let written = grouped(written as u64);
-        eprintln!("{written} of {} requests", grouped(total));
+        tell_total(written, total);
+    }
+    Ok(())
+}
+
+fn tell_total(written: usize, total: u64) {
+    let (written, total) = (grouped(written as u64), grouped(total));
+    eprintln!("{written} of {total} requests");
+}
+
+/// Writes so many rows as the limit says, and the cursor of those that follow.
+async fn pages(
+    context: &mut Context<'_>,
+    query: Query,
+    arguments: &RequestsArguments,
+) -> Result<(), Error> {
+    let query = match &arguments.columns {
+        Some(names) => query.columns(names.iter().map(String::as_str))?,
+        None => query.columns(row_columns(Rows::Requests, context.format))?,
+    };
+    let mut left = arguments.limit.unwrap_or(PAGE_ROWS);
+    let first = query.clone().limit(left.min(PAGE_ROWS));
+    let cursor = arguments.cursor.as_deref();
+    let mut page = if arguments.total {
+        first.page_with_total(cursor).await?
+    } else {
+        first.page(cursor).await?
+    };
+    let total = page.total;
+    let mut written = 0;
+    let mut writer = RowWriter::new(context.format, page.rows.schema(), &mut *context.out)?;
+    let cursor = loop {
+        writer.write(&page.rows)?;
+        written += page.rows.num_rows();
+        left = left.saturating_sub(page.rows.num_rows());
+        if left == 0 || page.next.is_none() {
+            break page.next;
+        }
+        let next = query.clone().limit(left.min(PAGE_ROWS));
+        page = next.page(page.next.as_deref()).await?;
+    };
+    writer.finish()?;
+    if context.format == Format::Json {
+        let line = json!({ "next_cursor": cursor });
+        writeln!(context.out, "{line}").map_err(Error::io("writing"))?;
+    } else if let Some(cursor) = cursor {
+        eprintln!("The next ones: --cursor {cursor}");
+    }
+    if let Some(total) = total {
+        tell_total(written, total);
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(super) struct Job {
     pub(super) watch: Arc<Watch>,
     pub(super) memory: Arc<QueryPool>,
     /// Memory of rows that were put together for it.
-    _rows: Option<Arc<Holding>>,
+    rows: Option<Arc<Holding>>,
 }
 
 /// What is asked.
@@ -130,7 +130,7 @@ impl Job {
             snapshot,
             watch: Arc::clone(&execution.watch),
             memory: Arc::clone(&execution.memory),
-            _rows: None,
+            rows: None,
         }
     }
 
@@ -140,9 +140,14 @@ impl Job {
         held.set(snapshot.hot_bytes())?;
         Ok(Self {
             snapshot,
-            _rows: Some(Arc::new(held)),
+            rows: Some(Arc::new(held)),
             ..self.clone()
         })
+    }
+
+    /// The memory of those rows.
+    pub(super) fn rows(&self) -> Option<Arc<Holding>> {
+        self.rows.clone()
     }
 
     /// The job over the rows that are asked for, and what these must fulfil.

@@ -136,7 +136,9 @@ fn literal_bytes(plan: &LogicalPlan) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::engine::context;
-    use super::super::table::SpanTable;
+    use super::super::filter::Rows;
+    use super::super::job::Job;
+    use super::super::table::RowTable;
     use super::*;
     use crate::{Store, StoreOptions, TeamId};
 
@@ -147,10 +149,13 @@ mod tests {
         let team = store.team(&TeamId::new("acme").unwrap());
         let engine = &team.parts.queries;
         let execution = engine.begin(crate::Meter::default()).unwrap();
-        let table = SpanTable::new(team.snapshot_of_all(), team.id.clone(), &execution.watch);
-        let table: Arc<dyn TableProvider> = Arc::new(table.unwrap());
+        let job = Job::new(&team, team.snapshot_of_all(), &execution);
+        let table = |rows| Arc::new(RowTable::new(rows, &job).unwrap());
+        let (table, requests) = (table(Rows::Spans), table(Rows::Requests));
+        let table: Arc<dyn TableProvider> = table;
         let context = context(engine.state(), execution.memory.clone()).unwrap();
         context.register_table("spans", Arc::clone(&table)).unwrap();
+        context.register_table("requests", requests).unwrap();
         for (text, is_kept) in [
             ("select count(*) from spans where name like '%a%'", true),
             (
@@ -165,6 +170,11 @@ mod tests {
                 false,
             ),
             ("select current_date", false),
+            ("select count(*) from requests", false),
+            (
+                "select name from spans where trace_id in (select trace_id from requests)",
+                false,
+            ),
             (
                 "select regexp_replace(regexp_replace('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', \
                  '.', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'g'), '.', 'cccccccccccccccccc', 'g') \

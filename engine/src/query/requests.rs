@@ -112,7 +112,7 @@ impl Job {
 
     /// The job over the requests that may have certain ids and start within limits, as they
     /// were with the spans below a sequence.
-    async fn with_requests(
+    pub(super) async fn with_requests(
         &self,
         ids: &Constraints,
         below_sequence: Option<i64>,

@@ -1,4 +1,4 @@
-//! The scan of a table of spans, as a node of DataFusion's plans.
+//! The scan of a table, as a node of DataFusion's plans.
 //!
 //! A projection right above it that takes columns and single attributes becomes
 //! part of it, so that `attributes['key']` reads the promoted column of each
@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
 use spanstore_format::segment::Column;
 
 use super::functions::ReadAttribute;
-use super::job::new_bytes;
+use super::job::{Holding, new_bytes};
 use super::memory::Held;
 use super::table::BATCH_ROWS;
 use super::watched::external;
@@ -38,9 +38,19 @@ pub(super) struct ScanExec {
     columns: Arc<[Column]>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
+    /// Memory of rows that were put together for it.
+    _rows: Option<Arc<Holding>>,
 }
 
 impl ScanExec {
+    /// The scan with the memory of the rows that were put together for it.
+    pub(super) fn holding(self, rows: Option<Arc<Holding>>) -> Self {
+        Self {
+            _rows: rows,
+            ..self
+        }
+    }
+
     /// A scan of columns; the fields of `schema` name them.
     pub(super) fn new(
         partitions: Vec<Arc<[ScanPart]>>,
@@ -59,6 +69,7 @@ impl ScanExec {
             columns,
             schema,
             properties: Arc::new(properties),
+            _rows: None,
         }
     }
 
@@ -194,7 +205,9 @@ mod tests {
     use datafusion::physical_plan::displayable;
 
     use super::super::engine::context;
-    use super::super::table::SpanTable;
+    use super::super::filter::Rows;
+    use super::super::job::Job;
+    use super::super::table::RowTable;
     use crate::{
         Meter, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TeamId, TraceId,
     };
@@ -211,8 +224,8 @@ mod tests {
         assert_eq!(team.append(batch).unwrap().accepted, 1);
         let engine = &team.parts.queries;
         let execution = engine.begin(Meter::default()).unwrap();
-        let table = SpanTable::new(team.snapshot_of_all(), team.id.clone(), &execution.watch);
-        let table = table.unwrap();
+        let job = Job::new(&team, team.snapshot_of_all(), &execution);
+        let table = RowTable::new(Rows::Spans, &job).unwrap();
         let context = context(engine.state(), execution.memory.clone()).unwrap();
         context
             .register_table("spans", std::sync::Arc::new(table))

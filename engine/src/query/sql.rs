@@ -1,4 +1,4 @@
-//! SQL texts over the table `spans`.
+//! SQL texts over the tables `spans` and `requests`.
 //!
 //! For the service's own texts. They cannot change anything, nor reach another
 //! table, another team or a file; memory and time are limited. But DataFusion's
@@ -21,9 +21,10 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::builder::Source;
 use super::engine::{Engine, context, task};
+use super::filter::Rows;
 use super::job::Job;
 use super::rewrite::{LeafPlanner, rewritten};
-use super::table::SpanTable;
+use super::table::RowTable;
 use super::watched::{external, watched};
 use super::watched_window::watched_windows;
 use super::workers::Execution;
@@ -80,22 +81,13 @@ pub(super) async fn physical_plan(
     job: &Job,
     text: &str,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-    let Job {
-        team,
-        snapshot,
-        watch,
-        memory,
-        ..
-    } = job;
-    let memory: Arc<dyn MemoryPool> = Arc::clone(memory) as _;
-    let table = SpanTable::new(snapshot.clone(), team.clone(), watch)?;
-    let table: Arc<dyn TableProvider> = Arc::new(table);
+    let table: Arc<dyn TableProvider> = Arc::new(RowTable::new(Rows::Spans, job)?);
     let state = engine.state();
     let plan = match engine.plans().get(text, &table)? {
         Some(plan) => plan,
-        None => optimized(engine, &memory, table, text).await?,
+        None => optimized(engine, job, table, text).await?,
     };
-    let plan = watched_windows(rewritten(plan, job, state)?, watch)?;
+    let plan = watched_windows(rewritten(plan, job, state)?, &job.watch)?;
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LeafPlanner)]);
     planner.create_physical_plan(&plan, &**state).await
 }
@@ -103,13 +95,16 @@ pub(super) async fn physical_plan(
 /// The optimized plan of an SQL text.
 async fn optimized(
     engine: &Engine,
-    memory: &Arc<dyn MemoryPool>,
+    job: &Job,
     table: Arc<dyn TableProvider>,
     text: &str,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let context = context(engine.state(), Arc::clone(memory)).map_err(external)?;
+    let memory: Arc<dyn MemoryPool> = Arc::clone(&job.memory) as _;
+    let context = context(engine.state(), memory).map_err(external)?;
     let schema = table.schema();
     context.register_table("spans", table)?;
+    let requests = RowTable::new(Rows::Requests, job)?;
+    context.register_table("requests", Arc::new(requests))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state.sql_to_statement(text, &dialect)?;
@@ -118,7 +113,7 @@ async fn optimized(
         Statement::Statement(statement) if matches!(**statement, SqlStatement::Query(_))
     );
     if !is_query {
-        let message = "only a SELECT over the table spans is allowed";
+        let message = "only a SELECT over the tables spans and requests is allowed";
         return Err(DataFusionError::Plan(message.into()));
     }
     let plan = state.statement_to_plan(statement).await?;

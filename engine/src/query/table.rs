@@ -1,4 +1,4 @@
-//! The table `spans` of one team, as DataFusion sees it.
+//! The tables `spans` and `requests` of one team, as DataFusion sees them.
 
 use std::sync::Arc;
 
@@ -9,18 +9,17 @@ use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
 use spanstore_format::table::Table;
 
 use super::condition;
+use super::filter::Rows;
+use super::job::Job;
 use super::scan_exec::ScanExec;
-use super::watch::Watch;
 use super::watched::external;
 use crate::read::interrupt::Interrupt;
 use crate::read::plan::plan;
 use crate::read::scan::ScanPart;
-use crate::view::Snapshot;
 
 /// Rows that a scan hands out at a time.
 pub(super) const BATCH_ROWS: usize = 8_192;
@@ -32,24 +31,22 @@ pub(super) fn visible_columns(table: &Table) -> Vec<usize> {
     visible.map(|(place, _)| place).collect()
 }
 
-/// The spans of one team in one snapshot.
+/// The spans of one team in one snapshot, or its requests.
 #[derive(Debug)]
-pub(super) struct SpanTable {
-    snapshot: Snapshot,
-    team: TeamId,
-    watch: Arc<Watch>,
+pub(super) struct RowTable {
+    pub(super) rows: Rows,
+    job: Job,
     columns: Vec<usize>,
     schema: SchemaRef,
 }
 
-impl SpanTable {
-    pub(super) fn new(snapshot: Snapshot, team: TeamId, watch: &Arc<Watch>) -> Result<Self> {
-        let columns = visible_columns(snapshot.table);
-        let schema = Arc::new(snapshot.table.schema().project(&columns)?);
+impl RowTable {
+    pub(super) fn new(rows: Rows, job: &Job) -> Result<Self> {
+        let columns = visible_columns(rows.table());
+        let schema = Arc::new(rows.table().schema().project(&columns)?);
         Ok(Self {
-            snapshot,
-            team,
-            watch: Arc::clone(watch),
+            rows,
+            job: job.clone(),
             columns,
             schema,
         })
@@ -57,7 +54,7 @@ impl SpanTable {
 }
 
 #[async_trait]
-impl TableProvider for SpanTable {
+impl TableProvider for RowTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -83,9 +80,17 @@ impl TableProvider for SpanTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let compile = |expr, schema: &DFSchema| state.create_physical_expr(expr, schema);
-        let condition = condition::for_indexes(filters, self.snapshot.table, &compile);
-        let interrupt: Arc<dyn Interrupt> = Arc::clone(&self.watch) as _;
-        let parts = plan(&self.snapshot, &self.team, &condition, &interrupt);
+        let condition = condition::for_indexes(filters, self.rows.table(), &compile);
+        let job = match self.rows {
+            Rows::Spans => self.job.clone(),
+            Rows::Requests => {
+                let ids = condition.constraints();
+                let job = self.job.with_requests(&ids, None).await;
+                job.map_err(external)?
+            }
+        };
+        let interrupt: Arc<dyn Interrupt> = Arc::clone(&job.watch) as _;
+        let parts = plan(&job.snapshot, &job.team, &condition, &interrupt);
         let parts = parts.map_err(external)?;
         let (columns, schema): (Vec<usize>, _) = match projection {
             Some(places) => (
@@ -100,7 +105,8 @@ impl TableProvider for SpanTable {
         let columns = columns.into_iter().map(Column::Stored).collect();
         let partitions = distributed(parts, state.config().target_partitions());
         let partitions = partitions.into_iter().map(Into::into).collect();
-        Ok(Arc::new(ScanExec::new(partitions, columns, schema)))
+        let scan = ScanExec::new(partitions, columns, schema);
+        Ok(Arc::new(scan.holding(job.rows())))
     }
 }
 

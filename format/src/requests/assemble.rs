@@ -284,7 +284,7 @@ mod tests {
         let client = span(4, Some(78), 0);
         assert_eq!(root_of(&[client, inner, entry]), (2, false, false));
         // A server span whose parent is here does not.
-        assert_eq!(root_of(&[span(4, Some(3), 2), inner, client]).0, 2);
+        assert_eq!(root_of(&[span(2, Some(77), 4), inner, client]).0, 2);
     }
 
     #[test]

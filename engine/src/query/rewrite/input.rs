@@ -12,15 +12,17 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use spanstore_format::span::table;
 
 use crate::query::condition::{self, Compile};
-use crate::query::table::SpanTable;
+use crate::query::filter::Rows;
+use crate::query::table::RowTable;
 use crate::read::condition::Condition;
 
-/// Whether a scan is one of the table: the rows that a recursion has found so far are
+/// Whether a scan is one of the table of spans: the rows that a recursion has found so far are
 /// scanned too.
 pub(in crate::query) fn is_spans(scan: &TableScan) -> bool {
     source_as_provider(&scan.source).is_ok_and(|provider| {
         let provider: &dyn Any = provider.as_ref();
-        provider.is::<SpanTable>()
+        let table = provider.downcast_ref::<RowTable>();
+        table.is_some_and(|table| table.rows == Rows::Spans)
     })
 }
 

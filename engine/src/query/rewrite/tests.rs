@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::rewritten;
 use crate::query::engine::context;
+use crate::query::filter::Rows;
 use crate::query::job::Job;
-use crate::query::table::SpanTable;
+use crate::query::table::RowTable;
 use crate::{Store, StoreOptions, TeamId};
 
 /// The plan that answers an SQL text, a node a line.
@@ -16,7 +17,7 @@ async fn plan(text: &str) -> String {
     let engine = &team.parts.queries;
     let execution = engine.begin(crate::Meter::default()).unwrap();
     let job = Job::new(&team, team.snapshot_of_all(), &execution);
-    let table = SpanTable::new(job.snapshot.clone(), job.team.clone(), &job.watch).unwrap();
+    let table = RowTable::new(Rows::Spans, &job).unwrap();
     let context = context(engine.state(), execution.memory.clone()).unwrap();
     context.register_table("spans", Arc::new(table)).unwrap();
     let optimized = context.sql(text).await.unwrap().into_optimized_plan();
