@@ -323,7 +323,8 @@ pub struct Roles {
     pub ids: &'static [(IndexedId, usize)],
     /// The columns that rows are ordered by, the first one first.
     pub order: &'static [usize],
-    /// The ids that tell rows apart which come at one time, the first one first.
+    /// What tells rows apart that come at one time, the first one first: ids, and integers of
+    /// 64 bits that are not negative.
     pub identity: &'static [usize],
     /// The column of encoded attributes, of which some are promoted.
     pub attributes: Option<usize>,

@@ -2,6 +2,8 @@
 //! every order, with every filter and every answer.
 
 mod filters;
+mod places;
+mod random;
 mod spans;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

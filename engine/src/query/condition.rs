@@ -24,9 +24,9 @@ use crate::read::group::{Expression, Term};
 /// Makes an expression over columns of a schema ready to run.
 pub(super) type Compile<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>;
 
-/// Deepest nesting that is followed: a statement of SQL can alternate `and`
-/// and `or` as deep as it likes.
-const DEEPEST: usize = 32;
+/// Deepest nesting that is followed, above that of filters: a statement of SQL can alternate
+/// `and` and `or` as deep as it likes.
+const DEEPEST: usize = 160;
 
 /// The condition that an expression over columns of a table is. For what it asks of the
 /// spans of requests stand `of_spans`, by their numbers.

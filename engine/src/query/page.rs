@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, pin_mut};
@@ -14,9 +14,10 @@ use super::cursor::{Cursor, Signer};
 use super::job::{Asked, Job};
 use super::select::{Selection, Ties};
 use crate::error::Error;
+use crate::filter_error::FilterError;
 use crate::read::bounded::Limits;
 use crate::read::condition::Condition;
-use crate::read::ordered::{Direction, Rank};
+use crate::read::ordered::{Direction, Rank, identities};
 use crate::read::scan::columns_error;
 
 /// Rows of a page, at most.
@@ -37,19 +38,21 @@ pub struct Page {
 
 impl Query {
     /// A page of the query: the rows after a cursor, or the first ones, as many as the limit
-    /// says, without one 100.
+    /// says, without one 100, and at least one.
     ///
     /// All pages show the spans that were there when the first one was asked for, and the
     /// requests as they were then: while spans are appended, sealed and merged, no row comes
     /// twice, none is left out and none changes. What was erased or has expired meanwhile is
-    /// missing. Filters and order are to be those of the first page; its times hold for all.
+    /// missing; a request that lost its first spans so starts later from then on, and may come
+    /// again in the order of start. The column `split` says what is so at the moment. Filters and order are to be those of the first page; its times hold for all.
     /// A cursor is a text of hexadecimal digits. It survives reopening, and only this store
     /// can write it, so strangers may hold it.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a limit of more than 1,000, [`Error::InvalidCursor`] for a
-    /// cursor that is forged, or of another store, team, filter or order, and as
-    /// [`Query::stream`].
+    /// cursor that is forged, or of another store, team, filter or order, or of a time that
+    /// this copy of the store has not seen, [`Error::InvalidFilter`] for a filter on `split`,
+    /// which merges change, and as [`Query::stream`].
     pub async fn page(self, cursor: Option<&str>) -> Result<Page, Error> {
         self.read_page(cursor, false).await
     }
@@ -63,7 +66,7 @@ impl Query {
     }
 
     async fn read_page(mut self, cursor: Option<&str>, is_counted: bool) -> Result<Page, Error> {
-        let limit = self.question.limit.unwrap_or(ROWS);
+        let limit = self.question.limit.unwrap_or(ROWS).max(1);
         if limit > MOST_ROWS {
             return Err(Error::TooLarge {
                 what: "rows of a page",
@@ -73,12 +76,29 @@ impl Query {
         }
         let signer = Signer::new(&*self.source, &self.question);
         let cursor = cursor.map(|cursor| signer.read(cursor)).transpose()?;
+        if self
+            .question
+            .filters
+            .iter()
+            .any(|filter| filter.names("split"))
+        {
+            let expected = "a filter whose answer a merge does not change, for pages";
+            return Err(FilterError::unexpected(0, expected, "`split`").into());
+        }
         if let Some(cursor) = &cursor {
             self.question.below_sequence = Some(cursor.below_sequence);
             self.question.since = cursor.since;
             self.question.until = cursor.until;
         }
         let (execution, job, asked) = self.begin()?;
+        let seen = i64::try_from(job.snapshot.next_sequence).unwrap_or(i64::MAX);
+        if cursor
+            .as_ref()
+            .is_some_and(|cursor| cursor.below_sequence > seen)
+        {
+            let cause = "it knows spans that this store does not have";
+            return Err(Error::InvalidCursor { cause });
+        }
         let page = async move { job.page(&asked, (limit, is_counted), cursor, signer).await };
         execution.run(page).await
     }
@@ -217,15 +237,10 @@ impl KeyColumns {
         let ranked = rows.project(&self.rank);
         let ranked = ranked.map_err(|error| columns_error("rows", &error))?;
         let ranks = self.direction.ranks(&ranked).map_err(corrupt)?;
-        let ids = self.ids.iter().map(|place| {
-            let ids = rows.columns().get(*place);
-            let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
-            ids.ok_or_else(|| Error::internal("a page", &"ids of another type"))
-        });
-        let ids: Vec<&FixedSizeBinaryArray> = ids.collect::<Result<_, _>>()?;
-        let of_row = |row: usize| ids.iter().flat_map(|ids| ids.value(row)).copied().collect();
-        let keys = ranks.into_iter().enumerate();
-        Ok(keys.map(|(row, rank)| (rank, of_row(row))).collect())
+        let ids = rows.project(&self.ids);
+        let ids = ids.map_err(|error| columns_error("rows", &error))?;
+        let ids = identities(ids.columns())?;
+        Ok(ranks.into_iter().zip(ids).collect())
     }
 
     /// The rows that come after a cursor, of rows in their order none of which has a rank

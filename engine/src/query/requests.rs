@@ -11,7 +11,7 @@ use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, TraceId};
 
 use super::filter::SomeSpan;
-use super::job::{Asked, Job, on_each, on_each_row_group};
+use super::job::{Asked, Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::constraints::Constraints;
@@ -59,10 +59,15 @@ impl Job {
     /// The condition that a request has a span that fulfils one.
     async fn some_span(&self, asked: &Asked, some_span: &SomeSpan) -> Result<Leaf, Error> {
         let condition = asked.of_spans(&some_span.condition)?;
+        let text = format!("any({condition})");
+        let traces = self.traces(Arc::new(condition)).await?;
+        let held = self.held("traces of spans");
+        held.set(2 * traces.capacity() * size_of::<[u8; 16]>())?;
         let predicate = HasSpan {
-            text: format!("any({condition})"),
-            traces: self.traces(Arc::new(condition)).await?,
+            text,
+            traces,
             columns: some_span.columns,
+            _held: held,
         };
         let mut necessary = Constraints::default();
         if predicate.traces.len() <= MOST_LOOKED_UP {
@@ -129,16 +134,20 @@ impl Job {
             }
             _ => self.spans_with(Constraints::default())?,
         };
-        let facts = on_each(parts, |part| {
+        let facts = on_each(parts.into_iter().enumerate(), |(number, part)| {
             let (traces, interrupt) = (traces.clone(), Arc::clone(&interrupt));
             let held = self.held("spans of requests");
             move || {
                 let facts = PartFacts::read(part, traces.as_deref(), below_sequence, &*interrupt)?;
                 held.set(facts.bytes())?;
-                Ok((facts, held))
+                Ok((number, facts, held))
             }
         });
-        let (facts, _held): (Vec<_>, Vec<_>) = facts.await?.into_iter().unzip();
+        // The first part comes first, whichever thread was done first.
+        let mut facts = facts.await?;
+        facts.sort_by_key(|(number, ..)| *number);
+        let facts = facts.into_iter().map(|(_, facts, held)| (facts, held));
+        let (facts, _held): (Vec<_>, Vec<_>) = facts.unzip();
         let put_together = || requests(&self.snapshot, &self.team, facts, &*interrupt);
         let requests = self.watch.meter().time(Stage::Answer, put_together)?;
         self.with_rows(requests)
@@ -162,8 +171,23 @@ impl Job {
         if let Some(traces) = &ids.trace_ids {
             return Ok(Some(traces.iter().map(|trace| trace.0).collect()));
         }
-        // Each of these spans has the id, and the first one of a trace starts when it does.
-        let found = on_each(self.spans_with(ids.clone())?, |part| {
+        // One kind of id, or the times: a request may have its session of one span, its id of
+        // another, and its start of a third.
+        let nothing = Constraints::default();
+        let alone = if ids.session_ids.is_some() {
+            Constraints {
+                session_ids: ids.session_ids.clone(),
+                ..nothing
+            }
+        } else if ids.request_ids.is_some() {
+            Constraints {
+                request_ids: ids.request_ids.clone(),
+                ..nothing
+            }
+        } else {
+            Constraints::starting(ids.starts)
+        };
+        let found = on_each(self.spans_with(alone)?, |part| {
             let interrupt = Arc::clone(interrupt);
             move || {
                 let mut traces = Traces::new();
@@ -202,6 +226,7 @@ struct HasSpan {
     text: String,
     traces: Traces,
     columns: &'static [RequestColumn],
+    _held: Holding,
 }
 
 impl Predicate for HasSpan {

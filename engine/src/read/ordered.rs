@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 use spanstore_format::table::Table;
@@ -426,13 +427,8 @@ impl Ordered {
         let mut with_ids: Vec<(Vec<u8>, FoundRow)> = Vec::with_capacity(rows.len());
         for (origin, ranks) in by_origin {
             let mut add = |numbers: &[u32], batch: &RecordBatch| {
-                let ids = batch.columns().iter().map(|ids| {
-                    let ids = ids.as_fixed_size_binary_opt();
-                    ids.ok_or_else(|| Error::internal("rows found", &"ids of another type"))
-                });
-                let ids: Vec<&FixedSizeBinaryArray> = ids.collect::<Result<_, _>>()?;
-                for (at, row) in numbers.iter().enumerate() {
-                    let of_row = ids.iter().flat_map(|ids| ids.value(at)).copied().collect();
+                let all = identities(batch.columns())?;
+                for (of_row, row) in all.into_iter().zip(numbers) {
                     let rank = ranks.get(row).copied();
                     let row = *row;
                     let rank = rank.ok_or_else(|| Error::internal("rows found", &"no rank"))?;
@@ -456,6 +452,26 @@ impl Ordered {
         }
         Ok(with_ids)
     }
+}
+
+/// For each row what tells it apart, of such columns: bytes in the order of the values.
+pub(crate) fn identities<'a>(
+    columns: impl IntoIterator<Item = &'a ArrayRef>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for column in columns {
+        all.resize(column.len(), Vec::new());
+        let rows = all.iter_mut().enumerate();
+        if let Some(ids) = column.as_fixed_size_binary_opt() {
+            rows.for_each(|(row, identity)| identity.extend_from_slice(ids.value(row)));
+        } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
+            let bytes = |row: usize| numbers.value(row).to_be_bytes();
+            rows.for_each(|(row, identity)| identity.extend_from_slice(&bytes(row)));
+        } else {
+            return Err(Error::internal("rows found", &"ids of another type"));
+        }
+    }
+    Ok(all)
 }
 
 /// A run of pages.

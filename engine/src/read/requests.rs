@@ -11,7 +11,6 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch,
     StringViewArray, TimestampNanosecondArray, new_null_array,
 };
-use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
@@ -19,9 +18,9 @@ use spanstore_format::requests::assemble::{self, EARLIEST, Request, SpanFacts};
 use spanstore_format::requests::column::Source;
 use spanstore_format::requests::{RequestColumn, table};
 use spanstore_format::segment::Column;
-use spanstore_format::span::SpanColumn;
+use spanstore_format::span::{SpanColumn, compact};
 
-use super::interrupt::Interrupt;
+use super::interrupt::{Held, Interrupt};
 use super::scan::{ScanPart, columns_error};
 use crate::error::Error;
 use crate::hot::{HotBatch, HotRows};
@@ -60,8 +59,7 @@ impl PartFacts {
         below_sequence: Option<i64>,
         interrupt: &dyn Interrupt,
     ) -> Result<Self, Error> {
-        let mut columns = assemble::COLUMNS.map(Column::from).to_vec();
-        columns.extend(below_sequence.map(|_| SpanColumn::Sequence.into()));
+        let columns = assemble::COLUMNS.map(Column::from);
         let mut facts = Self {
             spans: Vec::new(),
             runs: Vec::new(),
@@ -86,18 +84,9 @@ impl PartFacts {
                 number
             };
             let corrupt = |error| Error::corrupt("spans", error);
-            let mut is_late = None;
-            if let Some(below) = below_sequence {
-                let sequences = SpanColumn::Sequence.int64s(&batch).map_err(corrupt)?;
-                is_late = Some(BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-                    sequences.value(row) >= below
-                }));
-            }
-            let first = row;
             let take = |trace: [u8; 16], span: SpanFacts| {
-                let is_late = is_late.as_ref();
-                let is_late = is_late.is_some_and(|late| late.value((row - first) as usize));
-                if !is_late && traces.is_none_or(|traces| traces.contains(&trace)) {
+                let is_seen = below_sequence.is_none_or(|below| span.sequence < below);
+                if is_seen && traces.is_none_or(|traces| traces.contains(&trace)) {
                     let place = spans.len();
                     match runs.last_mut() {
                         Some(run) if run.trace == trace && run.follows(row) => {
@@ -115,13 +104,15 @@ impl PartFacts {
             };
             SpanFacts::read(&batch, number, take).map_err(corrupt)?;
         }
+        facts.spans.shrink_to_fit();
+        facts.runs.shrink_to_fit();
         Ok(facts)
     }
 
     /// Memory that it takes, in bytes, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<SpanFacts>()
-            + self.runs.capacity() * size_of::<Run>()
+        self.spans.len() * size_of::<SpanFacts>()
+            + self.runs.len() * size_of::<Run>()
             + self.texts.iter().map(String::capacity).sum::<usize>()
     }
 }
@@ -166,13 +157,21 @@ pub(crate) fn requests(
     }
     found.sort_unstable_by_key(|found| (found.request.start, found.trace));
     let values = Values::fetch(&parts, &found, interrupt)?;
-    let rows = rows(team, &found, &texts, &values)?;
-    let starts = (0..rows.num_rows()).step_by(MOST_ROWS);
-    let batches = starts.map(|start| {
-        let rows = rows.slice(start, MOST_ROWS.min(rows.num_rows() - start));
-        HotRows::all(&Arc::new(HotBatch::derived(rows)))
-    });
-    Ok(snapshot.derived(table(), batches.collect()))
+    let mut batches = Vec::with_capacity(found.len() / MOST_ROWS + 1);
+    for found in found.chunks(MOST_ROWS) {
+        interrupt.check()?;
+        let rows = compacted(&rows(team, found, &texts, &values)?)?;
+        batches.push(HotRows::all(&Arc::new(HotBatch::derived(rows))));
+    }
+    Ok(snapshot.derived(table(), batches))
+}
+
+/// Rows without the memory of others that were read beside them.
+fn compacted(rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let columns = rows.columns().iter().map(compact);
+    let columns = columns.collect::<Result<_, _>>();
+    let compacted = columns.and_then(|columns| RecordBatch::try_new(rows.schema(), columns));
+    compacted.map_err(|error| columns_error("requests", &error))
 }
 
 /// Gives texts the same numbers in all parts.
@@ -235,6 +234,7 @@ fn request(trace: [u8; 16], runs: &[(u32, usize)], parts: &[PartFacts]) -> Optio
 struct Values {
     /// For each part, the spans and their columns.
     parts: Vec<(RoaringBitmap, RecordBatch)>,
+    _held: Vec<Held>,
 }
 
 /// The columns of spans that columns of requests have values of.
@@ -264,12 +264,17 @@ impl Values {
             }
         }
         let mut fetched = Vec::with_capacity(parts.len());
+        let mut held = Vec::with_capacity(parts.len());
         for (part, rows) in parts.iter().zip(wanted) {
             interrupt.check()?;
-            let values = part.part.take(&columns, &rows)?;
+            let values = compacted(&part.part.take(&columns, &rows)?)?;
+            held.push(interrupt.hold(&values)?);
             fetched.push((rows, values));
         }
-        Ok(Self { parts: fetched })
+        Ok(Self {
+            parts: fetched,
+            _held: held,
+        })
     }
 
     /// A column of some spans, null where there is none.

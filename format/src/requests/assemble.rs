@@ -52,6 +52,8 @@ pub struct SpanFacts {
     pub start: i64,
     /// Its duration, ns.
     pub duration: i64,
+    /// The sequence of the append that brought it, which tells versions of a span apart.
+    pub sequence: i64,
     /// Whether it is a server span.
     pub is_server: bool,
     /// How grave it is.
@@ -76,12 +78,13 @@ pub const EARLIEST: [SpanColumn; 4] = [
 ];
 
 /// The columns that [`SpanFacts::read`] needs.
-pub const COLUMNS: [SpanColumn; 14] = [
+pub const COLUMNS: [SpanColumn; 15] = [
     SpanColumn::TraceId,
     SpanColumn::SpanId,
     SpanColumn::ParentSpanId,
     SpanColumn::StartTime,
     SpanColumn::Duration,
+    SpanColumn::Sequence,
     SpanColumn::Kind,
     SpanColumn::Level,
     SpanColumn::ColdStart,
@@ -109,6 +112,7 @@ impl SpanFacts {
         let parents = SpanColumn::ParentSpanId.ids(rows)?;
         let starts = SpanColumn::StartTime.times(rows)?.values();
         let durations = SpanColumn::Duration.int64s(rows)?.values();
+        let sequences = SpanColumn::Sequence.int64s(rows)?.values();
         let kinds = SpanColumn::Kind.texts(rows)?;
         let levels = SpanColumn::Level.texts(rows)?;
         let cold_starts = SpanColumn::ColdStart.booleans(rows)?;
@@ -119,8 +123,8 @@ impl SpanFacts {
             of_earliest.push(column.texts(rows)?);
         }
         let wrong = || FormatError::malformed("columns", 0, "ids of 16 and 8 bytes", "others");
-        let times = starts.iter().zip(durations);
-        for (row, (start, duration)) in times.enumerate() {
+        let numbers = starts.iter().zip(durations).zip(sequences);
+        for (row, ((start, duration), sequence)) in numbers.enumerate() {
             let trace = traces.value(row).try_into().map_err(|_| wrong())?;
             let span_id = ids.value(row).try_into().map_err(|_| wrong())?;
             let parent = parents.is_valid(row).then(|| parents.value(row));
@@ -139,6 +143,7 @@ impl SpanFacts {
                     parent: parent.map_err(|_| wrong())?,
                     start: *start,
                     duration: *duration,
+                    sequence: *sequence,
                     is_server: kinds.value(row) == "server",
                     level: Level::of(levels.value(row)),
                     cold_start: cold_starts.is_valid(row).then(|| cold_starts.value(row)),
@@ -152,8 +157,8 @@ impl SpanFacts {
     }
 
     /// What decides which of two spans is the earlier one.
-    fn order(&self) -> (i64, [u8; 8]) {
-        (self.start, self.span_id)
+    fn order(&self) -> (i64, [u8; 8], i64) {
+        (self.start, self.span_id, self.sequence)
     }
 }
 
@@ -248,6 +253,7 @@ mod tests {
             parent: parent.map(|parent| [parent; 8]),
             start,
             duration: 10,
+            sequence: 0,
             is_server: false,
             level: Level::Info,
             cold_start: None,
@@ -273,8 +279,13 @@ mod tests {
     fn the_root_is_the_earliest_span_without_a_parent() {
         let spans = [span(3, Some(1), 0), span(2, None, 7), span(1, None, 5)];
         assert_eq!(root_of(&spans), (2, true, true));
-        // Of two that start together the one with the lesser id.
+        // Of two that start together the one with the lesser id, of two versions the first.
         assert_eq!(root_of(&[span(9, None, 5), span(8, None, 5)]).0, 1);
+        let later = SpanFacts {
+            sequence: 7,
+            ..span(8, None, 5)
+        };
+        assert_eq!(root_of(&[later, span(8, None, 5)]).0, 1);
     }
 
     #[test]

@@ -25,7 +25,7 @@ macro_rules! request_columns {
             /// The root is the earliest span without a parent. If there is none, the
             /// earliest server span whose parent is not in the trace stands for it; if there
             /// is none either, the earliest span. Of spans that start together the one with
-            /// the lesser id comes first.
+            /// the lesser id comes first, of versions of a span the one that came first.
             RequestColumn;
             $($(#[doc = $doc])* $variant: $column;)*
         }
@@ -131,7 +131,7 @@ request_columns! {
     HasRoot: TableColumn::boolean("has_root"), Source::Trace;
     /// Whether there is a span without a parent, and the parent of each other span.
     Complete: TableColumn::boolean("complete"), Source::Trace;
-    /// Whether the spans lie in several segments, or in one and in memory.
+    /// Whether the spans lie in several segments, or in one and in memory, at the moment.
     Split: TableColumn::boolean("split"), Source::Trace;
 }
 

@@ -354,7 +354,11 @@ pub fn table() -> &'static Table {
             SpanColumn::StartTime.place(),
             SpanColumn::SpanId.place(),
         ];
-        const IDENTITY: &[usize] = &[SpanColumn::TraceId.place(), SpanColumn::SpanId.place()];
+        const IDENTITY: &[usize] = &[
+            SpanColumn::TraceId.place(),
+            SpanColumn::SpanId.place(),
+            SpanColumn::Sequence.place(),
+        ];
         const SHARED: &[SharedColumns] = &[
             SharedColumns {
                 kind: SharedKind::Resources,

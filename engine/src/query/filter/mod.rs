@@ -152,6 +152,11 @@ impl Filter {
         &self.text
     }
 
+    /// Whether it asks for a column of its rows.
+    pub(super) fn names(&self, column: &str) -> bool {
+        self.columns.contains(column)
+    }
+
     /// What it asks of the spans of requests, in the order of their numbers.
     pub(super) fn some_spans(&self) -> &[SomeSpan] {
         &self.some_spans

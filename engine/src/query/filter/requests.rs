@@ -7,7 +7,7 @@ use spanstore_format::requests::RequestColumn;
 
 use super::comparison::negate;
 use super::lower::Lowering;
-use super::syntax::{Comparison, Name, Node, NodeKind};
+use super::syntax::{Comparison, Function, Name, Node, NodeKind};
 use super::{FilterError, Rows};
 
 /// A condition on spans that a request fulfils when one of its spans does. In the
@@ -100,7 +100,11 @@ fn named(node: &Node) -> Option<(&Node, &'static [RequestColumn])> {
     };
     match &node.kind {
         NodeKind::Column(name) => names(name).map(|(_, columns)| (node, columns)),
-        NodeKind::Call { arguments, .. } => {
+        // `resource` of `has` is what attributes belong to.
+        NodeKind::Call {
+            function,
+            arguments,
+        } if *function != Function::Has => {
             let found = arguments.iter().find_map(named);
             found.map(|(_, columns)| (node, columns))
         }
