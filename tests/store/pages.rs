@@ -10,18 +10,9 @@ use spanstore::{Error, Store, Team, TraceId};
 use spanstore_test_support::spans::{attribute, integer, request, span, text, trace_id};
 use spanstore_test_support::{open, team};
 
-use super::requests::rows;
+use super::requests::{ORDERS, rows};
 
 type Row = BTreeMap<String, String>;
-
-const ORDERS: [Order; 6] = [
-    Order::NewestFirst,
-    Order::OldestFirst,
-    Order::SlowestFirst,
-    Order::FastestFirst,
-    Order::MostSpansFirst,
-    Order::MostErrorsFirst,
-];
 
 /// Spans of 60 traces, many of which start together and take as long.
 fn spans(first: u64, count: u64) -> Vec<Span> {

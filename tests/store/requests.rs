@@ -20,6 +20,14 @@ use spanstore_test_support::{NOW, open, team};
 pub(crate) use self::spans::rows;
 use self::spans::{Request, Span, append, requests};
 
+pub(crate) const ORDERS: [Order; 6] = [
+    Order::NewestFirst,
+    Order::OldestFirst,
+    Order::SlowestFirst,
+    Order::FastestFirst,
+    Order::MostSpansFirst,
+    Order::MostErrorsFirst,
+];
 const MILLI: i64 = 1_000_000;
 const TRACES: u64 = 300;
 
@@ -184,14 +192,7 @@ async fn check(team: &Team, all: &[Request]) {
         assert_eq!(count, found.len() as u64, "{text}");
         // Ids decide last, in the direction of the order.
         let by = |request: &&&Request, column: &str| request.number(column);
-        for order in [
-            Order::NewestFirst,
-            Order::OldestFirst,
-            Order::SlowestFirst,
-            Order::FastestFirst,
-            Order::MostSpansFirst,
-            Order::MostErrorsFirst,
-        ] {
+        for order in ORDERS {
             let mut expected: Vec<&&Request> = found.iter().collect();
             expected.sort_by_key(|request| {
                 let first = match order {

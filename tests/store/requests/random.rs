@@ -7,23 +7,13 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use spanstore::Store;
-use spanstore::query::Order;
 use spanstore_test_support::{NOW, open, team};
 
 use super::spans::{Request, Span, append, requests, rows};
-use super::{MILLI, random};
+use super::{MILLI, ORDERS, random};
 
 /// The start of the month.
 const MONTH: i64 = NOW - 14 * 86_400_000 * MILLI;
-
-const ORDERS: [Order; 6] = [
-    Order::NewestFirst,
-    Order::OldestFirst,
-    Order::SlowestFirst,
-    Order::FastestFirst,
-    Order::MostSpansFirst,
-    Order::MostErrorsFirst,
-];
 
 /// Whether a request fulfils a filter: true, false or null.
 type Holds = Box<dyn Fn(&Request) -> Option<bool>>;
