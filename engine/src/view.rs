@@ -31,6 +31,10 @@ struct State {
     active: HotBuffer,
     erasures: Arc<Erasures>,
     /// Above the sequences of all rows.
+    #[cfg_attr(
+        not(feature = "query"),
+        expect(dead_code, reason = "only pages ask for it")
+    )]
     next_sequence: u64,
 }
 
@@ -82,6 +86,10 @@ pub(crate) struct Snapshot {
     /// Spans that start before are not to be seen, ns since 1970.
     pub(crate) horizon: Option<i64>,
     /// Above the sequences of all rows; rows that come later have this or a higher one.
+    #[cfg_attr(
+        not(feature = "query"),
+        expect(dead_code, reason = "only pages ask for it")
+    )]
     pub(crate) next_sequence: u64,
 }
 

@@ -17,6 +17,7 @@ use spanstore_format::table::Table;
 use super::constraints::{by_bounds, necessary, operands};
 use super::filter::SomeSpan;
 use super::functions::AttributeAccess;
+use super::patterns;
 use crate::error::Error;
 use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::group::{Expression, Term};
@@ -100,9 +101,16 @@ fn one(condition: &Expr, leaf: &dyn Fn(&Expr) -> Result<Leaf>, depth: usize) -> 
 /// A condition that DataFusion evaluates on columns of spans and single attributes.
 fn evaluated(leaf: &Expr, table: &'static Table, compile: Compile<'_>) -> Result<Leaf> {
     let over = OverColumns::of(leaf, table)?;
+    let shown = compile(over.expr.clone(), &over.schema)?;
+    let compiled = patterns::compiled(over.expr)?;
+    let evaluated = if compiled.transformed {
+        compile(compiled.data, &over.schema)?
+    } else {
+        Arc::clone(&shown)
+    };
     Ok(Leaf {
         table,
-        predicate: Arc::new(Evaluated(compile(over.expr, &over.schema)?)),
+        predicate: Arc::new(Shown { evaluated, shown }),
         columns: over.columns,
         necessary: necessary(leaf),
     })
@@ -192,13 +200,16 @@ impl AttributeAccess<'_> {
     }
 }
 
-/// A condition or a value as DataFusion evaluates it.
+/// A condition as DataFusion evaluates it, and as people read it.
 #[derive(Debug)]
-struct Evaluated(Arc<dyn PhysicalExpr>);
+struct Shown {
+    evaluated: Arc<dyn PhysicalExpr>,
+    shown: Arc<dyn PhysicalExpr>,
+}
 
-impl Predicate for Evaluated {
+impl Predicate for Shown {
     fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
-        let truth = self.0.evaluate(rows)?.into_array(rows.num_rows())?;
+        let truth = self.evaluated.evaluate(rows)?.into_array(rows.num_rows())?;
         let truth = truth.as_boolean_opt().cloned();
         truth.ok_or_else(|| {
             let expected = "a filter is a condition that is true or false";
@@ -207,9 +218,13 @@ impl Predicate for Evaluated {
     }
 
     fn text(&self) -> String {
-        fmt_sql(self.0.as_ref()).to_string()
+        fmt_sql(self.shown.as_ref()).to_string()
     }
 }
+
+/// A value as DataFusion evaluates it.
+#[derive(Debug)]
+struct Evaluated(Arc<dyn PhysicalExpr>);
 
 impl Expression for Evaluated {
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {

@@ -24,6 +24,7 @@ mod job;
 mod look_up;
 mod memory;
 mod page;
+mod patterns;
 mod planner;
 mod plans;
 mod requests;
