@@ -31,10 +31,6 @@ struct State {
     active: HotBuffer,
     erasures: Arc<Erasures>,
     /// Above the sequences of all rows.
-    #[cfg_attr(
-        not(feature = "query"),
-        expect(dead_code, reason = "only pages ask for it")
-    )]
     next_sequence: u64,
 }
 
