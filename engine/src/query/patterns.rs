@@ -80,7 +80,9 @@ fn is_slow(like: &str, ignores_case: bool) -> bool {
 /// The regular expression of a `like` pattern, in which a backslash stands before what means
 /// itself.
 fn of_like(like: &str) -> String {
+    // `%` and `_` stand for line ends too.
     let mut out = String::with_capacity(2 * like.len());
+    out.push_str("(?s)");
     let mut rest = like;
     match rest.strip_prefix('%') {
         Some(behind) => rest = behind,
@@ -125,7 +127,6 @@ impl Pattern {
     fn new(pattern: &str, ignores_case: bool, is_negated: bool) -> Option<Self> {
         let regex = RegexBuilder::new(pattern)
             .case_insensitive(ignores_case)
-            .dot_matches_new_line(true)
             .build();
         Some(Self {
             name: format!("matches {pattern} {ignores_case} {is_negated}"),
