@@ -135,6 +135,7 @@ impl Job {
         };
         let mut selection =
             Selection::new(&job, condition, &columns, direction, Arc::clone(&schema))?;
+        selection.in_batches_of(limit + 1);
         if let Some(cursor) = &cursor {
             selection.begin_at(cursor.rank);
         }

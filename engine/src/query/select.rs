@@ -98,6 +98,8 @@ pub(super) struct Selection {
     schema: SchemaRef,
     /// Rows of the next batch.
     batch_rows: usize,
+    /// Rows of a batch, at most.
+    most_rows: usize,
 }
 
 /// Which of the rows that equal the last one are given.
@@ -149,8 +151,15 @@ impl Selection {
             columns: columns.to_vec(),
             schema,
             batch_rows: FIRST_ROWS,
+            most_rows: MOST_ROWS,
             job: job.clone(),
         })
+    }
+
+    /// Reads the columns of so many rows at a time, at most.
+    pub(super) fn in_batches_of(&mut self, rows: usize) {
+        self.most_rows = rows.clamp(1, MOST_ROWS);
+        self.batch_rows = FIRST_ROWS.min(self.most_rows);
     }
 
     /// Leaves out what comes before rows of a rank.
@@ -210,7 +219,7 @@ impl Selection {
         }
         let meter = self.job.watch.meter();
         let (batch, bytes) = meter.time(Stage::Answer, || self.fetch(&rows))?;
-        self.batch_rows = (BATCH_BYTES / (bytes / rows.len()).max(1)).clamp(1, MOST_ROWS);
+        self.batch_rows = (BATCH_BYTES / (bytes / rows.len()).max(1)).clamp(1, self.most_rows);
         Ok(Some(batch))
     }
 
