@@ -13,8 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from requests_of_spans import ALL, table
+
 TEAM = "acme"
 STORE, PARQUET, DUCKDB, SQLITE = "store", "spans.parquet", "spans.duckdb", "spans.sqlite"
+# DuckDB's table of requests lies in a file and a schema of its own.
+REQUESTS, REQUESTS_SCHEMA = "requests.duckdb", "made_before"
 
 # Spans that a team may write in a month unless its quota is raised.
 DEFAULT_QUOTA = 1_000_000
@@ -47,11 +51,12 @@ def prepare(directory, spans, seed, month, spanstore, segments, peers):
         (PARQUET, lambda path: export_parquet(directory / store, path, spanstore)),
         # Constants of questions are drawn from it.
         (DUCKDB, lambda path: load_duckdb(directory / PARQUET, path)),
+        (REQUESTS, lambda path: load_requests(directory / DUCKDB, path)),
         (SQLITE, lambda path: load_sqlite(directory / PARQUET, path)),
     ]
     for name, make in steps:
         path = directory / name
-        if path.exists() or (name == SQLITE and SQLITE not in peers):
+        if path.exists() or (name in (SQLITE, REQUESTS) and name not in peers):
             continue
         print(f"making {path}", flush=True)
         unfinished = directory / f"{name}.unfinished"
@@ -123,6 +128,16 @@ def load_duckdb(parquet, path):
     connection.execute(f"create table spans as select {columns} from {quoted(parquet)} "
                        "order by start_time, trace_id, span_id").complete()
     connection.execute("create index spans_trace_id on spans (trace_id)").complete()
+    connection.execute("checkpoint").complete()
+    connection.close()
+
+
+def load_requests(spans, path):
+    """A native table of requests in the order of time."""
+    connection = duckdb.connect(str(path))
+    connection.execute(f"attach {quoted(spans)} as source (read_only)")
+    connection.execute("create table requests as with spans as (from source.spans) "
+                       f"select * from {table(ALL)} order by start_time, trace_id").complete()
     connection.execute("checkpoint").complete()
     connection.close()
 
@@ -228,6 +243,7 @@ def sizes(directory, store):
         "spanstore": directory / store / "segments",
         "Parquet export": directory / PARQUET,
         "DuckDB": directory / DUCKDB,
+        "DuckDB's table of requests": directory / REQUESTS,
         "SQLite": directory / SQLITE,
     }
     return {name: total_bytes(path) for name, path in forms.items() if path.exists()}

@@ -18,11 +18,12 @@ DURING = "start_time >= {since} and start_time < {until}"
 class Question:
     """A question.
 
-    `kind` is what spanstore is asked for: `trace`, `session`, `newest`, `count`,
-    `facets` or `sql`; `spanstore` is its filter or its SQL text, without the
+    `kind` is what spanstore is asked for: `trace`, `session`, `newest`, `slowest`, `page`
+    (the second one), `count`, `facets` or `sql`; `rows` says of what. `spanstore` is its filter or its SQL text, without the
     range of time, which goes beside a filter. `form` says how answers are
     compared: `count`, `ids` (rows by trace and span id), `values` (whole rows)
-    or `facets`.
+    or `facets`. A system without a text is not asked; `requests` is for DuckDB with a table
+    of requests.
     """
 
     name: str
@@ -34,6 +35,9 @@ class Question:
     sqlite: str
     columns: tuple = ()
     is_asked_cold: bool = False
+    rows: str = "spans"
+    requests: str = ""
+    limit: int = 50
 
 
 def look_up(name, kind, condition, constants, **more):

@@ -41,7 +41,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="seed of the constants in questions")
     parser.add_argument("--runs", type=int, default=30, help="times that a question is asked")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--systems", default="spanstore,DuckDB,SQLite")
+    parser.add_argument("--systems", default="spanstore,DuckDB,DuckDB with requests,SQLite")
     parser.add_argument("--only", default="", help="only questions whose name contains this")
     parser.add_argument("--unsealed", type=int, metavar="BATCH",
                         help="spanstore has the spans in memory, appended in batches of so many")
@@ -80,7 +80,7 @@ def main():
                          "--release -p spanstore-cli --bin spanstore --example answer")
     directory = options.out.resolve()
     store = data.store_of(options.segments)
-    files = {"spanstore": store, "DuckDB": data.DUCKDB, "SQLite": data.SQLITE}
+    files = {name: system.file for name, system in SYSTEMS.items()} | {"spanstore": store}
     sizes = data.prepare(directory, options.spans, options.data_seed, options.month,
                          str(options.spanstore.resolve()), options.segments,
                          [files[name] for name in names])
@@ -114,7 +114,8 @@ def draw(directory, options):
 
     import data
     from constants import Values
-    from questions import QUESTIONS
+    import questions
+    import request_questions
 
     with duckdb.connect(str(directory / data.DUCKDB), read_only=True) as connection:
         values = Values(connection)
@@ -122,7 +123,7 @@ def draw(directory, options):
         print(f"{values.not_first} spans start at the time of another: where the newest 50 end "
               "among them, answers differ", file=sys.stderr)
     asked = []
-    for question in QUESTIONS:
+    for question in questions.QUESTIONS + request_questions.QUESTIONS:
         if options.only in question.name:
             # Each has its own seed, so that one more question changes no other.
             by_chance = random.Random(f"{options.seed} {question.name}")
@@ -138,6 +139,8 @@ def ask(question, constants, systems):
     print(question.name, flush=True)
     answers, nanos = {}, {}
     for system in systems:
+        if not system.text(question):
+            continue
         shortest = min(system.ask(question, one)[0] for one in constants[:FEW_WARM_UPS])
         wanted = constants[WARM_UPS:WARM_UPS + FEW_RUNS]
         if shortest < LONG_NANOS:
@@ -157,7 +160,8 @@ def ask(question, constants, systems):
                       f"    {str(answer)[:400]}\n    {str(expected)[:400]}", file=sys.stderr)
                 break
     rows = [len(answer) for answer in answers[reference] if isinstance(answer, list)]
-    return {"name": question.name, "is_equal": is_equal, "nanos": nanos, "cold": {},
+    return {"name": question.name, "about": question.rows, "is_equal": is_equal,
+            "nanos": nanos, "cold": {},
             "rows": sum(rows) / len(rows) if rows else None}
 
 
@@ -171,7 +175,7 @@ def ask_cold(report, asked, paths, make):
             figures["cold"] = {
                 name: [ask_one_cold(name, path, make, question.name, one)
                        for one in constants[-COLD_RUNS:]]
-                for name, path in paths.items()
+                for name, path in paths.items() if name in figures["nanos"]
             }
 
 

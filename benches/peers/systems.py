@@ -31,12 +31,16 @@ class DuckDb:
 
     def __init__(self, directory, threads, **_):
         start = time.perf_counter_ns()
-        self.connection = duckdb.connect(str(directory / self.file), read_only=True)
+        self.connection = duckdb.connect(str(directory / data.DUCKDB), read_only=True)
         self.connection.execute(f"set threads = {threads}").complete()
         self.opening = time.perf_counter_ns() - start
 
+    def text(self, question):
+        """What it is asked; nothing where it is not."""
+        return question.duckdb
+
     def ask(self, question, constants):
-        text = question.duckdb.format_map(literals(constants, "unhex('{}')"))
+        text = self.text(question).format_map(literals(constants, "unhex('{}')"))
         start = time.perf_counter_ns()
         self.connection.execute(text).complete()
         nanos = time.perf_counter_ns() - start
@@ -47,6 +51,21 @@ class DuckDb:
 
     def close(self):
         self.connection.close()
+
+
+class DuckDbRequests(DuckDb):
+    """DuckDB with a table of requests beside that of spans."""
+
+    name = "DuckDB with requests"
+    file = data.REQUESTS
+
+    def __init__(self, directory, threads, **more):
+        super().__init__(directory, threads, **more)
+        requests = data.quoted(directory / data.REQUESTS)
+        self.connection.execute(f"attach {requests} as {data.REQUESTS_SCHEMA} (read_only)")
+
+    def text(self, question):
+        return question.requests
 
 
 class Sqlite:
@@ -63,6 +82,10 @@ class Sqlite:
                         "cache_size = -262144"):
             self.connection.execute(f"pragma {setting}")
         self.opening = time.perf_counter_ns() - start
+
+    def text(self, question):
+        """What it is asked; nothing where it is not."""
+        return question.sqlite
 
     def ask(self, question, constants):
         text = question.sqlite.format_map({name: f":{name}" for name in constants})
@@ -83,6 +106,7 @@ class Spanstore:
     of the call itself: the rows as Arrow batches, but no JSON of them."""
 
     name = "spanstore"
+    file = data.STORE
 
     def __init__(self, directory, threads, answer, file, unsealed=None):
         command = [answer, str(directory / file), data.TEAM, str(threads)]
@@ -91,8 +115,13 @@ class Spanstore:
                                         text=True, encoding="utf-8")
         self.opening, self.release = self.read()
 
+    def text(self, question):
+        """What it is asked: it is asked everything."""
+        return question.name
+
     def ask(self, question, constants):
-        request = {"kind": question.kind, "columns": question.columns or None}
+        request = {"kind": question.kind, "rows": question.rows,
+                   "columns": question.columns or None}
         text = question.spanstore.format_map(literals(constants))
         if question.kind == "trace":
             request["id"] = constants["trace"].hex()
@@ -102,7 +131,7 @@ class Spanstore:
             request["text"] = text
         else:
             times = {name: constants.get(name) for name in ("since", "until")}
-            request.update(times, filter=text or None, limit=50)
+            request.update(times, filter=text or None, limit=question.limit)
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         nanos, answer = self.read()
@@ -127,7 +156,7 @@ class Spanstore:
         self.process.wait()
 
 
-SYSTEMS = {system.name: system for system in (Spanstore, DuckDb, Sqlite)}
+SYSTEMS = {system.name: system for system in (Spanstore, DuckDb, DuckDbRequests, Sqlite)}
 
 
 def literals(constants, blob="{}"):

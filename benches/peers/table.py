@@ -27,12 +27,19 @@ def markdown(report):
     lines = [f"- {name}: {value}" for name, value in report["facts"].items()]
     lines += ["", "Bytes a span: " + ", ".join(
         f"{name} {size / report['spans']:.1f}" for name, size in report["bytes"].items()) + "."]
-    lines += ["", "Milliseconds, warm: median and 99th percentile.", ""]
-    lines += warm_table(report["questions"], report["systems"], report["runs"])
+    lines += ["", "Milliseconds, warm: median and 99th percentile."]
+    for rows in ("spans", "requests"):
+        asked = [question for question in report["questions"] if question["about"] == rows]
+        systems = [name for name in report["systems"]
+                   if any(name in question["nanos"] for question in asked)]
+        if asked:
+            lines += ["", f"About {rows}:", "", *warm_table(asked, systems, report["runs"])]
     if any(question["cold"] for question in report["questions"]):
         lines += ["", "Milliseconds, cold: opening and the first answer in a process of its own, "
                   f"files out of the page cache, median of {report['cold_runs']}.", ""]
-        lines += cold_table(report["questions"], report["systems"])
+        cold = [question for question in report["questions"] if question["cold"]]
+        systems = [name for name in report["systems"] if any(name in one["cold"] for one in cold)]
+        lines += cold_table(cold, systems)
     return "\n".join(lines) + "\n"
 
 
@@ -50,6 +57,9 @@ def warm_table(questions, systems, runs):
         mark = "" if question["is_equal"] else " **(answers differ)**"
         cells = [question["name"] + mark]
         for system in systems:
+            if system not in medians:
+                cells += ["", ""]
+                continue
             nanos, median = question["nanos"][system], medians[system]
             text = milliseconds(median)
             text = f"**{text}**" if median == best else text
@@ -65,9 +75,8 @@ def cold_table(questions, systems):
     yield row(["question", *systems])
     yield row(["---"] + ["---:"] * len(systems))
     for question in questions:
-        if question["cold"]:
-            figures = [milliseconds(percentile(question["cold"][name], 50)) for name in systems]
-            yield row([question["name"], *figures])
+        figures = [milliseconds(percentile(question["cold"][name], 50)) for name in systems]
+        yield row([question["name"], *figures])
 
 
 def row(cells):

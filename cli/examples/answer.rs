@@ -10,11 +10,14 @@
 //! |---|---|---|
 //! | `trace`, `session` | `id` | trace id and span id of each row, in order |
 //! | `newest` | `filter`, `since`, `until`, `columns`, `limit` | the same, or the columns that were asked for |
+//! | `slowest` | the same | the same, slowest first |
+//! | `page` | the same | the columns of the second page |
 //! | `count` | `filter`, `since`, `until` | a number |
 //! | `facets` | `filter`, `since`, `until`, `columns` | by column, each value with its number of spans |
 //! | `sql` | `text` | the rows |
 //!
-//! What is null or absent is not asked for; times are nanoseconds since 1970. Each
+//! With `"rows": "requests"` the question is about requests. What is null or absent is not
+//! asked for; times are nanoseconds since 1970. Each
 //! answer is a line `{"nanos": …, "answer": …}` or `{"error": …}`. The first line says
 //! how long opening took, and the version. The time is that of the call with all its
 //! Arrow batches; the JSON is made afterwards.
@@ -31,7 +34,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
 use spanstore::otlp::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans};
-use spanstore::query::Query;
+use spanstore::query::{Order, Query};
 use spanstore::{Durability, QueryLimits, SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
 use spanstore_format::id::to_hex;
 
@@ -157,17 +160,24 @@ async fn answer(team: &Team, question: &Value) -> Result<(Duration, Value)> {
             let spans = team.session_spans(session)?;
             Ok((start.elapsed(), rows(spans.batches(), &IDS)?))
         }
-        "newest" => {
+        kind @ ("newest" | "slowest") => {
             let columns = names(question);
             let start = Instant::now();
-            let mut query = query(team, question)?;
-            if !columns.is_empty() {
-                query = query.columns(columns.iter().copied())?;
+            let mut query = listed(team, question)?;
+            if kind == "slowest" {
+                query = query.order(Order::SlowestFirst);
             }
             let batches = query.collect().await?;
             let taken = start.elapsed();
             let wanted: &[&str] = if columns.is_empty() { &IDS } else { &columns };
             Ok((taken, rows(&batches, wanted)?))
+        }
+        "page" => {
+            let first = listed(team, question)?.page(None).await?;
+            let cursor = first.next.ok_or("there is one page only")?;
+            let start = Instant::now();
+            let second = listed(team, question)?.page(Some(&cursor)).await?;
+            Ok((start.elapsed(), rows(&[second.rows], &names(question))?))
         }
         "count" => {
             let start = Instant::now();
@@ -206,10 +216,24 @@ async fn facets(team: &Team, question: &Value) -> Result<(Duration, Value)> {
     Ok((taken, facets.into()))
 }
 
+/// The query of a question with its columns.
+fn listed(team: &Team, question: &Value) -> Result<Query> {
+    let columns = names(question);
+    let query = query(team, question)?;
+    Ok(if columns.is_empty() {
+        query
+    } else {
+        query.columns(columns)?
+    })
+}
+
 /// The query of a question: its filter, its range of time and its limit.
 fn query(team: &Team, question: &Value) -> Result<Query> {
     let integer = |name: &str| question.get(name).and_then(Value::as_i64);
-    let mut query = team.query();
+    let mut query = match question.get("rows").and_then(Value::as_str) {
+        Some("requests") => team.requests(),
+        _ => team.query(),
+    };
     if let Some(filter) = question.get("filter").and_then(Value::as_str) {
         query = query.filter(filter)?;
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
+use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::checksum::BLOCK_BYTES;
 use spanstore_format::segment::{ReadFile, RowReader, SegmentReader, SegmentSummary, Source};
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
@@ -48,16 +49,54 @@ pub(crate) struct SegmentCache {
     /// Blocks of files that are not mapped.
     blocks: Arc<Blocks>,
     /// Open or mapped files.
-    readers: Cache<SegmentId, Arc<SegmentReader>, UnitWeighter>,
+    readers: Cache<Key, Arc<SegmentReader>, UnitWeighter>,
     /// Parsed metadata and dictionaries.
-    rows: Cache<SegmentId, Arc<RowReader>, ByMemory>,
+    rows: Cache<Key, Arc<RowReader>, ByMemory>,
+    split_rows: SplitRowsCache,
+}
+
+/// Which rows of a team in two segments may belong to traces that both have: those of the
+/// first segment, then those of the second.
+#[cfg_attr(
+    not(feature = "query"),
+    expect(dead_code, reason = "only queries for requests ask for it")
+)]
+pub(crate) type SplitRows = (RoaringBitmap, RoaringBitmap);
+
+/// Two segments, the one with the lesser id first, and the first row of the team in that.
+type SplitKey = (SegmentId, SegmentId, u32);
+type SplitRowsCache = Cache<SplitKey, Arc<SplitRows>, BySplitRows>;
+
+/// Bytes of [`SplitRows`] that are kept, at most. Most pairs share no trace and take
+/// [`SPLIT_BYTES`].
+const MOST_SPLIT_BYTES: u64 = 8 << 20;
+const SPLIT_BYTES: u64 = 128;
+
+#[derive(Debug, Clone)]
+struct BySplitRows;
+
+impl Weighter<SplitKey, Arc<SplitRows>> for BySplitRows {
+    fn weight(&self, _: &SplitKey, rows: &Arc<SplitRows>) -> u64 {
+        let bytes = |rows: &RoaringBitmap| rows.serialized_size() as u64;
+        SPLIT_BYTES + bytes(&rows.0) + bytes(&rows.1)
+    }
+}
+
+/// A segment, or the segment of requests in its file.
+type Key = (SegmentId, Contents);
+
+/// What the rows of a segment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Contents {
+    Spans,
+    Requests,
 }
 
 #[derive(Debug, Clone)]
 struct ByMemory;
 
-impl Weighter<SegmentId, Arc<RowReader>> for ByMemory {
-    fn weight(&self, _: &SegmentId, rows: &Arc<RowReader>) -> u64 {
+impl Weighter<Key, Arc<RowReader>> for ByMemory {
+    fn weight(&self, _: &Key, rows: &Arc<RowReader>) -> u64 {
         rows.memory().max(1) as u64
     }
 }
@@ -114,12 +153,19 @@ impl SegmentCache {
             blocks: Arc::new(cache(blocks, block_bytes as u64, ByBytes)),
             readers: cache(open_files, open_files as u64, UnitWeighter),
             rows: cache(open_files, bytes as u64, ByMemory),
+            split_rows: cache(
+                (MOST_SPLIT_BYTES / SPLIT_BYTES) as usize,
+                MOST_SPLIT_BYTES,
+                BySplitRows,
+            ),
         }
     }
 
     fn forget(&self, id: SegmentId) {
-        self.readers.remove(&id);
-        self.rows.remove(&id);
+        for contents in [Contents::Spans, Contents::Requests] {
+            self.readers.remove(&(id, contents));
+            self.rows.remove(&(id, contents));
+        }
     }
 }
 
@@ -151,6 +197,8 @@ fn cache<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone>(
 #[derive(Debug)]
 pub(crate) struct Segment {
     summary: SegmentSummary,
+    /// The segment in whose file it lies, if it is one of requests.
+    outer: Option<Arc<Self>>,
     path: PathBuf,
     disk: Arc<dyn Disk>,
     cache: Arc<SegmentCache>,
@@ -170,6 +218,7 @@ impl Segment {
         Self {
             path: path(root, &summary),
             summary,
+            outer: None,
             disk: Arc::clone(disk),
             cache: Arc::clone(cache),
             removals: Arc::clone(removals),
@@ -193,16 +242,71 @@ impl Segment {
         self.summary.first_team.as_str() <= team && team <= self.summary.last_team.as_str()
     }
 
+    /// The segment of its requests; none when it has none.
+    #[cfg(feature = "query")]
+    pub(crate) fn requests(self: &Arc<Self>) -> Result<Option<Arc<Self>>, Error> {
+        let key = (self.summary.id, Contents::Requests);
+        let reader = match self.cache.readers.get(&key) {
+            Some(reader) => reader,
+            None => {
+                let requests = self.reader()?.requests();
+                let requests = requests.map_err(|error| self.corrupt(error))?;
+                let Some(reader) = requests.map(Arc::new) else {
+                    return Ok(None);
+                };
+                self.cache.readers.insert(key, Arc::clone(&reader));
+                reader
+            }
+        };
+        Ok(Some(Arc::new(Self {
+            summary: reader.summary().clone(),
+            outer: Some(Arc::clone(self)),
+            path: self.path.clone(),
+            disk: Arc::clone(&self.disk),
+            cache: Arc::clone(&self.cache),
+            removals: Arc::clone(&self.removals),
+            is_replaced: AtomicBool::new(false),
+        })))
+    }
+
+    /// The rows of a team, whose first row here is `first_row`, that may belong to traces of
+    /// another segment with a greater id too. They are looked for once.
+    #[cfg(feature = "query")]
+    pub(crate) fn split_rows(
+        &self,
+        first_row: u32,
+        other: &Self,
+        find: impl FnOnce() -> Result<SplitRows, Error>,
+    ) -> Result<Arc<SplitRows>, Error> {
+        let key = (self.summary.id, other.summary.id, first_row);
+        let find = || find().map(Arc::new);
+        self.cache.split_rows.get_or_insert_with(&key, find)
+    }
+
+    fn key(&self) -> Key {
+        let contents = match self.outer {
+            None => Contents::Spans,
+            Some(_) => Contents::Requests,
+        };
+        (self.summary.id, contents)
+    }
+
     /// The open segment.
     pub(crate) fn reader(&self) -> Result<Arc<SegmentReader>, Error> {
-        let id = self.summary.id;
-        self.cache
-            .readers
-            .get_or_insert_with(&id, || self.open().map(Arc::new))
+        let open = || self.open().map(Arc::new);
+        self.cache.readers.get_or_insert_with(&self.key(), open)
     }
 
     /// Opens the file anew: nothing of it counts as verified.
     pub(crate) fn open(&self) -> Result<SegmentReader, Error> {
+        if let Some(outer) = &self.outer {
+            let requests = outer.reader()?.requests();
+            let requests = requests.map_err(|error| self.corrupt(error))?;
+            return requests.ok_or_else(|| {
+                let cause = "a segment of requests that is not there any more";
+                Error::internal("segments", &cause)
+            });
+        }
         let source = match self.cache.read_by {
             ReadBy::Map => {
                 let file = self.disk.map(&self.path);
@@ -227,8 +331,7 @@ impl Segment {
 
     /// What reading rows needs, parsed.
     pub(crate) fn row_reader(&self) -> Result<Arc<RowReader>, Error> {
-        let id = self.summary.id;
-        self.cache.rows.get_or_insert_with(&id, || {
+        self.cache.rows.get_or_insert_with(&self.key(), || {
             let rows = self.reader()?.row_reader();
             rows.map(Arc::new).map_err(|error| self.corrupt(error))
         })

@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use std::collections::HashMap;
 
+use roaring::RoaringBitmap;
 use spanstore_format::catalog::{Erased, Erasure};
 use spanstore_format::segment::Partition;
 use spanstore_format::segment::key_index::key_of;
 use spanstore_format::table::Table;
-use spanstore_format::{Month, TeamId, span};
+use spanstore_format::{Month, SegmentId, TeamId, span};
 
 use crate::hot::gather::Loose;
 use crate::hot::{Appended, HotBatch, HotBuffer, HotRows};
@@ -81,6 +82,8 @@ pub(crate) struct Snapshot {
     pub(crate) erasures: Arc<Erasures>,
     /// Spans that start before are not to be seen, ns since 1970.
     pub(crate) horizon: Option<i64>,
+    /// Further rows that are not to be seen, of some segments.
+    pub(crate) hidden: Arc<HashMap<SegmentId, RoaringBitmap>>,
     /// Above the sequences of all rows; rows that come later have this or a higher one.
     #[cfg_attr(
         not(feature = "query"),
@@ -90,15 +93,23 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The same moment, of rows of another table that are in memory alone.
+    /// The same moment, of rows of another table: those of some segments that are not
+    /// hidden, and some in memory.
     #[cfg(feature = "query")]
-    pub(crate) fn derived(&self, table: &'static Table, rows: Vec<HotRows>) -> Self {
+    pub(crate) fn derived(
+        &self,
+        table: &'static Table,
+        segments: Vec<Arc<Segment>>,
+        hidden: HashMap<SegmentId, RoaringBitmap>,
+        rows: Vec<HotRows>,
+    ) -> Self {
         Self {
             table,
-            segments: Arc::default(),
+            segments: Arc::new(segments),
             hot: rows,
             erasures: Arc::default(),
             horizon: None,
+            hidden: Arc::new(hidden),
             next_sequence: self.next_sequence,
         }
     }
@@ -163,6 +174,7 @@ impl View {
             hot,
             erasures: Arc::clone(&state.erasures),
             horizon,
+            hidden: Arc::default(),
             next_sequence: state.next_sequence,
         }
     }

@@ -356,6 +356,50 @@ impl Run {
         self.worlds.keep(|model| {
             let expected = model.find(name, now, Some(&filter)).len() as u64;
             expect("count", &count, &expected)
+        })?;
+        self.compare_requests(handle, &filter)
+    }
+
+    /// Asks for the requests with a span that fulfils a filter.
+    fn compare_requests(&mut self, handle: &Team, filter: &Filter) -> Outcome {
+        let (now, name) = (self.now(), handle.id().as_str());
+        let text = format!("any({})", filter.text());
+        let query = handle.requests().filter(&text);
+        let query = query.and_then(|query| query.columns(["trace_id", "spans", "start_time"]));
+        let query = query.map_err(|error| format!("{text}: {error}"))?;
+        let batches = match self.runtime.block_on(query.collect()) {
+            Ok(batches) => batches,
+            Err(error) => return self.excuse("requests", &error),
+        };
+        let mut found: BTreeMap<Vec<u8>, (i64, i64)> = BTreeMap::new();
+        for rows in &batches {
+            let traces = rows.column(0).as_fixed_size_binary();
+            let spans = rows.column(1).as_primitive::<Int64Type>().values();
+            let starts = rows.column(2).as_primitive::<TimestampNanosecondType>();
+            for (row, trace) in traces.iter().enumerate() {
+                let request = (spans[row], starts.value(row));
+                let before = found.insert(trace.unwrap_or_default().to_vec(), request);
+                if before.is_some() {
+                    return Err(format!("{text}: a trace has two requests"));
+                }
+            }
+        }
+        self.worlds.keep(|model| {
+            let mut traces: BTreeMap<Vec<u8>, Vec<Facts>> = BTreeMap::new();
+            for facts in model.find(name, now, None) {
+                traces
+                    .entry(facts.trace_id().to_vec())
+                    .or_default()
+                    .push(facts);
+            }
+            traces.retain(|_, spans| spans.iter().any(|span| filter.holds(span) == Some(true)));
+            let request = |spans: &Vec<Facts>| {
+                let start = spans.iter().map(|span| span.start).min();
+                (spans.len() as i64, start.unwrap_or_default())
+            };
+            let traces = traces.iter();
+            let expected = traces.map(|(trace, spans)| (trace.clone(), request(spans)));
+            expect("requests", &found, &expected.collect())
         })
     }
 

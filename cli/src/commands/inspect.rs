@@ -61,6 +61,7 @@ fn list(segments: &[SegmentSummary]) -> Result<RecordBatch, Error> {
 
 /// A line of the layout of a segment.
 struct Line {
+    table: &'static str,
     part: &'static str,
     name: String,
     detail: String,
@@ -68,10 +69,12 @@ struct Line {
     bytes: Option<u64>,
 }
 
-fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
+/// The parts of a segment that holds a table.
+fn lines(table: &'static str, layout: &SegmentLayout) -> Vec<Line> {
     let mut lines = Vec::new();
     for (number, rows) in layout.row_groups.iter().enumerate() {
         lines.push(Line {
+            table,
             part: "row group",
             name: number.to_string(),
             detail: "rows".into(),
@@ -84,6 +87,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
             .null_rows
             .map_or(String::new(), |nulls| format!(", {nulls} null"));
         lines.push(Line {
+            table,
             part: "column",
             name: column.name.clone(),
             detail: format!(
@@ -104,6 +108,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
             ""
         };
         lines.push(Line {
+            table,
             part: "promoted key",
             name: key.key.clone(),
             detail: format!("{:?} in {column}{strays}", key.value).to_lowercase(),
@@ -113,6 +118,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
     }
     for facet in &layout.facets {
         lines.push(Line {
+            table,
             part: "facet",
             name: facet.column.clone(),
             detail: format!("values in {} partitions", facet.partitions),
@@ -122,6 +128,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
     }
     for part in &layout.parts {
         lines.push(Line {
+            table,
             part: "index",
             name: part.name.clone(),
             detail: String::new(),
@@ -134,6 +141,7 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
         ("page index and footer", layout.tail_bytes),
     ] {
         lines.push(Line {
+            table,
             part: "index",
             name: name.into(),
             detail: String::new(),
@@ -141,9 +149,17 @@ fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
             bytes: Some(bytes),
         });
     }
+    lines
+}
+
+fn parts(layout: &SegmentLayout, rows: u32) -> Result<RecordBatch, Error> {
+    let requests = layout.requests.iter();
+    let requests = requests.flat_map(|requests| lines("requests", requests));
+    let all: Vec<Line> = lines("spans", layout).into_iter().chain(requests).collect();
     let rows = f64::from(rows.max(1));
-    let all = lines.iter();
+    let all = all.iter();
     Ok(RecordBatch::try_from_iter([
+        ("table", texts(all.clone().map(|line| line.table.into()))),
         ("part", texts(all.clone().map(|line| line.part.into()))),
         ("name", texts(all.clone().map(|line| line.name.clone()))),
         ("detail", texts(all.clone().map(|line| line.detail.clone()))),

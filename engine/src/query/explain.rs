@@ -36,10 +36,16 @@ impl Job {
         let (batches, spans) = hot.fold((0, 0), |(batches, spans), part| {
             (batches + 1, spans + part.len())
         });
-        let mut out = if self.snapshot.table.name() == Rows::Requests.table().name() {
-            format!("requests: {spans} put together of their spans, by values or codes\n")
+        let are_requests = self.snapshot.table.name() == Rows::Requests.table().name();
+        let (mut out, what) = if are_requests {
+            let put_together = "put together of their spans, by values or codes";
+            (format!("requests: {spans} {put_together}\n"), "requests")
         } else {
-            format!("unsealed: {spans} spans, batches: {batches}, by values or codes\n")
+            let what = "by values or codes";
+            (
+                format!("unsealed: {spans} spans, batches: {batches}, {what}\n"),
+                "spans",
+            )
         };
         for matching in self.sealed(condition, &interrupt)? {
             let found = matching.may(condition, matching.all_rows())?;
@@ -50,7 +56,7 @@ impl Job {
             // A string takes everything.
             writeln!(
                 out,
-                "segment {id}: {all} spans, {rows} after indexes, {left} of these to be looked at"
+                "segment {id}: {all} {what}, {rows} after indexes, {left} of these to be looked at"
             )
             .ok();
             out.push_str(&matching.explain(condition)?);

@@ -1,25 +1,29 @@
 //! Requests as the rows of a query: what filters ask of their spans is looked for first,
-//! then the requests are put together of the spans of their traces.
+//! then those requests are put together that are not stored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use roaring::RoaringBitmap;
 use spanstore_format::requests::{RequestColumn, table};
 use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
-use spanstore_format::{FormatError, TraceId};
+use spanstore_format::{FormatError, SegmentId, TraceId};
 
 use super::filter::SomeSpan;
 use super::job::{Asked, Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
+use crate::read::bounded::{Bounded, Limits};
 use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::constraints::Constraints;
 use crate::read::interrupt::Interrupt;
+use crate::read::matching::Matching;
 use crate::read::meter::Stage;
-use crate::read::plan::plan;
+use crate::read::plan::{hot_scans, plan, visible_bounds};
 use crate::read::requests::{PartFacts, requests};
-use crate::read::scan::ScanPart;
+use crate::read::scan::{ScanPart, filter};
+use crate::read::stored::{StoredPartition, segments, stored};
 
 /// Traces that are looked for one by one, at most; for more all spans are looked at.
 const MOST_LOOKED_UP: usize = 1_000;
@@ -30,6 +34,14 @@ const BATCH_ROWS: usize = 8_192;
 /// Ids of traces.
 type Traces = HashSet<[u8; 16]>;
 
+/// Where the requests that may be asked for are.
+struct Candidates {
+    /// Their traces, as far as ids tell: all have one of these.
+    traces: Option<Traces>,
+    /// What segments have of the requests; none where few traces are looked up one by one.
+    stored: Option<Vec<StoredPartition>>,
+}
+
 impl Job {
     /// The job over the requests that may be asked for, and what these must fulfil. Those are
     /// there too that do not fulfil what is asked of some columns.
@@ -38,52 +50,74 @@ impl Job {
         asked: &Asked,
         columns: &[Column],
     ) -> Result<(Self, Condition), Error> {
-        let mut of_spans = Vec::with_capacity(asked.question.filters.len());
-        for filter in &asked.question.filters {
-            let mut of_filter = Vec::with_capacity(filter.some_spans().len());
-            for some_span in filter.some_spans() {
-                of_filter.push(self.some_span(asked, some_span).await?);
+        let below = asked.question.below_sequence;
+        let necessary = |condition: &Condition| {
+            let columns = columns.iter();
+            let others = columns.fold(condition.clone(), |others, column| others.without(column));
+            others.constraints()
+        };
+        let filters = || asked.question.filters.iter();
+        let mut of_spans: Vec<Vec<Leaf>> = Vec::new();
+        for filter in filters() {
+            let unknown = filter.some_spans().iter();
+            let unknown = unknown.map(|some_span| self.leaf(HasSpan::unknown(self, some_span)));
+            of_spans.push(unknown.collect());
+        }
+        let by_ids = necessary(&asked.condition(&of_spans)?);
+        let mut candidates = self.candidates(&by_ids, below).await?;
+        for (filter, leaves) in filters().zip(&mut of_spans) {
+            for (some_span, leaf) in filter.some_spans().iter().zip(leaves) {
+                *leaf = self.some_span(asked, some_span, &mut candidates).await?;
             }
-            of_spans.push(of_filter);
         }
         let condition = asked.condition(&of_spans)?;
-        let mut of_others = condition.clone();
-        for column in columns {
-            of_others = of_others.without(column);
-        }
-        let below = asked.question.below_sequence;
-        let job = self.with_requests(&of_others.constraints(), below).await?;
+        let by_spans = necessary(&condition);
+        let job = self.put_together(candidates, &by_spans, below).await?;
         Ok((job, condition))
     }
 
-    /// The condition that a request has a span that fulfils one.
-    async fn some_span(&self, asked: &Asked, some_span: &SomeSpan) -> Result<Leaf, Error> {
-        let condition = asked.of_spans(&some_span.condition)?;
-        let text = format!("any({condition})");
-        let traces = self.traces(Arc::new(condition)).await?;
-        let held = self.held("traces of spans");
-        held.set(2 * traces.capacity() * size_of::<[u8; 16]>())?;
-        let predicate = HasSpan {
-            text,
-            traces,
-            columns: some_span.columns,
-            _held: held,
-        };
-        let mut necessary = Constraints::default();
-        if predicate.traces.len() <= MOST_LOOKED_UP {
-            let ids = predicate.traces.iter().copied().map(TraceId);
-            necessary.trace_ids = Some(ids.collect());
-        }
-        Ok(Leaf {
-            table: table(),
-            columns: vec![trace_id()],
-            predicate: Arc::new(predicate),
-            necessary,
-        })
+    /// The job over the requests that may have certain ids and start within limits.
+    pub(super) async fn with_requests(&self, necessary: &Constraints) -> Result<Self, Error> {
+        let candidates = self.candidates(necessary, None).await?;
+        self.put_together(candidates, necessary, None).await
     }
 
-    /// The traces of all spans that fulfil a condition.
-    async fn traces(&self, condition: Arc<Condition>) -> Result<Traces, Error> {
+    /// Where the requests are that may have certain ids, as they were with the spans below a
+    /// sequence.
+    async fn candidates(
+        &self,
+        ids: &Constraints,
+        below_sequence: Option<i64>,
+    ) -> Result<Candidates, Error> {
+        let interrupt = self.interrupt();
+        let traces = self.traces_with(ids).await?;
+        let are_few = |traces: &Traces| traces.len() <= MOST_LOOKED_UP;
+        let stored = if traces.as_ref().is_some_and(are_few) {
+            None
+        } else {
+            let stored = || stored(&self.snapshot, &self.team, below_sequence, &interrupt);
+            Some(self.watch.meter().time(Stage::Indexes, stored)?)
+        };
+        Ok(Candidates { traces, stored })
+    }
+
+    /// The condition that a request has a span that fulfils one.
+    async fn some_span(
+        &self,
+        asked: &Asked,
+        some_span: &SomeSpan,
+        candidates: &mut Candidates,
+    ) -> Result<Leaf, Error> {
+        let mut condition = asked.of_spans(&some_span.condition)?;
+        let mut has_span = HasSpan {
+            text: format!("any({condition})"),
+            is_known: true,
+            ..HasSpan::unknown(self, some_span)
+        };
+        if let (None, Some(traces)) = (&candidates.stored, &candidates.traces) {
+            condition = Condition::Implying(Box::new(condition), of_traces(traces));
+        }
+        let condition = Arc::new(condition);
         let interrupt = self.interrupt();
         let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
             let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
@@ -97,43 +131,94 @@ impl Job {
                 Ok(traces)
             }
         });
-        let mut traces: Traces = hot.await?.into_iter().flatten().collect();
+        has_span.traces.extend(hot.await?.into_iter().flatten());
+        let mut stored = candidates.stored.as_mut();
+        for one in stored.iter_mut().flat_map(|stored| stored.iter_mut()) {
+            let none = one.requests_of(&RoaringBitmap::new())?;
+            has_span.rows.extend(none);
+        }
         for matching in self.sealed(&condition, &interrupt)? {
-            let rows = self.exactly(&matching, &condition).await?;
-            let found = on_each_row_group(&rows, |rows| {
-                let matching = Arc::clone(&matching);
-                move || {
-                    let mut traces = Traces::new();
-                    let columns = [SpanColumn::TraceId.into()];
-                    matching.each_batch(&rows, &columns, |_, ids| add_traces(ids, &mut traces))?;
-                    Ok(traces)
-                }
-            });
-            traces.extend(found.await?.into_iter().flatten());
+            let mut rows = self.exactly(&matching, &condition).await?;
+            let id = matching.sealed.segment.summary().id;
+            let mut stored = stored.iter_mut().flat_map(|stored| stored.iter_mut());
+            if let Some(one) = stored.find(|one| one.segment().summary().id == id) {
+                has_span.rows.extend(one.requests_of(&rows)?);
+                rows &= one.loose();
+            }
+            has_span
+                .traces
+                .extend(self.traces_of(&matching, &rows).await?);
             self.next_batch().await?;
         }
-        Ok(traces)
+        let bytes = has_span.rows.values().map(RoaringBitmap::serialized_size);
+        let of_traces = 2 * has_span.traces.capacity() * size_of::<[u8; 16]>();
+        has_span.held.set(of_traces + bytes.sum::<usize>())?;
+        Ok(self.leaf(has_span))
     }
 
-    /// The job over the requests that may have certain ids and start within limits, as they
-    /// were with the spans below a sequence.
-    pub(super) async fn with_requests(
+    /// The condition that requests have a span.
+    fn leaf(&self, has_span: HasSpan) -> Leaf {
+        let mut necessary = Constraints::default();
+        // It holds of those that are put together. Stored ones are told by their rows.
+        if has_span.is_known && has_span.traces.len() <= MOST_LOOKED_UP {
+            necessary = of_traces(&has_span.traces);
+        }
+        Leaf {
+            table: table(),
+            columns: vec![Column::Stored(RequestColumn::TraceId.place())],
+            predicate: Arc::new(has_span),
+            necessary,
+        }
+    }
+
+    /// The traces of some rows of a partition.
+    async fn traces_of(
         &self,
-        ids: &Constraints,
+        matching: &Arc<Matching>,
+        rows: &RoaringBitmap,
+    ) -> Result<Traces, Error> {
+        let found = on_each_row_group(rows, |rows| {
+            let matching = Arc::clone(matching);
+            move || {
+                let mut traces = Traces::new();
+                let columns = [SpanColumn::TraceId.into()];
+                matching.each_batch(&rows, &columns, |_, ids| add_traces(ids, &mut traces))?;
+                Ok(traces)
+            }
+        });
+        Ok(found.await?.into_iter().flatten().collect())
+    }
+
+    /// The job over candidates: those that are stored, and those that are put together of
+    /// their spans as far as they may have certain ids and start within limits.
+    async fn put_together(
+        &self,
+        candidates: Candidates,
+        necessary: &Constraints,
         below_sequence: Option<i64>,
     ) -> Result<Self, Error> {
-        let interrupt = self.interrupt();
-        let traces = self.traces_with(ids, &interrupt).await?.map(Arc::new);
-        let parts = match &traces {
-            Some(traces) if traces.len() <= MOST_LOOKED_UP => {
-                let ids = traces.iter().copied().map(TraceId);
-                self.spans_with(Constraints {
-                    trace_ids: Some(ids.collect()),
-                    ..Constraints::default()
-                })?
+        let Candidates { mut traces, stored } = candidates;
+        let parts = match (&stored, &traces) {
+            (None, Some(traces)) => self.spans_with(of_traces(traces))?,
+            (None, None) => self.spans_with(Constraints::default())?,
+            (Some(stored), _) => {
+                let mut parts = self.unsealed_parts()?;
+                for one in stored {
+                    parts.extend(one.loose_parts()?);
+                }
+                parts
             }
-            _ => self.spans_with(Constraints::default())?,
         };
+        if let Some(ids) = &necessary.trace_ids {
+            let of_ids = ids.iter().map(|trace| trace.0);
+            let is_known = |id: &[u8; 16]| traces.as_ref().is_none_or(|all| all.contains(id));
+            traces = Some(of_ids.filter(is_known).collect());
+        }
+        if traces.is_none() && necessary.starts != Limits::default() {
+            traces = Some(self.starting(&parts, necessary.starts).await?);
+        }
+        let interrupt = self.interrupt();
+        let traces = traces.map(Arc::new);
         let facts = on_each(parts.into_iter().enumerate(), |(number, part)| {
             let (traces, interrupt) = (traces.clone(), Arc::clone(&interrupt));
             let held = self.held("spans of requests");
@@ -148,31 +233,52 @@ impl Job {
         facts.sort_by_key(|(number, ..)| *number);
         let facts = facts.into_iter().map(|(_, facts, held)| (facts, held));
         let (facts, _held): (Vec<_>, Vec<_>) = facts.unzip();
-        let put_together = || requests(&self.snapshot, &self.team, facts, &*interrupt);
-        let requests = self.watch.meter().time(Stage::Answer, put_together)?;
-        self.with_rows(requests)
+        let requests = || requests(&self.team, facts, &*interrupt);
+        let rows = self.watch.meter().time(Stage::Answer, requests)?;
+        let (segments, left_out) = segments(stored.unwrap_or_default());
+        self.with_rows(self.snapshot.derived(table(), segments, left_out, rows))
     }
 
-    /// The spans that may have certain ids and start within limits.
+    /// The spans that may have certain ids.
     fn spans_with(&self, ids: Constraints) -> Result<Vec<ScanPart>, Error> {
         let condition = Condition::Implying(Box::new(Condition::always()), ids);
         plan(&self.snapshot, &self.team, &condition, &self.interrupt())
     }
 
-    /// The traces that may have certain ids and start within limits; none when any may.
-    async fn traces_with(
-        &self,
-        ids: &Constraints,
-        interrupt: &Arc<dyn Interrupt>,
-    ) -> Result<Option<Traces>, Error> {
-        if *ids == Constraints::default() {
-            return Ok(None);
-        }
+    /// The spans that are not sealed.
+    fn unsealed_parts(&self) -> Result<Vec<ScanPart>, Error> {
+        let bounds = visible_bounds(&self.snapshot, Limits::default());
+        hot_scans(&self.snapshot, &self.team, bounds, &self.interrupt())
+    }
+
+    /// The traces of spans, among some, that start within limits.
+    async fn starting(&self, parts: &[ScanPart], starts: Limits) -> Result<Traces, Error> {
+        let interrupt = self.interrupt();
+        let found = on_each(parts.iter().cloned(), |part| {
+            let interrupt = Arc::clone(&interrupt);
+            move || {
+                let mut traces = Traces::new();
+                let columns = [SpanColumn::TraceId.into(), SpanColumn::StartTime.into()];
+                for rows in part.read(&columns, BATCH_ROWS)? {
+                    interrupt.check()?;
+                    let rows = rows?;
+                    let times = Bounded::Start.numbers(&rows);
+                    let times = times.map_err(|error| Error::corrupt("rows", error))?;
+                    let is_within = |row: usize| times.get(row).is_some_and(|at| starts.hold(*at));
+                    add_traces(&filter(&rows, is_within)?, &mut traces)?;
+                }
+                Ok(traces)
+            }
+        });
+        Ok(found.await?.into_iter().flatten().collect())
+    }
+
+    /// The traces that may have certain ids; none when any may.
+    async fn traces_with(&self, ids: &Constraints) -> Result<Option<Traces>, Error> {
         if let Some(traces) = &ids.trace_ids {
             return Ok(Some(traces.iter().map(|trace| trace.0).collect()));
         }
-        // One kind of id, or the times: a request may have its session of one span, its id of
-        // another, and its start of a third.
+        // One kind of id: a request may have its session of one span, and its id of another.
         let nothing = Constraints::default();
         let alone = if ids.session_ids.is_some() {
             Constraints {
@@ -185,26 +291,19 @@ impl Job {
                 ..nothing
             }
         } else {
-            Constraints::starting(ids.starts)
+            return Ok(None);
         };
-        let found = on_each(self.spans_with(alone)?, |part| {
-            let interrupt = Arc::clone(interrupt);
-            move || {
-                let mut traces = Traces::new();
-                for ids in part.read(&[SpanColumn::TraceId.into()], BATCH_ROWS)? {
-                    interrupt.check()?;
-                    add_traces(&ids?, &mut traces)?;
-                }
-                Ok(traces)
-            }
-        });
-        Ok(Some(found.await?.into_iter().flatten().collect()))
+        let parts = self.spans_with(alone)?;
+        Ok(Some(self.starting(&parts, Limits::default()).await?))
     }
 }
 
-/// The column of requests by which traces are told.
-fn trace_id() -> Column {
-    Column::Stored(RequestColumn::TraceId.place())
+/// What is known of spans of some traces.
+fn of_traces(traces: &Traces) -> Constraints {
+    Constraints {
+        trace_ids: Some(traces.iter().copied().map(TraceId).collect()),
+        ..Constraints::default()
+    }
 }
 
 /// Adds the traces of rows.
@@ -220,13 +319,32 @@ fn add_traces(rows: &RecordBatch, traces: &mut Traces) -> Result<(), Error> {
     Ok(())
 }
 
-/// Is true of the requests of some traces, false of others.
+/// Is true of the requests with some spans, false of others.
 #[derive(Debug)]
 struct HasSpan {
     text: String,
+    /// The traces of those that are put together.
     traces: Traces,
+    /// The rows of those that are stored, by their segments.
+    rows: HashMap<SegmentId, RoaringBitmap>,
+    /// Whether the spans were looked for.
+    is_known: bool,
     columns: &'static [RequestColumn],
-    _held: Holding,
+    held: Holding,
+}
+
+impl HasSpan {
+    /// As long as no span was looked for.
+    fn unknown(job: &Job, some_span: &SomeSpan) -> Self {
+        Self {
+            text: String::new(),
+            traces: Traces::new(),
+            rows: HashMap::new(),
+            is_known: false,
+            columns: some_span.columns,
+            held: job.held("requests of spans"),
+        }
+    }
 }
 
 impl Predicate for HasSpan {
@@ -240,6 +358,10 @@ impl Predicate for HasSpan {
 
     fn text(&self) -> String {
         self.text.clone()
+    }
+
+    fn rows_in(&self, segment: SegmentId) -> Option<&RoaringBitmap> {
+        self.rows.get(&segment)
     }
 
     fn is_over(&self, _: &[Column], column: &Column) -> bool {

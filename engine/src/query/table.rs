@@ -85,7 +85,7 @@ impl TableProvider for RowTable {
             Rows::Spans => self.job.clone(),
             Rows::Requests => {
                 let ids = condition.constraints();
-                let job = self.job.with_requests(&ids, None).await;
+                let job = self.job.with_requests(&ids).await;
                 job.map_err(external)?
             }
         };

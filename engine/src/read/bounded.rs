@@ -18,6 +18,8 @@ pub(crate) enum Bounded {
     Errors,
     /// The sequence of the append that brought a span.
     Sequence,
+    /// The greatest sequence of a span of a request.
+    LastSequence,
 }
 
 impl Bounded {
@@ -35,6 +37,7 @@ impl Bounded {
             Self::Spans => "spans",
             Self::Errors => "errors",
             Self::Sequence => "sequence",
+            Self::LastSequence => "last_sequence",
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
+use roaring::RoaringBitmap;
+use spanstore_format::SegmentId;
 use spanstore_format::segment::Column;
 use spanstore_format::table::Table;
 
@@ -22,6 +24,12 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
 
     /// The condition as text, for people.
     fn text(&self) -> String;
+
+    /// The rows of a segment for which it is true, if they are known; it is false for the
+    /// others.
+    fn rows_in(&self, _: SegmentId) -> Option<&RoaringBitmap> {
+        None
+    }
 
     /// Whether it asks for the values of a column, and for nothing else, where it expects
     /// some columns.

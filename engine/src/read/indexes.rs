@@ -16,7 +16,7 @@ use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{
     Column, FileColumns, Id, MOST_RESOURCE_BYTES, Partition, SegmentReader,
 };
-use spanstore_format::table::{ColumnType, SharedKind};
+use spanstore_format::table::{ColumnType, IndexedId, SharedKind};
 
 use super::condition::Leaf;
 use super::constraints::Constraints;
@@ -81,7 +81,7 @@ struct Found<'a> {
 
 impl Indexes<'_> {
     /// The rows, among some, that have one of the ids of each kind that is constrained, or
-    /// another id with the same hash.
+    /// another id with the same hash. All may have ids that the table does not index.
     pub(crate) fn with_ids(
         &self,
         necessary: &Constraints,
@@ -93,13 +93,15 @@ impl Indexes<'_> {
             request_ids,
             ..
         } = necessary;
-        if let Some(ids) = trace_ids {
+        let indexed = self.reader.table().roles().ids;
+        let has = |id| indexed.iter().any(|(indexed, _)| *indexed == id);
+        if let Some(ids) = trace_ids.as_ref().filter(|_| has(IndexedId::Trace)) {
             within &= self.ids(ids.iter().map(|id| Id::Trace(*id)))?;
         }
-        if let Some(ids) = session_ids {
+        if let Some(ids) = session_ids.as_ref().filter(|_| has(IndexedId::Session)) {
             within &= self.ids(ids.iter().map(|id| Id::Session(id)))?;
         }
-        if let Some(ids) = request_ids {
+        if let Some(ids) = request_ids.as_ref().filter(|_| has(IndexedId::Request)) {
             within &= self.ids(ids.iter().map(|id| Id::Request(id)))?;
         }
         Ok(within)
@@ -118,6 +120,14 @@ impl Indexes<'_> {
 
     /// The rows for which a condition is true, or false if that is wanted.
     pub(crate) fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Answer, Stop> {
+        if let Some(rows) = leaf.predicate.rows_in(self.reader.summary().id) {
+            if wanted {
+                return Ok(Answer::Exactly(rows.clone()));
+            }
+            let mut others = RoaringBitmap::new();
+            others.insert_range(self.partition.rows.clone());
+            return Ok(Answer::Exactly(others - rows));
+        }
         let [column] = leaf.columns.as_slice() else {
             return Ok(Answer::Unknown);
         };
@@ -173,6 +183,9 @@ impl Indexes<'_> {
 
     /// Whether [`Indexes::answer`] is likely to know.
     pub(crate) fn may_answer(&self, leaf: &Leaf) -> Result<bool, Stop> {
+        if leaf.predicate.rows_in(self.reader.summary().id).is_some() {
+            return Ok(true);
+        }
         let ([column], Some(facets)) = (leaf.columns.as_slice(), self.facets) else {
             return Ok(false);
         };

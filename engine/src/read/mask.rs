@@ -9,7 +9,6 @@ use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{CodedColumn, Column, RowReader};
-use spanstore_format::span::SpanColumn;
 
 use super::bounded::{Bounded, Limits};
 use super::condition::Leaf;
@@ -335,16 +334,16 @@ impl Matching {
             return Ok(());
         }
         let team = self.sealed.partition.team.as_str();
-        let column = SpanColumn::TeamId;
+        let column = self.sealed.reader.table().roles().team;
         let reader = self.sealed.segment.row_reader()?;
-        if !reader.has_only(group, column.place(), team) {
+        if !reader.has_only(group, column, team) {
             let start = group * ROW_GROUP_ROWS;
             let rows = &self.sealed.partition.rows;
             let rows = rows.start.max(start)..rows.end.min(start.saturating_add(ROW_GROUP_ROWS));
             let mut all = RoaringBitmap::new();
             all.insert_range(rows);
             // Reading compares them.
-            self.each_batch(&all, &[column.into()], |_, _| Ok(()))?;
+            self.each_batch(&all, &[Column::Stored(column)], |_, _| Ok(()))?;
         }
         checked().insert(group);
         Ok(())

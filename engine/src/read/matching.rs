@@ -340,6 +340,10 @@ impl Matching {
             reader,
             partition,
         } = &self.sealed;
+        let rows = match snapshot.hidden.get(&segment.summary().id) {
+            Some(hidden) => rows - hidden,
+            None => rows,
+        };
         if rows.is_empty() || !snapshot.may_hide(partition) {
             return Ok(rows);
         }

@@ -46,6 +46,8 @@ pub(crate) mod requests;
 )]
 pub(crate) mod scan;
 pub(crate) mod sessions;
+#[cfg(feature = "query")]
+pub(crate) mod stored;
 #[cfg(test)]
 #[cfg(feature = "query")]
 mod tests;

@@ -111,7 +111,7 @@ pub(crate) fn hot_parts(
 }
 
 /// The same as parts of a scan.
-fn hot_scans(
+pub(crate) fn hot_scans(
     snapshot: &Snapshot,
     team: &TeamId,
     bounds: Limits,
@@ -119,6 +119,7 @@ fn hot_scans(
 ) -> Result<Vec<ScanPart>, Error> {
     let parts = hot_parts(snapshot, bounds, interrupt)?.into_iter();
     let scans = parts.map(|part| ScanPart {
+        table: snapshot.table,
         source: Source::Hot(part),
         team: team.clone(),
         meter: interrupt.meter().clone(),
@@ -127,7 +128,7 @@ fn hot_scans(
 }
 
 /// The parts of some rows of a partition.
-fn sealed_parts(
+pub(super) fn sealed_parts(
     matching: &Matching,
     rows: &RoaringBitmap,
     bounds: Limits,
@@ -150,6 +151,7 @@ fn sealed_parts(
         if bounds.overlap(first_start, last_start) {
             let rows = part(rows, rows_of_group(group));
             parts.push(ScanPart {
+                table: matching.sealed.reader.table(),
                 source: Source::RowGroup {
                     segment: Arc::clone(segment),
                     rows: ranges(&rows).into(),

@@ -7,16 +7,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch,
-    StringViewArray, TimestampNanosecondArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::interleave;
 use roaring::RoaringBitmap;
 use spanstore_format::TeamId;
-use spanstore_format::requests::assemble::{self, EARLIEST, Request, SpanFacts};
-use spanstore_format::requests::column::Source;
-use spanstore_format::requests::{RequestColumn, table};
+use spanstore_format::requests::assemble::{self, SpanFacts};
+use spanstore_format::requests::column::sources;
+use spanstore_format::requests::rows::{Found, rows};
 use spanstore_format::segment::Column;
 use spanstore_format::span::{SpanColumn, compact};
 
@@ -24,7 +21,6 @@ use super::interrupt::{Held, Interrupt};
 use super::scan::{ScanPart, columns_error};
 use crate::error::Error;
 use crate::hot::{HotBatch, HotRows};
-use crate::view::Snapshot;
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -39,6 +35,31 @@ pub(crate) struct PartFacts {
     runs: Vec<Run>,
     /// Services and what answered, by their numbers in the facts.
     texts: Vec<String>,
+    /// Their numbers, while they are read.
+    numbers: HashMap<String, u32>,
+}
+
+/// The places of the rows of a part that belong to some traces.
+fn rows_of(
+    part: &ScanPart,
+    traces: &HashSet<[u8; 16]>,
+    interrupt: &dyn Interrupt,
+) -> Result<Vec<u32>, Error> {
+    let mut rows = Vec::new();
+    let mut row = 0;
+    for batch in part.read(&[SpanColumn::TraceId.into()], BATCH_ROWS)? {
+        interrupt.check()?;
+        let batch = batch?;
+        let ids = SpanColumn::TraceId.ids(&batch);
+        let ids = ids.map_err(|error| Error::corrupt("spans", error))?;
+        for id in ids {
+            if id.is_some_and(|id| traces.contains(id)) {
+                rows.push(row);
+            }
+            row += 1;
+        }
+    }
+    Ok(rows)
 }
 
 /// Spans of one trace, one after the other.
@@ -64,49 +85,76 @@ impl PartFacts {
             spans: Vec::new(),
             runs: Vec::new(),
             texts: Vec::new(),
+            numbers: HashMap::new(),
             part: part.clone(),
         };
-        let mut numbers: HashMap<String, u32> = HashMap::new();
-        let mut row = 0;
-        for batch in part.read(&columns, BATCH_ROWS)? {
-            interrupt.check()?;
-            let batch = batch?;
-            let Self {
-                spans, runs, texts, ..
-            } = &mut facts;
-            let number = |text: &str| {
-                if let Some(number) = numbers.get(text) {
-                    return *number;
+        let below = below_sequence.unwrap_or(i64::MAX);
+        match traces {
+            None => {
+                let mut row = 0;
+                for batch in part.read(&columns, BATCH_ROWS)? {
+                    interrupt.check()?;
+                    let batch = batch?;
+                    facts.add(&batch, row.., below)?;
+                    row += batch.num_rows() as u32;
                 }
-                let number = texts.len() as u32;
-                texts.push(text.to_owned());
-                numbers.insert(text.to_owned(), number);
-                number
-            };
-            let corrupt = |error| Error::corrupt("spans", error);
-            let take = |trace: [u8; 16], span: SpanFacts| {
-                let is_seen = below_sequence.is_none_or(|below| span.sequence < below);
-                if is_seen && traces.is_none_or(|traces| traces.contains(&trace)) {
-                    let place = spans.len();
-                    match runs.last_mut() {
-                        Some(run) if run.trace == trace && run.follows(row) => {
-                            run.spans.end = place + 1;
-                        }
-                        _ => runs.push(Run {
-                            trace,
-                            spans: place..place + 1,
-                            first_row: row,
-                        }),
-                    }
-                    spans.push(span);
+            }
+            Some(traces) => {
+                let rows = rows_of(&part, traces, interrupt)?;
+                for rows in rows.chunks(BATCH_ROWS) {
+                    interrupt.check()?;
+                    let batch = part.take(&columns, &rows.iter().copied().collect())?;
+                    facts.add(&batch, rows.iter().copied(), below)?;
                 }
-                row += 1;
-            };
-            SpanFacts::read(&batch, number, take).map_err(corrupt)?;
+            }
         }
+        facts.numbers = HashMap::new();
         facts.spans.shrink_to_fit();
         facts.runs.shrink_to_fit();
         Ok(facts)
+    }
+
+    /// Adds the spans of a batch, with the places of its rows in the part.
+    fn add(
+        &mut self,
+        batch: &RecordBatch,
+        rows: impl IntoIterator<Item = u32>,
+        below_sequence: i64,
+    ) -> Result<(), Error> {
+        let Self {
+            spans,
+            runs,
+            texts,
+            numbers,
+            ..
+        } = self;
+        let number = |text: &str| {
+            if let Some(number) = numbers.get(text) {
+                return *number;
+            }
+            let number = texts.len() as u32;
+            texts.push(text.to_owned());
+            numbers.insert(text.to_owned(), number);
+            number
+        };
+        let mut rows = rows.into_iter();
+        let take = |trace: [u8; 16], span: SpanFacts| {
+            let Some(row) = rows.next().filter(|_| span.sequence < below_sequence) else {
+                return;
+            };
+            let place = spans.len();
+            match runs.last_mut() {
+                Some(run) if run.trace == trace && run.follows(row) => run.spans.end = place + 1,
+                _ => runs.push(Run {
+                    trace,
+                    spans: place..place + 1,
+                    first_row: row,
+                }),
+            }
+            spans.push(span);
+        };
+        let read = SpanFacts::read(batch, number, take);
+        read.map_err(|error| Error::corrupt("spans", error))
     }
 
     /// Memory that it takes, in bytes, about.
@@ -127,22 +175,12 @@ impl Run {
 /// A span: the number of its part, and its place among the rows of that.
 type Place = (u32, u32);
 
-/// A request, and the spans that its values come from.
-struct Found {
-    trace: [u8; 16],
-    request: Request,
-    root: Place,
-    earliest: [Option<Place>; EARLIEST.len()],
-    is_split: bool,
-}
-
-/// The requests of the spans of a snapshot, by their start, as a snapshot of their own.
+/// The requests of some spans, by their start.
 pub(crate) fn requests(
-    snapshot: &Snapshot,
     team: &TeamId,
     mut parts: Vec<PartFacts>,
     interrupt: &dyn Interrupt,
-) -> Result<Snapshot, Error> {
+) -> Result<Vec<HotRows>, Error> {
     let texts = share_texts(&mut parts);
     let mut traces: HashMap<[u8; 16], Vec<(u32, usize)>> = HashMap::new();
     for (number, part) in (0..).zip(&parts) {
@@ -160,10 +198,11 @@ pub(crate) fn requests(
     let mut batches = Vec::with_capacity(found.len() / MOST_ROWS + 1);
     for found in found.chunks(MOST_ROWS) {
         interrupt.check()?;
-        let rows = compacted(&rows(team, found, &texts, &values)?)?;
+        let values = |column, places: &[Option<Place>]| values.column(column, places);
+        let rows = compacted(&rows(team.as_str(), found, &texts, values)?)?;
         batches.push(HotRows::all(&Arc::new(HotBatch::derived(rows))));
     }
-    Ok(snapshot.derived(table(), batches))
+    Ok(batches)
 }
 
 /// Rows without the memory of others that were read beside them.
@@ -204,7 +243,7 @@ fn share_texts(parts: &mut [PartFacts]) -> Vec<String> {
 }
 
 /// The request of the spans in some runs of parts.
-fn request(trace: [u8; 16], runs: &[(u32, usize)], parts: &[PartFacts]) -> Option<Found> {
+fn request(trace: [u8; 16], runs: &[(u32, usize)], parts: &[PartFacts]) -> Option<Found<Place>> {
     let mut spans: Vec<SpanFacts> = Vec::new();
     let mut places: Vec<Place> = Vec::new();
     let mut origins = BTreeSet::new();
@@ -226,6 +265,7 @@ fn request(trace: [u8; 16], runs: &[(u32, usize)], parts: &[PartFacts]) -> Optio
         root: place(request.root)?,
         earliest: request.earliest.map(|span| span.and_then(place)),
         request,
+        first_span: 0,
         is_split: origins.len() > 1,
     })
 }
@@ -237,23 +277,13 @@ struct Values {
     _held: Vec<Held>,
 }
 
-/// The columns of spans that columns of requests have values of.
-fn sources() -> Vec<SpanColumn> {
-    let columns = RequestColumn::ALL.iter();
-    let sources = columns.filter_map(|column| match column.source() {
-        Source::Root(column) | Source::RootOrEarliest(column) => Some(column),
-        Source::Trace => None,
-    });
-    sources.collect()
-}
-
 impl Values {
     fn fetch(
         parts: &[PartFacts],
-        found: &[Found],
+        found: &[Found<Place>],
         interrupt: &dyn Interrupt,
     ) -> Result<Self, Error> {
-        let columns: Vec<Column> = sources().into_iter().map(Column::from).collect();
+        let columns: Vec<Column> = sources().map(Column::from).collect();
         let mut wanted: Vec<RoaringBitmap> = Vec::new();
         wanted.resize_with(parts.len(), RoaringBitmap::new);
         for found in found {
@@ -278,11 +308,7 @@ impl Values {
     }
 
     /// A column of some spans, null where there is none.
-    fn column(
-        &self,
-        column: SpanColumn,
-        spans: impl Iterator<Item = Option<Place>>,
-    ) -> Result<ArrayRef, Error> {
+    fn column(&self, column: SpanColumn, spans: &[Option<Place>]) -> Result<ArrayRef, Error> {
         let null = new_null_array(&column.description().value.data_type(), 1);
         let mut sources: Vec<&dyn Array> = Vec::with_capacity(self.parts.len() + 1);
         for (_, values) in &self.parts {
@@ -292,8 +318,8 @@ impl Values {
         }
         sources.push(null.as_ref());
         let of_null = Some((self.parts.len(), 0));
-        let places = spans.map(|span| {
-            let Some((part, row)) = span else {
+        let places = spans.iter().map(|span| {
+            let Some((part, row)) = *span else {
                 return of_null;
             };
             let (rows, _) = self.parts.get(part as usize)?;
@@ -305,104 +331,4 @@ impl Values {
         let values = interleave(&sources, &places.ok_or_else(missing)?);
         values.map_err(|error| columns_error("requests", &error))
     }
-}
-
-/// Requests as rows of their table.
-fn rows(
-    team: &TeamId,
-    found: &[Found],
-    texts: &[String],
-    values: &Values,
-) -> Result<RecordBatch, Error> {
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(RequestColumn::ALL.len());
-    for column in RequestColumn::ALL {
-        columns.push(match column.source() {
-            Source::Root(span) => {
-                values.column(span, found.iter().map(|found| Some(found.root)))?
-            }
-            Source::RootOrEarliest(span) => {
-                let place = EARLIEST.iter().position(|other| *other == span);
-                let of = |found: &Found| found.earliest.get(place?).copied().flatten();
-                values.column(span, found.iter().map(of))?
-            }
-            Source::Trace => of_trace(*column, team, found, texts)?,
-        });
-    }
-    let rows = RecordBatch::try_new(table().schema(), columns);
-    rows.map_err(|error| columns_error("requests", &error))
-}
-
-/// A column whose values come from all spans of a trace.
-fn of_trace(
-    column: RequestColumn,
-    team: &TeamId,
-    found: &[Found],
-    texts: &[String],
-) -> Result<ArrayRef, Error> {
-    let requests = || found.iter().map(|found| &found.request);
-    let times = |time: fn(&Request) -> i64| -> ArrayRef {
-        let times = TimestampNanosecondArray::from_iter_values(requests().map(time));
-        Arc::new(times.with_timezone("UTC"))
-    };
-    let numbers = |number: fn(&Request) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(requests().map(number)))
-    };
-    let truths = |truth: fn(&Found) -> Option<bool>| -> ArrayRef {
-        Arc::new(found.iter().map(truth).collect::<BooleanArray>())
-    };
-    Ok(match column {
-        RequestColumn::TeamId => {
-            let team = std::iter::repeat_n(team.as_str(), found.len());
-            Arc::new(StringViewArray::from_iter_values(team))
-        }
-        RequestColumn::TraceId => {
-            let mut ids = FixedSizeBinaryBuilder::with_capacity(found.len(), 16);
-            for found in found {
-                let added = ids.append_value(found.trace);
-                added.map_err(|error| columns_error("requests", &error))?;
-            }
-            Arc::new(ids.finish())
-        }
-        RequestColumn::StartTime => times(|request| request.start),
-        RequestColumn::EndTime => times(|request| request.end),
-        RequestColumn::Duration => numbers(|request| request.end.saturating_sub(request.start)),
-        RequestColumn::Spans => numbers(|request| request.spans.into()),
-        RequestColumn::Errors => numbers(|request| request.errors.into()),
-        RequestColumn::Warnings => numbers(|request| request.warnings.into()),
-        RequestColumn::Level => Arc::new(StringViewArray::from_iter_values(
-            requests().map(|request| request.level.as_str()),
-        )),
-        RequestColumn::Services => lists(requests().map(|request| &request.services), texts)?,
-        RequestColumn::Resources => lists(requests().map(|request| &request.resources), texts)?,
-        RequestColumn::ColdStart => truths(|found| found.request.cold_start),
-        RequestColumn::HasRoot => truths(|found| Some(found.request.has_root)),
-        RequestColumn::Complete => truths(|found| Some(found.request.is_complete)),
-        RequestColumn::Split => truths(|found| Some(found.is_split)),
-        other => {
-            let cause = format!("no rule for the column {}", other.name());
-            return Err(Error::internal("requests", &cause));
-        }
-    })
-}
-
-/// Sets of texts, by their numbers, as JSON arrays.
-fn lists<'a>(
-    sets: impl Iterator<Item = &'a BTreeSet<u32>>,
-    texts: &[String],
-) -> Result<ArrayRef, Error> {
-    let mut known: HashMap<&BTreeSet<u32>, String> = HashMap::new();
-    let mut lists: Vec<&BTreeSet<u32>> = Vec::new();
-    for set in sets {
-        lists.push(set);
-        if known.contains_key(set) {
-            continue;
-        }
-        let of_set = set.iter().filter_map(|number| texts.get(*number as usize));
-        let sorted: BTreeSet<&String> = of_set.collect();
-        let list = serde_json::to_string(&sorted);
-        let list = list.map_err(|error| Error::internal("requests", &error))?;
-        known.insert(set, list);
-    }
-    let lists = lists.into_iter().map(|set| known.get(set));
-    Ok(Arc::new(lists.collect::<StringViewArray>()))
 }

@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::{Column, RowBatches};
-use spanstore_format::span::{SpanColumn, table};
+use spanstore_format::table::Table;
 use spanstore_format::{FormatError, SegmentId, TeamId};
 
 use super::hot::HotPart;
@@ -24,6 +24,7 @@ use crate::segment::Segment;
 /// A part of a scan: rows of one hot batch, or of one row group.
 #[derive(Debug, Clone)]
 pub(crate) struct ScanPart {
+    pub(super) table: &'static Table,
     pub(super) source: Source,
     pub(super) team: TeamId,
     pub(super) meter: Meter,
@@ -106,7 +107,7 @@ impl ScanPart {
         columns: &[Column],
         places: &RoaringBitmap,
     ) -> Result<RecordBatch, Error> {
-        let schema = Column::schema(columns, table());
+        let schema = Column::schema(columns, self.table);
         let schema = schema.map_err(|error| Error::corrupt("columns", error))?;
         if places.is_empty() {
             return Ok(RecordBatch::new_empty(schema));
@@ -193,10 +194,10 @@ impl Rows<'_> {
             batch_rows = batch_rows.min(reader.rows_within(BATCH_BYTES, group, columns));
         }
         let mut read = columns.to_vec();
-        let team_column = SpanColumn::TeamId;
-        let is_certain = reader.has_only(group, team_column.place(), team.as_str());
+        let team_column = reader.table().roles().team;
+        let is_certain = reader.has_only(group, team_column, team.as_str());
         if !is_certain {
-            read.push(team_column.into());
+            read.push(Column::Stored(team_column));
         }
         let batches = reader.read(rows, &read, batch_rows);
         let batches = batches.map_err(|error| segment.corrupt(error))?;

@@ -1,6 +1,6 @@
 //! The row of a request, out of the spans of its trace.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use arrow::array::{Array, RecordBatch};
 
@@ -191,12 +191,16 @@ pub struct Request {
     pub root: usize,
     /// The places of the spans that have the values of [`EARLIEST`].
     pub earliest: [Option<usize>; EARLIEST.len()],
+    /// The greatest sequence of a span.
+    pub last_sequence: i64,
 }
 
 /// The request of the spans of a trace; none when there is no span.
 pub fn assemble(spans: &[SpanFacts]) -> Option<Request> {
-    let ids: HashSet<[u8; 8]> = spans.iter().map(|span| span.span_id).collect();
-    let is_orphan = |span: &SpanFacts| span.parent.is_some_and(|parent| !ids.contains(&parent));
+    let mut ids: Vec<[u8; 8]> = spans.iter().map(|span| span.span_id).collect();
+    ids.sort_unstable();
+    let is_absent = |parent: [u8; 8]| ids.binary_search(&parent).is_err();
+    let is_orphan = |span: &SpanFacts| span.parent.is_some_and(is_absent);
     let earliest = |is_asked: &dyn Fn(&SpanFacts) -> bool| {
         let asked = spans.iter().enumerate().filter(|(_, span)| is_asked(span));
         let first = asked.min_by_key(|(_, span)| span.order());
@@ -220,6 +224,7 @@ pub fn assemble(spans: &[SpanFacts]) -> Option<Request> {
         is_complete: root.is_some() && !spans.iter().any(is_orphan),
         root: stands,
         earliest: [None; EARLIEST.len()],
+        last_sequence: 0,
     };
     for span in spans {
         request.start = request.start.min(span.start);
@@ -229,6 +234,7 @@ pub fn assemble(spans: &[SpanFacts]) -> Option<Request> {
         request.level = request.level.max(span.level);
         // Of true, false and nothing the first that there is.
         request.cold_start = request.cold_start.max(span.cold_start);
+        request.last_sequence = request.last_sequence.max(span.sequence);
         request.services.extend(span.service);
         request.resources.extend(span.resource);
     }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use crate::span::SpanColumn;
-use crate::table::{Encoding, IndexedId, Roles, Statistics, Table, TableColumn, table_columns};
+use crate::table::{Codec, Encoding, Roles, Statistics, Table, TableColumn, table_columns};
 
 /// Where the value of a column comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ request_columns! {
     /// The trace.
     TraceId: TableColumn::id("trace_id", 16), Source::Trace;
     /// The request; null when no span has one.
-    RequestId: text("request_id"), Source::RootOrEarliest(SpanColumn::RequestId);
+    RequestId: text("request_id").compressed(Codec::Zstd),
+        Source::RootOrEarliest(SpanColumn::RequestId);
     /// The tracing session; null when no span has one.
     SessionId: text("session_id"), Source::RootOrEarliest(SpanColumn::SessionId);
     /// The user; null when no span has one.
@@ -133,16 +134,25 @@ request_columns! {
     Complete: TableColumn::boolean("complete"), Source::Trace;
     /// Whether the spans lie in several segments, or in one and in memory, at the moment.
     Split: TableColumn::boolean("split"), Source::Trace;
+    /// In a segment the number of the row of the first span; the others follow it.
+    FirstSpan: TableColumn::uint32("first_span").encoded(Encoding::Delta).hidden(),
+        Source::Trace;
+    /// The greatest sequence of a span.
+    LastSequence: number("last_sequence").hidden(), Source::Trace;
+}
+
+/// The columns of spans that columns of requests have values of.
+pub fn sources() -> impl Iterator<Item = SpanColumn> {
+    let columns = RequestColumn::ALL.iter();
+    columns.filter_map(|column| match column.source() {
+        Source::Root(column) | Source::RootOrEarliest(column) => Some(column),
+        Source::Trace => None,
+    })
 }
 
 /// The table of requests.
 pub fn table() -> &'static Table {
     static TABLE: LazyLock<Table> = LazyLock::new(|| {
-        const IDS: &[(IndexedId, usize)] = &[
-            (IndexedId::Trace, RequestColumn::TraceId.place()),
-            (IndexedId::Session, RequestColumn::SessionId.place()),
-            (IndexedId::Request, RequestColumn::RequestId.place()),
-        ];
         const ORDER: &[usize] = &[
             RequestColumn::TeamId.place(),
             RequestColumn::StartTime.place(),
@@ -152,7 +162,8 @@ pub fn table() -> &'static Table {
         let roles = Roles {
             team: RequestColumn::TeamId.place(),
             start: RequestColumn::StartTime.place(),
-            ids: IDS,
+            // The spans of an id tell which requests have it.
+            ids: &[],
             order: ORDER,
             identity: IDENTITY,
             attributes: None,

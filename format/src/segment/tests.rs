@@ -3,6 +3,7 @@ mod forged;
 mod golden;
 mod moving;
 mod parents;
+mod requests;
 mod tables;
 
 use arrow::array::RecordBatch;

@@ -141,7 +141,10 @@ fn filter(random: &mut StdRng, depth: u32) -> (String, Holds) {
 /// Random spans about the end of the month before.
 fn spans(random_numbers: &mut StdRng, first: u64, count: u64) -> Vec<Span> {
     let ids = first..first + count;
+    // Some of the traces have spans that come later too.
+    let traces = first / 2..first / 2 + 200;
     ids.map(|id| Span {
+        trace: random_numbers.random_range(traces.clone()),
         start: MONTH + random_numbers.random_range(-40..40) * 5 * MILLI,
         ..random(random_numbers, id)
     })

@@ -21,6 +21,7 @@
 //! are so long that an id which is not there finds rows hardly ever.
 
 pub(super) mod build;
+mod entries;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ use twox_hash::XxHash3_64;
 
 use super::postings::{POSTING_BYTES, Posting};
 use crate::error::FormatError;
+
+pub use entries::Entries;
 
 const KEY_BYTES: usize = 8;
 const HEAD_BYTES: usize = 8;
@@ -84,9 +87,34 @@ impl Layout {
     /// The number of the bucket of a hash, and its key in the bucket.
     fn bucket_and_key(&self, hash: Key) -> (u64, u64) {
         let hash = u64::from_be_bytes(hash);
-        let key_bits = self.entry_bytes * 8 - self.start_bits - self.length_bits;
+        let key_bits = self.key_bits();
         let bucket = hash.checked_shr(64 - self.bucket_bits).unwrap_or(0);
         (bucket, hash << self.bucket_bits >> (64 - key_bits))
+    }
+
+    /// Bits of the key of an entry.
+    fn key_bits(&self) -> u32 {
+        self.entry_bytes * 8 - self.start_bits - self.length_bits
+    }
+
+    /// The posting of an entry of a partition with these rows; `read` hands out those behind
+    /// the entries.
+    fn posting<B: AsRef<[u8]>>(
+        &self,
+        entry: u64,
+        rows: &Range<u32>,
+        read: impl Fn(u64) -> Result<B, FormatError>,
+    ) -> Result<Posting, FormatError> {
+        let start = entry >> self.length_bits & ((1 << self.start_bits) - 1);
+        let length = entry & ((1 << self.length_bits) - 1);
+        if length == 0 {
+            let words = read(self.entry_start(self.entries) + start * POSTING_BYTES as u64)?;
+            let mut words = words.as_ref();
+            return Ok(Posting::of_words(words.get_u32_le(), words.get_u32_le()));
+        }
+        // Both are numbers of at most 32 bits.
+        let start = rows.start.saturating_add(start as u32);
+        Ok(Posting::Run(start..start.saturating_add(length as u32)))
     }
 
     /// Where the entries begin in the block.
@@ -139,22 +167,8 @@ pub fn find<B: AsRef<[u8]>>(
     let Some(entry) = search(&layout, found.as_ref(), key) else {
         return Ok(None);
     };
-    let start = entry >> layout.length_bits & ((1 << layout.start_bits) - 1);
-    let length = entry & ((1 << layout.length_bits) - 1);
-    if length == 0 {
-        let at = layout.entry_start(layout.entries) + start * POSTING_BYTES as u64;
-        let words = bytes(at..at + POSTING_BYTES as u64)?;
-        let mut words = words.as_ref();
-        return Ok(Some(Posting::of_words(
-            words.get_u32_le(),
-            words.get_u32_le(),
-        )));
-    }
-    // Both are numbers of at most 32 bits.
-    let start = rows.start.saturating_add(start as u32);
-    Ok(Some(Posting::Run(
-        start..start.saturating_add(length as u32),
-    )))
+    let posting = layout.posting(entry, rows, |at| bytes(at..at + POSTING_BYTES as u64));
+    posting.map(Some)
 }
 
 /// The entries of a bucket, by their numbers.

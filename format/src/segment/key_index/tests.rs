@@ -153,3 +153,76 @@ fn keys_never_change() {
     // The XXH3 specification's value for the empty input.
     assert_eq!(key_of(b""), 0x2d06_8005_38d3_94c2_u64.to_be_bytes());
 }
+
+proptest! {
+    #[test]
+    fn common_keys_of_two_blocks_are_found(
+        (rows, model) in model(1_000),
+        (others, other) in model(90_000),
+        alone in proptest::collection::vec(key(), 0..50),
+    ) {
+        // Some keys of the one are in the other too.
+        let shared = model.keys().step_by(3).map(|key| (*key, (others.start..others.end).collect()));
+        let other: Model = other.into_iter().chain(shared).collect();
+        let entries = |model: &Model, rows: &Range<u32>| {
+            Entries::of(&Bytes::from(encoded(model, rows).0), rows).unwrap()
+        };
+        let (one, two) = (entries(&model, &rows), entries(&other, &others));
+        let keys = Entries::of_keys(alone.iter().chain(model.keys().step_by(5)).copied());
+        for (entries, is_there) in [
+            (&two, other.keys().collect::<Vec<_>>()),
+            (&keys, alone.iter().chain(model.keys().step_by(5)).collect()),
+        ] {
+            let mut found = Vec::new();
+            let add = |of_one: &Posting, _: &Posting| {
+                found.push(of_one.clone());
+                Ok::<_, FormatError>(())
+            };
+            one.common(entries, add).unwrap();
+            let block = encoded(&model, &rows).0;
+            let read = |range: Range<u64>| Ok(&block[range.start as usize..range.end as usize]);
+            for key in model.keys().filter(|key| is_there.contains(key)) {
+                let posting = find(*key, &rows, block.len() as u64, read).unwrap().unwrap();
+                prop_assert!(found.contains(&posting));
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_have_hardly_a_key_in_common_that_only_one_has() {
+    let model = |first: u32, count: u32| -> Model {
+        let keys = (first..first + count).map(|n| key_of(&n.to_le_bytes()));
+        keys.zip(0..)
+            .map(|(key, row)| (key, [row].into_iter().collect()))
+            .collect()
+    };
+    let entries = |model: &Model, rows: Range<u32>| {
+        Entries::of(&Bytes::from(encoded(model, &rows).0), &rows).unwrap()
+    };
+    for (first, count) in [(0, 50_000), (40_000, 7), (0, 1), (60_000, 0)] {
+        let (one, two) = (
+            entries(&model(0, 50_000), 0..50_000),
+            entries(&model(first, count), 0..count),
+        );
+        assert_eq!((two.len(), two.is_empty()), (count as usize, count == 0));
+        let mut found = 0;
+        let add = |_: &Posting, _: &Posting| {
+            found += 1;
+            Ok::<_, FormatError>(())
+        };
+        one.common(&two, add).unwrap();
+        assert!((count..count + 3).contains(&found), "{found} of {count}");
+    }
+    // What is damaged is an error or an answer.
+    let block = encoded(&model(0, 300), &(0..300)).0;
+    for at in 0..block.len() {
+        for cut in [at, block.len()] {
+            let mut damaged = block[..cut].to_vec();
+            if let Some(byte) = damaged.get_mut(at) {
+                *byte ^= 0xff;
+            }
+            drop(Entries::of(&Bytes::from(damaged), &(0..300)));
+        }
+    }
+}

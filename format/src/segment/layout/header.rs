@@ -57,6 +57,8 @@ pub enum Part {
     Resources,
     /// The instrumentation scopes of the rows.
     Scopes,
+    /// The requests of the rows: a segment of their own.
+    RequestTable,
 }
 
 /// What is known of a kind of part.
@@ -87,7 +89,7 @@ const fn optional(number: u16, name: &'static str) -> PartKind {
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Columns,
         Self::Directory,
         Self::Traces,
@@ -98,6 +100,7 @@ impl Part {
         Self::Origin,
         Self::Resources,
         Self::Scopes,
+        Self::RequestTable,
     ];
 
     const fn kind(self) -> PartKind {
@@ -112,6 +115,7 @@ impl Part {
             Self::Origin => required(8, "origin"),
             Self::Resources => required(9, "resources"),
             Self::Scopes => required(10, "scopes"),
+            Self::RequestTable => optional(11, "table of requests"),
         }
     }
 

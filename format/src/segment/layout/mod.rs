@@ -6,6 +6,7 @@ pub mod columns;
 pub mod directory;
 pub mod encoding;
 pub mod header;
+pub(crate) mod inner;
 pub mod order;
 pub mod origin;
 pub mod source;

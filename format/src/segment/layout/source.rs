@@ -28,6 +28,35 @@ pub trait ReadFile: fmt::Debug + Send + Sync {
     fn keep(&self, block: u64, bytes: Bytes);
 }
 
+/// A part of a file, as a file of its own.
+#[derive(Debug)]
+struct FilePart {
+    file: Arc<dyn ReadFile>,
+    range: Range<u64>,
+}
+
+/// The number of the first block of a part: the file has other bytes in its own ones.
+const FIRST_BLOCK_OF_PART: u64 = 1 << 48;
+
+impl ReadFile for FilePart {
+    fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file
+            .read_at(self.range.start.saturating_add(offset), out)
+    }
+
+    fn kept(&self, block: u64) -> Option<Bytes> {
+        self.file.kept(FIRST_BLOCK_OF_PART | block)
+    }
+
+    fn keep(&self, block: u64, bytes: Bytes) {
+        self.file.keep(FIRST_BLOCK_OF_PART | block, bytes);
+    }
+}
+
 /// The bytes of a segment's file.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -50,6 +79,22 @@ impl Source {
             Self::Whole(bytes) => bytes.len() as u64,
             Self::File(file) => file.bytes(),
         }
+    }
+
+    /// A range as a source of its own. A file has one at most.
+    pub(crate) fn part(&self, range: Range<u64>) -> Result<Self, FormatError> {
+        if range.start > range.end || range.end > self.len() {
+            return Err(outside(&range, self.len()));
+        }
+        Ok(match self {
+            Self::Whole(bytes) => {
+                Self::Whole(bytes.slice(range.start as usize..range.end as usize))
+            }
+            Self::File(file) => Self::File(Arc::new(FilePart {
+                file: Arc::clone(file),
+                range,
+            })),
+        })
     }
 
     /// A range, not verified.

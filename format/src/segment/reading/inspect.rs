@@ -23,6 +23,8 @@ pub struct SegmentLayout {
     pub promoted: Vec<PromotedKey>,
     /// The facets, all partitions together.
     pub facets: Vec<FacetLayout>,
+    /// The table of requests, which is a part of the index; none when it has none.
+    pub requests: Option<Box<Self>>,
 }
 
 /// A column of a segment.
@@ -134,7 +136,9 @@ impl SegmentReader {
             }
         }
         let summary = self.summary();
+        let requests = self.requests()?.map(|requests| requests.layout());
         Ok(SegmentLayout {
+            requests: requests.transpose()?.map(Box::new),
             row_groups: metadata
                 .row_groups()
                 .iter()

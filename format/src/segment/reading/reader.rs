@@ -10,14 +10,16 @@ use roaring::RoaringBitmap;
 use super::rows::RowReader;
 use crate::error::FormatError;
 use crate::id::TraceId;
+use crate::requests;
 use crate::segment::SegmentSummary;
 use crate::segment::facets::Facets;
-use crate::segment::key_index;
+use crate::segment::key_index::{self, Entries};
 use crate::segment::layout::checksum::{BLOCK_BYTES, VerifiedBytes, verify_tail};
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::{Directory, Partition};
 use crate::segment::layout::encoding::ROW_GROUP_ROWS;
 use crate::segment::layout::header::{FOOTER_KEY, IndexHeader, MOST_HEADER_BYTES, Part};
+use crate::segment::layout::inner::InnerSegment;
 use crate::segment::layout::origin::Origin;
 use crate::segment::layout::source::Source;
 use crate::segment::pages::{parquet_error, without_panic};
@@ -156,6 +158,17 @@ impl SegmentReader {
         found.map(|posting| posting.rows(rows, &read)).transpose()
     }
 
+    /// The index of traces of a partition, all of it.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is damaged.
+    pub fn traces(&self, partition: &Partition) -> Result<Entries, FormatError> {
+        let part = self.header.required(Part::Traces)?;
+        let block = part.start.saturating_add(u64::from(partition.traces.start))
+            ..part.start.saturating_add(u64::from(partition.traces.end));
+        Entries::of(&self.bytes.slice(block)?, &partition.rows)
+    }
+
     /// A range of the postings.
     ///
     /// # Errors
@@ -234,6 +247,23 @@ impl SegmentReader {
         Origin::decode(&self.bytes.slice(part.clone())?, part.start)
     }
 
+    /// The segment of the requests of the rows; none when it has none. Each of its rows has
+    /// the number of a span's row, and how many belong to the request
+    /// ([`FirstSpan`](crate::requests::RequestColumn::FirstSpan)). Partitions of few rows
+    /// are not in it.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::open`].
+    pub fn requests(&self) -> Result<Option<Self>, FormatError> {
+        let Some(part) = self.header.part(Part::RequestTable) else {
+            return Ok(None);
+        };
+        let end = self.bytes.slice(InnerSegment::end_of(&part))?;
+        let inner = InnerSegment::decode(&end, &part, &self.summary)?;
+        let source = self.source.part(inner.range)?;
+        Self::open_of(requests::table(), source, inner.summary).map(Some)
+    }
+
     /// The index header.
     pub fn header(&self) -> &IndexHeader {
         &self.header
@@ -286,6 +316,10 @@ impl SegmentReader {
             },
         }
         damage.extend(self.origin().err());
+        match self.requests() {
+            Err(error) => damage.push(error),
+            Ok(requests) => damage.extend(requests.iter().flat_map(Self::verify)),
+        }
         match self.shared() {
             Err(error) => damage.push(error),
             Ok(shared) => {

@@ -148,6 +148,11 @@ impl RowReader {
         self.pages.memory() + shared.map(SharedMessages::memory).sum::<usize>()
     }
 
+    /// The table that its rows are of.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
     /// The columns of the file.
     pub fn columns(&self) -> &FileColumns {
         &self.columns

@@ -2,6 +2,7 @@
 
 mod partition;
 mod partitions;
+mod requests;
 mod row_groups;
 mod writer;
 

@@ -8,6 +8,8 @@ use crate::segment::layout::columns::{self, FileColumns};
 use crate::segment::promotion::Promotion;
 use crate::segment::promotion::split::Splitter;
 use crate::segment::writing::partition::{Indexes, OpenPartition};
+use crate::segment::writing::requests::StoredRequests;
+use crate::segment::writing::writer::SegmentWriteError;
 use crate::table::Table;
 
 /// The indexes of the partitions so far, and the one at work.
@@ -19,10 +21,16 @@ pub(crate) struct Partitions {
     facet_columns: Vec<usize>,
     indexes: Indexes,
     open: Option<OpenPartition>,
+    /// Of spans alone.
+    requests: Option<StoredRequests>,
 }
 
 impl Partitions {
-    pub(crate) fn new(table: &'static Table, promotion: &Promotion) -> Self {
+    pub(crate) fn new(
+        table: &'static Table,
+        promotion: &Promotion,
+        requests: Option<StoredRequests>,
+    ) -> Self {
         let no_strays = vec![false; promotion.keys().len()];
         let first_promoted = columns::file_schema(table, &Promotion::default());
         Self {
@@ -31,6 +39,7 @@ impl Partitions {
             facet_columns: FileColumns::written(table, promotion, &no_strays).facets(table),
             indexes: Indexes::of(table),
             open: None,
+            requests,
         }
     }
 
@@ -42,7 +51,7 @@ impl Partitions {
         file: &RecordBatch,
         splitter: &Splitter,
         first_row: u32,
-    ) -> Result<(), FormatError> {
+    ) -> Result<(), SegmentWriteError> {
         let teams = batch.columns().get(self.table.roles().team);
         let teams = teams.and_then(|teams| teams.as_string_view_opt());
         let teams = teams.ok_or_else(|| {
@@ -62,6 +71,9 @@ impl Partitions {
             let slice = file.slice(start, row - start);
             partition.add_facets(&slice, &self.facet_columns, self.first_promoted);
             self.open = Some(partition);
+            if let Some(requests) = &mut self.requests {
+                requests.add(team, batch, start..row, first_row + start as u32)?;
+            }
         }
         Ok(())
     }
@@ -83,11 +95,12 @@ impl Partitions {
         Ok(OpenPartition::new(id, self.table, row))
     }
 
-    /// The indexes of all of them.
-    pub(crate) fn finish(mut self) -> Result<Indexes, FormatError> {
+    /// The indexes of all of them, and the part of their requests.
+    pub(crate) fn finish(mut self) -> Result<(Indexes, Option<Vec<u8>>), SegmentWriteError> {
         if let Some(open) = self.open.take() {
             self.indexes.add(open)?;
         }
-        Ok(self.indexes)
+        let requests = self.requests.map(StoredRequests::finish);
+        Ok((self.indexes, requests.transpose()?.flatten()))
     }
 }

@@ -25,7 +25,9 @@ use crate::segment::promotion::Promotion;
 use crate::segment::promotion::split::{Split, Splitter};
 use crate::segment::shared::SharedBuilder;
 use crate::segment::writing::partitions::Partitions;
+use crate::segment::writing::requests::StoredRequests;
 use crate::segment::writing::row_groups::RowGroups;
+use crate::span;
 use crate::table::Table;
 
 /// Key of the pair in the Parquet footer that tells other readers, as JSON, which
@@ -138,6 +140,8 @@ impl<W: Write + Send> SegmentWriter<W> {
             .with_skip_arrow_metadata(true);
         let out = ChecksummingWriter::new(out);
         let schema = columns::file_schema(table, &promotion);
+        let are_spans = std::ptr::eq(table, span::table());
+        let requests = are_spans.then(|| StoredRequests::new(id, month, origin.clone()));
         Ok(Self {
             table,
             parquet: RowGroups::new(out, &schema, options)?,
@@ -147,7 +151,7 @@ impl<W: Write + Send> SegmentWriter<W> {
             month,
             origin,
             rows: 0,
-            partitions: Partitions::new(table, &promotion),
+            partitions: Partitions::new(table, &promotion, requests),
             splitter: Splitter::new(promotion),
             shared: table
                 .roles()
@@ -286,7 +290,7 @@ impl<W: Write + Send> SegmentWriter<W> {
     /// # Errors
     /// When the writer below fails.
     pub fn finish(mut self) -> Result<(W, SegmentSummary), SegmentWriteError> {
-        let indexes = self.partitions.finish()?;
+        let (indexes, requests) = self.partitions.finish()?;
         self.parquet.flush()?;
         let mut parquet = self.parquet.file;
         // Damage in the last rows shall not reach the directory's block.
@@ -319,6 +323,9 @@ impl<W: Write + Send> SegmentWriter<W> {
         for shared in std::mem::take(&mut self.shared) {
             let kind = Part::of_shared(shared.columns.kind);
             part(kind, &shared.finish()?, &mut parquet)?;
+        }
+        if let Some(requests) = requests {
+            part(Part::RequestTable, &requests, &mut parquet)?;
         }
         #[cfg(any(test, feature = "testing"))]
         for (place, bytes) in &self.more_parts {

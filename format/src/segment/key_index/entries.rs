@@ -1,0 +1,119 @@
+//! All entries of a block, in their order.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
+use super::{HEAD_BYTES, Key, Layout, PART};
+use crate::error::FormatError;
+use crate::segment::postings::{POSTING_BYTES, Posting};
+
+/// The entries of a block.
+#[derive(Debug)]
+pub struct Entries {
+    /// By their hashes, of which the first bits are known; the others are zero.
+    entries: Vec<(u64, Posting)>,
+    bits: u32,
+}
+
+impl Entries {
+    /// Those of a block of a partition with these rows; an empty block has none.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the block makes no sense.
+    pub fn of(block: &Bytes, rows: &Range<u32>) -> Result<Self, FormatError> {
+        if block.is_empty() {
+            return Ok(Self {
+                entries: Vec::new(),
+                bits: u64::BITS,
+            });
+        }
+        let malformed = || {
+            let found = format!("a block of {} bytes", block.len());
+            FormatError::malformed(PART, 0, "entries within their block", found)
+        };
+        let layout = block.get(..HEAD_BYTES).and_then(Layout::decode);
+        let layout = layout.ok_or_else(malformed)?;
+        let bytes = |range: Range<u64>| {
+            let (start, end) = (range.start.try_into().ok()?, range.end.try_into().ok()?);
+            block.get(Range::<usize> { start, end })
+        };
+        let others = layout.entry_start(layout.entries);
+        let ends = bytes(HEAD_BYTES as u64..layout.entries_start()).ok_or_else(malformed)?;
+        let all = bytes(layout.entries_start()..others).ok_or_else(malformed)?;
+        let key_bits = layout.key_bits();
+        let mut buckets = ends.chunks(4).map(|mut end| end.get_u32_le());
+        let mut bucket = 0u64;
+        let mut bucket_end = buckets.next();
+        let mut entries = Vec::with_capacity(layout.entries as usize);
+        for (number, mut entry) in (0..).zip(all.chunks_exact(layout.entry_bytes as usize)) {
+            while bucket_end.is_some_and(|end| end <= number) {
+                bucket += 1;
+                bucket_end = buckets.next();
+            }
+            let entry = entry.get_uint_le(layout.entry_bytes as usize);
+            let key = entry >> (layout.start_bits + layout.length_bits);
+            let of_bucket = bucket.checked_shl(64 - layout.bucket_bits).unwrap_or(0);
+            let hash = of_bucket | key << (64 - key_bits) >> layout.bucket_bits;
+            let posting = layout.posting(entry, rows, |at| {
+                bytes(at..at + POSTING_BYTES as u64).ok_or_else(malformed)
+            })?;
+            entries.push((hash, posting));
+        }
+        Ok(Self {
+            entries,
+            bits: (layout.bucket_bits + key_bits).min(u64::BITS),
+        })
+    }
+
+    /// Entries of keys alone, in any order.
+    pub fn of_keys(keys: impl IntoIterator<Item = Key>) -> Self {
+        let keys = keys.into_iter().map(u64::from_be_bytes);
+        let mut entries: Vec<(u64, Posting)> = keys.map(|key| (key, Posting::Run(0..0))).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.dedup_by_key(|(key, _)| *key);
+        Self {
+            entries,
+            bits: u64::BITS,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Hands out the postings, of each of the two, whose ids may be equal: all that are, and
+    /// hardly any other.
+    ///
+    /// # Errors
+    /// What `equal` answers.
+    pub fn common<E>(
+        &self,
+        other: &Self,
+        mut equal: impl FnMut(&Posting, &Posting) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let shift = u64::BITS - self.bits.min(other.bits);
+        let key = |entry: &(u64, Posting)| entry.0.checked_shr(shift).unwrap_or(0);
+        let (mut ones, mut others) = (self.entries.as_slice(), other.entries.as_slice());
+        while let (Some(one), Some(two)) = (ones.first(), others.first()) {
+            match key(one).cmp(&key(two)) {
+                std::cmp::Ordering::Less => ones = ones.get(1..).unwrap_or_default(),
+                std::cmp::Ordering::Greater => others = others.get(1..).unwrap_or_default(),
+                std::cmp::Ordering::Equal => {
+                    let same = others.iter().take_while(|other| key(other) == key(one));
+                    for two in same {
+                        equal(&one.1, &two.1)?;
+                    }
+                    ones = ones.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        Ok(())
+    }
+}
