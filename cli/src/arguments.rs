@@ -14,7 +14,7 @@ mod export;
 mod requests;
 mod selection;
 
-pub use export::{ExportArguments, IdsArgument, TimeUnitArgument};
+pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
 pub use requests::{RequestArguments, RequestOrder, RequestsArguments};
 pub use selection::{
     CountArguments, Counted, FacetsArguments, Rows, Selection, TimelineArguments, TopArguments,

@@ -225,6 +225,89 @@ fn duckdb() -> Option<Command> {
     None
 }
 
+/// In DuckDB, pandas and others the same values as `requests` shows.
+#[test]
+fn requests_are_exported_as_they_are_listed() {
+    let directory = sample(3_000);
+    let store = directory.path();
+    let listed = run(
+        store,
+        &["requests", "--format", "json", "--order", "oldest"],
+    );
+    let listed: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    run(store, &["seal"]);
+    let batch = rows(&exported(store, &["--table", "requests"]));
+    assert_eq!(batch.num_rows(), listed.len());
+    assert!(listed.len() > 200);
+    let number = |name: &str, row: usize| {
+        let numbers = batch
+            .column_by_name(name)
+            .unwrap()
+            .as_primitive::<Int64Type>();
+        numbers.value(row)
+    };
+    for (row, request) in listed.iter().enumerate() {
+        for name in [
+            "trace_id",
+            "name",
+            "route",
+            "session_id",
+            "level",
+            "service",
+        ] {
+            assert_eq!(text(&batch, name, row), request[name].as_str(), "{name}");
+        }
+        assert_eq!(text(&batch, "team_id", row), Some("default"));
+        for (name, shown) in [
+            ("spans", "spans"),
+            ("errors", "errors"),
+            ("duration", "duration_ns"),
+        ] {
+            assert_eq!(Some(number(name, row)), request[shown].as_i64(), "{name}");
+        }
+        let services = batch
+            .column_by_name("services")
+            .unwrap()
+            .as_list::<i32>()
+            .value(row);
+        let services: Vec<&str> = services.as_string::<i32>().iter().flatten().collect();
+        let shown = request["services"].as_array().unwrap();
+        assert!(
+            services
+                .iter()
+                .copied()
+                .eq(shown.iter().filter_map(Value::as_str))
+        );
+    }
+    let micros = rows(&exported(
+        store,
+        &["--table", "requests", "--ids", "bytes", "--time-unit", "us"],
+    ));
+    let ids = micros
+        .column_by_name("trace_id")
+        .unwrap()
+        .as_fixed_size_binary();
+    assert_eq!(ids.value(0).len(), 16);
+    let starts = micros.column_by_name("start_time").unwrap();
+    assert_eq!(
+        starts.as_primitive::<TimestampMicrosecondType>().len(),
+        listed.len()
+    );
+    let refused = output(
+        store,
+        &["export", "--table", "requests", "--format", "otlp-json"],
+    );
+    assert!(!refused.status.success());
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        message.contains("--table requests needs --format parquet"),
+        "{message}"
+    );
+}
+
 #[test]
 fn duckdb_runs_the_queries_of_the_readme() {
     let queries = queries_of_the_readme();

@@ -52,15 +52,15 @@ pub(crate) struct SegmentCache {
     readers: Cache<Key, Arc<SegmentReader>, UnitWeighter>,
     /// Parsed metadata and dictionaries.
     rows: Cache<Key, Arc<RowReader>, ByMemory>,
+    #[cfg_attr(
+        not(feature = "query"),
+        expect(dead_code, reason = "only queries for requests ask for them")
+    )]
     split_rows: SplitRowsCache,
 }
 
 /// Which rows of a team in two segments may belong to traces that both have: those of the
 /// first segment, then those of the second.
-#[cfg_attr(
-    not(feature = "query"),
-    expect(dead_code, reason = "only queries for requests ask for it")
-)]
 pub(crate) type SplitRows = (RoaringBitmap, RoaringBitmap);
 
 /// Two segments, the one with the lesser id first, and the first row of the team in that.

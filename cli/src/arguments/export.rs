@@ -18,8 +18,12 @@ events and links as lists.
 Examples:
   spanstore export --team acme --format otlp-json --out acme.jsonl
   spanstore export --team acme --format parquet --out acme.parquet
+  spanstore export --table requests --format parquet --out requests.parquet
   spanstore export --format parquet --ids bytes --time-unit us --out for-spark.parquet")]
 pub struct ExportArguments {
+    /// What is exported; requests as parquet alone
+    #[arg(long, value_enum, value_name = "TABLE", default_value = "spans")]
+    pub table: ExportedTable,
     /// Where to; standard output when not given
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -29,6 +33,15 @@ pub struct ExportArguments {
     /// Unit of the times in parquet; `duration` is in nanoseconds always [default: ns]
     #[arg(long, value_enum, value_name = "UNIT")]
     pub time_unit: Option<TimeUnitArgument>,
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportedTable {
+    /// One row a span
+    Spans,
+    /// One row a trace
+    Requests,
 }
 
 /// How ids are written.
@@ -56,6 +69,7 @@ impl ExportArguments {
     /// [`Error::Usage`] when an option of that form stands beside another format.
     pub fn interchange(&self, format: Format) -> Result<InterchangeOptions, Error> {
         let options = [
+            ("--table requests", self.table == ExportedTable::Requests),
             ("--ids", self.ids.is_some()),
             ("--time-unit", self.time_unit.is_some()),
         ];
@@ -63,7 +77,7 @@ impl ExportArguments {
             && format != Format::Parquet
         {
             return Err(Error::Usage(format!(
-                "{option} needs --format parquet: {} has one form only",
+                "{option} needs --format parquet: {} has spans in one form only",
                 format.name()
             )));
         }

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::BufWriter;
 
+use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use spanstore::query::Order;
 use spanstore::{Spans, Team};
 use spanstore_format::interchange::{self, InterchangeOptions};
 use spanstore_format::otlp;
 
-use super::{Context, Out};
-use crate::arguments::{ExportArguments, Format};
+use super::{Context, Out, runtime};
+use crate::arguments::{ExportArguments, ExportedTable, Format};
 use crate::error::Error;
 
 /// Rows of a row group. Readers such as DuckDB give each thread one, and a row group
@@ -23,13 +25,17 @@ pub(super) fn run(
     arguments: &ExportArguments,
     options: InterchangeOptions,
 ) -> Result<(), Error> {
+    let export = |format, team: &Team, out: Out<'_>| match arguments.table {
+        ExportedTable::Spans => export(team, format, options, out),
+        ExportedTable::Requests => runtime()?.block_on(export_requests(team, options, out)),
+    };
     let Some(path) = &arguments.out else {
-        return export(&context.team, context.format, options, context.out);
+        return export(context.format, &context.team, context.out);
     };
     let name = path.display().to_string();
     let file = File::create(path).map_err(Error::io(&name))?;
     let mut out = BufWriter::new(file);
-    export(&context.team, context.format, options, &mut out)?;
+    export(context.format, &context.team, &mut out)?;
     let file = out
         .into_inner()
         .map_err(|error| Error::io(&name)(error.into_error()))?;
@@ -65,12 +71,8 @@ fn write_parquet(
     options: InterchangeOptions,
     out: Out<'_>,
 ) -> Result<(), Error> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
     let schema = interchange::schema(options);
-    let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties))?;
+    let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties()))?;
     for spans in chunks {
         for batch in spans?.batches() {
             for piece in interchange::pieces(batch, options) {
@@ -81,6 +83,36 @@ fn write_parquet(
     writer.close()?;
     out.flush()?;
     Ok(())
+}
+
+/// Writes the requests, oldest first.
+async fn export_requests(
+    team: &Team,
+    options: InterchangeOptions,
+    out: Out<'_>,
+) -> Result<(), Error> {
+    let query = team.requests().order(Order::OldestFirst);
+    let mut rows = query
+        .columns(interchange::requests_columns())?
+        .stream()
+        .await?;
+    let schema = interchange::requests_schema(options);
+    let mut writer = ArrowWriter::try_new(&mut *out, schema, Some(properties()))?;
+    while let Some(rows) = rows.next().await {
+        let rows = rows.map_err(spanstore::Error::from)?;
+        let rows = interchange::requests(team.id().as_str(), &rows, options)?;
+        writer.write(&rows)?;
+    }
+    writer.close()?;
+    out.flush()?;
+    Ok(())
+}
+
+fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build()
 }
 
 fn write_chunks(

@@ -60,7 +60,7 @@ impl Job {
         let mut of_spans: Vec<Vec<Leaf>> = Vec::new();
         for filter in filters() {
             let unknown = filter.some_spans().iter();
-            let unknown = unknown.map(|some_span| self.leaf(HasSpan::unknown(self, some_span)));
+            let unknown = unknown.map(|some_span| HasSpan::unknown(self, some_span).leaf());
             of_spans.push(unknown.collect());
         }
         let by_ids = necessary(&asked.condition(&of_spans)?);
@@ -153,22 +153,7 @@ impl Job {
         let bytes = has_span.rows.values().map(RoaringBitmap::serialized_size);
         let of_traces = 2 * has_span.traces.capacity() * size_of::<[u8; 16]>();
         has_span.held.set(of_traces + bytes.sum::<usize>())?;
-        Ok(self.leaf(has_span))
-    }
-
-    /// The condition that requests have a span.
-    fn leaf(&self, has_span: HasSpan) -> Leaf {
-        let mut necessary = Constraints::default();
-        // It holds of those that are put together. Stored ones are told by their rows.
-        if has_span.is_known && has_span.traces.len() <= MOST_LOOKED_UP {
-            necessary = of_traces(&has_span.traces);
-        }
-        Leaf {
-            table: table(),
-            columns: vec![Column::Stored(RequestColumn::TraceId.place())],
-            predicate: Arc::new(has_span),
-            necessary,
-        }
+        Ok(has_span.leaf())
     }
 
     /// The traces of some rows of a partition.
@@ -343,6 +328,21 @@ impl HasSpan {
             is_known: false,
             columns: some_span.columns,
             held: job.held("requests of spans"),
+        }
+    }
+
+    /// The condition that requests have such a span.
+    fn leaf(self) -> Leaf {
+        let mut necessary = Constraints::default();
+        // It holds of those that are put together. Stored ones are told by their rows.
+        if self.is_known && self.traces.len() <= MOST_LOOKED_UP {
+            necessary = of_traces(&self.traces);
+        }
+        Leaf {
+            table: table(),
+            columns: vec![Column::Stored(RequestColumn::TraceId.place())],
+            predicate: Arc::new(self),
+            necessary,
         }
     }
 }

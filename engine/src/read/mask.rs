@@ -14,11 +14,14 @@ use super::bounded::{Bounded, Limits};
 use super::condition::Leaf;
 use super::indexes::holds;
 use super::matching::{Matching, part};
-use super::scan::{Rows, ranges, row_groups};
+use super::scan::{Rows, ranges, row_groups, rows_of_group};
 use crate::error::Error;
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
+
+/// One of so many rows are many.
+const MANY: u64 = 6;
 
 /// Bits of a row group, by its rows.
 const WORDS: usize = ROW_GROUP_ROWS as usize / 64;
@@ -202,7 +205,8 @@ impl Matching {
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
         let column = Column::Stored(bounded.place(self.sealed.reader.table()));
-        self.each_batch(rows, &[column], |rows, batch| {
+        let read = self.with_those_between(rows);
+        self.each_batch(&read, &[column], |rows, batch| {
             let numbers = bounded.numbers(batch);
             let numbers = numbers.map_err(|error| self.corrupt(error))?.iter();
             let within = rows.iter().zip(numbers);
@@ -210,7 +214,23 @@ impl Matching {
             found.extend(within.map(|(row, _)| *row));
             Ok(())
         })?;
-        Ok(found)
+        Ok(found & rows)
+    }
+
+    /// Some rows, and all others of a row group where they are many of it: to pick them costs
+    /// more than to read a number of each.
+    fn with_those_between(&self, rows: &RoaringBitmap) -> RoaringBitmap {
+        let mut all = rows.clone();
+        for group in row_groups(rows) {
+            let of_group = rows_of_group(group);
+            let picked = rows.range_cardinality(of_group.clone());
+            let partition = &self.sealed.partition.rows;
+            let own = partition.start.max(of_group.start)..partition.end.min(of_group.end);
+            if picked * MANY >= own.len() as u64 {
+                all.insert_range(own);
+            }
+        }
+        all
     }
 
     /// Hands out different values of a column in some rows of a row group, and how many of

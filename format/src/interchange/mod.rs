@@ -32,6 +32,7 @@ mod events;
 mod ids;
 mod links;
 mod lists;
+mod requests;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use arrow::error::ArrowError;
 use crate::error::FormatError;
 
 pub use convert::{convert, pieces};
+pub use requests::{requests, requests_columns, requests_schema};
 pub use schema::schema;
 
 /// What a reader may choose; the columns are the same in any case.

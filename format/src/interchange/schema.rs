@@ -137,14 +137,14 @@ fn list_type(fields: Fields) -> DataType {
     DataType::List(element(fields))
 }
 
-fn id_type(form: IdForm, bytes: i32) -> DataType {
+pub(super) fn id_type(form: IdForm, bytes: i32) -> DataType {
     match form {
         IdForm::Hex => DataType::Utf8,
         IdForm::Bytes => DataType::FixedSizeBinary(bytes),
     }
 }
 
-fn time_type(precision: TimePrecision) -> DataType {
+pub(super) fn time_type(precision: TimePrecision) -> DataType {
     let unit = match precision {
         TimePrecision::Nanoseconds => TimeUnit::Nanosecond,
         TimePrecision::Microseconds => TimeUnit::Microsecond,

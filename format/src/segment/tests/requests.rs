@@ -55,6 +55,9 @@ fn stored(reader: &SegmentReader) -> RecordBatch {
     concat_batches(&requests::table().schema(), &batches).unwrap()
 }
 
+/// First span, spans, start, end, sequence and name of the root of a request.
+type Known = (u32, i64, i64, i64, i64, String);
+
 #[test]
 fn each_trace_of_a_large_partition_is_a_request_that_names_its_spans() {
     let teams = [("a", 9_000), ("b", 120), ("c", 130), ("d", 3), ("e", 400)];
@@ -74,9 +77,7 @@ fn each_trace_of_a_large_partition_is_a_request_that_names_its_spans() {
     let spans = read(&reader, &[0..9_000, 9_120..9_250, 9_253..9_653]);
     let spans = concat_batches(&table().schema(), &spans).unwrap();
     let numbers = (0..9_000).chain(9_120..9_250).chain(9_253..9_653);
-    // First span, spans, start, end, sequence, name of the root.
-    let mut expected: BTreeMap<(String, Vec<u8>), (u32, i64, i64, i64, i64, String)> =
-        BTreeMap::new();
+    let mut expected: BTreeMap<(String, Vec<u8>), Known> = BTreeMap::new();
     let traces = SpanColumn::TraceId.ids(&spans).unwrap();
     let teams = SpanColumn::TeamId.texts(&spans).unwrap();
     let starts = SpanColumn::StartTime.times(&spans).unwrap();
