@@ -11,12 +11,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use spanstore::{SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
+use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
 use spanstore_benches::{
-    append, bodies, bodies_of, by_hand, machine, milliseconds, open, report, team,
+    NOW, append, bodies, bodies_of, by_hand, machine, milliseconds, open, report, team,
 };
 
 const TEAMS: usize = 100_000;
@@ -204,12 +204,7 @@ fn traces_of(store: &Store, bodies: &[Vec<u8>]) -> Vec<(TeamId, TraceId)> {
         let span = &request.resource_spans[0].scope_spans[0].spans[0];
         let trace = TraceId::from_bytes(&span.trace_id).unwrap();
         let team = name(number);
-        black_box(
-            store
-                .team(&team)
-                .usage(spanstore::Month::of(spanstore_benches::NOW)),
-        )
-        .unwrap();
+        black_box(store.team(&team).usage(Month::of(NOW))).unwrap();
         (team, trace)
     });
     traces.collect()
@@ -274,13 +269,53 @@ fn segments(path: &Path) {
     look_ups(&store.team(&team()), "one segment of 8 million");
 }
 
-/// 10,000,000 spans of one team at full rate: how many segments there are at a time, and
-/// how soon there are few.
+/// 10,000,000 spans of one team at full rate: how many segments there are at a time, how
+/// soon there are few, and what merging costs appends.
 fn load(path: &Path) {
-    const ROUNDS: usize = 10;
     let bodies = bodies(1_000_000, 500);
     let places: Vec<Vec<usize>> = bodies.iter().map(|body| places_of_traces(body)).collect();
-    let store = open(path, StoreOptions::default());
+    let store = open(&path.join("merging"), StoreOptions::default());
+    let (rate, most) = full_rate(&store, &bodies, &places, || {});
+    let end = Instant::now();
+    while store.segments().len() > 8 && end.elapsed() < Duration::from_mins(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!(
+        "10,000,000 spans of one team, {THREADS} threads: {rate:.0} spans/s, at most {most} segments at a time, {} after {:.0} s",
+        store.segments().len(),
+        end.elapsed().as_secs_f64()
+    );
+    drop(store);
+    let options = StoreOptions {
+        hot_bytes: usize::MAX,
+        background: false,
+        ..StoreOptions::default()
+    };
+    let seal_rows = options.seal_rows;
+    let store = open(&path.join("sealing"), options);
+    let sealed = AtomicU64::new(0);
+    let (without, _) = full_rate(&store, &bodies, &places, || {
+        let usage = store.team(&team()).usage(Month::of(NOW - 1)).unwrap();
+        if usage.used >= sealed.load(Ordering::Relaxed) + seal_rows {
+            sealed.store(usage.used, Ordering::Relaxed);
+            store.seal().unwrap();
+        }
+    });
+    println!(
+        "  {without:.0} spans/s where they are sealed and not merged: {:.3}",
+        rate / without
+    );
+}
+
+/// Appends bodies ten times, in other traces each time, from some threads: spans a second,
+/// and the most segments that there were. Does `beside` all the while.
+fn full_rate(
+    store: &Store,
+    bodies: &[Vec<u8>],
+    places: &[Vec<usize>],
+    beside: impl Fn() + Sync,
+) -> (f64, usize) {
+    const ROUNDS: usize = 10;
     let bench = store.team(&team());
     bench.set_quota(Some(u64::MAX)).unwrap();
     let next = AtomicUsize::new(0);
@@ -291,6 +326,7 @@ fn load(path: &Path) {
             let mut most = 0;
             while !is_done.load(Ordering::Relaxed) {
                 most = most.max(store.segments().len());
+                beside();
                 std::thread::sleep(Duration::from_millis(5));
             }
             most
@@ -319,15 +355,7 @@ fn load(path: &Path) {
         watch.join().unwrap()
     });
     let rate = (ROUNDS * bodies.len() * 500) as f64 / start.elapsed().as_secs_f64();
-    let end = Instant::now();
-    while store.segments().len() > 8 && end.elapsed() < Duration::from_mins(1) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    println!(
-        "10,000,000 spans of one team, {THREADS} threads: {rate:.0} spans/s, at most {most} segments at a time, {} after {:.0} s",
-        store.segments().len(),
-        end.elapsed().as_secs_f64()
-    );
+    (rate, most)
 }
 
 /// Where the trace ids of its spans stand in a body.

@@ -288,8 +288,10 @@ pub struct StoreOptions {
     /// Rows in memory at which a seal begins.
     pub seal_rows: u64,
     /// Rows of small appends of a team that are put together in memory, as what a read of
-    /// unsealed rows costs depends on how many batches they are. While they are copied,
-    /// less than 64 MiB of them are in memory twice.
+    /// unsealed rows costs depends on how many batches they are. It begins when the team's
+    /// rows are read, or appends pause for some milliseconds: the first question after many
+    /// small appends at full rate may take a second. While rows are copied, less than 64 MiB
+    /// of them are in memory twice.
     pub gather_rows: usize,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,

@@ -277,7 +277,11 @@ impl Team {
 
     /// What readers of this team see now, with all its unsealed rows.
     pub(crate) fn snapshot_of_all(&self) -> Snapshot {
-        self.snapshot(|hot| hot.all(&self.id))
+        let snapshot = self.snapshot(|hot| hot.all(&self.id));
+        if snapshot.hot.len() > 1 {
+            self.parts.view.set_read(&self.id);
+        }
+        snapshot
     }
 
     /// The team's sessions, those with the latest span first.

@@ -223,9 +223,22 @@ impl View {
         }
     }
 
+    /// Notes that all unsealed rows of a team were asked for.
+    pub(crate) fn set_read(&self, team: &TeamId) {
+        // Mostly it is known, and appends need not wait.
+        if !self.read().active.is_read(team) {
+            self.write().active.set_read(team);
+        }
+    }
+
     /// Whether there are small batches to put together.
     pub(crate) fn has_loose(&self) -> bool {
         self.read().active.has_loose()
+    }
+
+    /// Whether there are some of a team whose rows are read.
+    pub(crate) fn has_read_loose(&self) -> bool {
+        self.read().active.has_read_loose()
     }
 
     /// The next small batches to put together.
@@ -236,6 +249,11 @@ impl View {
     /// Puts a batch in the place of those that it was made of.
     pub(crate) fn gathered(&self, loose: &Loose, batch: &Arc<HotBatch>) {
         self.write().active.gathered(loose, batch);
+    }
+
+    /// Above the sequences of all rows.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.read().next_sequence
     }
 
     /// Rows and bytes since the last seal began.

@@ -2,9 +2,9 @@
 //! [`StoreOptions::gather_rows`](crate::StoreOptions::gather_rows) rows together. Mostly a row
 //! is copied at most twice for it, and few batches stay small. Only batches of a
 //! partition that came after each other are put together: rows stay in the order of their
-//! appends.
+//! appends. Teams whose rows are read come first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
@@ -118,21 +118,65 @@ impl Small {
     }
 }
 
+/// Teams with batches to put together. They take turns, so that a busy one does not keep the
+/// others waiting.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Those whose rows are read.
+    read: VecDeque<TeamId>,
+    /// The others; one may be read since it came here.
+    unread: VecDeque<TeamId>,
+}
+
+impl Due {
+    pub(super) fn add(&mut self, team: TeamId, is_read: bool) {
+        let teams = if is_read {
+            &mut self.read
+        } else {
+            &mut self.unread
+        };
+        teams.push_back(team);
+    }
+
+    fn next(&mut self) -> Option<TeamId> {
+        self.read.pop_front().or_else(|| self.unread.pop_front())
+    }
+}
+
 impl HotBuffer {
+    /// Whether all rows of a team were asked for; so they were where it has none.
+    pub(crate) fn is_read(&self, team: &TeamId) -> bool {
+        self.teams.get(team).is_none_or(|hot| hot.is_read)
+    }
+
+    /// Notes that all rows of a team were asked for.
+    pub(crate) fn set_read(&mut self, team: &TeamId) {
+        if let Some(hot) = self.teams.get_mut(team)
+            && !std::mem::replace(&mut hot.is_read, true)
+            && hot.is_due
+        {
+            self.due.read.push_back(team.clone());
+        }
+    }
+
     /// Whether there are batches to put together.
     pub(crate) fn has_loose(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.read.is_empty() || !self.due.unread.is_empty()
+    }
+
+    /// Whether there are some of a team whose rows are read.
+    pub(crate) fn has_read_loose(&self) -> bool {
+        !self.due.read.is_empty()
     }
 
     /// The next batches to put together.
     pub(crate) fn loose(&mut self) -> Option<Loose> {
-        // Teams take turns, so that a busy one does not keep the others waiting.
-        while let Some(team) = self.due.pop_front() {
+        while let Some(team) = self.due.next() {
             let Some(hot) = self.teams.get_mut(&team) else {
                 continue;
             };
             if let Some(batches) = hot.loose(self.gather_rows) {
-                self.due.push_back(team.clone());
+                self.due.add(team.clone(), hot.is_read);
                 return Some(Loose { team, batches });
             }
             hot.is_due = false;

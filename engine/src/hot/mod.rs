@@ -9,9 +9,9 @@ pub(crate) mod gather;
 pub(crate) mod values;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -105,6 +105,8 @@ struct HotTeam {
     /// The rows of each append, in a partition.
     appends: Vec<HotRows>,
     months: BTreeMap<Month, HotMonth>,
+    /// Whether all its rows were asked for.
+    is_read: bool,
     /// Whether it is among the teams with batches to put together.
     is_due: bool,
     /// Trace id to places in `appends`.
@@ -130,7 +132,7 @@ pub(crate) struct HotBuffer {
     /// Rows from which on a batch is not small.
     gather_rows: usize,
     /// Teams with batches to put together.
-    due: VecDeque<TeamId>,
+    due: gather::Due,
 }
 
 impl HotBuffer {
@@ -141,7 +143,7 @@ impl HotBuffer {
             rows: 0,
             bytes: 0,
             gather_rows,
-            due: VecDeque::new(),
+            due: gather::Due::default(),
         }
     }
 
@@ -177,7 +179,7 @@ impl HotBuffer {
             month.small.add(&batch, self.gather_rows);
             if !hot.is_due && month.small.is_enough(self.gather_rows) {
                 hot.is_due = true;
-                self.due.push_back(team.clone());
+                self.due.add(team.clone(), hot.is_read);
             }
         }
     }

@@ -35,7 +35,7 @@ fn month_of(number: u64) -> Month {
 }
 
 /// An append of spans of a trace, which has a session, to a month.
-fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
+pub(crate) fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> Appended {
     let mut builder = ColumnsBuilder::new(team, numbers.len());
     let mut encoded = Vec::new();
     let resource = Resource {
@@ -118,7 +118,7 @@ fn gathered(rows: u64) -> Arc<HotBatch> {
     Arc::clone(&all[0].batch)
 }
 
-fn team(name: u8) -> TeamId {
+pub(crate) fn team(name: u8) -> TeamId {
     TeamId::new(&format!("team-{name}")).unwrap()
 }
 
@@ -257,6 +257,47 @@ fn many_small_appends_are_one_although_their_rows_are_few() {
     let trace = hot.trace(&acme, trace_of(9));
     assert_eq!((trace.len(), trace[0].rows.clone()), (1, 9..10));
     assert_eq!(all[0].batch.starts.1 - all[0].batch.starts.0, 63_000);
+}
+
+#[test]
+fn teams_whose_rows_are_read_come_first() {
+    let (one, other, mut hot) = (team(0), team(1), HotBuffer::new(4));
+    let mut next = 0;
+    let mut push = |hot: &mut HotBuffer, team: &TeamId, appends: u64| {
+        for number in next..next + appends {
+            hot.push(team, append(team, 0, 1, &[2 * number, 2 * number + 1]));
+        }
+        next += appends;
+    };
+    push(&mut hot, &one, 4);
+    push(&mut hot, &other, 4);
+    assert!(hot.has_loose() && !hot.has_read_loose());
+    // Of a team that is due already, of one that is not yet, and of one without rows.
+    let none = team(2);
+    assert_eq!(
+        [&one, &other, &none].map(|team| hot.is_read(team)),
+        [false, false, true]
+    );
+    for team in [&other, &other, &none] {
+        hot.set_read(team);
+    }
+    assert!(hot.is_read(&other) && !hot.is_read(&one) && hot.has_read_loose());
+    let mut gathered = Vec::new();
+    while let Some(loose) = hot.loose() {
+        hot.gathered(&loose, &loose.gather().unwrap());
+        gathered.push(loose.team);
+    }
+    assert_eq!(gathered, [&other, &other, &one, &one].map(TeamId::clone));
+    assert!(!hot.has_loose() && !hot.has_read_loose());
+    push(&mut hot, &one, 2);
+    assert!(hot.has_loose() && !hot.has_read_loose());
+    push(&mut hot, &other, 2);
+    assert!(hot.has_read_loose());
+    assert_eq!(hot.loose().unwrap().team, other);
+    // What comes after a seal began is not read.
+    hot.take();
+    push(&mut hot, &other, 1);
+    assert!(!hot.is_read(&other));
 }
 
 #[test]

@@ -170,10 +170,11 @@ impl Selection {
     /// The first rows, at most `limit`, and those that equal the last of them where `ties`
     /// asks for them.
     pub(super) fn first(
-        self,
+        mut self,
         limit: usize,
         ties: Ties,
     ) -> impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send {
+        self.rows.end_after(limit);
         let state = (self, Left::Rows(limit));
         futures::stream::try_unfold(state, move |(mut selection, mut left)| async move {
             let batch = selection.next_batch(&mut left, ties).await;

@@ -6,6 +6,7 @@
 //! looked at than needed, and without one the first rows come before the last ones are
 //! found. The ids of rows are read only where rows that equal each other are taken.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -139,6 +140,37 @@ impl Ord for Open {
     }
 }
 
+/// Rows that were found and are not settled.
+struct Found {
+    rows: BinaryHeap<FoundRow>,
+    /// Rows with a greater rank are left out.
+    from: Option<Rank>,
+    /// How many rows are wanted in all, those aside that equal the last of them.
+    wanted: usize,
+    /// So many rows have at least this as what decides first. Those with less are left out.
+    least: i64,
+}
+
+impl Found {
+    /// Adds rows of an origin, by their ranks and their numbers there.
+    fn add(&mut self, origin: u32, ranks: impl Iterator<Item = (Rank, u32)>) {
+        let (from, least) = (self.from, self.least);
+        let may_be_first = |rank: Rank| rank.0 >= least && from.is_none_or(|from| rank <= from);
+        let mut rows: Vec<FoundRow> = ranks
+            .filter(|(rank, _)| may_be_first(*rank))
+            .map(|(rank, row)| FoundRow { rank, origin, row })
+            .collect();
+        if (1..rows.len()).contains(&self.wanted) {
+            let by_first = |row: &FoundRow| Reverse(row.rank.0);
+            let (_, last, _) = rows.select_nth_unstable_by_key(self.wanted - 1, by_first);
+            let least = last.rank.0;
+            rows.retain(|row| row.rank.0 >= least);
+            self.least = least;
+        }
+        self.rows.extend(rows);
+    }
+}
+
 /// The search.
 pub(crate) struct Ordered {
     condition: Condition,
@@ -148,10 +180,8 @@ pub(crate) struct Ordered {
     interrupt: Arc<dyn Interrupt>,
     origins: Vec<Origin>,
     open: BinaryHeap<Open>,
-    found: BinaryHeap<FoundRow>,
+    found: Found,
     settled: VecDeque<FoundRow>,
-    /// Rows with a greater rank are left out.
-    from: Option<Rank>,
     /// How many of these, from the front, are in the order of their ids too.
     sorted: usize,
 }
@@ -201,16 +231,27 @@ impl Ordered {
             interrupt: Arc::clone(interrupt),
             origins,
             open,
-            found: BinaryHeap::new(),
+            found: Found {
+                rows: BinaryHeap::new(),
+                from: None,
+                wanted: usize::MAX,
+                least: i64::MIN,
+            },
             settled: VecDeque::new(),
-            from: None,
             sorted: 0,
         })
     }
 
     /// Leaves out what comes before rows of a rank.
     pub(crate) fn begin_at(&mut self, rank: Rank) {
-        self.from = Some(rank);
+        self.found.from = Some(rank);
+    }
+
+    /// Leaves out what comes after so many rows, but for rows that equal the last of them in
+    /// what decides first.
+    #[cfg(feature = "query")]
+    pub(crate) fn end_after(&mut self, rows: usize) {
+        self.found.wanted = rows;
     }
 
     /// Where rows come from.
@@ -227,7 +268,7 @@ impl Ordered {
     /// Settles so many rows if that many can be; all rows of a rank at once.
     fn settle(&mut self, rows: usize) {
         let best = self.open.peek().map(|open| open.best);
-        while let Some(row) = self.found.peek()
+        while let Some(row) = self.found.rows.peek()
             && best.is_none_or(|best| row.rank > best)
             && (self.settled.len() < rows
                 || self
@@ -235,13 +276,13 @@ impl Ordered {
                     .back()
                     .is_some_and(|last| last.rank == row.rank))
         {
-            self.settled.extend(self.found.pop());
+            self.settled.extend(self.found.rows.pop());
         }
     }
 
     /// Memory of the rows that were found, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        (self.found.capacity() + self.settled.capacity()) * size_of::<FoundRow>()
+        (self.found.rows.capacity() + self.settled.capacity()) * size_of::<FoundRow>()
     }
 
     /// Looks at what may hold the next row.
@@ -293,14 +334,8 @@ impl Ordered {
                 let ranked = part.some(&self.direction.columns(self.snapshot.table), &rows)?;
                 let ranks = self.direction.ranks(&ranked);
                 let ranks = ranks.map_err(|error| Error::corrupt("hot rows", error))?;
-                let from = self.from;
-                let ranks = ranks.into_iter().zip(rows.set_indices());
-                let ranks = ranks.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
-                self.found.extend(ranks.map(|(rank, row)| FoundRow {
-                    rank,
-                    origin,
-                    row: row as u32,
-                }));
+                let rows = rows.set_indices().map(|row| row as u32);
+                self.found.add(origin, ranks.into_iter().zip(rows));
             }
             (Some(Origin::Sealed(matching)), What::Origin) => {
                 let rows = self.interrupt.meter().time(Stage::Indexes, || {
@@ -338,18 +373,12 @@ impl Ordered {
             (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
                 let find = || matching.find(&self.condition, rows);
                 let rows = self.interrupt.meter().time(Stage::Values, find)?;
-                let (direction, found, from) = (self.direction, &mut self.found, self.from);
+                let (direction, found) = (self.direction, &mut self.found);
                 let columns = direction.columns(self.snapshot.table);
                 matching.each_batch(&rows, &columns, |rows, batch| {
                     let ranks = direction.ranks(batch);
                     let ranks = ranks.map_err(|error| matching.corrupt(error))?;
-                    let ranks = ranks.into_iter().zip(rows);
-                    let ranks = ranks.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
-                    found.extend(ranks.map(|(rank, row)| FoundRow {
-                        rank,
-                        origin,
-                        row: *row,
-                    }));
+                    found.add(origin, ranks.into_iter().zip(rows.iter().copied()));
                     Ok(())
                 })?;
             }
@@ -540,4 +569,53 @@ fn runs(
         });
     }
     Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As many rows as are wanted, and those that equal the last of them in what decides
+        /// first, are there, and little else.
+        #[test]
+        fn what_may_be_among_the_first_is_kept(
+            parts in proptest::collection::vec(
+                proptest::collection::vec((0i64..20, 0i64..3), 0..40),
+                1..6,
+            ),
+            wanted in 0usize..30,
+            from in proptest::option::of((0i64..20, 0i64..3)),
+        ) {
+            let mut found = Found {
+                rows: BinaryHeap::new(),
+                from,
+                wanted,
+                least: i64::MIN,
+            };
+            let mut all = Vec::new();
+            for (origin, part) in (0..).zip(&parts) {
+                found.add(origin, part.iter().copied().zip(0..));
+                let rows = part.iter().copied().zip(0..);
+                let rows = rows.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
+                all.extend(rows.map(|(rank, row)| FoundRow { rank, origin, row }));
+            }
+            all.sort_unstable_by(|one, other| other.cmp(one));
+            let mut rows = found.rows.into_vec();
+            rows.sort_unstable_by(|one, other| other.cmp(one));
+            let firsts = all.iter().map(|row| row.rank.0);
+            let least = firsts.clone().nth(wanted.wrapping_sub(1)).unwrap_or(i64::MIN);
+            let count = firsts.take_while(|first| *first >= least).count();
+            prop_assert_eq!(&rows[..count], &all[..count]);
+            let most = |part: &Vec<Rank>| {
+                let mut firsts: Vec<i64> = part.iter().map(|rank| rank.0).collect();
+                firsts.sort_unstable();
+                let least = firsts.iter().nth_back(wanted.wrapping_sub(1)).copied();
+                firsts.iter().filter(|first| least.is_none_or(|least| **first >= least)).count()
+            };
+            prop_assert!(from.is_some() || rows.len() <= parts.iter().map(most).sum());
+        }
+    }
 }

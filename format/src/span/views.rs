@@ -1,6 +1,5 @@
 //! Texts and bytes on their way to view columns.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, StringViewType};
 use arrow::error::ArrowError;
+use hashbrown::HashMap;
 
 use super::columns::RESERVED_ROWS;
 
@@ -189,6 +189,10 @@ pub fn compact(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 fn compact_views<V: ByteViewType>(
     column: &GenericByteViewArray<V>,
 ) -> Result<ArrayRef, ArrowError> {
+    // Short values lie in the views.
+    if column.data_buffers().is_empty() {
+        return Ok(Arc::new(column.clone()));
+    }
     let (firsts, places) = first_views(column);
     let mut values = GenericByteViewBuilder::<V>::new().with_deduplicate_strings();
     for row in firsts.values().iter().map(|row| *row as usize) {
@@ -211,13 +215,22 @@ pub fn first_views<V: ByteViewType>(
 ) -> (UInt32Array, UInt32Array) {
     let mut firsts = Vec::new();
     let mut known: HashMap<Option<u128>, u32> = HashMap::new();
+    let mut last = None;
     let views = column.views().iter().zip(0..);
     let places = views.map(|(view, row)| {
         let view = column.is_valid(row as usize).then_some(*view);
-        *known.entry(view).or_insert_with(|| {
-            firsts.push(row);
-            firsts.len() as u32 - 1
-        })
+        match last {
+            // Neighbours have much in common.
+            Some((of_last, place)) if of_last == view => place,
+            _ => {
+                let place = *known.entry(view).or_insert_with(|| {
+                    firsts.push(row);
+                    firsts.len() as u32 - 1
+                });
+                last = Some((view, place));
+                place
+            }
+        }
     });
     let places: Vec<u32> = places.collect();
     (firsts.into(), places.into())
