@@ -299,6 +299,59 @@ async fn check_sql(team: &Team, all: &[Request]) {
     };
     let expected: i64 = all.iter().map(of_request).sum();
     assert_eq!(sql(team, text).await[0]["n"], expected.to_string());
+    check_any_span(team, all).await;
+}
+
+/// Asks for requests by their spans in SQL.
+async fn check_any_span(team: &Team, all: &[Request]) {
+    let is_fatal = |request: &Request| request.any(|span| span.level() == "fatal");
+    let is_slow = |request: &Request| {
+        request.any(|span| span.service == Some("db") && span.duration > 10 * MILLI)
+    };
+    let text = "select count(*) as n from requests where not Any_Span('level = ''fatal''') \
+                or any_span(trace_id, 'service = ''db'' and duration > ''10ms''') and spans > 3";
+    let expected = all
+        .iter()
+        .filter(|one| !is_fatal(one) || is_slow(one) && one.spans.len() > 3);
+    let expected = expected.count().to_string();
+    assert_eq!(sql(team, text).await[0]["n"], expected);
+    // As a value, and of spans.
+    let text = "select any_span('level = ''fatal''') as has, count(*) as n from requests \
+                group by 1 order by 1";
+    let fatal = all.iter().filter(|one| is_fatal(one)).count();
+    let found = sql(team, text).await;
+    let found: Vec<(&str, &str)> = found.iter().map(|row| (&*row["has"], &*row["n"])).collect();
+    let (others, fatal) = ((all.len() - fatal).to_string(), fatal.to_string());
+    assert_eq!(found, [("false", &*others), ("true", &*fatal)]);
+    let text = "select count(*) as n from spans s where any_span(s.trace_id, 'level = ''fatal''')";
+    let of_fatal = all.iter().filter(|one| is_fatal(one));
+    let of_fatal = of_fatal.map(|one| one.spans.len()).sum::<usize>();
+    assert_eq!(sql(team, text).await[0]["n"], of_fatal.to_string());
+    for (arguments, expected) in [
+        ("", "expected any_span('filter of spans')"),
+        ("name", "expected any_span('filter of spans')"),
+        (
+            "'true', 'true', 'true'",
+            "expected any_span('filter of spans')",
+        ),
+        ("'nothing = 1'", "nothing"),
+        ("name, 'true'", "any_span_0"),
+    ] {
+        let text = format!("select count(*) from requests where any_span({arguments})");
+        let error = team.sql(&text).await.err().unwrap().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let many = ["any_span('true')"; 17].join(" and ");
+    let error = team
+        .sql(&format!("select 1 from requests where {many}"))
+        .await;
+    assert!(
+        error
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("at most 16 calls")
+    );
 }
 
 /// Checks what begins within a time, too.

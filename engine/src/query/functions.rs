@@ -8,7 +8,8 @@
 //! | `hex(bytes)` | lower-case hexadecimal digits, such as an id's |
 //! | `trace_id('digits')`, `span_id('digits')` | the id of hexadecimal digits |
 //!
-//! All are immutable, so DataFusion folds them over constants.
+//! All are immutable, so DataFusion folds them over constants. `any_span('filter')` is no
+//! function of rows alone, see [`super::any_span`].
 
 use std::any::Any;
 use std::sync::Arc;

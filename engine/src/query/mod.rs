@@ -11,6 +11,7 @@
 //! a memory (`memory`).
 
 mod aggregate;
+mod any_span;
 mod builder;
 mod condition;
 mod constraints;

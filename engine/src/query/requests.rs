@@ -32,7 +32,7 @@ const MOST_LOOKED_UP: usize = 1_000;
 const BATCH_ROWS: usize = 8_192;
 
 /// Ids of traces.
-type Traces = HashSet<[u8; 16]>;
+pub(super) type Traces = HashSet<[u8; 16]>;
 
 /// Where the requests that may be asked for are.
 struct Candidates {
@@ -119,19 +119,7 @@ impl Job {
         }
         let condition = Arc::new(condition);
         let interrupt = self.interrupt();
-        let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
-            let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
-            move || {
-                let mut traces = Traces::new();
-                for part in parts {
-                    let rows = part.find(&condition, &*interrupt)?;
-                    let ids = part.some(&[SpanColumn::TraceId.into()], &rows)?;
-                    add_traces(&ids, &mut traces)?;
-                }
-                Ok(traces)
-            }
-        });
-        has_span.traces.extend(hot.await?.into_iter().flatten());
+        has_span.traces = self.unsealed_traces(&condition, &interrupt).await?;
         let mut stored = candidates.stored.as_mut();
         for one in stored.iter_mut().flat_map(|stored| stored.iter_mut()) {
             let none = one.requests_of(&RoaringBitmap::new())?;
@@ -154,6 +142,44 @@ impl Job {
         let of_traces = 2 * has_span.traces.capacity() * size_of::<[u8; 16]>();
         has_span.held.set(of_traces + bytes.sum::<usize>())?;
         Ok(has_span.leaf())
+    }
+
+    /// The traces of all spans that fulfil a condition, and their memory.
+    pub(super) async fn traces_with_span(
+        &self,
+        condition: Arc<Condition>,
+    ) -> Result<(Traces, Holding), Error> {
+        let interrupt = self.interrupt();
+        let held = self.held("traces of spans");
+        let mut traces = self.unsealed_traces(&condition, &interrupt).await?;
+        for matching in self.sealed(&condition, &interrupt)? {
+            let rows = self.exactly(&matching, &condition).await?;
+            traces.extend(self.traces_of(&matching, &rows).await?);
+            held.set(2 * traces.capacity() * size_of::<[u8; 16]>())?;
+            self.next_batch().await?;
+        }
+        Ok((traces, held))
+    }
+
+    /// The traces of spans that are not sealed and fulfil a condition.
+    async fn unsealed_traces(
+        &self,
+        condition: &Arc<Condition>,
+        interrupt: &Arc<dyn Interrupt>,
+    ) -> Result<Traces, Error> {
+        let found = on_each(self.hot(condition, interrupt)?, |parts| {
+            let (condition, interrupt) = (Arc::clone(condition), Arc::clone(interrupt));
+            move || {
+                let mut traces = Traces::new();
+                for part in parts {
+                    let rows = part.find(&condition, &*interrupt)?;
+                    let ids = part.some(&[SpanColumn::TraceId.into()], &rows)?;
+                    add_traces(&ids, &mut traces)?;
+                }
+                Ok(traces)
+            }
+        });
+        Ok(found.await?.into_iter().flatten().collect())
     }
 
     /// The traces of some rows of a partition.

@@ -19,6 +19,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
+use super::any_span;
 use super::builder::Source;
 use super::engine::{Engine, context, task};
 use super::filter::Rows;
@@ -107,15 +108,18 @@ async fn optimized(
     context.register_table("requests", Arc::new(requests))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
-    let statement = state.sql_to_statement(text, &dialect)?;
-    let is_query = matches!(
-        &statement,
-        Statement::Statement(statement) if matches!(**statement, SqlStatement::Query(_))
-    );
-    if !is_query {
-        let message = "only a SELECT over the tables spans and requests is allowed";
-        return Err(DataFusionError::Plan(message.into()));
+    let mut statement = state.sql_to_statement(text, &dialect)?;
+    match &mut statement {
+        Statement::Statement(query) if matches!(**query, SqlStatement::Query(_)) => {
+            any_span::answered(query, job, &context).await?;
+        }
+        _ => {
+            let message = "only a SELECT over the tables spans and requests is allowed";
+            return Err(DataFusionError::Plan(message.into()));
+        }
     }
+    // With the functions that were added.
+    let state = context.state();
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new()
         .with_allow_ddl(false)
