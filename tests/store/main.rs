@@ -15,6 +15,7 @@ mod captures;
 mod catalog;
 mod clock;
 mod compact;
+mod compare;
 mod crash;
 mod damage;
 mod debt;

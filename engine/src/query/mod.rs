@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod builder;
+mod compare;
 mod condition;
 mod constraints;
 mod counts;
@@ -41,6 +42,7 @@ mod workers;
 
 pub use aggregate::{Aggregate, Key};
 pub use builder::{Order, Query};
+pub use compare::{Comparison, Difference};
 pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterError, FilterLimits};
