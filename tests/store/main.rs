@@ -48,4 +48,5 @@ mod sequences;
 mod settings;
 mod shared;
 mod unreadable;
+mod views;
 mod visibility;
