@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use spanstore::otlp::{Span, Value};
 use spanstore::query::{Comparison, Query};
-use spanstore::{Error, Team};
+use spanstore::{Error, QueryLimits, StoreOptions, Team};
 use spanstore_format::span::table;
 use spanstore_test_support::spans::{attribute, integer, request, span, text};
-use spanstore_test_support::{NOW, open, team};
+use spanstore_test_support::{NOW, open, open_with, quiet, team};
 
 use crate::requests::rows;
 
@@ -401,6 +401,44 @@ async fn what_no_span_has_is_not_named() {
     let routes = comparison.differences.iter();
     let routes: Vec<_> = routes.filter(|one| one.column == "route").collect();
     assert_eq!((routes.len(), &routes[0].value), (1, &None));
+}
+
+/// An attribute of too many values is let go as soon as that is seen: here all of them take
+/// more memory than a query may.
+#[tokio::test]
+async fn too_many_values_take_no_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let query_limits = QueryLimits {
+        memory_bytes: 3 << 20,
+        ..QueryLimits::default()
+    };
+    let store = open_with(
+        directory.path(),
+        StoreOptions {
+            query_limits,
+            ..quiet()
+        },
+    );
+    let acme = store.team(&team("acme"));
+    for part in 0..4 {
+        let spans = (0..5_000).map(|id| {
+            let mut span = span(part * 5_000 + id);
+            let unique = format!("{:0>200}", part * 5_000 + id);
+            span.attributes.push(text("unique", &unique));
+            span
+        });
+        acme.append(request(spans)).unwrap();
+        store.seal().unwrap();
+    }
+    let failed = acme.query().filter("status_code = 500").unwrap();
+    let comparison = failed.compare(acme.query(), 1_000).await.unwrap();
+    assert_eq!(comparison.other_spans, 20_000);
+    let columns = comparison.differences.iter().map(|one| &one.column);
+    let columns: BTreeSet<&String> = columns.collect();
+    assert!(columns.contains(&named("items")), "{columns:?}");
+    assert!(!columns.contains(&named("unique")), "{columns:?}");
+    let all = acme.query().top("attributes['unique']", 1).await;
+    assert!(matches!(all, Err(Error::QueryMemory { .. })), "{all:?}");
 }
 
 #[tokio::test]

@@ -209,11 +209,11 @@ impl Job {
                 }
                 let values = on_each_row_group(&rows, |rows| {
                     let (matching, meter) = (Arc::clone(&matching), self.watch.meter().clone());
-                    let column = column.column.clone();
-                    move || meter.time(Stage::Answer, || values(&matching, &column, &rows))
+                    let (job, column) = (self.clone(), column.clone());
+                    move || meter.time(Stage::Answer, || values(&job, &matching, &column, &rows))
                 });
-                for (value, spans) in values.await?.into_iter().flatten() {
-                    counts.add(value.map(Cow::Owned), spans)?;
+                for of_group in values.await? {
+                    counts.add_all(of_group)?;
                 }
             }
             self.next_batch().await?;
@@ -393,21 +393,19 @@ fn count_hot(
         .try_for_each(|(place, spans)| counts.add(text_at(&coded.values, place), u64::from(*spans)))
 }
 
-/// Values of a column in some rows of a row group, read, each with the number of its rows; a
-/// value may come again.
+/// The values of a column in some rows of a row group, read.
 fn values(
+    job: &Job,
     matching: &Matching,
-    column: &Column,
+    column: &FacetColumn,
     rows: &RoaringBitmap,
-) -> Result<Vec<(Option<String>, u64)>, Error> {
-    let mut found = Vec::new();
-    matching.each_value(column, rows, |values, of_each| {
-        let counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
-        let text = |place| text_at(values, place).map(Cow::into_owned);
-        found.extend(counted.map(|(place, spans)| (text(place), *spans)));
-        Ok(())
+) -> Result<Counts, Error> {
+    let mut counts = Counts::new(job, column.most_values);
+    matching.each_value(&column.column, rows, |values, of_each| {
+        let mut counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
+        counted.try_for_each(|(place, spans)| counts.add(text_at(values, place), *spans))
     })?;
-    Ok(found)
+    Ok(counts)
 }
 
 /// A value of a facet's column as text.
