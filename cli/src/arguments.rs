@@ -10,10 +10,12 @@ use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 use crate::error::Error;
 use crate::time::TimeArgument;
 
+mod compare;
 mod export;
 mod requests;
 mod selection;
 
+pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
 pub use requests::{RequestArguments, RequestOrder, RequestsArguments};
 pub use selection::{
@@ -149,6 +151,8 @@ pub enum Command {
     Facets(FacetsArguments),
     /// The most frequent values of a column or an attribute
     Top(TopArguments),
+    /// What tells two sets of spans or requests apart: the values whose shares differ most
+    Compare(CompareArguments),
     /// How many spans or requests start when
     Timeline(TimelineArguments),
     /// Run a SELECT over the table `spans`
@@ -493,6 +497,7 @@ impl Command {
             | Self::Count(_)
             | Self::Facets(_)
             | Self::Top(_)
+            | Self::Compare(_)
             | Self::Timeline(_)
             | Self::Sql(_)
             | Self::Session(_)

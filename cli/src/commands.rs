@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod compact;
+mod compare;
 mod count;
 mod demo;
 mod export;
@@ -91,6 +92,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
         Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
         Command::Top(it) => open(false, out)?.run(|context| top::run(context, it))?,
+        Command::Compare(it) => open(false, out)?.run(|context| compare::run(context, it))?,
         Command::Timeline(it) => open(false, out)?.run(|context| timeline::run(context, it))?,
         Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
         Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,

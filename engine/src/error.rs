@@ -177,6 +177,13 @@ pub enum Error {
         /// What is wrong with it.
         cause: &'static str,
     },
+    /// Two queries cannot be compared.
+    #[cfg(feature = "query")]
+    #[error("the queries cannot be compared: {cause}")]
+    NotComparable {
+        /// What they do not have in common.
+        cause: &'static str,
+    },
     /// A column is not a facet: its values may all be different, so no index counts them.
     /// `Query::top` counts the values of such a column, unless they are maps, ids or lists.
     #[error("column {name} is not a facet: no index counts its values; count them with `top`")]

@@ -105,7 +105,7 @@ impl FilterError {
 
 /// The start of what was found; control characters, which may come from a
 /// stranger, are escaped.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     const LONGEST: usize = 40;
     let mut start: String = text
         .chars()

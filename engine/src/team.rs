@@ -310,6 +310,18 @@ impl Team {
         query::Query::new(Arc::new(self.clone()), query::Rows::Requests)
     }
 
+    /// Begins the query for what a list shows, such as one that a permalink names
+    /// ([`View`](query::View)).
+    ///
+    /// # Errors
+    /// [`Error::InvalidFilter`] and [`Error::UnknownColumn`], as
+    /// [`Query::filter`](query::Query::filter) and [`Query::columns`](query::Query::columns).
+    #[cfg(feature = "query")]
+    pub fn list(&self, view: &query::ListView) -> Result<query::Query, Error> {
+        let all = query::Query::new(Arc::new(self.clone()), view.rows);
+        view.apply(all)
+    }
+
     /// Runs an SQL query over the team's spans and requests, the tables `spans` and
     /// `requests`.
     ///

@@ -1,6 +1,7 @@
 //! Requests are what a naive look makes of the spans of each trace: wherever these lie, in
 //! every order, with every filter and every answer.
 
+mod compare;
 mod filters;
 mod places;
 mod random;

@@ -62,8 +62,16 @@ impl Selection {
     ///
     /// # Errors
     /// As [`Selection::range`] and [`Query::filter`].
-    pub fn apply(&self, mut query: Query) -> Result<Query, Error> {
-        let (since, until) = self.range(now_nanos())?;
+    pub fn apply(&self, query: Query) -> Result<Query, Error> {
+        self.apply_at(query, now_nanos())
+    }
+
+    /// The same as of a time.
+    ///
+    /// # Errors
+    /// As [`Selection::apply`].
+    pub fn apply_at(&self, mut query: Query, now_nanos: i64) -> Result<Query, Error> {
+        let (since, until) = self.range(now_nanos)?;
         if let Some(filter) = &self.filter {
             query = query.filter(filter)?;
         }

@@ -1,6 +1,9 @@
 //! Counts spans, and the values of a facet, out of the indexes where they can
 //! tell, without reading a row.
 
+mod column;
+mod values;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -10,15 +13,16 @@ use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::requests::RequestColumn;
-use spanstore_format::segment::Column;
-use spanstore_format::segment::facets::{CodeCounts, integer_of};
-use spanstore_format::table::{ColumnType, TableColumn};
+use spanstore_format::segment::facets::{CodeCounts, Facet, Facets, integer_of};
+use spanstore_format::segment::promotion::PromotedType;
+use spanstore_format::segment::{Column, FileColumns};
+use spanstore_format::table::ColumnType;
 
-use super::aggregate::most_first;
+pub(super) use self::column::FacetColumn;
+use self::column::facet_columns;
+pub(super) use self::values::Counts;
 use super::builder::Query;
-use super::filter::Rows;
-use super::job::{Holding, Job, on_each, on_each_row_group};
+use super::job::{Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
@@ -98,104 +102,31 @@ impl Query {
         let columns = facet_columns(self.question.rows, columns)?;
         let (execution, job, asked) = self.begin()?;
         let choices = async move {
-            let all: Vec<Column> = columns.iter().map(FacetColumn::column).collect();
+            let all: Vec<Column> = columns.iter().map(|one| one.column.clone()).collect();
             let (job, condition) = job.over_choices(&asked, &all).await?;
-            let is_chosen = |column: &FacetColumn| condition.has_term_over(&column.column());
+            let is_chosen = |column: &FacetColumn| condition.has_term_over(&column.column);
             // The spans are looked for once for all columns without a choice.
-            let (chosen, others): (Vec<_>, Vec<_>) = columns.iter().copied().partition(is_chosen);
-            let mut counts: HashMap<usize, Vec<FacetCount>> = HashMap::new();
+            let (chosen, others): (Vec<_>, Vec<_>) = columns.iter().cloned().partition(is_chosen);
+            let mut counts: HashMap<Column, Vec<FacetCount>> = HashMap::new();
             for column in chosen {
-                let others = condition.without(&column.column());
-                let facets = job.facets(others, &[column]).await?;
-                counts.extend(facets.into_iter().map(|facet| (column.place, facet)));
+                let others = condition.without(&column.column);
+                let facets = job.facets(others, std::slice::from_ref(&column)).await?;
+                counts.extend(
+                    facets
+                        .into_iter()
+                        .map(|facet| (column.column.clone(), facet)),
+                );
             }
             if !others.is_empty() {
                 let facets = job.facets(condition, &others).await?;
-                counts.extend(others.iter().map(|column| column.place).zip(facets));
+                counts.extend(others.into_iter().map(|one| one.column).zip(facets));
             }
-            let of = |column: &FacetColumn| counts.get(&column.place).cloned().unwrap_or_default();
+            let of = |column: &FacetColumn| counts.get(&column.column).cloned();
+            let of = |column: &FacetColumn| of(column).unwrap_or_default();
             Ok(columns.iter().map(of).collect())
         };
         execution.run(choices).await
     }
-}
-
-/// A column whose values are counted.
-#[derive(Debug, Clone, Copy)]
-struct FacetColumn {
-    /// Its place in the table.
-    place: usize,
-    description: &'static TableColumn,
-    /// Whether its values are lists of values, each of which counts.
-    is_list: bool,
-}
-
-impl FacetColumn {
-    fn of_name(rows: Rows, name: &str) -> Result<Self, Error> {
-        let (is_list, column) = match (rows, RequestColumn::of_name(name)) {
-            // What answered is what the spans say, of which each may say another.
-            (Rows::Requests, Some(RequestColumn::Resource | RequestColumn::Resources)) => {
-                (true, RequestColumn::Resources.name())
-            }
-            (Rows::Requests, Some(RequestColumn::Services)) => (true, name),
-            _ => (false, name),
-        };
-        let table = rows.table();
-        let place = table.place_of(column);
-        let found = place.and_then(|place| Some((place, table.column(place)?)));
-        let found = found.filter(|(_, description)| description.is_visible);
-        let (place, description) = found.ok_or_else(|| Error::UnknownColumn {
-            name: name.chars().take(80).collect(),
-        })?;
-        if !description.is_facet {
-            let name = description.name;
-            return Err(Error::NoFacet { name });
-        }
-        Ok(Self {
-            place,
-            description,
-            is_list,
-        })
-    }
-
-    fn column(&self) -> Column {
-        Column::Stored(self.place)
-    }
-
-    /// The counts of the values, of which those that were read are lists.
-    fn listed(&self, counts: Counts) -> Result<Counts, Error> {
-        if !self.is_list {
-            return Ok(counts);
-        }
-        let mut of_values = Counts {
-            spans: HashMap::new(),
-            none: counts.none,
-            bytes: counts.bytes,
-            held: counts.held,
-        };
-        for (list, rows) in counts.spans {
-            let values: Vec<String> = serde_json::from_str(&list)
-                .map_err(|error| Error::internal("lists of values", &error))?;
-            if values.is_empty() {
-                of_values.none += rows;
-            }
-            for value in values {
-                of_values.add(Some(value.into()), rows)?;
-            }
-        }
-        Ok(of_values)
-    }
-}
-
-/// Columns that are facets, by their names.
-fn facet_columns<'a>(
-    rows: Rows,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Result<Vec<FacetColumn>, Error> {
-    let columns = names.into_iter();
-    columns
-        .map(|name| FacetColumn::of_name(rows, name))
-        .collect()
 }
 
 impl Job {
@@ -223,20 +154,32 @@ impl Job {
         condition: Condition,
         columns: &[FacetColumn],
     ) -> Result<Vec<Vec<FacetCount>>, Error> {
+        let counts = self.values(condition, columns).await?;
+        Ok(counts.into_iter().map(Counts::finish).collect())
+    }
+
+    /// The values of some columns in the rows that fulfil a condition, counted.
+    pub(super) async fn values(
+        &self,
+        condition: Condition,
+        columns: &[FacetColumn],
+    ) -> Result<Vec<Counts>, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
-        let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(self)).collect();
+        let new = |column: &FacetColumn| Counts::new(self, column.most_values);
+        let mut counts: Vec<Counts> = columns.iter().map(new).collect();
         let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
             let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
             let (job, columns) = (self.clone(), columns.to_vec());
             move || {
-                let mut counts: Vec<Counts> = columns.iter().map(|_| Counts::new(&job)).collect();
+                let new = |column: &FacetColumn| Counts::new(&job, column.most_values);
+                let mut counts: Vec<Counts> = columns.iter().map(new).collect();
                 for part in parts {
                     let rows = part.find(&condition, &*interrupt)?;
                     interrupt.meter().time(Stage::Answer, || {
                         let mut columns = columns.iter().zip(&mut counts);
                         columns.try_for_each(|(column, counts)| {
                             interrupt.meter().rows(rows.count_set_bits());
-                            count_hot(&part, column.column(), &rows, counts)
+                            count_hot(&part, &column.column, &rows, counts)
                         })
                     })?;
                 }
@@ -266,17 +209,24 @@ impl Job {
                 }
                 let values = on_each_row_group(&rows, |rows| {
                     let (matching, meter) = (Arc::clone(&matching), self.watch.meter().clone());
-                    move || meter.time(Stage::Answer, || values(&matching, column, &rows))
+                    let (job, column) = (self.clone(), column.clone());
+                    move || meter.time(Stage::Answer, || values(&job, &matching, &column, &rows))
                 });
-                for (value, spans) in values.await?.into_iter().flatten() {
-                    counts.add(value.map(Cow::Owned), spans)?;
+                for of_group in values.await? {
+                    counts.add_all(of_group)?;
                 }
             }
             self.next_batch().await?;
         }
         let counts = columns.iter().zip(counts);
         counts
-            .map(|(column, counts)| Ok(column.listed(counts)?.finish()))
+            .map(|(column, counts)| {
+                if column.is_list {
+                    counts.of_lists()
+                } else {
+                    Ok(counts)
+                }
+            })
             .collect()
     }
 }
@@ -294,17 +244,17 @@ fn sharing_codes(
     let of_file = matching.sealed.reader.columns().map_err(corrupt)?;
     let mut groups: Vec<(Option<usize>, Vec<Numbered>)> = Vec::new();
     for (number, column) in columns.iter().enumerate() {
-        let codes = match (matching.facets()?, of_file.place(column.place)) {
-            (Some(facets), Some(place)) => {
-                let facet = facets.facet(place).map_err(corrupt)?;
-                facet.and_then(|facet| facet.code_column())
+        let codes = match matching.facets()? {
+            Some(facets) => {
+                let facet = indexed(matching, &of_file, facets, column)?;
+                facet.and_then(|(facet, _)| facet.code_column())
             }
-            _ => None,
+            None => None,
         };
         let mut known = groups.iter_mut();
         match known.find(|(shared, _)| codes.is_some() && *shared == codes) {
-            Some((_, group)) => group.push((number, *column)),
-            None => groups.push((codes, vec![(number, *column)])),
+            Some((_, group)) => group.push((number, column.clone())),
+            None => groups.push((codes, vec![(number, column.clone())])),
         }
     }
     Ok(groups.into_iter().map(|(_, columns)| columns).collect())
@@ -321,17 +271,54 @@ fn facets(
     let mut known = CodeCounts::default();
     let of_each = columns.iter().map(|(place, column)| {
         matching.interrupt.check()?;
-        let mut counts = Counts::new(job);
-        let is_indexed = facet(matching, *column, rows, &mut known, &mut counts)?;
-        Ok((*place, *column, is_indexed.then_some(counts)))
+        let mut counts = Counts::new(job, column.most_values);
+        let is_indexed = facet(matching, column, rows, &mut known, &mut counts)?;
+        Ok((*place, column.clone(), is_indexed.then_some(counts)))
     });
     of_each.collect()
+}
+
+/// The facet of a column, and the type of its values; none where no facet tells all of them.
+fn indexed<'f>(
+    matching: &Matching,
+    of_file: &FileColumns,
+    facets: &'f Facets,
+    column: &FacetColumn,
+) -> Result<Option<(Facet<'f>, ColumnType)>, Error> {
+    let corrupt = |error| matching.corrupt(error);
+    let found = match &column.column {
+        Column::Stored(place) => {
+            let description = matching.sealed.reader.table().column(*place);
+            let of_file = of_file.place(*place);
+            of_file.zip(description.map(|description| description.value))
+        }
+        Column::Attribute(attribute) => match of_file.promoted().find(&attribute.key) {
+            Some((number, key)) if key.is_own && key.suffix.is_none() => {
+                let has_strays = facets.has_strays(number).map_err(corrupt)?;
+                let value = match key.value {
+                    PromotedType::Text => Some(ColumnType::Text),
+                    PromotedType::Integer => Some(ColumnType::Int64),
+                    PromotedType::Boolean => Some(ColumnType::Boolean),
+                    PromotedType::Double => None,
+                };
+                value
+                    .filter(|_| !has_strays)
+                    .map(|value| (key.column, value))
+            }
+            _ => None,
+        },
+    };
+    let Some((place, value)) = found else {
+        return Ok(None);
+    };
+    let facet = facets.facet(place).map_err(corrupt)?;
+    Ok(facet.map(|facet| (facet, value)))
 }
 
 /// Counts the values of a column in some rows by its facet; false when it has none there.
 fn facet(
     matching: &Matching,
-    column: FacetColumn,
+    column: &FacetColumn,
     rows: &RoaringBitmap,
     known: &mut CodeCounts,
     counts: &mut Counts,
@@ -342,10 +329,7 @@ fn facet(
         return Ok(false);
     };
     let columns = reader.columns().map_err(corrupt)?;
-    let Some(place) = columns.place(column.place) else {
-        return Ok(false);
-    };
-    let Some(facet) = facets.facet(place).map_err(corrupt)? else {
+    let Some((facet, kind)) = indexed(matching, &columns, facets, column)? else {
         return Ok(false);
     };
     let read = |range| {
@@ -357,9 +341,9 @@ fn facet(
     let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
     for place in (0..facet.len()).filter(|place| of_rows(*place) > 0) {
         let value = facet.value(place).map_err(corrupt)?;
-        let text = stored_text(column.description.value, &value.bytes);
+        let text = stored_text(kind, &value.bytes);
         let text = text.ok_or_else(|| {
-            let expected = format!("values of {}", column.description.name);
+            let expected = format!("values of {:?}", column.column);
             corrupt(FormatError::malformed("facets", 0, expected, "others"))
         })?;
         counts.add(Some(text), of_rows(place))?;
@@ -372,7 +356,8 @@ fn facet(
 fn stored_text(kind: ColumnType, value: &[u8]) -> Option<Cow<'_, str>> {
     match kind {
         ColumnType::Text => std::str::from_utf8(value).ok().map(Cow::Borrowed),
-        ColumnType::Int32 => Some(integer_of(value)?.to_string().into()),
+        ColumnType::Int32 | ColumnType::Int64 => Some(integer_of(value)?.to_string().into()),
+        ColumnType::Boolean => Some(if value == [1] { "true" } else { "false" }.into()),
         _ => None,
     }
 }
@@ -380,12 +365,12 @@ fn stored_text(kind: ColumnType, value: &[u8]) -> Option<Cow<'_, str>> {
 /// Counts the values of a column in some rows in memory.
 fn count_hot(
     part: &HotPart,
-    column: Column,
+    column: &Column,
     rows: &BooleanBuffer,
     counts: &mut Counts,
 ) -> Result<(), Error> {
-    let Some(coded) = part.coded(&column)? else {
-        let values = part.some(&[column], rows)?;
+    let Some(coded) = part.coded(column)? else {
+        let values = part.some(std::slice::from_ref(column), rows)?;
         for values in values.columns() {
             (0..values.len()).try_for_each(|row| counts.add(text_at(values, row), 1))?;
         }
@@ -408,84 +393,19 @@ fn count_hot(
         .try_for_each(|(place, spans)| counts.add(text_at(&coded.values, place), u64::from(*spans)))
 }
 
-/// Values of a column in some rows of a row group, read, each with the number of its rows; a
-/// value may come again.
+/// The values of a column in some rows of a row group, read.
 fn values(
+    job: &Job,
     matching: &Matching,
-    column: FacetColumn,
+    column: &FacetColumn,
     rows: &RoaringBitmap,
-) -> Result<Vec<(Option<String>, u64)>, Error> {
-    let mut found = Vec::new();
-    matching.each_value(&column.column(), rows, |values, of_each| {
-        let counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
-        let text = |place| text_at(values, place).map(Cow::into_owned);
-        found.extend(counted.map(|(place, spans)| (text(place), *spans)));
-        Ok(())
+) -> Result<Counts, Error> {
+    let mut counts = Counts::new(job, column.most_values);
+    matching.each_value(&column.column, rows, |values, of_each| {
+        let mut counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
+        counted.try_for_each(|(place, spans)| counts.add(text_at(values, place), *spans))
     })?;
-    Ok(found)
-}
-
-/// Values of a facet, counted.
-struct Counts {
-    spans: HashMap<String, u64>,
-    /// Spans without a value.
-    none: u64,
-    bytes: usize,
-    held: Holding,
-}
-
-impl Counts {
-    fn new(job: &Job) -> Self {
-        Self {
-            spans: HashMap::new(),
-            none: 0,
-            bytes: 0,
-            held: job.held("values of a facet"),
-        }
-    }
-
-    fn add(&mut self, value: Option<Cow<'_, str>>, spans: u64) -> Result<(), Error> {
-        let Some(value) = value else {
-            self.none += spans;
-            return Ok(());
-        };
-        if let Some(counted) = self.spans.get_mut(&*value) {
-            *counted += spans;
-        } else if spans > 0 {
-            // About as much again for the place in the table.
-            self.bytes += 2 * size_of::<(String, u64)>() + value.len();
-            self.held.set(self.bytes)?;
-            self.spans.insert(value.into_owned(), spans);
-        }
-        Ok(())
-    }
-
-    fn add_all(&mut self, other: Self) -> Result<(), Error> {
-        if self.spans.is_empty() {
-            let none = self.none + other.none;
-            *self = Self { none, ..other };
-            return Ok(());
-        }
-        self.none += other.none;
-        let mut spans = other.spans.into_iter();
-        spans.try_for_each(|(value, spans)| self.add(Some(value.into()), spans))
-    }
-
-    fn finish(self) -> Vec<FacetCount> {
-        let none = (self.none > 0).then_some((None, self.none));
-        let some = self.spans.into_iter();
-        let all = some.map(|(value, spans)| (Some(value), spans)).chain(none);
-        let mut counts: Vec<FacetCount> = all
-            .map(|(value, spans)| FacetCount { value, spans })
-            .collect();
-        counts.sort_unstable_by(|one, other| {
-            most_first(
-                (one.value.as_deref(), one.spans),
-                (other.value.as_deref(), other.spans),
-            )
-        });
-        counts
-    }
+    Ok(counts)
 }
 
 /// A value of a facet's column as text.

@@ -69,6 +69,14 @@ impl Query {
 }
 
 impl Asked {
+    /// Another question in place of this one.
+    pub(super) fn instead(&self, question: Question) -> Self {
+        Self {
+            question,
+            state: Arc::clone(&self.state),
+        }
+    }
+
     /// What rows must fulfil; for what filters ask of the spans of requests stand these
     /// leaves, filter by filter.
     pub(super) fn condition(&self, of_spans: &[Vec<Leaf>]) -> Result<Condition, Error> {

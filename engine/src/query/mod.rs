@@ -13,6 +13,7 @@
 mod aggregate;
 mod any_span;
 mod builder;
+mod compare;
 mod condition;
 mod constraints;
 mod counts;
@@ -26,6 +27,7 @@ mod look_up;
 mod memory;
 mod page;
 mod patterns;
+mod permalink;
 mod planner;
 mod plans;
 mod requests;
@@ -42,15 +44,16 @@ mod workers;
 
 pub use aggregate::{Aggregate, Key};
 pub use builder::{Order, Query};
+pub use compare::{Comparison, Difference};
 pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
-pub use filter::{Filter, FilterError, FilterLimits};
+pub use filter::{Filter, FilterError, FilterLimits, Rows};
 pub use page::Page;
+pub use permalink::{ListView, TraceView, View, ViewError};
 pub use timeline::{Series, Timeline};
 
 pub(crate) use builder::Source;
 pub(crate) use engine::Engine;
 pub(crate) use explain::explain_sql;
-pub(crate) use filter::Rows;
 pub(crate) use look_up::look_up;
 pub(crate) use sql::sql;

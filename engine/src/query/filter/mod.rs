@@ -56,9 +56,9 @@ impl Default for FilterLimits {
     }
 }
 
-/// The rows that a filter is over.
+/// What the rows of a query are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub enum Rows {
     /// Spans.
     Spans,
     /// Requests: one row a trace.

@@ -1,0 +1,67 @@
+//! The columns whose values are counted.
+
+use spanstore_format::requests::RequestColumn;
+use spanstore_format::segment::Column;
+use spanstore_format::segment::promotion::access::Attribute;
+
+use crate::error::Error;
+use crate::query::filter::Rows;
+
+/// A column whose values are counted.
+#[derive(Debug, Clone)]
+pub(in crate::query) struct FacetColumn {
+    pub(super) column: Column,
+    /// Whether its values are lists of values, each of which counts.
+    pub(super) is_list: bool,
+    /// Different values that are counted, at most.
+    pub(super) most_values: usize,
+}
+
+impl FacetColumn {
+    pub(in crate::query) fn of_name(rows: Rows, name: &str) -> Result<Self, Error> {
+        let (is_list, column) = match (rows, RequestColumn::of_name(name)) {
+            // What answered is what the spans say, of which each may say another.
+            (Rows::Requests, Some(RequestColumn::Resource | RequestColumn::Resources)) => {
+                (true, RequestColumn::Resources.name())
+            }
+            (Rows::Requests, Some(RequestColumn::Services)) => (true, name),
+            _ => (false, name),
+        };
+        let table = rows.table();
+        let place = table.place_of(column);
+        let found = place.and_then(|place| Some((place, table.column(place)?)));
+        let found = found.filter(|(_, description)| description.is_visible);
+        let (place, description) = found.ok_or_else(|| Error::UnknownColumn {
+            name: name.chars().take(80).collect(),
+        })?;
+        if !description.is_facet {
+            let name = description.name;
+            return Err(Error::NoFacet { name });
+        }
+        Ok(Self {
+            column: Column::Stored(place),
+            is_list,
+            most_values: usize::MAX,
+        })
+    }
+
+    /// An attribute, if it has not more different values.
+    pub(in crate::query) fn of_attribute(attribute: Attribute, most_values: usize) -> Self {
+        Self {
+            column: Column::Attribute(attribute),
+            is_list: false,
+            most_values,
+        }
+    }
+}
+
+/// Columns that are facets, by their names.
+pub(super) fn facet_columns<'a>(
+    rows: Rows,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<FacetColumn>, Error> {
+    let columns = names.into_iter();
+    columns
+        .map(|name| FacetColumn::of_name(rows, name))
+        .collect()
+}
