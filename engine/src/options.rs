@@ -297,8 +297,8 @@ pub struct StoreOptions {
     pub seal_age: Option<Duration>,
     /// How segments are read.
     pub read_by: ReadBy,
-    /// Segments that are open or mapped at a time; at the limit one that is read
-    /// little is let go when its last reader is done.
+    /// Segments that are open or mapped at a time, one of which requests are asked counting
+    /// twice; at the limit one that is read little is let go when its last reader is done.
     pub open_files: usize,
     /// Bytes of parsed metadata and dictionaries of segments that are kept. At
     /// the limit what is used little is let go and parsed again when it is

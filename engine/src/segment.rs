@@ -56,29 +56,29 @@ pub(crate) struct SegmentCache {
         not(feature = "query"),
         expect(dead_code, reason = "only queries for requests ask for them")
     )]
-    split_rows: SplitRowsCache,
+    shared_trace_rows: SharedTraceRowsCache,
 }
 
 /// Which rows of a team in two segments may belong to traces that both have: those of the
 /// first segment, then those of the second.
-pub(crate) type SplitRows = (RoaringBitmap, RoaringBitmap);
+pub(crate) type SharedTraceRows = (RoaringBitmap, RoaringBitmap);
 
 /// Two segments, the one with the lesser id first, and the first row of the team in that.
-type SplitKey = (SegmentId, SegmentId, u32);
-type SplitRowsCache = Cache<SplitKey, Arc<SplitRows>, BySplitRows>;
+type SegmentPair = (SegmentId, SegmentId, u32);
+type SharedTraceRowsCache = Cache<SegmentPair, Arc<SharedTraceRows>, BySharedTraces>;
 
-/// Bytes of [`SplitRows`] that are kept, at most. Most pairs share no trace and take
-/// [`SPLIT_BYTES`].
-const MOST_SPLIT_BYTES: u64 = 8 << 20;
-const SPLIT_BYTES: u64 = 128;
+/// Bytes of [`SharedTraceRows`] that are kept, at most. Most pairs share no trace and take
+/// [`SHARED_BYTES`].
+const MOST_SHARED_BYTES: u64 = 8 << 20;
+const SHARED_BYTES: u64 = 128;
 
 #[derive(Debug, Clone)]
-struct BySplitRows;
+struct BySharedTraces;
 
-impl Weighter<SplitKey, Arc<SplitRows>> for BySplitRows {
-    fn weight(&self, _: &SplitKey, rows: &Arc<SplitRows>) -> u64 {
+impl Weighter<SegmentPair, Arc<SharedTraceRows>> for BySharedTraces {
+    fn weight(&self, _: &SegmentPair, rows: &Arc<SharedTraceRows>) -> u64 {
         let bytes = |rows: &RoaringBitmap| rows.serialized_size() as u64;
-        SPLIT_BYTES + bytes(&rows.0) + bytes(&rows.1)
+        SHARED_BYTES + bytes(&rows.0) + bytes(&rows.1)
     }
 }
 
@@ -153,10 +153,10 @@ impl SegmentCache {
             blocks: Arc::new(cache(blocks, block_bytes as u64, ByBytes)),
             readers: cache(open_files, open_files as u64, UnitWeighter),
             rows: cache(open_files, bytes as u64, ByMemory),
-            split_rows: cache(
-                (MOST_SPLIT_BYTES / SPLIT_BYTES) as usize,
-                MOST_SPLIT_BYTES,
-                BySplitRows,
+            shared_trace_rows: cache(
+                (MOST_SHARED_BYTES / SHARED_BYTES) as usize,
+                MOST_SHARED_BYTES,
+                BySharedTraces,
             ),
         }
     }
@@ -272,15 +272,15 @@ impl Segment {
     /// The rows of a team, whose first row here is `first_row`, that may belong to traces of
     /// another segment with a greater id too. They are looked for once.
     #[cfg(feature = "query")]
-    pub(crate) fn split_rows(
+    pub(crate) fn shared_trace_rows(
         &self,
         first_row: u32,
         other: &Self,
-        find: impl FnOnce() -> Result<SplitRows, Error>,
-    ) -> Result<Arc<SplitRows>, Error> {
+        find: impl FnOnce() -> Result<SharedTraceRows, Error>,
+    ) -> Result<Arc<SharedTraceRows>, Error> {
         let key = (self.summary.id, other.summary.id, first_row);
         let find = || find().map(Arc::new);
-        self.cache.split_rows.get_or_insert_with(&key, find)
+        self.cache.shared_trace_rows.get_or_insert_with(&key, find)
     }
 
     fn key(&self) -> Key {

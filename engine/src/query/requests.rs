@@ -152,6 +152,7 @@ impl Job {
         let interrupt = self.interrupt();
         let held = self.held("traces of spans");
         let mut traces = self.unsealed_traces(&condition, &interrupt).await?;
+        held.set(2 * traces.capacity() * size_of::<[u8; 16]>())?;
         for matching in self.sealed(&condition, &interrupt)? {
             let rows = self.exactly(&matching, &condition).await?;
             traces.extend(self.traces_of(&matching, &rows).await?);

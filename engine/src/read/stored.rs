@@ -1,13 +1,14 @@
 //! Requests that segments have ready, and the spans of which the others are put together.
 //!
 //! A stored request is right as long as its segment has all spans of the trace that are to
-//! be seen, and no others. So these are left out, and put together of their spans:
+//! be seen, and no others. So a request is left out, and put together of its spans, when
 //!
-//! - of traces that two segments share: their indexes of traces are compared once;
-//! - of traces that have spans which are not sealed;
-//! - of which spans are hidden, by retention or because they are to be erased;
-//! - of which spans came later than those that are asked for.
+//! - another segment has its trace too: two segments compare their indexes of traces once;
+//! - its trace has spans that are not sealed;
+//! - a span of it is hidden, by retention or because it is to be erased;
+//! - a span of it came later than those that are asked for.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,19 +18,20 @@ use arrow::datatypes::UInt32Type;
 use roaring::RoaringBitmap;
 use spanstore_format::requests::RequestColumn;
 use spanstore_format::segment::Column;
-use spanstore_format::segment::key_index::{Entries, key_of};
+use spanstore_format::segment::key_index::{Entries, Side, key_of};
 use spanstore_format::segment::postings::Posting;
 use spanstore_format::span::SpanColumn;
+use spanstore_format::table::IndexedId;
 use spanstore_format::{FormatError, SegmentId, TeamId};
 
 use super::bounded::{Bounded, Limits};
 use super::condition::Condition;
-use super::interrupt::Interrupt;
+use super::interrupt::{Held, Interrupt};
 use super::matching::Matching;
 use super::plan::{SealedPartition, hot_parts, partitions, sealed_parts, visible_bounds};
 use super::scan::ScanPart;
 use crate::error::Error;
-use crate::segment::{Segment, SplitRows};
+use crate::segment::{Segment, SharedTraceRows};
 use crate::view::Snapshot;
 
 /// The spans of a team in a segment, and the requests that are stored of them.
@@ -47,6 +49,7 @@ struct StoredRequests {
     left_out: RoaringBitmap,
     /// The row of the first span of each. Read when it is asked for.
     first_spans: Vec<u32>,
+    held: Option<Held>,
 }
 
 /// What segments have of a team's requests, as they are with the spans below a sequence.
@@ -64,26 +67,122 @@ pub(crate) fn stored(
     let unsealed = unsealed_traces(snapshot, interrupt)?;
     let mut split: Vec<RoaringBitmap> = Vec::new();
     split.resize_with(found.len(), RoaringBitmap::new);
-    for (place, one) in found.iter().enumerate() {
+    let indexes: Vec<TraceIndex<'_>> = found.iter().map(TraceIndex::new).collect();
+    for (place, one) in indexes.iter().enumerate() {
         let (before, others) = split.split_at_mut(place + 1);
         let Some(of_one) = before.last_mut() else {
             continue;
         };
-        if !unsealed.is_empty() {
+        let has_requests = one.partition.requests.is_some();
+        if has_requests && !unsealed.is_empty() {
             *of_one |= one.rows_of(&unsealed)?;
         }
-        for (other, of_other) in found.iter().skip(place + 1).zip(others) {
+        for (other, of_other) in indexes.iter().skip(place + 1).zip(others) {
             interrupt.check()?;
-            let rows = one.rows_shared_with(other)?;
-            *of_one |= &rows.0;
-            *of_other |= &rows.1;
+            // What is not stored is put together in any case.
+            if has_requests || other.partition.requests.is_some() {
+                let rows = one.rows_shared_with(other)?;
+                *of_one |= &rows.0;
+                *of_other |= &rows.1;
+            }
         }
     }
+    drop(indexes);
     for (one, split) in found.iter_mut().zip(split) {
         interrupt.check()?;
         one.leave_out(snapshot, split, below_sequence)?;
     }
     Ok(found)
+}
+
+/// The index of the traces of a partition, as far as it was read.
+struct TraceIndex<'a> {
+    partition: &'a StoredPartition,
+    entries: OnceCell<(Entries, Held)>,
+}
+
+/// Traces are looked up one by one where there are this many times as many rows.
+const ROWS_A_LOOK_UP: usize = 64;
+
+/// Traces that are compared before it is asked whether the query is to end.
+const TRACES_A_CHECK: usize = 65_536;
+
+impl<'a> TraceIndex<'a> {
+    fn new(partition: &'a StoredPartition) -> Self {
+        Self {
+            partition,
+            entries: OnceCell::new(),
+        }
+    }
+
+    fn sealed(&self) -> &SealedPartition {
+        &self.partition.spans.sealed
+    }
+
+    fn entries(&self) -> Result<&Entries, Error> {
+        if let Some((entries, _)) = self.entries.get() {
+            return Ok(entries);
+        }
+        let SealedPartition {
+            segment,
+            reader,
+            partition,
+        } = self.sealed();
+        let entries = reader.traces(partition);
+        let entries = entries.map_err(|error| segment.corrupt(error))?;
+        let interrupt = &self.partition.spans.interrupt;
+        let held = interrupt.hold_bytes(entries.bytes())?;
+        Ok(&self.entries.get_or_init(|| (entries, held)).0)
+    }
+
+    /// The rows of some traces.
+    fn rows_of(&self, traces: &Entries) -> Result<RoaringBitmap, Error> {
+        let SealedPartition {
+            segment,
+            reader,
+            partition,
+        } = self.sealed();
+        let mut rows = RoaringBitmap::new();
+        if traces.len() < partition.rows.len() / ROWS_A_LOOK_UP {
+            for key in traces.keys() {
+                let found = reader.find_key(partition, IndexedId::Trace, key);
+                let found = found.map_err(|error| segment.corrupt(error))?;
+                rows |= found.unwrap_or_default();
+            }
+            return Ok(rows);
+        }
+        let own = self.entries()?;
+        own.common(traces, |side| match side {
+            Side::One(posting) => add(&mut rows, self.sealed(), posting),
+            Side::Other(_) => Ok(()),
+        })?;
+        Ok(rows)
+    }
+
+    /// The rows, here and in another partition, of traces that both may have.
+    fn rows_shared_with(&self, other: &Self) -> Result<Arc<SharedTraceRows>, Error> {
+        let (one, two) = (self.sealed(), other.sealed());
+        if two.segment.summary().id < one.segment.summary().id {
+            let turned = other.rows_shared_with(self)?;
+            return Ok(Arc::new((turned.1.clone(), turned.0.clone())));
+        }
+        let first_row = one.partition.rows.start;
+        one.segment.shared_trace_rows(first_row, &two.segment, || {
+            let mut rows = SharedTraceRows::default();
+            let mut seen = 0_usize;
+            self.entries()?.common(other.entries()?, |side| {
+                seen += 1;
+                if seen.is_multiple_of(TRACES_A_CHECK) {
+                    self.partition.spans.interrupt.check()?;
+                }
+                match side {
+                    Side::One(posting) => add(&mut rows.0, one, posting),
+                    Side::Other(posting) => add(&mut rows.1, two, posting),
+                }
+            })?;
+            Ok::<_, Error>(rows)
+        })
+    }
 }
 
 /// The traces that have rows which are not sealed.
@@ -127,6 +226,7 @@ impl StoredPartition {
                 ),
                 left_out: RoaringBitmap::new(),
                 first_spans: Vec::new(),
+                held: None,
             });
         }
         Ok(Self {
@@ -141,44 +241,6 @@ impl StoredPartition {
         &self.spans.sealed.segment
     }
 
-    /// The rows of some traces.
-    fn rows_of(&self, traces: &Entries) -> Result<RoaringBitmap, Error> {
-        let mut rows = RoaringBitmap::new();
-        let own = self.traces()?;
-        own.common(traces, |posting, _| {
-            add(&mut rows, &self.spans.sealed, posting)
-        })?;
-        Ok(rows)
-    }
-
-    /// The rows of traces that another partition has too, and its own.
-    fn rows_shared_with(&self, other: &Self) -> Result<Arc<SplitRows>, Error> {
-        if other.segment().summary().id < self.segment().summary().id {
-            let turned = other.rows_shared_with(self)?;
-            return Ok(Arc::new((turned.1.clone(), turned.0.clone())));
-        }
-        let first_row = self.spans.sealed.partition.rows.start;
-        self.segment().split_rows(first_row, other.segment(), || {
-            let (one, two) = (self.traces()?, other.traces()?);
-            let mut rows = SplitRows::default();
-            one.common(&two, |of_one, of_two| {
-                add(&mut rows.0, &self.spans.sealed, of_one)?;
-                add(&mut rows.1, &other.spans.sealed, of_two)
-            })?;
-            Ok::<_, Error>(rows)
-        })
-    }
-
-    fn traces(&self) -> Result<Entries, Error> {
-        let SealedPartition {
-            segment,
-            reader,
-            partition,
-        } = &self.spans.sealed;
-        let traces = reader.traces(partition);
-        traces.map_err(|error| segment.corrupt(error))
-    }
-
     /// Leaves out the requests with these spans, with spans that are hidden, and with spans
     /// that are not below a sequence.
     fn leave_out(
@@ -189,11 +251,11 @@ impl StoredPartition {
     ) -> Result<(), Error> {
         let all = self.spans.all_rows();
         let visible = self.spans.visible(snapshot, all.clone())?;
+        let hidden = &all - &visible;
         let Some(requests) = &mut self.requests else {
-            self.loose = visible;
+            self.loose = self.below(below_sequence, visible)?;
             return Ok(());
         };
-        let hidden = &all - &visible;
         if let Some(below) = below_sequence {
             let later = Condition::Within(Bounded::LastSequence, Limits::from(below));
             let stored = requests.matching.all_rows();
@@ -205,8 +267,18 @@ impl StoredPartition {
         let rows = self.spans.sealed.partition.rows.clone();
         requests.read_first_spans(&rows)?;
         requests.left_out |= requests.of_spans(&(split | hidden));
-        self.loose = requests.spans_of(&requests.left_out, &rows) & visible;
+        let loose = requests.spans_of(&requests.left_out, &rows) & visible;
+        self.loose = self.below(below_sequence, loose)?;
         Ok(())
+    }
+
+    /// Those of some spans that came before a sequence.
+    fn below(&self, sequence: Option<i64>, spans: RoaringBitmap) -> Result<RoaringBitmap, Error> {
+        let Some(sequence) = sequence else {
+            return Ok(spans);
+        };
+        let before = Condition::Within(Bounded::Sequence, Limits::below(sequence));
+        self.spans.find(&before, spans)
     }
 
     /// The spans whose requests are put together.
@@ -243,7 +315,7 @@ impl StoredRequests {
             return Ok(());
         }
         let all = self.matching.all_rows();
-        let mut first_spans: Vec<u32> = Vec::with_capacity(all.len() as usize);
+        let mut first_spans: Vec<u32> = Vec::new();
         let column = [Column::Stored(RequestColumn::FirstSpan.place())];
         self.matching.each_batch(&all, &column, |_, batch| {
             let column = batch.columns().first();
@@ -261,6 +333,8 @@ impl StoredRequests {
             let error = FormatError::malformed("table of requests", 0, expected, found);
             return Err(self.matching.corrupt(error));
         }
+        let bytes = first_spans.capacity() * size_of::<u32>();
+        self.held = Some(self.matching.interrupt.hold_bytes(bytes)?);
         self.first_spans = first_spans;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use hashbrown::HashMap;
+use spanstore_format::FormatError;
 
 use super::FacetCount;
 use crate::error::Error;
@@ -83,8 +84,11 @@ impl Counts {
             ..self
         };
         for (list, rows) in self.spans {
-            let values: Vec<String> = serde_json::from_str(&list)
-                .map_err(|error| Error::internal("lists of values", &error))?;
+            let values: Vec<String> = serde_json::from_str(&list).map_err(|error| {
+                let found = error.to_string();
+                let error = FormatError::malformed("columns", 0, "arrays of texts", found);
+                Error::corrupt("requests", error)
+            })?;
             if values.is_empty() {
                 of_values.none += rows;
             }

@@ -1,5 +1,6 @@
 //! All entries of a block, in their order.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
@@ -30,7 +31,7 @@ impl Entries {
         }
         let malformed = || {
             let found = format!("a block of {} bytes", block.len());
-            FormatError::malformed(PART, 0, "entries within their block", found)
+            FormatError::malformed(PART, 0, "sorted entries within their block", found)
         };
         let layout = block.get(..HEAD_BYTES).and_then(Layout::decode);
         let layout = layout.ok_or_else(malformed)?;
@@ -60,6 +61,9 @@ impl Entries {
             })?;
             entries.push((hash, posting));
         }
+        if !entries.is_sorted_by_key(|(hash, _)| *hash) {
+            return Err(malformed());
+        }
         Ok(Self {
             entries,
             bits: (layout.bucket_bits + key_bits).min(u64::BITS),
@@ -83,37 +87,61 @@ impl Entries {
         self.entries.len()
     }
 
+    /// Memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(u64, Posting)>()
+    }
+
+    /// The hashes, as far as they are known.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entries.iter().map(|(hash, _)| hash.to_be_bytes())
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Hands out the postings, of each of the two, whose ids may be equal: all that are, and
-    /// hardly any other.
+    /// Hands out the postings whose ids may be among those of the other, of either: all that
+    /// are, each once, and hardly any other.
     ///
     /// # Errors
-    /// What `equal` answers.
+    /// What `found` answers.
     pub fn common<E>(
         &self,
         other: &Self,
-        mut equal: impl FnMut(&Posting, &Posting) -> Result<(), E>,
+        mut found: impl FnMut(Side<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let shift = u64::BITS - self.bits.min(other.bits);
         let key = |entry: &(u64, Posting)| entry.0.checked_shr(shift).unwrap_or(0);
-        let (mut ones, mut others) = (self.entries.as_slice(), other.entries.as_slice());
-        while let (Some(one), Some(two)) = (ones.first(), others.first()) {
-            match key(one).cmp(&key(two)) {
-                std::cmp::Ordering::Less => ones = ones.get(1..).unwrap_or_default(),
-                std::cmp::Ordering::Greater => others = others.get(1..).unwrap_or_default(),
-                std::cmp::Ordering::Equal => {
-                    let same = others.iter().take_while(|other| key(other) == key(one));
-                    for two in same {
-                        equal(&one.1, &two.1)?;
+        let (mut ones, mut others) = (
+            self.entries.iter().peekable(),
+            other.entries.iter().peekable(),
+        );
+        while let (Some(one), Some(two)) = (ones.peek(), others.peek()) {
+            let (of_one, of_two) = (key(one), key(two));
+            match of_one.cmp(&of_two) {
+                Ordering::Less => drop(ones.next()),
+                Ordering::Greater => drop(others.next()),
+                Ordering::Equal => {
+                    while let Some((_, posting)) = ones.next_if(|one| key(one) == of_one) {
+                        found(Side::One(posting))?;
                     }
-                    ones = ones.get(1..).unwrap_or_default();
+                    while let Some((_, posting)) = others.next_if(|two| key(two) == of_two) {
+                        found(Side::Other(posting))?;
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A posting of one of two blocks that are compared.
+#[derive(Debug, Clone, Copy)]
+pub enum Side<'a> {
+    /// Of the one.
+    One(&'a Posting),
+    /// Of the other.
+    Other(&'a Posting),
 }

@@ -33,7 +33,7 @@ use twox_hash::XxHash3_64;
 use super::postings::{POSTING_BYTES, Posting};
 use crate::error::FormatError;
 
-pub use entries::Entries;
+pub use entries::{Entries, Side};
 
 const KEY_BYTES: usize = 8;
 const HEAD_BYTES: usize = 8;

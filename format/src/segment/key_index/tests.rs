@@ -174,8 +174,10 @@ proptest! {
             (&keys, alone.iter().chain(model.keys().step_by(5)).collect()),
         ] {
             let mut found = Vec::new();
-            let add = |of_one: &Posting, _: &Posting| {
-                found.push(of_one.clone());
+            let add = |side: Side<'_>| {
+                if let Side::One(posting) = side {
+                    found.push(posting.clone());
+                }
                 Ok::<_, FormatError>(())
             };
             one.common(entries, add).unwrap();
@@ -207,11 +209,16 @@ fn blocks_have_hardly_a_key_in_common_that_only_one_has() {
         );
         assert_eq!((two.len(), two.is_empty()), (count as usize, count == 0));
         let mut found = 0;
-        let add = |_: &Posting, _: &Posting| {
-            found += 1;
+        let mut of_other = 0;
+        let add = |side: Side<'_>| {
+            match side {
+                Side::One(_) => found += 1,
+                Side::Other(_) => of_other += 1,
+            }
             Ok::<_, FormatError>(())
         };
         one.common(&two, add).unwrap();
+        assert_eq!(of_other, count);
         assert!((count..count + 3).contains(&found), "{found} of {count}");
     }
     // What is damaged is an error or an answer.

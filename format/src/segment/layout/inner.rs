@@ -42,7 +42,8 @@ impl InnerSegment {
     /// The segment in a part with this end.
     ///
     /// # Errors
-    /// [`FormatError::Malformed`] when the part is too short.
+    /// [`FormatError::Malformed`] when the part is too short, or has more rows than the outer
+    /// segment.
     pub(crate) fn decode(
         mut end: &[u8],
         part: &Range<u64>,
@@ -55,10 +56,17 @@ impl InnerSegment {
             return Err(FormatError::malformed(place, part.start, expected, found));
         }
         let range = part.start..part.end - END_BYTES;
+        let (rows, partitions) = (end.get_u32_le(), end.get_u32_le());
+        if rows > outer.rows || partitions > outer.partitions {
+            let expected = format!("at most {} rows", outer.rows);
+            let found = format!("{rows} rows of {partitions} partitions");
+            let place = "segment within a segment";
+            return Err(FormatError::malformed(place, range.end, expected, found));
+        }
         Ok(Self {
             summary: SegmentSummary {
-                rows: end.get_u32_le(),
-                partitions: end.get_u32_le(),
+                rows,
+                partitions,
                 bytes: range.end - range.start,
                 index_offset: end.get_u64_le(),
                 tail_offset: end.get_u64_le(),

@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::Bytes;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringBitmap;
 
-use super::rows::RowReader;
+use super::rows::{Column, RowReader};
 use crate::error::FormatError;
 use crate::id::TraceId;
-use crate::requests;
+use crate::requests::{self, RequestColumn};
 use crate::segment::SegmentSummary;
 use crate::segment::facets::Facets;
 use crate::segment::key_index::{self, Entries};
@@ -41,6 +43,10 @@ pub enum Id<'a> {
 /// What the rows of a segment share. Damage to it is no concern of who asks for other
 /// columns.
 pub(crate) type Shared = Arc<[Option<Result<SharedMessages, FormatError>>]>;
+
+/// Rows of requests that are verified at a time.
+const VERIFIED_ROWS: usize = 8_192;
+const REQUESTS: &str = "table of requests";
 
 /// An open segment. Opening parses no Parquet; rows are read through a
 /// [`RowReader`], which does.
@@ -142,6 +148,19 @@ impl SegmentReader {
             Id::Session(id) => (IndexedId::Session, key_index::key_of(id.as_bytes())),
             Id::Request(id) => (IndexedId::Request, key_index::key_of(id.as_bytes())),
         };
+        self.find_key(partition, id, key)
+    }
+
+    /// Finds the rows with an id whose hash is a key.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::find`].
+    pub fn find_key(
+        &self,
+        partition: &Partition,
+        id: IndexedId,
+        key: key_index::Key,
+    ) -> Result<Option<RoaringBitmap>, FormatError> {
         let index = self.header.required(Part::of_id(id))?;
         let (block, rows) = (partition.block(id), &partition.rows);
         let start = index.start + u64::from(block.start);
@@ -248,14 +267,17 @@ impl SegmentReader {
     }
 
     /// The segment of the requests of the rows; none when it has none. Each of its rows has
-    /// the number of a span's row, and how many belong to the request
-    /// ([`FirstSpan`](crate::requests::RequestColumn::FirstSpan)). Partitions of few rows
-    /// are not in it.
+    /// the number of the row of its first span
+    /// ([`FirstSpan`](crate::requests::RequestColumn::FirstSpan)) and how many there are
+    /// ([`Spans`](crate::requests::RequestColumn::Spans)). Partitions of few rows are not in
+    /// it.
     ///
     /// # Errors
     /// As [`SegmentReader::open`].
     pub fn requests(&self) -> Result<Option<Self>, FormatError> {
-        let Some(part) = self.header.part(Part::RequestTable) else {
+        let part = self.header.part(Part::RequestTable);
+        // Only spans make requests.
+        let Some(part) = part.filter(|_| std::ptr::eq(self.table, span::table())) else {
             return Ok(None);
         };
         let end = self.bytes.slice(InnerSegment::end_of(&part))?;
@@ -318,7 +340,11 @@ impl SegmentReader {
         damage.extend(self.origin().err());
         match self.requests() {
             Err(error) => damage.push(error),
-            Ok(requests) => damage.extend(requests.iter().flat_map(Self::verify)),
+            Ok(None) => {}
+            Ok(Some(requests)) => {
+                damage.extend(requests.verify());
+                damage.extend(self.verify_requests(&requests).err());
+            }
         }
         match self.shared() {
             Err(error) => damage.push(error),
@@ -353,6 +379,42 @@ impl SegmentReader {
             ));
         }
         damage
+    }
+
+    /// Whether the requests of a partition have all its rows, one after the other.
+    fn verify_requests(&self, requests: &Self) -> Result<(), FormatError> {
+        let place = |column: RequestColumn| Column::Stored(column.place());
+        let columns = [RequestColumn::FirstSpan, RequestColumn::Spans].map(place);
+        let reader = requests.row_reader()?;
+        for partition in requests.directory().partitions() {
+            let partition = partition?;
+            let outer = self.directory().find(&partition.team)?;
+            let mut next = outer.as_ref().map(|outer| i64::from(outer.rows.start));
+            for rows in reader.read(&[partition.rows], &columns, VERIFIED_ROWS)? {
+                let rows = rows.map_err(|error| {
+                    FormatError::malformed(REQUESTS, 0, "readable rows", error.to_string())
+                })?;
+                let [first, spans] = rows.columns() else {
+                    continue;
+                };
+                let (Some(first), Some(spans)) = (
+                    first.as_primitive_opt::<UInt32Type>(),
+                    spans.as_primitive_opt::<Int64Type>(),
+                ) else {
+                    continue;
+                };
+                for (first, spans) in first.values().iter().zip(spans.values()) {
+                    next = next.filter(|next| *next == i64::from(*first) && *spans > 0);
+                    next = next.and_then(|next| next.checked_add(*spans));
+                }
+            }
+            if next != outer.map(|outer| i64::from(outer.rows.end)) {
+                let expected = format!("all spans of {}, one after the other", partition.team);
+                let found = format!("spans up to {next:?}");
+                return Err(FormatError::malformed(REQUESTS, 0, expected, found));
+            }
+        }
+        Ok(())
     }
 
     fn verify_footer(&self, metadata: &ParquetMetaData) -> Option<FormatError> {

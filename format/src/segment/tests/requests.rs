@@ -198,3 +198,45 @@ fn requests_are_read_from_a_file_that_is_not_mapped() {
     assert_eq!(stored(&reader), whole);
     read(&reader, &[0..2_000]);
 }
+
+/// A part of requests that was made by someone else, within a segment of spans.
+fn forged(part: &[u8]) -> SegmentReader {
+    let segment = NewSegment {
+        id: SegmentId(9),
+        month: crate::Month::of(START as i64),
+        origin: Origin::sealed(1..9),
+        promotion: Promotion::default(),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), table(), segment).unwrap();
+    arrange(vec![vec![batch("a", 30)]], |rows| writer.write(rows)).unwrap();
+    writer.add_part(11, false, part.to_vec());
+    let (file, summary) = writer.finish().unwrap();
+    SegmentReader::open(Bytes::from(file), summary).unwrap()
+}
+
+#[test]
+fn requests_of_other_spans_are_found_out() {
+    let of = |rows| {
+        let (file, summary) = segment(&[("a", rows)]);
+        let reader = SegmentReader::open(file.clone(), summary).unwrap();
+        let part = reader.header().parts.iter().find(|part| part.kind == 11);
+        let range = part.unwrap().range.clone();
+        file.slice(range.start as usize..range.end as usize)
+    };
+    let part = of(200);
+    let reader = forged(&part);
+    let requests = reader.requests().unwrap().unwrap();
+    assert!(requests.requests().unwrap().is_none());
+    let damage = reader.verify();
+    let message = damage.first().unwrap().to_string();
+    assert!(
+        message.contains("all spans of a, one after the other"),
+        "{message}"
+    );
+    // More requests than there are spans.
+    let error = forged(&of(400)).requests().unwrap_err().to_string();
+    assert!(error.contains("at most 30 rows, found 40 rows"), "{error}");
+    for bytes in 0..28 {
+        assert!(forged(&part[..bytes]).requests().is_err());
+    }
+}
