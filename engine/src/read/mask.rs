@@ -20,6 +20,12 @@ use crate::error::Error;
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 8_192;
 
+/// Numbers of rows, each above the one before it.
+pub(super) fn rising(numbers: Vec<u32>) -> Result<RoaringBitmap, Error> {
+    let rows = RoaringBitmap::from_sorted_iter(numbers);
+    rows.map_err(|error| Error::internal("numbers of rows", &error))
+}
+
 /// One of so many rows are many.
 const MANY: u64 = 6;
 
@@ -183,7 +189,7 @@ impl Matching {
         wanted: bool,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
-        let mut found = RoaringBitmap::new();
+        let mut found = Vec::new();
         self.each_batch(rows, &leaf.columns, |rows, batch| {
             let truth = leaf.predicate.holds(batch)?;
             let wanted = rows
@@ -193,7 +199,7 @@ impl Matching {
             found.extend(wanted.map(|(row, _)| *row));
             Ok(())
         })?;
-        Ok(found)
+        rising(found)
     }
 
     /// The rows, among some, whose number lies within limits.
@@ -203,7 +209,7 @@ impl Matching {
         limits: Limits,
         rows: &RoaringBitmap,
     ) -> Result<RoaringBitmap, Error> {
-        let mut found = RoaringBitmap::new();
+        let mut found = Vec::new();
         let column = Column::Stored(bounded.place(self.sealed.reader.table()));
         let read = self.with_those_between(rows);
         self.each_batch(&read, &[column], |rows, batch| {
@@ -214,7 +220,7 @@ impl Matching {
             found.extend(within.map(|(row, _)| *row));
             Ok(())
         })?;
-        Ok(found & rows)
+        Ok(rising(found)? & rows)
     }
 
     /// Some rows, and all others of a row group where they are many of it: to pick them costs

@@ -283,7 +283,7 @@ impl Matching {
         }
         let reader = self.sealed.segment.row_reader()?;
         let column = bounded.place(self.sealed.reader.table());
-        let mut unsure = RoaringBitmap::new();
+        let mut unsure_pages = RoaringBitmap::new();
         for group in row_groups(&within) {
             let (least, greatest) = reader.range(group, column).unwrap_or(ANY);
             match limits.hold_all(least, greatest) {
@@ -297,16 +297,17 @@ impl Matching {
             let pages = reader.page_ranges(group, column);
             let pages = pages.map_err(|error| self.corrupt(error))?;
             if pages.is_empty() {
-                unsure |= part(&within, rows_of_group(group));
+                unsure_pages.insert_range(rows_of_group(group));
             }
             for (rows, least, greatest) in pages {
                 match limits.hold_all(least, greatest) {
                     Some(hold) if hold == is_wanted => {}
                     Some(_) => drop(within.remove_range(rows)),
-                    None => unsure |= part(&within, rows),
+                    None => drop(unsure_pages.insert_range(rows)),
                 }
             }
         }
+        let mut unsure = unsure_pages & &within;
         if depth == Depth::Rows && !unsure.is_empty() {
             let found = self.numbers_within(bounded, limits, &unsure)?;
             within -= if is_wanted { &unsure - found } else { found };

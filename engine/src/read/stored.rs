@@ -27,6 +27,7 @@ use spanstore_format::{FormatError, SegmentId, TeamId};
 use super::bounded::{Bounded, Limits};
 use super::condition::Condition;
 use super::interrupt::{Held, Interrupt};
+use super::mask::rising;
 use super::matching::Matching;
 use super::plan::{SealedPartition, hot_parts, partitions, sealed_parts, visible_bounds};
 use super::scan::ScanPart;
@@ -266,7 +267,7 @@ impl StoredPartition {
         }
         let rows = self.spans.sealed.partition.rows.clone();
         requests.read_first_spans(&rows)?;
-        requests.left_out |= requests.of_spans(&(split | hidden));
+        requests.left_out |= requests.of_spans(&(split | hidden))?;
         let loose = requests.spans_of(&requests.left_out, &rows) & visible;
         self.loose = self.below(below_sequence, loose)?;
         Ok(())
@@ -303,7 +304,7 @@ impl StoredPartition {
         };
         requests.read_first_spans(&rows)?;
         let id = self.spans.sealed.segment.summary().id;
-        Ok(Some((id, requests.of_spans(spans))))
+        Ok(Some((id, requests.of_spans(spans)?)))
     }
 }
 
@@ -340,7 +341,7 @@ impl StoredRequests {
     }
 
     /// The requests that have one of some spans.
-    fn of_spans(&self, spans: &RoaringBitmap) -> RoaringBitmap {
+    fn of_spans(&self, spans: &RoaringBitmap) -> Result<RoaringBitmap, Error> {
         let rows = self.matching.sealed.partition.rows.clone();
         // Each with where the spans of the next one begin.
         let ends = self.first_spans.iter().skip(1).copied();
@@ -357,8 +358,7 @@ impl StoredRequests {
                 found.push(request);
             }
         }
-        // They rise.
-        RoaringBitmap::from_sorted_iter(found).unwrap_or_default()
+        rising(found)
     }
 
     /// The spans of some requests of a partition with these rows.
