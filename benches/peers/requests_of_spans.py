@@ -1,10 +1,13 @@
 """Requests in SQL, out of the spans of their traces."""
 
-OF_ROOTS = ("request_id", "session_id", "user_id", "name", "service", "origin", "method", "host",
-            "path", "route", "status_code", "request_type", "resource", "function", "cache",
+# Of the root, or of the earliest span that has one.
+OF_ROOT_OR_EARLIEST = ("request_id", "session_id", "user_id", "function")
+OF_ROOTS = (*OF_ROOT_OR_EARLIEST, "name", "service", "origin", "method", "host",
+            "path", "route", "status_code", "request_type", "resource", "cache",
             "cache_reason", "project_id", "environment", "deployment_id", "branch", "region",
             "client_address", "user_agent")
-# The root, or the earliest span where there is none.
+# The root, or the earliest span where there is none: no trace of the sample that lost its root
+# has a server span without its parent, which would come first.
 ROOT_FIRST = "(parent_span_id is not null, start_time, span_id)"
 LEVELS = "['info', 'warning', 'error', 'fatal']"
 OF_TRACES = {
@@ -22,8 +25,11 @@ OF_TRACES = {
 
 
 def of_root(column):
-    """A column of the root, also where it is null there."""
-    return f"arg_min_null({column}, {ROOT_FIRST})"
+    """A column of the root, also where it is null there unless another span may have it."""
+    of_root_alone = f"arg_min_null({column}, {ROOT_FIRST})"
+    if column not in OF_ROOT_OR_EARLIEST:
+        return of_root_alone
+    return f"coalesce({of_root_alone}, arg_min({column}, (start_time, span_id)))"
 
 
 def table(columns, where=""):

@@ -5,7 +5,9 @@
 //! A trace has the platform's spans, the framework's, the application's own,
 //! database statements and outgoing requests, about 12 attributes a span.
 //! About 3 % of the spans fail, with exception events; some spans link to the
-//! request before, some come late, in a later document than their trace.
+//! request before, some come late, in a later document than their trace. In a
+//! few traces the root is lost, the session begins on the way, or the
+//! application makes a request to itself, so that there are two request ids.
 //!
 //! Everything depends on the seed, the number of spans, the start and the
 //! period alone. No choice depends on the times, so that another start moves
@@ -19,6 +21,7 @@ mod document;
 mod platform;
 mod request;
 mod trace;
+mod unusual;
 mod visitor;
 
 use std::collections::VecDeque;
@@ -161,9 +164,11 @@ impl Requests {
             start: start.cast_unsigned(),
         };
         let mut trace = request.trace(&mut self.chance);
+        let root = trace.root();
+        unusual::change(&mut trace, &mut self.chance, &request);
 
         if let Some(visitor) = self.visitors.get_mut(person).filter(|_| !is_cron) {
-            visitor.previous = trace.root();
+            visitor.previous = root;
             visitor.requests_left -= 1;
             if visitor.requests_left == 0 {
                 *visitor = Visitor::new(&mut self.chance);

@@ -1,12 +1,15 @@
 //! Groups, timelines and the most frequent values, and what is refused.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
 use futures::TryStreamExt;
+use spanstore::otlp::Span;
 use spanstore::query::{Aggregate, Key, Query};
-use spanstore::{Error, QueryLimits, StoreOptions, Team};
+use spanstore::{Error, QueryLimits, StoreOptions, Team, TraceId};
 use spanstore_test_support::spans::{integer, request, span, text, trace_id};
 use spanstore_test_support::{NOW, open, team};
 
@@ -432,4 +435,105 @@ async fn a_text_that_comes_again_sees_what_is_there_then() {
         answers(&acme).await,
         ["4", "operation,3", "GET,operation,2"]
     );
+}
+
+/// Keys, and the value that span `n` has of each.
+type Named = (&'static str, fn(u64) -> Option<String>);
+
+const NAMED: [Named; 9] = [
+    // More than a dictionary holds.
+    ("name", |n| Some(format!("{n:0300}"))),
+    // In all spans, and one value in one of them alone.
+    ("route", |n| {
+        Some(if n == 33 {
+            "/once".into()
+        } else {
+            format!("/{}", n % 3)
+        })
+    }),
+    // In some spans, in none, and always the same.
+    ("function", |n| {
+        n.is_multiple_of(4).then(|| format!("f{}", n % 5))
+    }),
+    ("host", |_| None),
+    ("environment", |_| Some("production".into())),
+    ("status_code", |n| {
+        Some(if n % 50 == 0 { "500" } else { "200" }.into())
+    }),
+    ("attributes['tier']", |n| {
+        (n % 5 < 2).then(|| format!("t{}", n % 5))
+    }),
+    // Of another type in one span.
+    ("attributes['mixed']", |n| {
+        Some(if n == 47 {
+            "7".into()
+        } else {
+            format!("m{}", n % 2)
+        })
+    }),
+    ("resource['service.name']", |_| Some("shop".into())),
+];
+
+fn named_span(n: u64) -> Span {
+    let mut named = span(n);
+    named.name = format!("{n:0300}");
+    for (key, column) in [
+        ("http.route", "route"),
+        ("faas.name", "function"),
+        ("deployment.environment.name", "environment"),
+        ("tier", "attributes['tier']"),
+        ("mixed", "attributes['mixed']"),
+    ] {
+        let of_span = NAMED.iter().find(|(name, _)| *name == column);
+        let value = of_span.and_then(|(_, value)| value(n));
+        named
+            .attributes
+            .extend(value.map(|value| match value.parse() {
+                Ok(number) => integer(key, number),
+                Err(_) => text(key, &value),
+            }));
+    }
+    named
+}
+
+#[tokio::test]
+async fn values_are_those_of_spans_that_are_seen() {
+    for has_neighbours in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let acme = store.team(&team("acme"));
+        acme.append(request((0..500).map(named_span))).unwrap();
+        if has_neighbours {
+            let mut other = span(1);
+            other.attributes.push(text("http.route", "/other"));
+            store.team(&team("aaa")).append(request([other])).unwrap();
+        }
+        let check = async |is_seen: &dyn Fn(u64) -> bool, query: Query| {
+            for (name, value) in NAMED {
+                let seen = (0..500).filter(|n| is_seen(*n));
+                let expected: BTreeSet<Option<String>> = seen.map(value).collect();
+                let none: [Aggregate<'_>; 0] = [];
+                let found = query.clone().aggregate([name], none).await.unwrap();
+                let found = cast(found.column(0), &DataType::Utf8View).unwrap();
+                let found: Vec<Option<&str>> = found.as_string_view().iter().collect();
+                let mut sorted: Vec<Option<&str>> = expected.iter().map(Option::as_deref).collect();
+                sorted.sort_by_key(|value| (value.is_none(), *value));
+                assert_eq!(found, sorted, "{name}, {has_neighbours}");
+                let no_keys: [Key<'_>; 0] = [];
+                let distinct = query
+                    .clone()
+                    .aggregate(no_keys, [Aggregate::Distinct(name)]);
+                let distinct = distinct.await.unwrap();
+                let distinct = distinct.column(0).as_primitive::<Int64Type>().value(0);
+                assert_eq!(distinct, sorted.iter().flatten().count() as i64, "{name}");
+            }
+        };
+        check(&|_| true, acme.query()).await;
+        store.seal().unwrap();
+        check(&|_| true, acme.query()).await;
+        let posts = acme.query().filter("method = 'POST'").unwrap();
+        check(&|n| n % 2 == 1, posts).await;
+        acme.forget_trace(TraceId(trace_id(3))).unwrap();
+        check(&|n| n / 10 != 3, acme.query()).await;
+    }
 }

@@ -8,8 +8,10 @@ use super::catalog::{Call, Route, Serving, Statement, Step};
 use super::chance::Chance;
 use super::trace::{Failure, Header, Place, Source, Trace};
 
-const FRAMEWORK: &str = "next.js";
-const FETCH: &str = "@vercel/otel/fetch";
+/// The scope of the framework.
+pub(crate) const FRAMEWORK: &str = "next.js";
+/// The scope of outgoing requests.
+pub(crate) const FETCH: &str = "@vercel/otel/fetch";
 const DATABASE: &str = "@opentelemetry/instrumentation-pg";
 const MICROSECOND: u64 = 1_000;
 
@@ -383,7 +385,10 @@ impl Work<'_> {
         let header = self.header(FETCH, &name, SpanKind::Client);
         let place = trace.begin(chance, header, Some(parent), start);
         let duration = chance.duration(typical_micros);
-        let status_code = if failure.is_some() { 503 } else { 200 };
+        let status_code = match failure {
+            Some(_) => 503,
+            None => chance.weighted(&[(930, 200), (40, 404), (30, 429)]),
+        };
         // The path of the request that the function answers is not this one's.
         trace.remove(place, "url.path");
         trace.add(

@@ -2,7 +2,7 @@
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use spanstore_format::otlp::{Event, KeyValue, Link, Span, Status};
+use spanstore_format::otlp::{Event, KeyValue, Link, Span, Status, Value};
 
 use super::attribute::text;
 use super::chance::Chance;
@@ -52,7 +52,7 @@ pub(crate) struct Header<'a> {
     pub(crate) kind: SpanKind,
 }
 
-/// The spans of a trace; the first is its root.
+/// The spans of a trace; the first is its root, until that is lost.
 #[derive(Debug)]
 pub(crate) struct Trace {
     pub(crate) id: Vec<u8>,
@@ -168,12 +168,40 @@ impl Trace {
         });
     }
 
+    /// Puts a span below a parent, and the spans of another trace below the span. The span
+    /// ends with the root of these.
+    pub(crate) fn answer(&mut self, place: Place, parent_span_id: Vec<u8>, mut below: Self) {
+        let Some(Sent { span, .. }) = self.spans.get_mut(place.0) else {
+            return;
+        };
+        span.parent_span_id = parent_span_id;
+        if let Some(root) = below.spans.first_mut() {
+            root.span.parent_span_id.clone_from(&span.span_id);
+            span.end_time_unix_nano = root.span.end_time_unix_nano;
+        }
+        for sent in &mut below.spans {
+            sent.span.trace_id.clone_from(&self.id);
+        }
+        self.spans.append(&mut below.spans);
+    }
+
     /// Takes an attribute away that does not fit a span.
     pub(crate) fn remove(&mut self, place: Place, key: &str) {
         if let Some(sent) = self.spans.get_mut(place.0) {
             sent.span
                 .attributes
                 .retain(|attribute| attribute.key != key);
+        }
+    }
+
+    /// The status code that the root answers; 200 if it says none.
+    pub(crate) fn status_code(&self) -> i64 {
+        let root = self.spans.first();
+        let mut attributes = root.iter().flat_map(|sent| &sent.span.attributes);
+        let status = attributes.find(|one| one.key == "http.response.status_code");
+        match status.and_then(|status| status.value.as_ref()?.value.as_ref()) {
+            Some(Value::IntValue(status)) => *status,
+            _ => 200,
         }
     }
 

@@ -319,6 +319,30 @@ impl Matching {
         Ok(are_all.then(|| (coded.values().clone(), of_rows)))
     }
 
+    /// The different values of a column in rows of a row group; a value may come again. None
+    /// where only some rows are asked for, where the dictionary does not have all values, and
+    /// where the column is not in codes.
+    pub(super) fn different_values(
+        &self,
+        column: &Column,
+        rows: &RoaringBitmap,
+    ) -> Result<Option<ArrayRef>, Error> {
+        let Some(group) = rows.min().map(|row| row / ROW_GROUP_ROWS) else {
+            return Ok(None);
+        };
+        self.interrupt.check()?;
+        let reader = self.sealed.segment.row_reader()?;
+        if rows.len() != reader.rows_of_group(group).len() as u64 {
+            return Ok(None);
+        }
+        let coded = self.coded(&reader, group, column)?;
+        let Some(values) = coded.and_then(|coded| coded.different_values()) else {
+            return Ok(None);
+        };
+        self.check_team(group)?;
+        Ok(Some(values))
+    }
+
     /// Reads columns of rows, batch by batch, with the number of each row.
     pub(crate) fn each_batch(
         &self,

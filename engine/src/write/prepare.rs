@@ -14,7 +14,7 @@ use spanstore_format::span::columns::{
     Classified, ColumnsBuilder, ResourceContext, ScopeContext, memory_of,
 };
 use spanstore_format::span::encoded::EncodedSpan;
-use spanstore_format::span::request::{RequestEncoder, Shared};
+use spanstore_format::span::request::{RequestEncoder, ResourceOrScope};
 use spanstore_format::{FormatError, Month, TeamId};
 use twox_hash::XxHash3_128;
 
@@ -191,7 +191,7 @@ impl<'a> Preparer<'a> {
             checks,
             seed: hash(
                 seed,
-                Shared {
+                ResourceOrScope {
                     encoded: None,
                     schema_url: team.as_str(),
                 },
@@ -426,7 +426,7 @@ pub(crate) fn span_count(request: &ExportTraceServiceRequest) -> usize {
     scopes.map(|scope| scope.spans.len()).sum()
 }
 
-fn hash(seed: u64, shared: Shared<'_>) -> u64 {
+fn hash(seed: u64, shared: ResourceOrScope<'_>) -> u64 {
     // Absent and empty differ; so do a long encoding and a long URL.
     let presence = [u8::from(shared.encoded.is_some())];
     let mut hash = seed;

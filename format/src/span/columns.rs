@@ -17,7 +17,7 @@ use super::column::{SpanColumn, schema};
 use super::encoded::EncodedSpan;
 use super::mapping::{self, Mapped, TextBytes};
 use super::origin::{self, Origin};
-use super::request::Shared;
+use super::request::ResourceOrScope;
 use super::views::{Blobs, Texts};
 use crate::error::FormatError;
 use crate::id::TeamId;
@@ -59,8 +59,8 @@ impl<'a> ResourceContext<'a> {
     }
 
     /// The message and the schema URL.
-    pub fn shared(&self) -> Shared<'_> {
-        Shared {
+    pub fn shared(&self) -> ResourceOrScope<'_> {
+        ResourceOrScope {
             encoded: self.encoded(),
             schema_url: self.schema_url,
         }
@@ -94,8 +94,8 @@ impl<'a> ScopeContext<'a> {
     }
 
     /// The message and the schema URL.
-    pub fn shared(&self) -> Shared<'_> {
-        Shared {
+    pub fn shared(&self) -> ResourceOrScope<'_> {
+        ResourceOrScope {
             encoded: self.encoded(),
             schema_url: self.schema_url,
         }

@@ -7,7 +7,7 @@ use crate::otlp::delayed_length;
 
 /// What the spans of a resource or of a scope share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared<'a> {
+pub struct ResourceOrScope<'a> {
     /// The encoded `Resource` or `InstrumentationScope`, if there is one.
     pub encoded: Option<&'a [u8]>,
     /// Its schema URL; empty for none.
@@ -60,7 +60,12 @@ impl RequestEncoder {
 
     /// Adds an encoded span. Resource and scope count with the first span since
     /// they began.
-    pub fn put_span(&mut self, span: &[u8], resource: Shared<'_>, scope: Shared<'_>) {
+    pub fn put_span(
+        &mut self,
+        span: &[u8],
+        resource: ResourceOrScope<'_>,
+        scope: ResourceOrScope<'_>,
+    ) {
         if self.request.is_empty() {
             self.request.reserve_exact(self.room);
         }
@@ -86,7 +91,7 @@ impl RequestEncoder {
         self.request
     }
 
-    fn put_shared(&mut self, shared: Shared<'_>) {
+    fn put_shared(&mut self, shared: ResourceOrScope<'_>) {
         if let Some(encoded) = shared.encoded {
             self.put_bytes(1, encoded);
         }

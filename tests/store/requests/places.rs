@@ -149,3 +149,25 @@ async fn long_traces_and_many_traces_are_whole() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_few_late_spans_change_their_requests_alone() {
+    let (_directory, store, acme) = fixture();
+    let mut all: Vec<Span> = (1..4_001).map(|n| span(n, n, None, START)).collect();
+    append(&acme, &all);
+    store.seal().unwrap();
+    // So few of so many that their traces are looked up one by one.
+    let late = [5, 2_000, 4_000, 9_000].map(|n| span(n, 10_000 + n, Some(n), START + 5 * MILLI));
+    append(&acme, &late);
+    all.extend(late);
+    let expected = requests(&all, |_| false);
+    let mut found = rows(&acme.requests().collect().await.unwrap());
+    found.sort_by_key(|row| row["trace_id"].clone());
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|request| request.columns)
+        .collect();
+    assert_eq!(found, expected);
+    let two = acme.requests().filter("spans = 2").unwrap();
+    assert_eq!(two.count().await.unwrap(), 3);
+}

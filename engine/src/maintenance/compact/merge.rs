@@ -193,7 +193,7 @@ impl Merge<'_> {
     fn plan(&self, readers: &[Arc<SegmentReader>]) -> Result<Vec<Vec<Places>>, Error> {
         let mut next = vec![0u32; readers.len()];
         let mut segments: Vec<Vec<Places>> = Vec::new();
-        let mut rows = u64::MAX;
+        let mut rows = 0;
         loop {
             let mut first: Option<TeamId> = None;
             let mut partitions: Vec<Option<Partition>> = Vec::with_capacity(readers.len());
@@ -207,7 +207,7 @@ impl Merge<'_> {
                 partitions.push(partition);
             }
             let Some(first) = first else { break };
-            if rows >= self.segment_rows {
+            if segments.is_empty() || rows >= self.segment_rows {
                 segments.push(Vec::new());
                 rows = 0;
             }

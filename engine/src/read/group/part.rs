@@ -37,6 +37,9 @@ pub(crate) struct Part {
     _held: Held,
 }
 
+/// Bytes of a value beside the value itself: its number, and what counts its rows.
+const BYTES_A_VALUE: usize = 2 * size_of::<u32>() + size_of::<u64>();
+
 /// Groups and numbers of values that they have.
 pub(super) type Found = HashSet<(u32, u32)>;
 
@@ -47,6 +50,9 @@ impl Part {
         rows: &RoaringBitmap,
         grouping: &Grouping,
     ) -> Result<Self, Error> {
+        if let Some(part) = Self::of_different_values(matching, rows, grouping)? {
+            return Ok(part);
+        }
         let source = |term: &Term| Source::of_row_group(term, matching, rows);
         let mut gathering = Gathering::new(grouping, &*matching.interrupt, source)?;
         let columns = gathering.columns();
@@ -67,6 +73,47 @@ impl Part {
             })?;
         }
         gathering.finish()
+    }
+
+    /// The same where it is only asked which values of one column there are: the dictionary
+    /// of a whole row group tells without its rows.
+    fn of_different_values(
+        matching: &Matching,
+        rows: &RoaringBitmap,
+        grouping: &Grouping,
+    ) -> Result<Option<Self>, Error> {
+        let (keys, measures) = (grouping.keys.as_slice(), grouping.measures.as_slice());
+        let (([term], []) | ([], [Measure::Distinct(term)])) = (keys, measures) else {
+            return Ok(None);
+        };
+        let ([column], None) = (term.columns.as_slice(), &term.expression) else {
+            return Ok(None);
+        };
+        let Some(values) = matching.different_values(column, rows)? else {
+            return Ok(None);
+        };
+        let all = 0..values.len() as u32;
+        let bytes = values.get_array_memory_size() + values.len() * BYTES_A_VALUE;
+        let held = matching.interrupt.hold_bytes(bytes)?;
+        Ok(Some(match measures.first() {
+            None => Self {
+                present: all.clone().collect(),
+                // Nobody asks how many.
+                rows: vec![1; values.len()],
+                keys: vec![(values, all.collect())],
+                states: Vec::new(),
+                distinct: Vec::new(),
+                _held: held,
+            },
+            Some(measure) => Self {
+                keys: Vec::new(),
+                present: vec![0],
+                rows: vec![rows.len()],
+                states: vec![State::new(measure)],
+                distinct: vec![Some((values, all.map(|value| (0, value)).collect()))],
+                _held: held,
+            },
+        }))
     }
 
     /// The groups of those rows in memory that fulfil a condition. Small parts are put
@@ -288,9 +335,10 @@ impl<'g> Gathering<'g> {
         let groups = self.combined.groups(&numbers, count);
         let len = self.combined.len(self.keys.first().map_or(0, Source::len));
         self.rows.resize(len, 0);
-        for group in &groups {
-            if let Some(rows) = self.rows.get_mut(*group as usize) {
-                *rows += 1;
+        for run in groups.chunk_by(u32::eq) {
+            let group = run.first().map_or(0, |group| *group as usize);
+            if let Some(rows) = self.rows.get_mut(group) {
+                *rows += run.len() as u64;
             }
         }
         let measures = self.grouping.measures.iter();

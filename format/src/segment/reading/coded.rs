@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt32Array, new_n
 use arrow::compute::concat;
 use arrow::datatypes::UInt32Type;
 use parquet::basic::Encoding;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::row_batches::Constant;
 use super::rows::{Column, RowReader};
@@ -202,13 +203,29 @@ impl CodedColumn<'_> {
     /// Whether all pages hold codes, as the file tells: where the dictionary was full, there
     /// are values that it does not have.
     pub fn is_whole(&self) -> bool {
-        let Some(column) = self.column else {
+        if self.column.is_none() {
             return true;
-        };
-        let row_group = self.reader.pages.row_group(self.row_group);
-        let chunk = row_group.and_then(|group| group.columns().get(column));
-        let encodings = chunk.and_then(|chunk| chunk.page_encoding_stats_mask());
+        }
+        let encodings = self
+            .chunk()
+            .and_then(|chunk| chunk.page_encoding_stats_mask());
         encodings.is_some_and(|encodings| encodings.is_only(Encoding::RLE_DICTIONARY))
+    }
+
+    /// The values that rows of the row group have, and a null if a row has no value; a value
+    /// may come again. None when the file does not tell.
+    pub fn different_values(&self) -> Option<ArrayRef> {
+        if self.column.is_none() {
+            return Some(self.values.slice(0, 1));
+        }
+        let nulls = self.chunk()?.statistics()?.null_count_opt()?;
+        let values = self.values.len() - usize::from(nulls == 0);
+        self.is_whole().then(|| self.values.slice(0, values))
+    }
+
+    fn chunk(&self) -> Option<&ColumnChunkMetaData> {
+        let row_group = self.reader.pages.row_group(self.row_group)?;
+        row_group.columns().get(self.column?)
     }
 
     /// How many pages there are.
@@ -227,11 +244,10 @@ impl CodedColumn<'_> {
     /// # Errors
     /// [`FormatError`] when there is no such page.
     pub fn rows(&self, page: usize) -> Result<Range<u32>, FormatError> {
-        let first = self.row_group as u32 * ROW_GROUP_ROWS;
         let Some(column) = self.column else {
-            let end = first.saturating_add(ROW_GROUP_ROWS).min(self.reader.rows);
-            return Ok(first..end);
+            return Ok(self.reader.rows_of_group(self.row_group as u32));
         };
+        let first = self.row_group as u32 * ROW_GROUP_ROWS;
         let location = self.reader.locations(self.row_group, column)?.get(page);
         let rows = location.map(|location| location.rows);
         let rows = rows.ok_or_else(|| parquet_error("page index", 0, &damaged("a page")))?;
@@ -262,10 +278,8 @@ impl CodedColumn<'_> {
             return Ok(true);
         };
         let reader = self.reader;
-        let row_group = reader.pages.row_group(self.row_group);
-        let chunk = row_group.and_then(|group| group.columns().get(column));
         let location = reader.locations(self.row_group, column)?.get(page);
-        let (Some(chunk), Some(location)) = (chunk, location) else {
+        let (Some(chunk), Some(location)) = (self.chunk(), location) else {
             return Err(parquet_error("page index", 0, &damaged("a page")));
         };
         let null = self.values.len().saturating_sub(1) as u32;

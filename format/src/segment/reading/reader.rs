@@ -42,7 +42,7 @@ pub enum Id<'a> {
 
 /// What the rows of a segment share. Damage to it is no concern of who asks for other
 /// columns.
-pub(crate) type Shared = Arc<[Option<Result<SharedMessages, FormatError>>]>;
+pub(crate) type SharedTables = Arc<[Option<Result<SharedMessages, FormatError>>]>;
 
 /// Rows of requests that are verified at a time.
 const VERIFIED_ROWS: usize = 8_192;

@@ -9,7 +9,7 @@ use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
-use super::reader::Shared;
+use super::reader::SharedTables;
 use super::rows::Column;
 use crate::error::FormatError;
 use crate::segment::layout::checksum::VerifiedBytes;
@@ -55,7 +55,7 @@ pub struct RowBatches {
     pub(crate) bytes: VerifiedBytes,
     pub(crate) batches: FileBatches,
     pub(crate) file: Arc<FileColumns>,
-    pub(crate) shared: Shared,
+    pub(crate) shared: SharedTables,
     pub(super) parents: Option<Parents>,
     /// The rows of batches that are still to come, the first ones last.
     pub(crate) rows: Vec<Range<u32>>,

@@ -28,7 +28,7 @@ use crate::segment::parents::Parents;
 use crate::segment::promotion::access::Attribute;
 use crate::segment::promotion::moving::{Moving, SplitRows};
 use crate::segment::promotion::{Owner, PromotedKey};
-use crate::segment::reading::reader::Shared;
+use crate::segment::reading::reader::SharedTables;
 use crate::segment::reading::row_batches::{Constant, FileBatches, RowBatches, Source};
 use crate::segment::reading::selection::select;
 use crate::segment::shared::SharedMessages;
@@ -99,7 +99,7 @@ pub struct RowReader {
     pub(super) bytes: VerifiedBytes,
     pub(super) rows: u32,
     columns: Arc<FileColumns>,
-    pub(super) shared: Shared,
+    pub(super) shared: SharedTables,
     directory: Directory,
     /// The columns of the file.
     pub(super) schema: SchemaRef,
@@ -123,7 +123,7 @@ impl RowReader {
         (tail_offset, tail): (u64, Bytes),
         rows: u32,
         columns: Arc<FileColumns>,
-        shared: Shared,
+        shared: SharedTables,
         directory: Directory,
     ) -> Result<Self, FormatError> {
         let footer = Footer::read(&tail).map_err(|error| footer_error(&error))?;
@@ -175,6 +175,12 @@ impl RowReader {
     pub fn metadata(&self) -> Result<ParquetMetaData, FormatError> {
         let whole = self.pages.footer.whole();
         whole.map_err(|error| footer_error(&error))
+    }
+
+    /// The rows of a row group, by their numbers in the segment.
+    pub fn rows_of_group(&self, row_group: u32) -> Range<u32> {
+        let first = row_group.saturating_mul(ROW_GROUP_ROWS).min(self.rows);
+        first..first.saturating_add(ROW_GROUP_ROWS).min(self.rows)
     }
 
     /// Least and greatest value of a column of times or of 64-bit integers in a row group,
