@@ -145,6 +145,8 @@ pub enum Command {
     Requests(RequestsArguments),
     /// List the requests that have one request id, oldest first
     Request(RequestArguments),
+    /// List the columns that filters may name
+    Columns(ColumnsArguments),
     /// Count spans or requests
     Count(CountArguments),
     /// Count the spans or requests of each value of columns with few values, such as level and service
@@ -242,6 +244,32 @@ pub enum Order {
     Slowest,
     /// Shortest duration first
     Fastest,
+}
+
+/// Arguments of `columns`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore columns
+  spanstore columns --requests
+
+A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests. The
+columns that are facets are those that `facets` and `compare` count.")]
+pub struct ColumnsArguments {
+    /// Those of requests (one a trace) in place of those of spans
+    #[arg(long)]
+    pub requests: bool,
+}
+
+impl ColumnsArguments {
+    /// What the columns are of.
+    pub fn rows(&self) -> spanstore::query::Rows {
+        if self.requests {
+            spanstore::query::Rows::Requests
+        } else {
+            spanstore::query::Rows::Spans
+        }
+    }
 }
 
 /// Arguments of `sql`.
@@ -494,6 +522,7 @@ impl Command {
             Self::Query(_)
             | Self::Requests(_)
             | Self::Request(_)
+            | Self::Columns(_)
             | Self::Count(_)
             | Self::Facets(_)
             | Self::Top(_)

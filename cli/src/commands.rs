@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod columns;
 mod compact;
 mod compare;
 mod count;
@@ -82,6 +83,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     let open = |create, out| Context::open(&arguments.options, create, format, out);
     match &arguments.command {
         Command::Generate(generate) => generate::run(generate, out)?,
+        Command::Columns(it) => columns::run(it, format, out)?,
         Command::Demo => demo::run(&arguments.options, out)?,
         Command::Repair(repair) => repair::run(repair, format, out)?,
         Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,

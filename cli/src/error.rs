@@ -2,7 +2,9 @@
 
 use std::io;
 
-/// Why a command failed; its text is one line.
+use spanstore::query::FilterError;
+
+/// Why a command failed; its text is one line, or for a filter three.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The arguments do not fit together.
@@ -24,6 +26,14 @@ pub enum Error {
         /// Where it goes wrong and how.
         detail: String,
     },
+    /// A filter cannot be read: its text with a caret under what is wrong, and why.
+    #[error("wrong filter\n{}", .error.render(.text))]
+    Filter {
+        /// The filter.
+        text: String,
+        /// What is wrong with it.
+        error: FilterError,
+    },
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] spanstore::Error),
@@ -43,6 +53,26 @@ impl Error {
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// Names the filter that a store refused.
+    pub fn of_filter(text: &str) -> impl FnOnce(spanstore::Error) -> Self {
+        move |error| match error {
+            spanstore::Error::InvalidFilter(error) => Self::Filter {
+                text: text.to_owned(),
+                error,
+            },
+            other => Self::Store(other),
+        }
+    }
+
+    /// What to tell a person. Only the text of a filter needs lines of its own.
+    pub fn report(&self) -> String {
+        let text = self.to_string();
+        match self {
+            Self::Filter { .. } => text,
+            _ => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
     }
 
     /// The exit code of the process: 2 for wrong usage, else 1.

@@ -19,9 +19,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            let text = error.to_string();
-            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("spanstore: {line}");
+            eprintln!("spanstore: {}", error.report());
             ExitCode::from(error.exit_code())
         }
     }

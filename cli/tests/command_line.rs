@@ -265,6 +265,67 @@ fn the_quota_is_shown_set_and_kept() {
 }
 
 #[test]
+fn a_wrong_filter_has_a_caret_under_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    output(&store, &["quota", "set", "10"]);
+    for command in ["query", "requests", "count"] {
+        let found = output(
+            &store,
+            &[command, "--filter", "level = 'error' and durration > 1"],
+        );
+        let errors = String::from_utf8(found.stderr).unwrap();
+        let lines: Vec<&str> = errors.lines().collect();
+        let [head, filter, caret, why] = lines.as_slice() else {
+            panic!("{errors}");
+        };
+        assert_eq!(*head, "spanstore: wrong filter");
+        assert_eq!(*filter, "level = 'error' and durration > 1");
+        assert_eq!(*caret, format!("{}^", " ".repeat(20)));
+        assert!(why.contains("such as duration"), "{why}");
+        assert_eq!(found.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn columns_are_listed_without_a_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let columns = |arguments: &[&str]| {
+        let found = output(
+            directory.path(),
+            &[&["columns", "--format", "json"], arguments].concat(),
+        );
+        assert!(found.status.success());
+        let lines = json_lines(&String::from_utf8(found.stdout).unwrap());
+        let of = |line: &Value| {
+            (
+                line["column"].clone(),
+                line["holds"].clone(),
+                line["facet"].clone(),
+            )
+        };
+        lines.iter().map(of).collect::<Vec<_>>()
+    };
+    let spans = columns(&[]);
+    let row = |name: &str, holds: &str, facet: bool| (name.into(), holds.into(), facet.into());
+    assert!(
+        spans.contains(&row("duration", "a duration", false)),
+        "{spans:?}"
+    );
+    assert!(spans.contains(&row("level", "a text", true)));
+    assert!(
+        !spans
+            .iter()
+            .any(|(name, ..)| name == "team_id" || name == "errors")
+    );
+    let requests = columns(&["--requests"]);
+    assert!(
+        requests.contains(&row("errors", "an integer", false)),
+        "{requests:?}"
+    );
+}
+
+#[test]
 fn failures_are_one_line_and_an_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");

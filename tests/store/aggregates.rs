@@ -72,7 +72,7 @@ async fn a_timeline_covers_the_time_that_was_asked_for() {
     );
     assert_eq!(acme.query().timeline(0, None).await.unwrap().buckets, 1);
     let by_trace = acme.query().timeline(1, Some("trace_id")).await.unwrap();
-    let first = spanstore::TraceId(trace_id(0)).to_string();
+    let first = TraceId(trace_id(0)).to_string();
     let found = by_trace
         .series
         .iter()
@@ -131,7 +131,7 @@ async fn the_most_frequent_values_come_first() {
         [(String::new(), 100)]
     );
     let traces = top("trace_id", 100).await;
-    let first = spanstore::TraceId(trace_id(0)).to_string();
+    let first = TraceId(trace_id(0)).to_string();
     assert!(
         traces.len() == 10 && traces.contains(&(first, 10)),
         "{traces:?}"

@@ -73,7 +73,7 @@ impl Selection {
     pub fn apply_at(&self, mut query: Query, now_nanos: i64) -> Result<Query, Error> {
         let (since, until) = self.range(now_nanos)?;
         if let Some(filter) = &self.filter {
-            query = query.filter(filter)?;
+            query = query.filter(filter).map_err(Error::of_filter(filter))?;
         }
         if let Some(since) = since {
             query = query.since(since);

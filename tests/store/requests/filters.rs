@@ -245,6 +245,7 @@ fn what_a_request_has_not_is_refused_with_a_hint() {
     for (filter, hint) in [
         ("attributes['a'] = 'b'", "any(attributes['key'] = 'value')"),
         ("has(attributes, 'a')", "any(attributes['key'] = 'value')"),
+        ("has('a')", "any(attributes['key'] = 'value')"),
         ("has(resource, 'a')", "any(attributes['key'] = 'value')"),
         ("resource['a'] = 'b'", "any(attributes['key'] = 'value')"),
         ("any(any(level = 'error'))", "a condition on one span"),

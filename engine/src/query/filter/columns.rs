@@ -73,6 +73,34 @@ impl Kind {
     }
 }
 
+/// A column that a filter may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds, in words: `a text`, `a duration`.
+    pub holds: &'static str,
+    /// Whether it is a facet, whose values [`Query::facets`](crate::query::Query::facets)
+    /// counts.
+    pub is_facet: bool,
+}
+
+impl Rows {
+    /// The columns that filters over these rows may name, in the order of the table.
+    pub fn filter_columns(self) -> impl Iterator<Item = FilterColumn> {
+        visible(self).map(move |field| {
+            let column = self.table().place_of(field.name());
+            let column = column.and_then(|place| self.table().column(place));
+            FilterColumn {
+                name: field.name(),
+                holds: Kind::of(field).describe(),
+                is_facet: column.is_some_and(|column| column.is_facet),
+            }
+        })
+    }
+}
+
 /// Columns that queries see and filters do not: what is stored for the way back to
 /// OTLP.
 const HIDDEN: &[SpanColumn] = &[

@@ -15,6 +15,7 @@ use super::syntax::{Comparison, Function, Literal, Name, Node, NodeKind, Text};
 use super::{FilterError, FilterLimits, Rows};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
+use spanstore_format::span::SpanColumn;
 
 use crate::query::functions;
 
@@ -253,7 +254,32 @@ impl Lowering<'_> {
                 };
                 Ok(Value::new(function.call(arguments), Kind::Boolean))
             }
+            Function::StatusClass => {
+                let [
+                    Node {
+                        kind: NodeKind::Literal(Literal::Integer(class @ 1..=5)),
+                        position,
+                    },
+                ] = arguments
+                else {
+                    return Err(wrong("a class of status codes from 1 to 5"));
+                };
+                let status = Name::unquoted(SpanColumn::StatusCode.name());
+                let class = Literal::Text(format!("{class}xx"));
+                let condition = comparison::with_literal(
+                    &self.column(&status, *position)?,
+                    Comparison::Equal,
+                    &class,
+                    *position,
+                )?;
+                Ok(Value::new(condition, Kind::Boolean))
+            }
             Function::Has => {
+                if let [key] = arguments {
+                    let attributes = Name::unquoted(Owner::Span.column().name());
+                    let owner = self.owner(&attributes, position)?;
+                    return has(owner, key);
+                }
                 let [
                     Node {
                         position,
@@ -263,15 +289,10 @@ impl Lowering<'_> {
                 ] = arguments
                 else {
                     return Err(wrong(
-                        "`attributes` or `resource`, and a key in single quotes",
+                        "a key in single quotes, after `attributes` or `resource` or alone",
                     ));
                 };
-                let owner = self.owner(name, *position)?;
-                let key = text_literal(key)?.content;
-                Ok(Value::new(
-                    attribute(owner, Aspect::Presence, &key),
-                    Kind::Boolean,
-                ))
+                has(self.owner(name, *position)?, key)
             }
         }
     }
@@ -319,6 +340,13 @@ impl Lowering<'_> {
         }
         Ok(owner)
     }
+}
+
+/// Whether an attribute is there.
+fn has(owner: Owner, key: &Node) -> Lowered<Value> {
+    let key = text_literal(key)?.content;
+    let has = attribute(owner, Aspect::Presence, &key);
+    Ok(Value::new(has, Kind::Boolean))
 }
 
 /// `any` is true or false, and stands only where conditions are joined.

@@ -24,6 +24,7 @@ use datafusion::logical_expr::Expr;
 use spanstore_format::table::Table;
 use spanstore_format::{requests as of_requests, span};
 
+pub use self::columns::FilterColumn;
 pub(super) use self::requests::SomeSpan;
 pub use crate::filter_error::FilterError;
 
@@ -87,7 +88,8 @@ impl Rows {
 /// | `x is [not] null`, `c is [not] true`, `c is [not] false` | |
 /// | `cold_start`, `true` | a boolean column or literal is a condition |
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
-/// | `has(attributes, 'key')` | whether the attribute is there, with a value or without |
+/// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
+/// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
 ///

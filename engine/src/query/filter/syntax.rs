@@ -93,6 +93,14 @@ pub(super) struct Name {
 }
 
 impl Name {
+    /// A name as it stands without quotes.
+    pub(super) fn unquoted(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            quoted: false,
+        }
+    }
+
     /// Whether it means a column.
     pub(super) fn is(&self, column: &str) -> bool {
         self.text == column || !self.quoted && self.text.eq_ignore_ascii_case(column)
@@ -177,8 +185,10 @@ pub(super) enum Function {
     EndsWith,
     /// `contains(text, 'part')`
     Contains,
-    /// `has(attributes, 'key')`
+    /// `has('key')`, `has(attributes, 'key')`
     Has,
+    /// `status_class(5)`
+    StatusClass,
 }
 
 impl Function {
@@ -191,6 +201,7 @@ impl Function {
         ("ends_with", Self::EndsWith),
         ("contains", Self::Contains),
         ("has", Self::Has),
+        ("status_class", Self::StatusClass),
     ];
 
     /// The function of this name in any case.
