@@ -424,6 +424,9 @@ impl FromStr for Retention {
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
 pub struct ForgetArguments {
+    /// Do not ask first
+    #[arg(long, global = true)]
+    pub yes: bool,
     /// Which spans of the team.
     #[command(subcommand)]
     pub what: Forget,

@@ -8,6 +8,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -25,7 +26,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn spans_go_in_and_come_out_the_same_before_a_seal_and_after() {
+fn spans_go_in_and_come_out_the_same_before_a_merge_and_after() {
     let directory = sample(3_000);
     let store = directory.path();
     let questions = |store: &Path| {
@@ -82,7 +83,8 @@ fn spans_go_in_and_come_out_the_same_before_a_seal_and_after() {
     };
     let before = questions(store);
     let sealed = json(store, &["seal", "--format", "json"]);
-    assert_eq!(sealed["rows"], 3_000);
+    assert_eq!(sealed["rows"], 0, "ingest sealed all");
+    run(store, &["compact"]);
     assert_eq!(questions(store), before);
     let checked = json(store, &["check", "--format", "json"]);
     assert_eq!(
@@ -285,6 +287,68 @@ fn a_wrong_filter_has_a_caret_under_what_is_wrong() {
         assert!(why.contains("such as duration"), "{why}");
         assert_eq!(found.status.code(), Some(1));
     }
+}
+
+#[test]
+fn an_export_leaves_the_file_as_it_was_until_all_is_written() {
+    let directory = sample(100);
+    let store = directory.path();
+    let out = store.with_extension("jsonl");
+    std::fs::write(&out, "before").unwrap();
+    let path = out.to_str().unwrap();
+    let refused = output(
+        store,
+        &[
+            "export", "--table", "requests", "--format", "csv", "--out", path,
+        ],
+    );
+    assert!(!refused.status.success());
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "before");
+    run(store, &["export", "--out", path]);
+    let lines = json_lines(&std::fs::read_to_string(&out).unwrap());
+    assert!(lines.iter().all(|line| line["resourceSpans"].is_array()));
+    let mode = std::fs::metadata(&out).unwrap().permissions().mode();
+    assert_ne!(
+        mode & 0o044,
+        0,
+        "others may read it, as the umask says: {mode:o}"
+    );
+    std::fs::remove_file(&out).unwrap();
+    // What is no file is written to.
+    run(store, &["export", "--out", "/dev/null"]);
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
+fn what_was_ingested_is_sealed_and_spans_of_other_times_have_a_hint() {
+    let directory = sample(100);
+    let store = directory.path();
+    let segments = json_lines(&run(store, &["inspect", "--format", "json"]));
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    let old = run(
+        store,
+        &[
+            "generate",
+            "--spans",
+            "10",
+            "--seed",
+            "1",
+            "--start",
+            "2020-01-01",
+        ],
+    );
+    let file = store.with_extension("old");
+    std::fs::write(&file, old).unwrap();
+    let path = file.to_str().unwrap();
+    let hint = output(store, &["ingest", path]);
+    let hint = String::from_utf8(hint.stderr).unwrap();
+    assert!(
+        hint.contains("10 spans") && hint.contains("--any-time"),
+        "{hint}"
+    );
+    let taken = output(store, &["ingest", "--any-time", path]);
+    std::fs::remove_file(&file).unwrap();
+    assert!(taken.stderr.is_empty(), "{taken:?}");
 }
 
 #[test]
@@ -565,11 +629,20 @@ fn spans_are_kept_forgotten_and_backed_up() {
         "--format",
         "json",
     ];
-    let names = json(store, &forgotten)["forgotten"]
-        .as_array()
-        .unwrap()
-        .len();
-    assert_eq!(names, 2);
+    let refused = output(store, &forgotten);
+    let errors = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        errors.contains(&format!("forget {of_session} spans")),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("--yes") && refused.status.code() == Some(2),
+        "{errors}"
+    );
+    assert_eq!(count(store), 2_000, "nobody said yes");
+    let done = json(store, &[&forgotten[..], &["--yes"]].concat());
+    assert_eq!(done["forgotten"].as_array().unwrap().len(), 2);
+    assert_eq!(done["spans"], of_session);
     assert_eq!(count(store), 2_000 - of_session);
     let report = json(store, &["compact", "--erase", "--format", "json"]);
     assert_eq!(report["rows_removed"], of_session);
@@ -578,9 +651,9 @@ fn spans_are_kept_forgotten_and_backed_up() {
         .as_str()
         .unwrap()
         .to_owned();
-    run(store, &["forget", "trace", &trace]);
+    run(store, &["forget", "trace", &trace, "--yes"]);
     assert!(count(store) < 2_000 - of_session);
-    run(store, &["forget", "team"]);
+    run(store, &["forget", "--yes", "team"]);
     assert_eq!(count(store), 0);
     run(store, &["compact", "--erase"]);
     let used = json(store, &["usage", "--format", "json"]);

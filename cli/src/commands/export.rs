@@ -1,7 +1,9 @@
 //! `export`: everything of the team.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::BufWriter;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
@@ -32,14 +34,30 @@ pub(super) fn run(
     let Some(path) = &arguments.out else {
         return export(context.format, &context.team, context.out);
     };
-    let name = path.display().to_string();
-    let file = File::create(path).map_err(Error::io(&name))?;
+    let failed = || Error::io(path.display().to_string());
+    let is_device = path.metadata().is_ok_and(|file| !file.is_file());
+    if is_device {
+        let mut out = File::create(path).map_err(failed())?;
+        return export(context.format, &context.team, &mut out);
+    }
+    // What was at the path stays until all is written.
+    let mut beside = tempfile::Builder::new();
+    let beside = beside.permissions(Permissions::from_mode(0o666));
+    let file = beside.tempfile_in(directory_of(path)).map_err(failed())?;
     let mut out = BufWriter::new(file);
     export(context.format, &context.team, &mut out)?;
-    let file = out
-        .into_inner()
-        .map_err(|error| Error::io(&name)(error.into_error()))?;
-    file.sync_all().map_err(Error::io(&name))
+    let file = out.into_inner();
+    let file = file.map_err(|error| failed()(error.into_error()))?;
+    file.as_file().sync_all().map_err(failed())?;
+    file.persist(path).map_err(|error| failed()(error.error))?;
+    Ok(())
+}
+
+/// The directory that a file is in, or is to be in.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
 }
 
 fn export(

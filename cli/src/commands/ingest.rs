@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
-use spanstore::{Receipt, SpanBatch};
+use spanstore::{Receipt, RefusalReason, SpanBatch};
 
 use super::Context;
 use crate::arguments::IngestArguments;
@@ -54,6 +54,8 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
     };
     let (summary, result) = read_files(&arguments.files, arguments.input_format, &bar, append);
     bar.finish_and_clear();
+    // Else each command after this one would read the log again.
+    let result = result.and(context.store.seal().map(drop).map_err(Error::from));
 
     // Also when it ended early: what was accepted stays.
     let by_reason: Map<String, Value> = counts
@@ -69,6 +71,14 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
         .with("skipped_lines", summary.skipped_lines)
         .with("seconds", begin.elapsed().as_secs_f64());
     report.write(context.format, &mut context.out)?;
+    let by_time = [RefusalReason::TooOld, RefusalReason::TooFarAhead];
+    let by_time = by_time
+        .iter()
+        .filter_map(|reason| counts.refused.get(reason.code()));
+    let by_time: u64 = by_time.sum();
+    if by_time > 0 {
+        eprintln!("spanstore: {by_time} spans are too old or of the future; --any-time takes them");
+    }
     result
 }
 
