@@ -195,6 +195,12 @@ pub enum Command {
 
 /// Arguments of `ingest`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore ingest traces.jsonl.gz
+  spanstore generate --spans 2000 --seed 1 | spanstore ingest -
+
+50,000 spans or more are sealed at the end. Fewer stay in the log, and the same spans are free when they are ingested again, until they are sealed.")]
 pub struct IngestArguments {
     /// How the input is encoded; gzip and zstd are recognised by themselves
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -423,8 +429,14 @@ impl FromStr for Retention {
 
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore forget session SESSION_ID
+  spanstore forget team --team acme --yes
+
+It says how many spans it is about, and asks. The settings of a team go with the team.")]
 pub struct ForgetArguments {
-    /// Do not ask first
+    /// Do it without asking; needed where there is no terminal
     #[arg(long, global = true)]
     pub yes: bool,
     /// Which spans of the team.

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,7 +27,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn spans_go_in_and_come_out_the_same_before_a_merge_and_after() {
+fn spans_go_in_and_come_out_the_same_before_a_seal_and_after() {
     let directory = sample(3_000);
     let store = directory.path();
     let questions = |store: &Path| {
@@ -83,8 +84,7 @@ fn spans_go_in_and_come_out_the_same_before_a_merge_and_after() {
     };
     let before = questions(store);
     let sealed = json(store, &["seal", "--format", "json"]);
-    assert_eq!(sealed["rows"], 0, "ingest sealed all");
-    run(store, &["compact"]);
+    assert_eq!(sealed["rows"], 3_000);
     assert_eq!(questions(store), before);
     let checked = json(store, &["check", "--format", "json"]);
     assert_eq!(
@@ -291,63 +291,92 @@ fn a_wrong_filter_has_a_caret_under_what_is_wrong() {
 
 #[test]
 fn an_export_leaves_the_file_as_it_was_until_all_is_written() {
-    let directory = sample(100);
+    let directory = sample(3_000);
     let store = directory.path();
-    let out = store.with_extension("jsonl");
-    std::fs::write(&out, "before").unwrap();
+    let beside = tempfile::tempdir().unwrap();
+    let out = beside.path().join("spans.jsonl");
     let path = out.to_str().unwrap();
-    let refused = output(
-        store,
-        &[
-            "export", "--table", "requests", "--format", "csv", "--out", path,
-        ],
-    );
-    assert!(!refused.status.success());
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "before");
+    let mode = || std::fs::metadata(&out).unwrap().permissions().mode() & 0o777;
+    let files = || std::fs::read_dir(beside.path()).unwrap().count();
     run(store, &["export", "--out", path]);
-    let lines = json_lines(&std::fs::read_to_string(&out).unwrap());
+    assert_ne!(mode() & 0o044, 0, "as the umask says: {:o}", mode());
+    // What was there keeps its permissions.
+    std::fs::write(&out, "before").unwrap();
+    std::fs::set_permissions(&out, Permissions::from_mode(0o600)).unwrap();
+    run(store, &["export", "--out", path]);
+    let exported = std::fs::read_to_string(&out).unwrap();
+    let lines = json_lines(&exported);
     assert!(lines.iter().all(|line| line["resourceSpans"].is_array()));
-    let mode = std::fs::metadata(&out).unwrap().permissions().mode();
-    assert_ne!(
-        mode & 0o044,
-        0,
-        "others may read it, as the umask says: {mode:o}"
-    );
-    std::fs::remove_file(&out).unwrap();
-    // What is no file is written to.
+    assert_eq!((mode(), files()), (0o600, 1));
+    // A link stays one, and what is no file is written to.
+    let link = beside.path().join("link");
+    std::os::unix::fs::symlink(&out, &link).unwrap();
+    std::fs::write(&out, "before").unwrap();
+    run(store, &["export", "--out", link.to_str().unwrap()]);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), exported);
     run(store, &["export", "--out", "/dev/null"]);
-    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    // One that fails on the way leaves what was there, and nothing beside it.
+    run(store, &["seal"]);
+    damage_a_segment(store, 4_096);
+    let failed = output(store, &["export", "--out", path]);
+    assert!(!failed.status.success());
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), exported);
+    assert_eq!(files(), 2);
 }
 
 #[test]
-fn what_was_ingested_is_sealed_and_spans_of_other_times_have_a_hint() {
+fn many_spans_are_sealed_and_a_few_stay_free() {
     let directory = sample(100);
     let store = directory.path();
-    let segments = json_lines(&run(store, &["inspect", "--format", "json"]));
-    assert_eq!(segments.len(), 1, "{segments:?}");
-    let old = run(
+    let segments = |store: &Path| json_lines(&run(store, &["inspect", "--format", "json"])).len();
+    assert_eq!(segments(store), 0);
+    let many = sample(50_000);
+    assert_eq!(segments(many.path()), 1);
+    // What was accepted before a mistake is free when the whole is sent again.
+    let generated = run(store, &["generate", "--spans", "2000", "--seed", "9"]);
+    let broken = &generated[..generated.len() * 2 / 3];
+    let file = many.path().join("broken");
+    std::fs::write(&file, broken).unwrap();
+    let refused = output(store, &["ingest", file.to_str().unwrap()]);
+    assert!(!refused.status.success());
+    let again = ingest(
         store,
-        &[
-            "generate",
-            "--spans",
-            "10",
-            "--seed",
-            "1",
-            "--start",
-            "2020-01-01",
-        ],
+        &["ingest", "-", "--format", "json"],
+        generated.as_bytes(),
     );
-    let file = store.with_extension("old");
+    let duplicates = again["duplicates"].as_u64().unwrap();
+    assert!(duplicates > 0, "{again}");
+    assert_eq!(again["accepted"].as_u64().unwrap() + duplicates, 2_000);
+    let used = json(store, &["usage", "--format", "json"]);
+    assert_eq!(used["used"], 2_100);
+}
+
+#[test]
+fn spans_of_other_times_have_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path();
+    let old = [
+        "generate",
+        "--spans",
+        "10",
+        "--seed",
+        "1",
+        "--start",
+        "2020-01-01",
+    ];
+    let old = run(store, &old);
+    let file = store.join("old");
     std::fs::write(&file, old).unwrap();
     let path = file.to_str().unwrap();
-    let hint = output(store, &["ingest", path]);
+    let store = store.join("store");
+    let hint = output(&store, &["ingest", path]);
     let hint = String::from_utf8(hint.stderr).unwrap();
     assert!(
         hint.contains("10 spans") && hint.contains("--any-time"),
         "{hint}"
     );
-    let taken = output(store, &["ingest", "--any-time", path]);
-    std::fs::remove_file(&file).unwrap();
+    let taken = output(&store, &["ingest", "--any-time", path]);
     assert!(taken.stderr.is_empty(), "{taken:?}");
 }
 
@@ -432,20 +461,27 @@ fn failures_are_one_line_and_an_exit_code() {
     assert_eq!(output(&store, &["fly"]).status.code(), Some(2));
 }
 
-#[test]
-fn damage_is_found_and_told_by_the_exit_code() {
-    let directory = sample(500);
-    let store = directory.path();
-    run(store, &["seal"]);
+/// Turns bits over in the middle of a segment.
+fn damage_a_segment(store: &Path, bytes: usize) {
     let mut segments = Vec::new();
     for month in std::fs::read_dir(store.join("segments")).unwrap() {
         segments.extend(std::fs::read_dir(month.unwrap().path()).unwrap());
     }
     let segment = segments.remove(0).unwrap().path();
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let middle = bytes.len() / 3;
-    bytes[middle] ^= 0x10;
-    std::fs::write(&segment, bytes).unwrap();
+    let mut content = std::fs::read(&segment).unwrap();
+    let middle = content.len() / 3;
+    content[middle..middle + bytes]
+        .iter_mut()
+        .for_each(|byte| *byte ^= 0x10);
+    std::fs::write(&segment, content).unwrap();
+}
+
+#[test]
+fn damage_is_found_and_told_by_the_exit_code() {
+    let directory = sample(500);
+    let store = directory.path();
+    run(store, &["seal"]);
+    damage_a_segment(store, 1);
     let output = output(store, &["check", "--format", "json"]);
     assert_eq!(output.status.code(), Some(3));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -640,7 +676,7 @@ fn spans_are_kept_forgotten_and_backed_up() {
         "{errors}"
     );
     assert_eq!(count(store), 2_000, "nobody said yes");
-    let done = json(store, &[&forgotten[..], &["--yes"]].concat());
+    let done = json(store, &[&forgotten[..], &["--yes", "elsewhere"]].concat());
     assert_eq!(done["forgotten"].as_array().unwrap().len(), 2);
     assert_eq!(done["spans"], of_session);
     assert_eq!(count(store), 2_000 - of_session);

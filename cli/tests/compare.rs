@@ -36,6 +36,7 @@ fn count(store: &Path, arguments: &[&str], filters: &[&str]) -> Value {
 fn each_line_counts_what_its_filter_finds() {
     let directory = sample(3_000);
     let store = directory.path();
+    run(store, &["seal"]);
     for kind in [&[][..], &["--requests"]] {
         let sets = ["status_code >= 500", "status_code < 400"];
         let arguments = ["compare", "--filter", sets[0], "--with", sets[1]];

@@ -1,7 +1,7 @@
 //! `export`: everything of the team.
 
-use std::fs::{File, Permissions};
-use std::io::BufWriter;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -22,6 +22,9 @@ use crate::error::Error;
 /// is in memory until it is written.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 
+/// How the name of a file begins that is being written.
+const BESIDE: &str = ".spanstore-export-";
+
 pub(super) fn run(
     context: &mut Context<'_>,
     arguments: &ExportArguments,
@@ -34,18 +37,42 @@ pub(super) fn run(
     let Some(path) = &arguments.out else {
         return export(context.format, &context.team, context.out);
     };
+    write_file(path, |out| export(context.format, &context.team, out))
+}
+
+/// Writes a file. What was there stays until all is written; links and what is no file are
+/// written to as they are.
+fn write_file(path: &Path, write: impl FnOnce(Out<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let failed = || Error::io(path.display().to_string());
-    let is_device = path.metadata().is_ok_and(|file| !file.is_file());
-    if is_device {
-        let mut out = File::create(path).map_err(failed())?;
-        return export(context.format, &context.team, &mut out);
+    let mut kept = None;
+    if let Ok(present) = path.symlink_metadata() {
+        // What may not be written is not replaced either.
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(failed())?;
+        if !present.is_file() {
+            // A link may lead to a file; a device has no length.
+            if file.metadata().is_ok_and(|file| file.is_file()) {
+                file.set_len(0).map_err(failed())?;
+            }
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            return out.flush().map_err(failed());
+        }
+        kept = Some(present.permissions());
     }
-    // What was at the path stays until all is written.
     let mut beside = tempfile::Builder::new();
-    let beside = beside.permissions(Permissions::from_mode(0o666));
+    beside
+        .prefix(BESIDE)
+        .permissions(Permissions::from_mode(0o666));
     let file = beside.tempfile_in(directory_of(path)).map_err(failed())?;
+    if let Some(permissions) = kept {
+        file.as_file()
+            .set_permissions(permissions)
+            .map_err(failed())?;
+    }
     let mut out = BufWriter::new(file);
-    export(context.format, &context.team, &mut out)?;
+    write(&mut out)?;
     let file = out.into_inner();
     let file = file.map_err(|error| failed()(error.into_error()))?;
     file.as_file().sync_all().map_err(failed())?;

@@ -1,41 +1,41 @@
 //! `forget`: spans that are not to be found again.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use spanstore::{Erased, Team};
+use spanstore::query::Query;
+use spanstore::{Erased, Team, TraceId};
 
 use super::{Context, runtime};
 use crate::arguments::{Forget, ForgetArguments};
 use crate::error::Error;
 use crate::output::Report;
 
+/// Names that a question shows.
+const SHOWN: usize = 5;
+
 pub(super) fn run(context: &mut Context<'_>, arguments: &ForgetArguments) -> Result<(), Error> {
     let team = &context.team;
     let (rows, names): (Vec<Erased>, Vec<String>) = match &arguments.what {
         Forget::Team => (vec![Erased::Team], vec![format!("team {}", team.id())]),
         Forget::Trace(traces) => {
-            let ids = traces.trace_ids.iter();
-            ids.map(|id| (Erased::Trace(*id), format!("trace {id} of {}", team.id())))
-                .unzip()
+            let ids: BTreeSet<_> = traces.trace_ids.iter().collect();
+            let of = |id: &TraceId| (Erased::Trace(*id), format!("trace {id} of {}", team.id()));
+            ids.into_iter().map(of).unzip()
         }
         Forget::Session(sessions) => {
-            let ids = sessions.session_ids.iter();
-            ids.map(|id| {
+            let ids: BTreeSet<_> = sessions.session_ids.iter().collect();
+            let of = |id: &String| {
                 let name = format!("session {id} of {}", team.id());
                 (Erased::Session(id.clone()), name)
-            })
-            .unzip()
+            };
+            ids.into_iter().map(of).unzip()
         }
     };
     // Also what is damaged, and therefore not counted, can be forgotten.
-    let spans = rows.iter().map(|of| count(team, of));
-    let spans = spans.sum::<Result<u64, Error>>().ok();
+    let spans = count(team, &rows).ok();
     if !arguments.yes {
-        let count = spans.map_or("an unknown number of".into(), |spans| spans.to_string());
-        confirm(&format!(
-            "forget {count} spans ({}) for good",
-            names.join(", ")
-        ))?;
+        confirm(&question(team, spans, &names))?;
     }
     team.forget_many(rows)?;
     Report::new()
@@ -45,17 +45,37 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &ForgetArguments) -> Res
         .write(context.format, &mut context.out)
 }
 
-/// How many spans there are to forget.
-fn count(team: &Team, of: &Erased) -> Result<u64, Error> {
-    let mut query = team.query();
-    match of {
-        Erased::Team => {}
-        Erased::Trace(id) => query = query.filter(&format!("trace_id = '{id}'"))?,
+/// How many spans there are to forget, as far as they are to be seen.
+fn count(team: &Team, rows: &[Erased]) -> Result<u64, Error> {
+    let runtime = runtime()?;
+    let count = |query: Query| Ok(runtime.block_on(query.count())?);
+    let counts = rows.iter().map(|of| match of {
+        Erased::Team => count(team.query()),
+        Erased::Trace(id) => count(team.query().filter(&format!("trace_id = '{id}'"))?),
         Erased::Session(id) => {
-            query = query.filter(&format!("session_id = '{}'", id.replace('\'', "''")))?;
+            let id = id.replace('\'', "''");
+            count(team.query().filter(&format!("session_id = '{id}'"))?)
         }
+    });
+    counts.sum()
+}
+
+fn question(team: &Team, spans: Option<u64>, names: &[String]) -> String {
+    let spans = match spans {
+        Some(1) => "1 span".into(),
+        Some(spans) => format!("{spans} spans"),
+        None => "an unknown number of spans".into(),
+    };
+    let mut shown: Vec<String> = names.iter().take(SHOWN).cloned().collect();
+    if names.len() > SHOWN {
+        shown.push(format!("{} others", names.len() - SHOWN));
     }
-    Ok(runtime()?.block_on(query.count())?)
+    let shown = shown.join(", ");
+    let hidden = match team.retention() {
+        Some(_) => ", and those that retention hides",
+        None => "",
+    };
+    format!("forget {spans} ({}){hidden} for good", shown.escape_debug())
 }
 
 /// Asks the person at the terminal.
@@ -69,9 +89,11 @@ fn confirm(what: &str) -> Result<(), Error> {
     errors.flush().map_err(Error::io("asking"))?;
     let mut answer = String::new();
     let read = stdin.lock().read_line(&mut answer);
-    read.map_err(Error::io("the answer"))?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
+    if read.map_err(Error::io("the answer"))? == 0 {
+        writeln!(errors).map_err(Error::io("asking"))?;
     }
-    Err(Error::Usage("nothing was forgotten".into()))
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Error::Usage("nothing was forgotten".into())),
+    }
 }

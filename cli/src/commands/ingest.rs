@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::ingest::{read_files, total_bytes};
 use crate::output::Report;
 
+/// So many spans are sealed at the end.
+const MANY: u64 = 50_000;
+
 /// What became of all batches.
 #[derive(Debug, Default)]
 struct Counts {
@@ -54,8 +57,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
     };
     let (summary, result) = read_files(&arguments.files, arguments.input_format, &bar, append);
     bar.finish_and_clear();
-    // Else each command after this one would read the log again.
-    let result = result.and(context.store.seal().map(drop).map_err(Error::from));
+    let result = result.and_then(|()| seal_many(context, counts.accepted));
 
     // Also when it ended early: what was accepted stays.
     let by_reason: Map<String, Value> = counts
@@ -70,7 +72,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
         .with("duplicates", counts.duplicates)
         .with("skipped_lines", summary.skipped_lines)
         .with("seconds", begin.elapsed().as_secs_f64());
-    report.write(context.format, &mut context.out)?;
+    let written = report.write(context.format, &mut context.out);
     let by_time = [RefusalReason::TooOld, RefusalReason::TooFarAhead];
     let by_time = by_time
         .iter()
@@ -79,7 +81,17 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
     if by_time > 0 {
         eprintln!("spanstore: {by_time} spans are too old or of the future; --any-time takes them");
     }
-    result
+    result.and(written)
+}
+
+/// Seals many spans, which each command after this one would read from the log again. A few
+/// stay there: they cost little, and what is sent again is free until it is sealed.
+fn seal_many(context: &Context<'_>, accepted: u64) -> Result<(), Error> {
+    if accepted >= MANY {
+        context.store.seal()?;
+        context.store.maintain()?;
+    }
+    Ok(())
 }
 
 /// A bar over the bytes of the files, on standard error when it is a terminal.

@@ -89,7 +89,9 @@ pub struct FilterColumn {
 impl Rows {
     /// The columns that filters over these rows may name, in the order of the table.
     pub fn filter_columns(self) -> impl Iterator<Item = FilterColumn> {
-        visible(self).map(move |field| {
+        // Attributes are named by their keys.
+        let named = visible(self).filter(|field| field.name() != SpanColumn::Attributes.name());
+        named.map(move |field| {
             let column = self.table().place_of(field.name());
             let column = column.and_then(|place| self.table().column(place));
             FilterColumn {

@@ -262,7 +262,9 @@ impl Lowering<'_> {
                     },
                 ] = arguments
                 else {
-                    return Err(wrong("a class of status codes from 1 to 5"));
+                    return Err(wrong(
+                        "a class of status codes from 1 to 5, such as status_class(5)",
+                    ));
                 };
                 let status = Name::unquoted(SpanColumn::StatusCode.name());
                 let class = Literal::Text(format!("{class}xx"));
