@@ -164,8 +164,7 @@ pub enum ReadBy {
     Map,
     /// They are read in blocks of 16 KiB. A sector that the medium cannot read is
     /// [`Error::Io`](crate::Error::Io), which names the file and the place. Blocks
-    /// are kept within half of [`StoreOptions::cache_bytes`]; parsed metadata has
-    /// the other half.
+    /// are kept within a quarter of [`StoreOptions::cache_bytes`].
     Pread,
 }
 
@@ -300,10 +299,12 @@ pub struct StoreOptions {
     /// Segments that are open or mapped at a time, one of which requests are asked counting
     /// twice; at the limit one that is read little is let go when its last reader is done.
     pub open_files: usize,
-    /// Bytes of parsed metadata and dictionaries of segments that are kept. At
-    /// the limit what is used little is let go and parsed again when it is
-    /// needed, in about two milliseconds for a segment of a million rows. Such a
-    /// segment takes about 11 MiB.
+    /// Bytes of segments that are kept in memory. One half is for codes of columns that
+    /// questions counted, grouped or compared row by row, two bytes a row and column; the
+    /// other for parsed metadata and dictionaries, about 8 MiB for a segment of a million rows
+    /// of which all columns were read. Where segments are read in place of mapped
+    /// ([`ReadBy::Pread`]), their blocks take half of that other half. At the limit what is
+    /// used little is let go, and read again when it is needed.
     pub cache_bytes: usize,
     /// Whether the store does by itself what is due: seals, merges, removing what
     /// retention has let go. The latter once an hour: segments of which nothing is

@@ -11,7 +11,9 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
 use roaring::RoaringBitmap;
 use spanstore_format::segment::layout::checksum::BLOCK_BYTES;
-use spanstore_format::segment::{ReadFile, RowReader, SegmentReader, SegmentSummary, Source};
+use spanstore_format::segment::{
+    CodedColumn, ReadFile, RowReader, SegmentReader, SegmentSummary, Source,
+};
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 
 use crate::error::Error;
@@ -52,6 +54,8 @@ pub(crate) struct SegmentCache {
     readers: Cache<Key, Arc<SegmentReader>, UnitWeighter>,
     /// Parsed metadata and dictionaries.
     rows: Cache<Key, Arc<RowReader>, ByMemory>,
+    /// Codes of whole row groups of columns.
+    codes: Cache<CodesKey, Arc<[u16]>, ByCodes>,
     #[cfg_attr(
         not(feature = "query"),
         expect(dead_code, reason = "only queries for requests ask for them")
@@ -101,6 +105,24 @@ impl Weighter<Key, Arc<RowReader>> for ByMemory {
     }
 }
 
+/// A segment, the first row of a row group and a column of its file.
+type CodesKey = (Key, u32, u32);
+
+/// Columns of row groups whose codes are kept, about.
+const MOST_CODED_COLUMNS: usize = 1 << 10;
+
+/// Bytes that codes take beside themselves, about.
+const KEPT_BYTES: u64 = 128;
+
+#[derive(Debug, Clone)]
+struct ByCodes;
+
+impl Weighter<CodesKey, Arc<[u16]>> for ByCodes {
+    fn weight(&self, _: &CodesKey, codes: &Arc<[u16]>) -> u64 {
+        KEPT_BYTES + size_of_val::<[u16]>(codes) as u64
+    }
+}
+
 /// Verified blocks of segments.
 type Blocks = Cache<(SegmentId, u64), Bytes, ByBytes>;
 
@@ -143,9 +165,10 @@ impl ReadFile for BlockFile {
 impl SegmentCache {
     /// A cache of at most so many open files, and of so many bytes.
     pub(crate) fn new(open_files: usize, bytes: usize, read_by: ReadBy) -> Self {
+        let code_bytes = (bytes / 2) as u64;
         let (block_bytes, bytes) = match read_by {
-            ReadBy::Map => (0, bytes),
-            ReadBy::Pread => (bytes / 2, bytes / 2),
+            ReadBy::Map => (0, bytes / 2),
+            ReadBy::Pread => (bytes / 4, bytes / 4),
         };
         let blocks = block_bytes / BLOCK_BYTES as usize;
         Self {
@@ -153,6 +176,7 @@ impl SegmentCache {
             blocks: Arc::new(cache(blocks, block_bytes as u64, ByBytes)),
             readers: cache(open_files, open_files as u64, UnitWeighter),
             rows: cache(open_files, bytes as u64, ByMemory),
+            codes: cache(MOST_CODED_COLUMNS, code_bytes, ByCodes),
             shared_trace_rows: cache(
                 (MOST_SHARED_BYTES / SHARED_BYTES) as usize,
                 MOST_SHARED_BYTES,
@@ -166,6 +190,7 @@ impl SegmentCache {
             self.readers.remove(&(id, contents));
             self.rows.remove(&(id, contents));
         }
+        self.codes.retain(|((segment, _), _, _), _| *segment != id);
     }
 }
 
@@ -335,6 +360,32 @@ impl Segment {
             let rows = self.reader()?.row_reader();
             rows.map(Arc::new).map_err(|error| self.corrupt(error))
         })
+    }
+
+    /// The codes of a column in all rows of a row group, if they are kept.
+    #[cfg(feature = "query")]
+    pub(crate) fn kept_codes(&self, column: &CodedColumn<'_>) -> Option<Arc<[u16]>> {
+        self.cache.codes.get(&self.key_of_codes(column)?)
+    }
+
+    /// Reads the codes of a column in all rows of a row group, and keeps them; none when its
+    /// pages hold values that the dictionary does not have, and when there is nothing to read.
+    #[cfg(feature = "query")]
+    pub(crate) fn read_codes(&self, column: &CodedColumn<'_>) -> Result<Option<Arc<[u16]>>, Error> {
+        let Some(key) = self.key_of_codes(column) else {
+            return Ok(None);
+        };
+        let codes = column.read_all().map_err(|error| self.corrupt(error))?;
+        if let Some(codes) = &codes {
+            self.cache.codes.insert(key, Arc::clone(codes));
+        }
+        Ok(codes)
+    }
+
+    #[cfg(feature = "query")]
+    fn key_of_codes(&self, column: &CodedColumn<'_>) -> Option<CodesKey> {
+        let place = column.file_column().filter(|_| column.is_whole())?;
+        Some((self.key(), column.all_rows().start, place))
     }
 
     /// Damage in this segment, or an unreadable part of it.

@@ -6,6 +6,7 @@ mod values;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
@@ -17,18 +18,21 @@ use spanstore_format::segment::facets::{CodeCounts, Facet, Facets, integer_of};
 use spanstore_format::segment::promotion::PromotedType;
 use spanstore_format::segment::{Column, FileColumns};
 use spanstore_format::table::ColumnType;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 pub(super) use self::column::FacetColumn;
 use self::column::facet_columns;
 pub(super) use self::values::Counts;
 use super::builder::Query;
-use super::job::{Job, on_each, on_each_row_group};
+use super::job::{Job, joined, on_each};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
 use crate::read::interrupt::Interrupt;
-use crate::read::matching::Matching;
+use crate::read::matching::{Matching, part};
 use crate::read::meter::Stage;
+use crate::read::scan::{row_groups, rows_of_group};
 
 /// A value of a facet, and how many spans have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,13 +211,8 @@ impl Job {
                     counts.add_all(indexed)?;
                     continue;
                 }
-                let values = on_each_row_group(&rows, |rows| {
-                    let (matching, meter) = (Arc::clone(&matching), self.watch.meter().clone());
-                    let (job, column) = (self.clone(), column.clone());
-                    move || meter.time(Stage::Answer, || values(&job, &matching, &column, &rows))
-                });
-                for of_group in values.await? {
-                    counts.add_all(of_group)?;
+                for of_groups in self.read_values(&matching, &column, &rows).await? {
+                    counts.add_all(of_groups)?;
                 }
             }
             self.next_batch().await?;
@@ -228,6 +227,36 @@ impl Job {
                 }
             })
             .collect()
+    }
+}
+
+impl Job {
+    /// The values of a column in some rows, read. Each thread counts those of the row groups
+    /// that it comes to.
+    async fn read_values(
+        &self,
+        matching: &Arc<Matching>,
+        column: &FacetColumn,
+        rows: &RoaringBitmap,
+    ) -> Result<Vec<Counts>, Error> {
+        let groups = row_groups(rows).map(|group| part(rows, rows_of_group(group)));
+        let groups: Arc<[RoaringBitmap]> = groups.collect();
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..Handle::current().metrics().num_workers().min(groups.len()) {
+            let (job, matching, column) = (self.clone(), Arc::clone(matching), column.clone());
+            let (groups, next) = (Arc::clone(&groups), Arc::clone(&next));
+            tasks.spawn(async move {
+                let mut counts = Counts::new(&job, column.most_values);
+                while let Some(rows) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let count = || values(&matching, &column, rows, &mut counts);
+                    job.watch.meter().time(Stage::Answer, count)?;
+                    job.next_batch().await?;
+                }
+                Ok(counts)
+            });
+        }
+        joined(tasks).await
     }
 }
 
@@ -315,7 +344,12 @@ fn indexed<'f>(
     Ok(facet.map(|facet| (facet, value)))
 }
 
-/// Counts the values of a column in some rows by its facet; false when it has none there.
+/// Postings that are compared with some rows, at most: to count the codes of the rows takes
+/// less than more of them.
+const MOST_POSTINGS: usize = 32;
+
+/// Counts the values of a column in some rows by its facet; false when it has none there, and
+/// when the values are rather read.
 fn facet(
     matching: &Matching,
     column: &FacetColumn,
@@ -332,6 +366,11 @@ fn facet(
     let Some((facet, kind)) = indexed(matching, &columns, facets, column)? else {
         return Ok(false);
     };
+    let are_all = rows.len() == matching.sealed.partition.rows.len() as u64;
+    let are_many = facet.code_column().is_none() && facet.len() > MOST_POSTINGS;
+    if are_many && !are_all && matching.is_coded(&column.column)? {
+        return Ok(false);
+    }
     let read = |range| {
         let postings = reader.postings(range)?;
         matching.interrupt.meter().pages(0, postings.len() as u64);
@@ -393,19 +432,17 @@ fn count_hot(
         .try_for_each(|(place, spans)| counts.add(text_at(&coded.values, place), u64::from(*spans)))
 }
 
-/// The values of a column in some rows of a row group, read.
+/// Counts the values of a column in some rows of a row group.
 fn values(
-    job: &Job,
     matching: &Matching,
     column: &FacetColumn,
     rows: &RoaringBitmap,
-) -> Result<Counts, Error> {
-    let mut counts = Counts::new(job, column.most_values);
+    counts: &mut Counts,
+) -> Result<(), Error> {
     matching.each_value(&column.column, rows, |values, of_each| {
         let mut counted = of_each.iter().enumerate().filter(|(_, spans)| **spans > 0);
         counted.try_for_each(|(place, spans)| counts.add(text_at(values, place), *spans))
-    })?;
-    Ok(counts)
+    })
 }
 
 /// A value of a facet's column as text.

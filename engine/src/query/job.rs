@@ -282,6 +282,13 @@ where
         let work = work(part);
         tasks.spawn(async move { work() });
     }
+    joined(tasks).await
+}
+
+/// What tasks answer, in any order.
+pub(super) async fn joined<T: 'static>(
+    mut tasks: JoinSet<Result<T, Error>>,
+) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(tasks.len());
     while let Some(done) = tasks.join_next().await {
         let done = done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;

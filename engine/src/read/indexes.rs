@@ -1,7 +1,8 @@
 //! What the indexes of a segment tell about rows of a partition: by ids, and by the values
 //! of facets.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch,
@@ -10,7 +11,8 @@ use arrow::array::{
 use arrow::datatypes::{Field, Schema};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::segment::facets::{Facets, integer_of};
+use spanstore_format::segment::facets::{FacetRows, Facets, integer_of};
+use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 use spanstore_format::segment::promotion::access::{Aspect, Attribute};
 use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{
@@ -35,11 +37,71 @@ pub(crate) struct Indexes<'a> {
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// These rows and no others.
-    Exactly(RoaringBitmap),
+    Exactly(IndexRows),
     /// No rows but these.
-    AtMost(RoaringBitmap),
+    AtMost(IndexRows),
     /// Any rows.
     Unknown,
+}
+
+impl Answer {
+    fn exactly(rows: FacetRows) -> Self {
+        Self::Exactly(IndexRows::new(rows))
+    }
+}
+
+/// Rows that an index tells, worked out as far as they are asked for.
+#[derive(Debug)]
+pub(crate) struct IndexRows {
+    rows: FacetRows,
+    /// All of them, once they were asked for.
+    all: OnceLock<RoaringBitmap>,
+    /// Those of row groups that were asked for alone.
+    of_row_groups: Mutex<HashMap<u32, Arc<RoaringBitmap>>>,
+}
+
+impl IndexRows {
+    fn new(rows: FacetRows) -> Self {
+        Self {
+            rows,
+            all: OnceLock::new(),
+            of_row_groups: Mutex::default(),
+        }
+    }
+
+    /// Those that are among some rows.
+    pub(crate) fn among(&self, within: RoaringBitmap) -> Result<RoaringBitmap, FormatError> {
+        let groups = within.min().zip(within.max());
+        let groups = groups.map(|(first, last)| (first / ROW_GROUP_ROWS, last / ROW_GROUP_ROWS));
+        match (groups, self.all.get()) {
+            (None, _) => return Ok(within),
+            (Some((first, last)), None) if first == last => {
+                return Ok(within & &*self.of_row_group(first)?);
+            }
+            _ => {}
+        }
+        let all = match self.all.get() {
+            Some(all) => all,
+            None => {
+                let all = self.rows.all()?;
+                self.all.get_or_init(|| all)
+            }
+        };
+        Ok(within & all)
+    }
+
+    fn of_row_group(&self, group: u32) -> Result<Arc<RoaringBitmap>, FormatError> {
+        let known = || {
+            let known = self.of_row_groups.lock();
+            known.unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(rows) = known().get(&group) {
+            return Ok(Arc::clone(rows));
+        }
+        let rows = Arc::new(self.rows.of_row_group(group)?);
+        known().insert(group, Arc::clone(&rows));
+        Ok(rows)
+    }
 }
 
 /// Why indexes were not searched to the end.
@@ -122,11 +184,11 @@ impl Indexes<'_> {
     pub(crate) fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Answer, Stop> {
         if let Some(rows) = leaf.predicate.rows_in(self.reader.summary().id) {
             if wanted {
-                return Ok(Answer::Exactly(rows.clone()));
+                return Ok(Answer::exactly(FacetRows::Some(rows.clone())));
             }
             let mut others = RoaringBitmap::new();
             others.insert_range(self.partition.rows.clone());
-            return Ok(Answer::Exactly(others - rows));
+            return Ok(Answer::exactly(FacetRows::Some(others - rows)));
         }
         let [column] = leaf.columns.as_slice() else {
             return Ok(Answer::Unknown);
@@ -171,14 +233,16 @@ impl Indexes<'_> {
             if !wanted || found.has_strays || is_wanted(nulls) {
                 return Ok(Answer::Unknown);
             }
-            return Ok(Answer::AtMost(facet.rows_of(is_wanted, &read)?));
+            return Ok(Answer::AtMost(IndexRows::new(
+                facet.rows_of(is_wanted, &read)?,
+            )));
         }
         if found.has_strays {
             // The value may be where no facet sees it.
             let rows = facet.rows_of(|place| place == nulls || is_wanted(place), &read)?;
-            return Ok(Answer::AtMost(rows));
+            return Ok(Answer::AtMost(IndexRows::new(rows)));
         }
-        Ok(Answer::Exactly(facet.rows_of(is_wanted, &read)?))
+        Ok(Answer::exactly(facet.rows_of(is_wanted, &read)?))
     }
 
     /// Whether [`Indexes::answer`] is likely to know.

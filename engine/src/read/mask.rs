@@ -29,6 +29,9 @@ pub(super) fn rising(numbers: Vec<u32>) -> Result<RoaringBitmap, Error> {
 /// One of so many rows are many.
 const MANY: u64 = 6;
 
+/// Where one page in so many holds rows, the codes of all of the row group are read, and kept.
+const MANY_PAGES: usize = 4;
+
 /// Bits of a row group, by its rows.
 const WORDS: usize = ROW_GROUP_ROWS as usize / 64;
 
@@ -88,7 +91,7 @@ impl Matching {
     }
 
     /// Whether the values of a column lie in codes, in the first row group of the partition.
-    pub(super) fn is_coded(&self, column: &Column) -> Result<bool, Error> {
+    pub(crate) fn is_coded(&self, column: &Column) -> Result<bool, Error> {
         let group = self.sealed.partition.rows.start / ROW_GROUP_ROWS;
         let reader = self.sealed.segment.row_reader()?;
         Ok(self.coded(&reader, group, column)?.is_some())
@@ -140,7 +143,7 @@ impl Matching {
                 let bit = place % 64;
                 let (of_word, rest) = codes.split_at(codes.len().min(64 - bit));
                 let bits = of_word.iter().rev().fold(0, |bits, code| {
-                    let is_wanted = is_wanted.get(*code as usize).copied();
+                    let is_wanted = is_wanted.get(usize::from(*code)).copied();
                     bits << 1 | u64::from(is_wanted.unwrap_or(false))
                 });
                 if let Some(word) = words.get_mut(place / 64) {
@@ -157,29 +160,62 @@ impl Matching {
         Ok(found | of_codes)
     }
 
-    /// Hands out each page that holds some rows: its rows, and the code of each of them;
-    /// none where the page does not hold codes.
+    /// Hands out each page that holds some rows, or all pages as one: its rows, and the code
+    /// of each of them; none where the page does not hold codes.
     pub(super) fn each_page_of_codes(
         &self,
         coded: &CodedColumn<'_>,
         rows: &RoaringBitmap,
-        mut take: impl FnMut(Range<u32>, Option<&[u32]>) -> Result<(), Error>,
+        mut take: impl FnMut(Range<u32>, Option<&[u16]>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let corrupt = |error: FormatError| self.corrupt(error);
-        let mut codes = Vec::new();
-        for page in 0..coded.pages().map_err(corrupt)? {
+        let kept = self.sealed.segment.kept_codes(coded);
+        if let Some(codes) = kept {
+            return self.own_codes(coded, &codes, take);
+        }
+        let count = coded.pages().map_err(corrupt)?;
+        let mut pages = Vec::with_capacity(count);
+        for page in 0..count {
             let of_page = coded.rows(page).map_err(corrupt)?;
-            if rows.range_cardinality(of_page.clone()) == 0 {
-                continue;
+            if rows.range_cardinality(of_page.clone()) > 0 {
+                pages.push((page, of_page));
             }
+        }
+        let meter = self.interrupt.meter();
+        let bytes = |page| coded.bytes(page).map_err(corrupt);
+        if pages.len() * MANY_PAGES >= count
+            && let Some(codes) = self.sealed.segment.read_codes(coded)?
+        {
+            for page in 0..count {
+                meter.pages(1, bytes(page)?);
+            }
+            return self.own_codes(coded, &codes, take);
+        }
+        let mut codes = Vec::new();
+        for (page, of_page) in pages {
             self.interrupt.check()?;
             let are_codes = coded.read(page, &mut codes).map_err(corrupt)?;
-            let meter = self.interrupt.meter();
-            meter.pages(1, coded.bytes(page).map_err(corrupt)?);
+            meter.pages(1, bytes(page)?);
             meter.rows(codes.len());
             take(of_page, are_codes.then_some(codes.as_slice()))?;
         }
         Ok(())
+    }
+
+    /// Hands out those codes of a row group that are of rows of the partition.
+    fn own_codes(
+        &self,
+        coded: &CodedColumn<'_>,
+        codes: &[u16],
+        mut take: impl FnMut(Range<u32>, Option<&[u16]>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.interrupt.check()?;
+        let (all, partition) = (coded.all_rows(), &self.sealed.partition.rows);
+        let own = partition.start.max(all.start)..partition.end.min(all.end);
+        let start = own.start.saturating_sub(all.start) as usize;
+        self.interrupt.meter().rows(own.len());
+        let codes = codes.get(start..start + own.len());
+        take(own, codes)
     }
 
     /// The rows, among some, for which a condition has the wanted truth, read row by row.
@@ -267,8 +303,8 @@ impl Matching {
             let Some(codes) = codes else {
                 return by_row(&part(rows, page));
             };
-            let mut add = |code: u32| {
-                if let Some(count) = counts.get_mut(code as usize) {
+            let mut add = |code: u16| {
+                if let Some(count) = counts.get_mut(usize::from(code)) {
                     *count += 1;
                 }
             };
@@ -306,12 +342,12 @@ impl Matching {
             let codes = codes.unwrap_or_default();
             are_all &= codes.len() == page.len();
             if rows.range_cardinality(page.clone()) == codes.len() as u64 {
-                of_rows.extend_from_slice(codes);
+                of_rows.extend(codes.iter().copied().map(u32::from));
             } else {
                 let places = rows
                     .range(page.clone())
                     .map(|row| (row - page.start) as usize);
-                of_rows.extend(places.filter_map(|place| codes.get(place)));
+                of_rows.extend(places.filter_map(|place| Some(u32::from(*codes.get(place)?))));
             }
             Ok(())
         })?;

@@ -16,7 +16,7 @@ use spanstore_format::segment::facets::Facets;
 use super::bounded::{ANY, Bounded, Limits};
 use super::condition::{Condition, Leaf};
 use super::constraints::Constraints;
-use super::indexes::{Answer, Indexes, Stop};
+use super::indexes::{Answer, IndexRows, Indexes, Stop};
 use super::interrupt::Interrupt;
 use super::plan::SealedPartition;
 use super::scan::{row_groups, rows_of_group};
@@ -237,9 +237,13 @@ impl Matching {
         if wanted {
             within = self.narrowed(&leaf.necessary, within)?;
         }
+        let among = |rows: &IndexRows, within| {
+            let found = rows.among(within);
+            found.map_err(|error| self.corrupt(error))
+        };
         match &*self.answer(leaf, wanted)? {
-            Answer::Exactly(rows) => return Ok(Found::exactly(within & rows)),
-            Answer::AtMost(rows) => within &= rows,
+            Answer::Exactly(rows) => return among(rows, within).map(Found::exactly),
+            Answer::AtMost(rows) => within = among(rows, within)?,
             Answer::Unknown => {}
         }
         match depth {

@@ -8,7 +8,7 @@
 //! (portable format, <https://github.com/RoaringBitmap/RoaringFormatSpec>), and
 //! the other 31 bits of `length` are its bytes. Rows are those of the segment.
 
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -61,6 +61,11 @@ impl Posting {
             }
             _ => {
                 let mut found = self.rows(all, read)?;
+                let Some((first, last)) = rows.min().zip(rows.max()) else {
+                    return Ok(0);
+                };
+                found.remove_range(..first);
+                found.remove_range((Bound::Excluded(last), Bound::Unbounded));
                 // In runs each row would be looked for.
                 found.remove_run_compression();
                 Ok(found.intersection_len(rows))

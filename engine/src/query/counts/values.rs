@@ -19,9 +19,14 @@ pub(in crate::query) struct Counts {
     pub(in crate::query) most_values: usize,
     /// Whether there are more; then no value is.
     pub(in crate::query) are_too_many: bool,
+    /// Memory that they take, and for how much of it was accounted.
     bytes: usize,
+    held_bytes: usize,
     held: Holding,
 }
+
+/// Memory is accounted for in steps of so many bytes.
+const HELD_STEP: usize = 64 << 10;
 
 impl Counts {
     pub(super) fn new(job: &Job, most_values: usize) -> Self {
@@ -31,6 +36,7 @@ impl Counts {
             most_values,
             are_too_many: false,
             bytes: 0,
+            held_bytes: 0,
             held: job.held("values of a facet"),
         }
     }
@@ -49,7 +55,10 @@ impl Counts {
         } else {
             // About as much again for the place in the table.
             self.bytes += 2 * size_of::<(String, u64)>() + value.len();
-            self.held.set(self.bytes)?;
+            if self.bytes > self.held_bytes {
+                self.held_bytes = self.bytes.next_multiple_of(HELD_STEP);
+                self.held.set(self.held_bytes)?;
+            }
             self.spans.insert(value.into_owned(), spans);
         }
         Ok(())
@@ -59,7 +68,7 @@ impl Counts {
     fn drop_values(&mut self) -> Result<(), Error> {
         self.spans = HashMap::new();
         self.are_too_many = true;
-        self.bytes = 0;
+        (self.bytes, self.held_bytes) = (0, 0);
         self.held.set(0)
     }
 

@@ -45,6 +45,7 @@ use roaring::{MultiOps, RoaringBitmap};
 use self::decision::Decision;
 use self::groups::MOST_CODES;
 use self::planes::{Planes, planes_of};
+use super::layout::encoding::ROW_GROUP_ROWS;
 use super::postings::{Posting, ReadPostings};
 use crate::error::FormatError;
 
@@ -121,6 +122,53 @@ pub struct FacetValue {
     pub rows: u32,
     place: usize,
     posting: [u32; 2],
+}
+
+/// The rows of some values of a facet, worked out as far as they are asked for.
+#[derive(Debug)]
+pub enum FacetRows {
+    /// These rows.
+    Some(RoaringBitmap),
+    /// Those of all of these postings.
+    Any(Vec<RoaringBitmap>),
+    /// Those with some codes.
+    Codes(CodeRows),
+}
+
+/// The rows of the partition whose codes are wanted.
+#[derive(Debug)]
+pub struct CodeRows {
+    planes: Planes,
+    wanted: Decision,
+}
+
+impl FacetRows {
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes make no sense.
+    pub fn all(&self) -> Result<RoaringBitmap, FormatError> {
+        match self {
+            Self::Some(rows) => Ok(rows.clone()),
+            Self::Any(postings) => Ok(postings.union()),
+            Self::Codes(CodeRows { planes, wanted }) => planes.rows(wanted),
+        }
+    }
+
+    /// Those of a row group.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes make no sense.
+    pub fn of_row_group(&self, row_group: u32) -> Result<RoaringBitmap, FormatError> {
+        let start = row_group.saturating_mul(ROW_GROUP_ROWS);
+        let mut all = RoaringBitmap::new();
+        all.insert_range(start..=start.saturating_add(ROW_GROUP_ROWS - 1));
+        match self {
+            Self::Some(rows) => Ok(all & rows),
+            Self::Any(postings) => Ok(postings.iter().map(|rows| &all & rows).union()),
+            Self::Codes(CodeRows { planes, wanted }) => planes.rows_of_chunk(row_group, wanted),
+        }
+    }
 }
 
 impl Facets {
@@ -290,7 +338,7 @@ impl Facet<'_> {
         value: &FacetValue,
         read: ReadPostings<'_>,
     ) -> Result<RoaringBitmap, FormatError> {
-        self.rows_of(|place| place == value.place, read)
+        self.rows_of(|place| place == value.place, read)?.all()
     }
 
     /// The rows without a value.
@@ -298,7 +346,7 @@ impl Facet<'_> {
     /// # Errors
     /// What `read` answers, and [`FormatError::Malformed`].
     pub fn nulls(&self, read: ReadPostings<'_>) -> Result<RoaringBitmap, FormatError> {
-        self.rows_of(|place| place == self.len(), read)
+        self.rows_of(|place| place == self.len(), read)?.all()
     }
 
     /// The rows of some values, given by their places; the place after the last one is
@@ -310,7 +358,7 @@ impl Facet<'_> {
         &self,
         is_wanted: impl Fn(usize) -> bool,
         read: ReadPostings<'_>,
-    ) -> Result<RoaringBitmap, FormatError> {
+    ) -> Result<FacetRows, FormatError> {
         let nulls = match self.stored {
             Stored::Postings(nulls) => nulls,
             Stored::Codes { column, values } => {
@@ -321,7 +369,10 @@ impl Facet<'_> {
                 // A code that there is not counts as the last one, for fewer steps.
                 let values = values.chain(std::iter::repeat(last)).take(codes);
                 let is_wanted: Vec<bool> = values.map(is_wanted).collect();
-                return planes.rows(&Decision::of(&is_wanted));
+                return Ok(FacetRows::Codes(CodeRows {
+                    planes,
+                    wanted: Decision::of(&is_wanted),
+                }));
             }
         };
         let mut postings = Vec::with_capacity(self.len() + 1);
@@ -340,13 +391,13 @@ impl Facet<'_> {
         let found = found.map(|(_, [start, length])| {
             Posting::of_words(start, length).rows(&self.facets.rows, read)
         });
-        let found = found.union()?;
+        let found: Vec<RoaringBitmap> = found.collect::<Result<_, _>>()?;
         if !is_reversed {
-            return Ok(found);
+            return Ok(FacetRows::Any(found));
         }
         let mut rows = RoaringBitmap::new();
         rows.insert_range(self.facets.rows.clone());
-        Ok(rows - found)
+        Ok(FacetRows::Some(rows - found.union()))
     }
 
     /// The number of the code column that it shares with other facets, if it has one.

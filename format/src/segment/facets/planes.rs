@@ -141,20 +141,48 @@ impl Planes {
     pub(super) fn rows(&self, wanted: &Decision) -> Result<RoaringBitmap, FormatError> {
         let mut found = RoaringBitmap::new();
         for (number, chunk) in chunks(&self.rows).enumerate() {
-            let bits = self.bits(number, &chunk, |plane| wanted.asks(plane))?;
-            let bits: Vec<&[u8]> = bits.iter().map(AsRef::as_ref).collect();
-            let bits = wanted.evaluate(&bits, bytes_of(&chunk));
-            let rows = rows_of(&chunk, &self.rows);
-            // Many rows at once, so that rows that a directory makes up take no memory.
-            if bits.iter().all(|byte| *byte == u8::MAX) {
-                found.insert_range(rows.start as u32..=(rows.end - 1) as u32);
-            } else if bits.iter().any(|byte| *byte != 0) {
-                let mut more = RoaringBitmap::from_lsb0_bytes(chunk.start as u32, &bits);
-                more.remove_range(chunk.start as u32..rows.start as u32);
-                if rows.end < chunk.end {
-                    more.remove_range(rows.end as u32..=(chunk.end - 1) as u32);
-                }
-                found |= more;
+            found |= self.rows_within(number, &chunk, wanted)?;
+        }
+        Ok(found)
+    }
+
+    /// Those with these upper 16 bits.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes make no sense.
+    pub(super) fn rows_of_chunk(
+        &self,
+        upper: u32,
+        wanted: &Decision,
+    ) -> Result<RoaringBitmap, FormatError> {
+        let upper = u64::from(upper);
+        let mut chunks = chunks(&self.rows).enumerate();
+        let found = chunks.find(|(_, chunk)| chunk.start / CHUNK_ROWS == upper);
+        match found {
+            Some((number, chunk)) => self.rows_within(number, &chunk, wanted),
+            None => Ok(RoaringBitmap::new()),
+        }
+    }
+
+    fn rows_within(
+        &self,
+        chunk_number: usize,
+        chunk: &Range<u64>,
+        wanted: &Decision,
+    ) -> Result<RoaringBitmap, FormatError> {
+        let bits = self.bits(chunk_number, chunk, |plane| wanted.asks(plane))?;
+        let bits: Vec<&[u8]> = bits.iter().map(AsRef::as_ref).collect();
+        let bits = wanted.evaluate(&bits, bytes_of(chunk));
+        let rows = rows_of(chunk, &self.rows);
+        let mut found = RoaringBitmap::new();
+        // Many rows at once, so that rows that a directory makes up take no memory.
+        if bits.iter().all(|byte| *byte == u8::MAX) {
+            found.insert_range(rows.start as u32..=(rows.end - 1) as u32);
+        } else if bits.iter().any(|byte| *byte != 0) {
+            found = RoaringBitmap::from_lsb0_bytes(chunk.start as u32, &bits);
+            found.remove_range(chunk.start as u32..rows.start as u32);
+            if rows.end < chunk.end {
+                found.remove_range(rows.end as u32..=(chunk.end - 1) as u32);
             }
         }
         Ok(found)
@@ -196,6 +224,12 @@ impl Planes {
                 for (codes, byte) in codes.iter_mut().zip(bits.iter()) {
                     *codes |= spread(*byte) << plane;
                 }
+            }
+            if found == chunk.end - chunk.start {
+                for codes in codes.iter().flat_map(|codes| codes.to_le_bytes()) {
+                    add(codes);
+                }
+                continue;
             }
             for place in places {
                 let codes = codes.get(place / 8).copied().unwrap_or_default();
@@ -300,6 +334,7 @@ fn set(bits: &mut [u8], rows: Range<usize>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use roaring::MultiOps;
 
     use super::*;
 
@@ -333,6 +368,8 @@ mod tests {
                 .collect();
             let decision = Decision::of(&is_wanted);
             prop_assert_eq!(planes.rows(&decision), Ok(expected.clone()));
+            let chunks = (0..8).map(|chunk| planes.rows_of_chunk(chunk, &decision).unwrap());
+            prop_assert_eq!(chunks.union(), expected.clone());
             let mut counts = [0; 256];
             for row in &expected {
                 counts[usize::from(codes[(row - first) as usize])] += 1;

@@ -125,7 +125,10 @@ proptest! {
                 let is_wanted = |place: usize| wanted >> place & 1 == 1;
                 let found = sets.iter().enumerate().filter(|(place, _)| is_wanted(*place));
                 let found = found.map(|(_, set)| *set).union();
-                prop_assert_eq!(facet.rows_of(is_wanted, &read), Ok(found));
+                let rows = facet.rows_of(is_wanted, &read).unwrap();
+                let of_groups = (0..4).map(|group| rows.of_row_group(group).unwrap());
+                prop_assert_eq!(of_groups.union(), found.clone());
+                prop_assert_eq!(rows.all(), Ok(found));
             }
             for (sevenths, known) in [0, 3, 5, 7].into_iter().zip(&mut known) {
                 let some: RoaringBitmap = rows.clone().filter(|row| row % 7 < sevenths).collect();

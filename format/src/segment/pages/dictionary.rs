@@ -3,65 +3,75 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewBuilder, Float64Array, Int32Array, Int64Array, StringViewBuilder,
-    UInt32Array,
+    ArrayRef, BinaryViewBuilder, BooleanBufferBuilder, Float64Array, Int32Array, Int64Array,
+    StringViewBuilder, UInt32Array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use bytes::Buf;
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 
+use super::damaged;
 use super::data_page::DataPage;
+use super::hybrid::Hybrid;
 use super::locations::PageLocation;
-use super::{damaged, hybrid};
 use crate::segment::layout::checksum::VerifiedBytes;
 
-/// The codes of all rows of a page, in place of what `codes` held, `null` for rows without
-/// a value, which is the number of values that there are; false when the page does not
-/// hold codes.
+/// Values that a dictionary has at most whose codes are read: one more code is that of rows
+/// without a value.
+pub(crate) const MOST_CODED_VALUES: usize = u16::MAX as usize;
+
+/// Adds the codes of all rows of a page, `null` for rows without a value, which is the
+/// number of values that there are; false when the page does not hold codes. `scratch` is
+/// memory to work in.
 pub(crate) fn codes(
     bytes: &VerifiedBytes,
     chunk: &ColumnChunkMetaData,
     location: &PageLocation,
-    null: u32,
-    codes: &mut Vec<u32>,
+    null: u16,
+    scratch: &mut Vec<u32>,
+    codes: &mut Vec<u16>,
 ) -> Result<bool, ParquetError> {
-    codes.clear();
     let page = DataPage::read(bytes, chunk, location.place.clone())?;
     if page.encoding != Encoding::RLE_DICTIONARY {
         return Ok(false);
     }
     let rows = location.rows.len();
-    let (width, packed) = page.codes();
-    let read = |count: usize, codes: &mut Vec<u32>| {
-        let read = hybrid::read(packed, width, 0..count, codes);
-        let greatest = codes.iter().copied().max();
-        let read = read.filter(|()| greatest.is_none_or(|greatest| greatest < null));
-        read.ok_or_else(|| damaged("codes of a dictionary"))
+    let present = match page.levels() {
+        None => None,
+        Some(levels) => {
+            let mut present = BooleanBufferBuilder::new(rows);
+            let bits = Hybrid::new(levels, 1).bits(0..rows, &mut present);
+            bits.ok_or_else(|| damaged("levels"))?;
+            Some(present.finish())
+        }
     };
-    let Some(levels) = page.levels() else {
-        read(rows, codes)?;
-        return Ok(true);
-    };
-    let mut present = Vec::with_capacity(rows);
-    hybrid::read(levels, 1, 0..rows, &mut present).ok_or_else(|| damaged("levels"))?;
-    let count = present.iter().filter(|level| **level == 1).count();
-    if count == rows {
-        read(rows, codes)?;
-        return Ok(true);
-    }
-    let mut of_present = Vec::with_capacity(count);
+    let count = present.as_ref().map_or(rows, BooleanBuffer::count_set_bits);
+    scratch.clear();
     if count > 0 {
-        read(count, &mut of_present)?;
+        let (width, packed) = page.codes();
+        let read = Hybrid::new(packed, width).read(0..count, scratch);
+        let greatest = scratch.iter().copied().max();
+        let read = read.filter(|()| greatest.is_some_and(|greatest| greatest < u32::from(null)));
+        read.ok_or_else(|| damaged("codes of a dictionary"))?;
     }
-    let mut next = 0;
-    codes.extend(present.into_iter().map(|level| {
-        let code = of_present.get(next).copied().unwrap_or(null);
-        let is_present = level == 1;
-        next += usize::from(is_present);
-        if is_present { code } else { null }
-    }));
+    let mut values = scratch.iter().map(|code| *code as u16);
+    let Some(present) = present.filter(|_| count < rows) else {
+        codes.extend(values);
+        return Ok(true);
+    };
+    let first = codes.len();
+    codes.resize(first + rows, null);
+    let of_page = codes.get_mut(first..).unwrap_or_default();
+    for (start, end) in present.set_slices() {
+        let run = of_page.get_mut(start..end).unwrap_or_default();
+        // The run comes first: a value that has no place in it is not taken.
+        run.iter_mut()
+            .zip(&mut values)
+            .for_each(|(place, value)| *place = value);
+    }
     Ok(true)
 }
 

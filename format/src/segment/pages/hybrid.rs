@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use arrow::array::BooleanBufferBuilder;
+
 use crate::wire::take_varint;
 
 /// A run of values.
@@ -13,39 +15,17 @@ enum Run<'a> {
     Packed(&'a [u8]),
 }
 
-/// Calls `take` with each run and the numbers of its values, as long as it
-/// answers that it wants more; none when the bytes make no sense.
-fn runs<'a>(
-    mut bytes: &'a [u8],
+/// Reads ranges of values, one after the other: a run is looked at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Hybrid<'a> {
+    /// What lies behind the run.
+    rest: &'a [u8],
     bit_width: u32,
-    mut take: impl FnMut(Run<'a>, Range<usize>) -> bool,
-) -> Option<()> {
-    let mut start = 0usize;
-    while !bytes.is_empty() {
-        let header = take_varint(&mut bytes)?;
-        let count = usize::try_from(header >> 1).ok()?;
-        let (run, values) = if header & 1 == 1 {
-            let length = count.checked_mul(bit_width as usize)?;
-            // The last run of a page may be cut.
-            let (packed, rest) = bytes.split_at(length.min(bytes.len()));
-            bytes = rest;
-            (Run::Packed(packed), count.checked_mul(8)?)
-        } else {
-            let (value, rest) = bytes.split_at_checked(bit_width.div_ceil(8) as usize)?;
-            bytes = rest;
-            let value = value
-                .iter()
-                .rev()
-                .fold(0u32, |value, byte| value << 8 | u32::from(*byte));
-            (Run::Repeated(value), count)
-        };
-        let end = start.checked_add(values)?;
-        if values > 0 && !take(run, start..end) {
-            break;
-        }
-        start = end;
-    }
-    Some(())
+    run: Run<'a>,
+    /// The numbers of the values of the run.
+    numbers: Range<usize>,
+    /// How many values before the run are 1, where values take one bit.
+    ones: usize,
 }
 
 /// The value at a place of packed bits.
@@ -102,64 +82,122 @@ fn unpack(bytes: &[u8], bit_width: u32, wanted: Range<usize>, values: &mut Vec<u
     Some(())
 }
 
-/// Adds the values of a range.
-pub(crate) fn read(
-    bytes: &[u8],
-    bit_width: u32,
-    wanted: Range<usize>,
-    values: &mut Vec<u32>,
-) -> Option<()> {
-    if bit_width > 32 {
-        return None;
-    }
-    let before = values.len();
-    let mut is_whole = true;
-    runs(bytes, bit_width, |run, numbers| {
-        let range = wanted.start.max(numbers.start)..wanted.end.min(numbers.end);
-        match run {
-            Run::Repeated(value) if !range.is_empty() => {
-                values.extend(std::iter::repeat_n(value, range.len()));
-            }
-            Run::Packed(bytes) => {
-                let range = range.start - numbers.start..range.end.max(range.start) - numbers.start;
-                is_whole &= unpack(bytes, bit_width, range, values).is_some();
-            }
-            Run::Repeated(_) => {}
+impl<'a> Hybrid<'a> {
+    /// Values of so many bits each.
+    pub(crate) fn new(bytes: &'a [u8], bit_width: u32) -> Self {
+        Self {
+            rest: bytes,
+            bit_width,
+            run: Run::Repeated(0),
+            numbers: 0..0,
+            ones: 0,
         }
-        numbers.end < wanted.end
-    })?;
-    (is_whole && values.len() - before == wanted.len()).then_some(())
+    }
+
+    /// Goes on to the next run; none when there is none, or the bytes make no sense.
+    fn advance(&mut self) -> Option<()> {
+        if self.bit_width == 1 {
+            self.ones += ones_of(self.run, self.numbers.len());
+        }
+        let header = take_varint(&mut self.rest)?;
+        let count = usize::try_from(header >> 1).ok()?;
+        let values = if header & 1 == 1 {
+            let length = count.checked_mul(self.bit_width as usize)?;
+            // The last run of a page may be cut.
+            let (packed, rest) = self.rest.split_at(length.min(self.rest.len()));
+            (self.run, self.rest) = (Run::Packed(packed), rest);
+            count.checked_mul(8)?
+        } else {
+            let bytes = self.bit_width.div_ceil(8) as usize;
+            let (value, rest) = self.rest.split_at_checked(bytes)?;
+            let value = value
+                .iter()
+                .rev()
+                .fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+            (self.run, self.rest) = (Run::Repeated(value), rest);
+            count
+        };
+        let end = self.numbers.end;
+        self.numbers = end..end.checked_add(values)?;
+        Some(())
+    }
+
+    /// Calls `take` with each run that has values of a range, and with their places in it;
+    /// none when there are not so many values, where `take` answers none, and where the range
+    /// begins before that of the call before.
+    fn each(
+        &mut self,
+        wanted: Range<usize>,
+        mut take: impl FnMut(&Self, Range<usize>) -> Option<()>,
+    ) -> Option<()> {
+        let mut at = wanted.start;
+        while at < wanted.end {
+            while self.numbers.end <= at {
+                self.advance()?;
+            }
+            let end = wanted.end.min(self.numbers.end);
+            let start = at.checked_sub(self.numbers.start)?;
+            take(self, start..end - self.numbers.start)?;
+            at = end;
+        }
+        Some(())
+    }
+
+    /// Adds the values of a range, which begins behind those that were read.
+    pub(crate) fn read(&mut self, wanted: Range<usize>, values: &mut Vec<u32>) -> Option<()> {
+        let bit_width = Some(self.bit_width).filter(|width| *width <= 32)?;
+        self.each(wanted, |this, places| {
+            match this.run {
+                Run::Repeated(value) => values.extend(std::iter::repeat_n(value, places.len())),
+                Run::Packed(bytes) => unpack(bytes, bit_width, places, values)?,
+            }
+            Some(())
+        })
+    }
+
+    /// Adds a bit for each value of a range, which begins behind those that were read, where
+    /// values take one bit.
+    pub(crate) fn bits(
+        &mut self,
+        wanted: Range<usize>,
+        bits: &mut BooleanBufferBuilder,
+    ) -> Option<()> {
+        self.each(wanted, |this, places| {
+            match this.run {
+                Run::Repeated(value) if value < 2 => bits.append_n(places.len(), value == 1),
+                Run::Packed(bytes) if places.end <= bytes.len() * 8 => {
+                    bits.append_packed_range(places, bytes);
+                }
+                _ => return None,
+            }
+            Some(())
+        })
+    }
+
+    /// How many values before a range are 1, and how many in it, where values take one bit.
+    /// The range begins behind those that were read, and is not empty.
+    pub(crate) fn ones(&mut self, wanted: Range<usize>) -> Option<(usize, usize)> {
+        let mut before = None;
+        let mut until = 0;
+        self.each(wanted, |this, places| {
+            let is_whole = match this.run {
+                Run::Repeated(value) => value < 2,
+                Run::Packed(bytes) => places.end <= bytes.len() * 8,
+            };
+            before.get_or_insert_with(|| this.ones + ones_of(this.run, places.start));
+            until = this.ones + ones_of(this.run, places.end);
+            is_whole.then_some(())
+        })?;
+        before.map(|before| (before, until.saturating_sub(before)))
+    }
 }
 
-/// How many values before a range are 1, and how many in it, where values take one bit; none
-/// when the bytes make no sense.
-pub(crate) fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
-    let (mut before, mut within) = (0, 0);
-    let mut covered = 0;
-    let mut are_bits = true;
-    runs(bytes, 1, |run, numbers| {
-        let until = |end: usize| end.min(numbers.end).saturating_sub(numbers.start);
-        let (start, end) = (until(range.start), until(range.end));
-        covered += end;
-        match run {
-            Run::Repeated(value) => {
-                are_bits &= value < 2;
-                before += start * (value & 1) as usize;
-                within += (end - start) * (value & 1) as usize;
-            }
-            Run::Packed(bytes) => {
-                are_bits &= end <= bytes.len() * 8;
-                let of_start = first_ones(bytes, start);
-                before += of_start;
-                // Most runs end before the range.
-                if end > start {
-                    within += first_ones(bytes, end).saturating_sub(of_start);
-                }
-            }
-        }
-        numbers.end < range.end
-    })?;
-    (are_bits && covered == range.end).then_some((before, within))
+/// How many of the first values of a run are 1, where they take one bit.
+fn ones_of(run: Run<'_>, count: usize) -> usize {
+    match run {
+        Run::Repeated(value) => count * (value & 1) as usize,
+        Run::Packed(bytes) => first_ones(bytes, count),
+    }
 }
 
 /// How many of the first bits are 1.
@@ -237,34 +275,72 @@ mod tests {
             let bytes = encode(&values, bit_width, &cuts);
             let (start, end) = (range.0.min(range.1) % (values.len() + 1), range.0.max(range.1) % (values.len() + 1));
             let range = start.min(end)..start.max(end);
+            // One range after the other, and a range by itself.
+            let between = range.start.midpoint(range.end);
+            let ranges = [range.start..between, between..between, between..range.end];
             let mut found = Vec::new();
-            read(&bytes, bit_width, range.clone(), &mut found).unwrap();
+            let mut hybrid = Hybrid::new(&bytes, bit_width);
+            for range in ranges.clone() {
+                hybrid.read(range, &mut found).unwrap();
+            }
+            prop_assert_eq!(&found, &values[range.clone()]);
+            found.clear();
+            Hybrid::new(&bytes, bit_width).read(range.clone(), &mut found).unwrap();
             prop_assert_eq!(&found, &values[range.clone()]);
             if bit_width == 1 {
+                let mut hybrid = Hybrid::new(&bytes, 1);
                 let of = |values: &[u32]| values.iter().filter(|value| **value == 1).count();
-                let expected = (of(&values[..range.start]), of(&values[range.clone()]));
-                prop_assert_eq!(ones(&bytes, range), Some(expected));
+                for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+                    let expected = (of(&values[..range.start]), of(&values[range.clone()]));
+                    prop_assert_eq!(hybrid.ones(range), Some(expected));
+                }
+                let mut found = BooleanBufferBuilder::new(0);
+                found.append(true);
+                Hybrid::new(&bytes, 1).bits(range.clone(), &mut found).unwrap();
+                let found: Vec<u32> = found.finish().iter().skip(1).map(u32::from).collect();
+                prop_assert_eq!(&found, &values[range]);
             }
         }
 
         #[test]
         fn garbage_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60), width in 0u32..40) {
             let mut found = Vec::new();
-            let is_read = read(&bytes, width, 3..50, &mut found).is_some();
+            let is_read = Hybrid::new(&bytes, width).read(3..50, &mut found).is_some();
             prop_assert!(!is_read || found.len() == 47);
-            prop_assert!(ones(&bytes, 7..40).is_none_or(|(before, within)| before <= 7 && within <= 33));
+            let mut found = BooleanBufferBuilder::new(0);
+            let is_read = Hybrid::new(&bytes, 1).bits(3..50, &mut found).is_some();
+            prop_assert!(!is_read || found.len() == 47);
+            let mut hybrid = Hybrid::new(&bytes, 1);
+            for _ in 0..2 {
+                let ones = hybrid.ones(7..40);
+                prop_assert!(ones.is_none_or(|(before, within)| before <= 7 && within <= 33));
+            }
         }
     }
 
     #[test]
     fn too_few_values_are_none() {
         let bytes = encode(&[1, 1, 0, 1], 1, &[0]);
+        let ones = |bytes: &[u8], range| Hybrid::new(bytes, 1).ones(range);
         assert_eq!(ones(&[0x04, 0x01], 1..3), None);
         // A run that is no bit, and packed bits that are cut.
         assert_eq!(ones(&[0x08, 0x03], 0..4), None);
         assert_eq!(ones(&[0x05, 0xff], 0..8), Some((0, 8)));
         assert_eq!(ones(&[0x05, 0xff], 0..9), None);
+        for (bytes, count) in [([0x08, 0x03], 4), ([0x05, 0xff], 9), ([0x04, 0x01], 3)] {
+            let mut none = BooleanBufferBuilder::new(0);
+            let bits = Hybrid::new(&bytes, 1).bits(0..count, &mut none);
+            assert_eq!(bits, None, "{bytes:?}");
+        }
         let mut found = Vec::new();
-        assert_eq!(read(&bytes[..0], 1, 0..1, &mut found), None);
+        assert_eq!(Hybrid::new(&bytes[..0], 1).read(0..1, &mut found), None);
+    }
+
+    #[test]
+    fn ranges_before_those_that_were_read_are_none() {
+        // Eight ones, then eight zeros.
+        let mut hybrid = Hybrid::new(&[0x10, 0x01, 0x10, 0x00], 1);
+        assert_eq!(hybrid.ones(9..10), Some((8, 0)));
+        assert_eq!(hybrid.ones(7..9), None);
     }
 }

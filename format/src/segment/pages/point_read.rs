@@ -20,8 +20,9 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::data_page::DataPage;
+use super::hybrid::Hybrid;
 use super::locations::PageLocation;
-use super::{Pages, damaged, delta, hybrid};
+use super::{Pages, damaged, delta};
 use crate::segment::layout::checksum::VerifiedBytes;
 
 /// Bytes of the longest ids of fixed size.
@@ -148,11 +149,12 @@ impl PointRead {
             }
             let page = DataPage::read(bytes, chunk, place)?;
             let mut places = Vec::new();
+            let mut levels = page.levels().map(|levels| Hybrid::new(levels, 1));
             // All ranges, or their parts, that lie in this page.
             while let Some(range) = next.clone().filter(|range| range.start < rows.end) {
                 let end = range.end.min(rows.end);
                 let part = (range.start - rows.start) as usize..(end - rows.start) as usize;
-                places.extend(page.places(part, is_valid)?);
+                places.extend(places_of(part, levels.as_mut(), is_valid)?);
                 next = if range.end > end {
                     Some(end..range.end)
                 } else {
@@ -165,30 +167,28 @@ impl PointRead {
     }
 }
 
-impl DataPage {
-    /// Where the values of some rows lie among those of the page; notes which rows have one.
-    fn places(
-        &self,
-        rows: Range<usize>,
-        is_valid: &mut BooleanBufferBuilder,
-    ) -> Result<Option<Range<usize>>, ParquetError> {
-        let Some(levels) = self.levels() else {
-            is_valid.append_n(rows.len(), true);
-            return Ok(Some(rows));
-        };
-        let ones = hybrid::ones(levels, rows.clone());
-        let (before, count) = ones.ok_or_else(|| damaged("levels"))?;
-        if count == 0 || count == rows.len() {
-            is_valid.append_n(rows.len(), count > 0);
-        } else {
-            let mut present = Vec::with_capacity(rows.len());
-            hybrid::read(levels, 1, rows, &mut present).ok_or_else(|| damaged("levels"))?;
-            for level in present {
-                is_valid.append(level == 1);
-            }
+/// Where the values of some rows lie among those of the page; notes which rows have one.
+fn places_of(
+    rows: Range<usize>,
+    levels: Option<&mut Hybrid<'_>>,
+    is_valid: &mut BooleanBufferBuilder,
+) -> Result<Option<Range<usize>>, ParquetError> {
+    let Some(levels) = levels else {
+        is_valid.append_n(rows.len(), true);
+        return Ok(Some(rows));
+    };
+    // Most often all rows have a value, or none has.
+    let mut before_rows = (rows.len() > 1).then(|| levels.clone());
+    let ones = levels.ones(rows.clone());
+    let (before, count) = ones.ok_or_else(|| damaged("levels"))?;
+    match &mut before_rows {
+        Some(levels) if count > 0 && count < rows.len() => {
+            let bits = levels.bits(rows, is_valid);
+            bits.ok_or_else(|| damaged("levels"))?;
         }
-        Ok((count > 0).then_some(before..before + count))
+        _ => is_valid.append_n(rows.len(), count > 0),
     }
+    Ok((count > 0).then_some(before..before + count))
 }
 
 /// How many values are wanted.
@@ -207,8 +207,9 @@ fn by_codes(
     let mut codes: Vec<u32> = Vec::with_capacity(wanted(parts));
     for Part { page, places } in parts {
         let (width, packed) = page.codes();
+        let mut packed = Hybrid::new(packed, width);
         for range in places {
-            hybrid::read(packed, width, range.clone(), &mut codes).ok_or_else(short)?;
+            packed.read(range.clone(), &mut codes).ok_or_else(short)?;
         }
     }
     let length = dictionary.len() as u32;

@@ -52,6 +52,9 @@ impl RowReader {
         let Some((values, is_constant)) = self.dictionary(row_group as usize, place)? else {
             return Ok(None);
         };
+        if values.len() > dictionary::MOST_CODED_VALUES + 1 {
+            return Ok(None);
+        }
         let values = match column {
             Column::Stored(_) => values,
             Column::Attribute(attribute) => match self.of_attribute(attribute, place, &values)? {
@@ -194,6 +197,16 @@ impl RowReader {
 }
 
 impl CodedColumn<'_> {
+    /// The rows of the row group, by their numbers in the segment.
+    pub fn all_rows(&self) -> Range<u32> {
+        self.reader.rows_of_group(self.row_group as u32)
+    }
+
+    /// The column of the file that has the codes; none when all rows have the first value.
+    pub fn file_column(&self) -> Option<u32> {
+        self.column.map(|column| column as u32)
+    }
+
     /// The different values, and behind them what rows without a value have. A code is
     /// a place among them.
     pub fn values(&self) -> &ArrayRef {
@@ -245,7 +258,7 @@ impl CodedColumn<'_> {
     /// [`FormatError`] when there is no such page.
     pub fn rows(&self, page: usize) -> Result<Range<u32>, FormatError> {
         let Some(column) = self.column else {
-            return Ok(self.reader.rows_of_group(self.row_group as u32));
+            return Ok(self.all_rows());
         };
         let first = self.row_group as u32 * ROW_GROUP_ROWS;
         let location = self.reader.locations(self.row_group, column)?.get(page);
@@ -271,19 +284,47 @@ impl CodedColumn<'_> {
     ///
     /// # Errors
     /// [`FormatError`] when the page is damaged.
-    pub fn read(&self, page: usize, codes: &mut Vec<u32>) -> Result<bool, FormatError> {
-        let Some(column) = self.column else {
-            codes.clear();
-            codes.resize(self.rows(page)?.len(), 0);
+    pub fn read(&self, page: usize, codes: &mut Vec<u16>) -> Result<bool, FormatError> {
+        codes.clear();
+        if self.column.is_none() {
+            codes.resize(self.all_rows().len(), 0);
             return Ok(true);
+        }
+        self.add_page(page, &mut Vec::new(), codes)
+    }
+
+    /// Reads the codes of all rows of the row group; none when some pages do not hold codes.
+    ///
+    /// # Errors
+    /// [`FormatError`] when a page is damaged.
+    pub fn read_all(&self) -> Result<Option<Arc<[u16]>>, FormatError> {
+        let rows = self.all_rows().len();
+        let mut codes = Vec::with_capacity(rows);
+        let mut scratch = Vec::new();
+        for page in 0..self.pages()? {
+            if !self.add_page(page, &mut scratch, &mut codes)? {
+                return Ok(None);
+            }
+        }
+        Ok((codes.len() == rows).then(|| codes.into()))
+    }
+
+    fn add_page(
+        &self,
+        page: usize,
+        scratch: &mut Vec<u32>,
+        codes: &mut Vec<u16>,
+    ) -> Result<bool, FormatError> {
+        let location = match self.column {
+            Some(column) => self.reader.locations(self.row_group, column)?.get(page),
+            None => None,
         };
-        let reader = self.reader;
-        let location = reader.locations(self.row_group, column)?.get(page);
         let (Some(chunk), Some(location)) = (self.chunk(), location) else {
             return Err(parquet_error("page index", 0, &damaged("a page")));
         };
-        let null = self.values.len().saturating_sub(1) as u32;
-        let read = dictionary::codes(&reader.bytes, chunk, &location, null, codes);
+        let null = self.values.len().saturating_sub(1) as u16;
+        let bytes = &self.reader.bytes;
+        let read = dictionary::codes(bytes, chunk, &location, null, scratch, codes);
         read.map_err(|error| parquet_error("segment", location.place.start, &error))
     }
 }

@@ -8,8 +8,9 @@ use crate::error::FormatError;
 use crate::segment::key_index::{self, Key};
 use crate::segment::layout::columns::FileColumns;
 use crate::segment::layout::directory::{self, Partition};
+use crate::segment::pages::delta;
 use crate::segment::pages::header::PageHeader;
-use crate::segment::pages::{delta, hybrid};
+use crate::segment::pages::hybrid::Hybrid;
 use crate::segment::postings::PostingsBuilder;
 use crate::span::table;
 
@@ -56,14 +57,14 @@ pub fn page_header_bytes(bytes: &[u8]) -> Option<(usize, usize, usize)> {
 /// none when the bytes make no sense.
 pub fn hybrid_values(bytes: &[u8], bit_width: u32, wanted: Range<usize>) -> Option<Vec<u32>> {
     let mut values = Vec::new();
-    hybrid::read(bytes, bit_width, wanted, &mut values)?;
+    Hybrid::new(bytes, bit_width).read(wanted, &mut values)?;
     Some(values)
 }
 
 /// How many values of one bit are 1, before a range and in it; none when the bytes make no
 /// sense.
 pub fn ones(bytes: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
-    hybrid::ones(bytes, range)
+    Hybrid::new(bytes, 1).ones(range)
 }
 
 /// The values of ranges of Parquet's packed differences; none when the bytes make no sense.

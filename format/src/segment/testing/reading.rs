@@ -57,6 +57,8 @@ fn read_codes(reader: &RowReader, column: &Column) {
     let Ok(Some(coded)) = reader.coded(0, column, None) else {
         return;
     };
+    let values = coded.values().len();
+    let are_of = |codes: &[u16]| codes.iter().all(|code| usize::from(*code) < values);
     let mut codes = Vec::new();
     for page in 0..coded.pages().unwrap_or_default().min(4) {
         drop(coded.rows(page));
@@ -65,9 +67,12 @@ fn read_codes(reader: &RowReader, column: &Column) {
             .read(page, &mut codes)
             .is_ok_and(|are_codes| are_codes)
         {
-            let values = coded.values().len() as u32;
-            assert!(codes.iter().all(|code| *code < values), "codes of values");
+            assert!(are_of(&codes), "codes of values");
         }
+    }
+    if let Ok(Some(codes)) = coded.read_all() {
+        assert!(are_of(&codes), "codes of values");
+        assert_eq!(codes.len(), coded.all_rows().len());
     }
 }
 
@@ -88,7 +93,8 @@ fn read_indexes(reader: &SegmentReader, partition: &Partition) {
         };
         drop(facet.find(b"GET"));
         drop(facet.nulls(&read));
-        drop(facet.rows_of(|place| place % 2 == 0, &read));
+        let rows = facet.rows_of(|place| place % 2 == 0, &read);
+        drop(rows.map(|rows| (rows.all(), rows.of_row_group(0))));
         let some = partition.rows.clone().take(1_000).step_by(3).collect();
         drop(facet.counts(&some, &mut CodeCounts::default(), &read));
         for value in (0..facet.len().min(8)).filter_map(|place| facet.value(place).ok()) {

@@ -6,9 +6,10 @@
 //! looked at than needed, and without one the first rows come before the last ones are
 //! found. The ids of rows are read only where rows that equal each other are taken.
 
-use std::cmp::Reverse;
+mod found;
+mod pages;
+
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -18,8 +19,12 @@ use spanstore_format::segment::Column;
 use spanstore_format::table::Table;
 use spanstore_format::{FormatError, TeamId};
 
+use self::found::Found;
+pub(crate) use self::found::FoundRow;
+use self::pages::{Run, runs};
 use super::bounded::{ANY, Bounded, Limits};
 use super::condition::Condition;
+use super::constraints::Constraints;
 use super::hot::HotPart;
 use super::interrupt::Interrupt;
 use super::matching::{Matching, part};
@@ -29,8 +34,9 @@ use super::scan::{row_groups, rows_of_group};
 use crate::error::Error;
 use crate::view::Snapshot;
 
-/// Rows that are looked at in one step, about.
-const STEP_ROWS: u64 = 8_192;
+/// Rows that are looked at in one step, about: few at first, since few may be wanted.
+const FIRST_STEP_ROWS: u64 = 1_024;
+const MOST_STEP_ROWS: u64 = 8_192;
 
 /// Which rows come first. Of rows with one start the ids of trace and span decide; of
 /// rows with one duration the start does first.
@@ -93,16 +99,6 @@ pub(crate) enum Origin {
     Sealed(Box<Matching>),
 }
 
-/// A row that was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FoundRow {
-    pub(crate) rank: Rank,
-    /// The number of its origin.
-    pub(crate) origin: u32,
-    /// Its number there.
-    pub(crate) row: u32,
-}
-
 /// Something to look at.
 struct Open {
     /// No row in it comes before one with this rank.
@@ -114,9 +110,11 @@ struct Open {
 enum What {
     /// All rows of the origin.
     Origin,
-    /// These rows of a row group.
+    /// These rows of a row group, as far as they fulfil the condition.
     RowGroup(u32, RoaringBitmap),
-    /// These rows.
+    /// These rows, which may fulfil it.
+    Candidates(RoaringBitmap),
+    /// These rows, which fulfil it.
     Rows(RoaringBitmap),
 }
 
@@ -140,42 +138,14 @@ impl Ord for Open {
     }
 }
 
-/// Rows that were found and are not settled.
-struct Found {
-    rows: BinaryHeap<FoundRow>,
-    /// Rows with a greater rank are left out.
-    from: Option<Rank>,
-    /// How many rows are wanted in all, those aside that equal the last of them.
-    wanted: usize,
-    /// So many rows have at least this as what decides first. Those with less are left out.
-    least: i64,
-}
-
-impl Found {
-    /// Adds rows of an origin, by their ranks and their numbers there.
-    fn add(&mut self, origin: u32, ranks: impl Iterator<Item = (Rank, u32)>) {
-        let (from, least) = (self.from, self.least);
-        let may_be_first = |rank: Rank| rank.0 >= least && from.is_none_or(|from| rank <= from);
-        let mut rows: Vec<FoundRow> = ranks
-            .filter(|(rank, _)| may_be_first(*rank))
-            .map(|(rank, row)| FoundRow { rank, origin, row })
-            .collect();
-        if (1..rows.len()).contains(&self.wanted) {
-            let by_first = |row: &FoundRow| Reverse(row.rank.0);
-            let (_, last, _) = rows.select_nth_unstable_by_key(self.wanted - 1, by_first);
-            let least = last.rank.0;
-            rows.retain(|row| row.rank.0 >= least);
-            self.least = least;
-        }
-        self.rows.extend(rows);
-    }
-}
-
 /// The search.
 pub(crate) struct Ordered {
     condition: Condition,
+    /// What ids tell of rows that fulfil it.
+    necessary: Constraints,
     direction: Direction,
     bounds: Limits,
+    step_rows: u64,
     snapshot: Snapshot,
     interrupt: Arc<dyn Interrupt>,
     origins: Vec<Origin>,
@@ -224,9 +194,11 @@ impl Ordered {
             add(direction.best(firsts, starts), Origin::Sealed(matching));
         }
         Ok(Self {
+            necessary: condition.constraints(),
             condition,
             direction,
             bounds,
+            step_rows: FIRST_STEP_ROWS,
             snapshot: snapshot.clone(),
             interrupt: Arc::clone(interrupt),
             origins,
@@ -339,8 +311,8 @@ impl Ordered {
             }
             (Some(Origin::Sealed(matching)), What::Origin) => {
                 let rows = self.interrupt.meter().time(Stage::Indexes, || {
-                    let found = matching.may(&self.condition, matching.all_rows())?;
-                    matching.visible(&self.snapshot, found.rows)
+                    let rows = matching.narrowed(&self.necessary, matching.all_rows())?;
+                    matching.visible(&self.snapshot, rows)
                 })?;
                 for group in row_groups(&rows) {
                     let best = self.best_of_row_group(matching, group)?;
@@ -352,35 +324,38 @@ impl Ordered {
                 }
             }
             (Some(Origin::Sealed(matching)), What::RowGroup(group, rows)) => {
+                let may = || matching.may(&self.condition, rows);
+                let may = self.interrupt.meter().time(Stage::Indexes, may)?;
                 let (direction, bounds) = (self.direction, self.bounds);
                 for Run {
                     rows: of_run,
                     firsts,
                     starts,
-                } in runs(matching, group, &rows, direction)?
+                } in runs(matching, group, &may.rows, direction, self.step_rows)?
                 {
-                    let rows = part(&rows, of_run);
+                    let rows = part(&may.rows, of_run);
                     let best = direction.best(firsts, starts);
                     if !rows.is_empty() && bounds.overlap(starts.0, starts.1) {
                         self.open.push(Open {
                             best: best.min(next.best),
                             origin,
-                            what: What::Rows(rows),
+                            what: if may.is_exact {
+                                What::Rows(rows)
+                            } else {
+                                What::Candidates(rows)
+                            },
                         });
                     }
                 }
+                self.step_rows = (self.step_rows * 2).min(MOST_STEP_ROWS);
             }
-            (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
+            (Some(Origin::Sealed(matching)), What::Candidates(rows)) => {
                 let find = || matching.find(&self.condition, rows);
                 let rows = self.interrupt.meter().time(Stage::Values, find)?;
-                let (direction, found) = (self.direction, &mut self.found);
-                let columns = direction.columns(self.snapshot.table);
-                matching.each_batch(&rows, &columns, |rows, batch| {
-                    let ranks = direction.ranks(batch);
-                    let ranks = ranks.map_err(|error| matching.corrupt(error))?;
-                    found.add(origin, ranks.into_iter().zip(rows.iter().copied()));
-                    Ok(())
-                })?;
+                add_ranked(&mut self.found, matching, origin, &rows, self.direction)?;
+            }
+            (Some(Origin::Sealed(matching)), What::Rows(rows)) => {
+                add_ranked(&mut self.found, matching, origin, &rows, self.direction)?;
             }
             (None, _) => {}
         }
@@ -483,6 +458,23 @@ impl Ordered {
     }
 }
 
+/// Adds rows of a partition with their ranks.
+fn add_ranked(
+    found: &mut Found,
+    matching: &Matching,
+    origin: u32,
+    rows: &RoaringBitmap,
+    direction: Direction,
+) -> Result<(), Error> {
+    let columns = direction.columns(matching.sealed.reader.table());
+    matching.each_batch(rows, &columns, |rows, batch| {
+        let ranks = direction.ranks(batch);
+        let ranks = ranks.map_err(|error| matching.corrupt(error))?;
+        found.add(origin, ranks.into_iter().zip(rows.iter().copied()));
+        Ok(())
+    })
+}
+
 /// For each row what tells it apart, of such columns: bytes in the order of the values.
 pub(crate) fn identities<'a>(
     columns: impl IntoIterator<Item = &'a ArrayRef>,
@@ -501,121 +493,4 @@ pub(crate) fn identities<'a>(
         }
     }
     Ok(all)
-}
-
-/// A run of pages.
-struct Run {
-    rows: Range<u32>,
-    /// The least and the greatest value of what decides first.
-    firsts: (i64, i64),
-    /// The earliest and the latest start.
-    starts: (i64, i64),
-}
-
-/// Runs of pages of a row group that hold about as many of some rows as are looked at in
-/// one step.
-fn runs(
-    matching: &Matching,
-    group: u32,
-    rows: &RoaringBitmap,
-    direction: Direction,
-) -> Result<Vec<Run>, Error> {
-    let reader = matching.sealed.segment.row_reader()?;
-    let table = matching.sealed.reader.table();
-    let pages = |number: Bounded| {
-        let pages = reader.page_ranges(group, number.place(table));
-        pages.map_err(|error| matching.corrupt(error))
-    };
-    let starts = pages(Bounded::Start)?;
-    let mut runs: Vec<Run> = Vec::new();
-    match direction.by {
-        Bounded::Start => {
-            for (page, first, last) in starts {
-                match runs.last_mut() {
-                    Some(run) if rows.range_cardinality(run.rows.start..page.end) <= STEP_ROWS => {
-                        run.rows.end = page.end;
-                        run.starts = (run.starts.0.min(first), run.starts.1.max(last));
-                        run.firsts = run.starts;
-                    }
-                    _ => runs.push(Run {
-                        rows: page,
-                        firsts: (first, last),
-                        starts: (first, last),
-                    }),
-                }
-            }
-        }
-        // Any page may have the greatest one, so each is a run.
-        other => {
-            for (page, least, greatest) in pages(other)? {
-                let beside = starts.iter();
-                let beside =
-                    beside.filter(|(other, ..)| other.start < page.end && page.start < other.end);
-                let times = beside.map(|(_, first, last)| (*first, *last));
-                let times = times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
-                runs.push(Run {
-                    rows: page,
-                    firsts: (least, greatest),
-                    starts: times.unwrap_or(ANY),
-                });
-            }
-        }
-    }
-    if runs.is_empty() {
-        runs.push(Run {
-            rows: rows_of_group(group),
-            firsts: ANY,
-            starts: ANY,
-        });
-    }
-    Ok(runs)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// As many rows as are wanted, and those that equal the last of them in what decides
-        /// first, are there, and little else.
-        #[test]
-        fn what_may_be_among_the_first_is_kept(
-            parts in proptest::collection::vec(
-                proptest::collection::vec((0i64..20, 0i64..3), 0..40),
-                1..6,
-            ),
-            wanted in 0usize..30,
-            from in proptest::option::of((0i64..20, 0i64..3)),
-        ) {
-            let mut found = Found {
-                rows: BinaryHeap::new(),
-                from,
-                wanted,
-                least: i64::MIN,
-            };
-            let mut all = Vec::new();
-            for (origin, part) in (0..).zip(&parts) {
-                found.add(origin, part.iter().copied().zip(0..));
-                let rows = part.iter().copied().zip(0..);
-                let rows = rows.filter(|(rank, _)| from.is_none_or(|from| *rank <= from));
-                all.extend(rows.map(|(rank, row)| FoundRow { rank, origin, row }));
-            }
-            all.sort_unstable_by(|one, other| other.cmp(one));
-            let mut rows = found.rows.into_vec();
-            rows.sort_unstable_by(|one, other| other.cmp(one));
-            let firsts = all.iter().map(|row| row.rank.0);
-            let least = firsts.clone().nth(wanted.wrapping_sub(1)).unwrap_or(i64::MIN);
-            let count = firsts.take_while(|first| *first >= least).count();
-            prop_assert_eq!(&rows[..count], &all[..count]);
-            let most = |part: &Vec<Rank>| {
-                let mut firsts: Vec<i64> = part.iter().map(|rank| rank.0).collect();
-                firsts.sort_unstable();
-                let least = firsts.iter().nth_back(wanted.wrapping_sub(1)).copied();
-                firsts.iter().filter(|first| least.is_none_or(|least| **first >= least)).count()
-            };
-            prop_assert!(from.is_some() || rows.len() <= parts.iter().map(most).sum());
-        }
-    }
 }
