@@ -152,3 +152,62 @@ async fn sql_cannot_reach_out() {
         store.seal().unwrap();
     }
 }
+
+/// Each team takes about half of a row group, so that the first question keeps codes of rows
+/// of both.
+#[tokio::test]
+async fn codes_that_are_kept_for_one_team_are_not_another_ones_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    const TEAMS: [(&str, u64); 3] = [("aaa", 6_000), ("bbb", 9_000), ("ccc", 7_000)];
+    for (name, spans) in TEAMS {
+        let spans = (0..spans).map(|n| {
+            let mut span = span(n);
+            let owner = format!("{name} {}", n * n % 5);
+            span.attributes.push(text("owner", &owner));
+            span
+        });
+        store.team(&team(name)).append(request(spans)).unwrap();
+    }
+    store.seal().unwrap();
+    for erased in [false, true] {
+        for _ in 0..2 {
+            for (name, spans) in TEAMS {
+                let acme = store.team(&team(name));
+                let is_there = |n: &u64| !(erased && name == "bbb" && n / 10 == 7);
+                for value in ["kind", "attributes['owner']"] {
+                    let mut expected = std::collections::HashMap::new();
+                    for n in (0..spans).filter(is_there) {
+                        let value = match value {
+                            "kind" => (n % 6).to_string(),
+                            _ => format!("{name} {}", n * n % 5),
+                        };
+                        *expected.entry(value).or_insert(0) += 1;
+                    }
+                    let found = acme.query().top(value, 10).await.unwrap();
+                    let mut found: Vec<u64> = found.into_iter().map(|one| one.spans).collect();
+                    let mut expected: Vec<u64> = expected.into_values().collect();
+                    found.sort_unstable();
+                    expected.sort_unstable();
+                    assert_eq!(found, expected, "{value} of {name}");
+                }
+                for of in 0..5 {
+                    let owner = format!("attributes['owner'] = '{name} {of}'");
+                    let expected = (0..spans).filter(is_there).filter(|n| n * n % 5 == of);
+                    let found = filtered(&acme, &owner).await.unwrap();
+                    assert_eq!(found, expected.count(), "{owner}");
+                }
+                let others = TEAMS.iter().filter(|(other, _)| *other != name);
+                for (other, _) in others {
+                    let owner = format!("attributes['owner'] = '{other} 1'");
+                    assert_eq!(filtered(&acme, &owner).await.unwrap(), 0, "{owner}");
+                }
+            }
+        }
+        store
+            .team(&team("bbb"))
+            .forget_many([spanstore::Erased::Trace(TraceId(trace_id(7)))])
+            .unwrap();
+        store.erase().unwrap();
+    }
+}

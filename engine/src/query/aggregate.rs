@@ -278,6 +278,10 @@ impl Expression for Bucket {
         let buckets = TimestampNanosecondArray::new(buckets.into(), starts.nulls().cloned());
         Ok(Arc::new(buckets.with_timezone_opt(starts.timezone())))
     }
+
+    fn rises(&self) -> bool {
+        true
+    }
 }
 
 impl Job {

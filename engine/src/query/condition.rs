@@ -18,6 +18,7 @@ use super::constraints::{by_bounds, necessary, operands};
 use super::filter::SomeSpan;
 use super::functions::AttributeAccess;
 use super::patterns;
+use super::rising::rises;
 use crate::error::Error;
 use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::group::{Expression, Term};
@@ -123,12 +124,13 @@ fn evaluated(leaf: &Expr, table: &'static Table, compile: Compile<'_>) -> Result
 pub(super) fn term(expr: &Expr, table: &'static Table, compile: Compile<'_>) -> Result<Term> {
     let over = OverColumns::of(expr, table)?;
     let is_column = matches!(over.expr, Expr::Column(_));
+    let rises = rises(&over.expr);
     let evaluated = compile(over.expr, &over.schema)?;
     Ok(Term {
         table,
         columns: over.columns,
         data_type: evaluated.data_type(over.schema.as_arrow())?,
-        expression: (!is_column).then(|| Arc::new(Evaluated(evaluated)) as _),
+        expression: (!is_column).then(|| Arc::new(Evaluated { evaluated, rises }) as _),
     })
 }
 
@@ -224,11 +226,18 @@ impl Predicate for Shown {
 
 /// A value as DataFusion evaluates it.
 #[derive(Debug)]
-struct Evaluated(Arc<dyn PhysicalExpr>);
+struct Evaluated {
+    evaluated: Arc<dyn PhysicalExpr>,
+    rises: bool,
+}
 
 impl Expression for Evaluated {
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
-        Ok(self.0.evaluate(rows)?.into_array(rows.num_rows())?)
+        Ok(self.evaluated.evaluate(rows)?.into_array(rows.num_rows())?)
+    }
+
+    fn rises(&self) -> bool {
+        self.rises
     }
 }
 

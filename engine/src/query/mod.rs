@@ -32,6 +32,7 @@ mod planner;
 mod plans;
 mod requests;
 mod rewrite;
+mod rising;
 mod scan_exec;
 mod select;
 mod sql;

@@ -18,7 +18,7 @@ use super::scan::{Rows, ranges, row_groups, rows_of_group};
 use crate::error::Error;
 
 /// Rows that are read at a time.
-const BATCH_ROWS: usize = 8_192;
+pub(super) const BATCH_ROWS: usize = 8_192;
 
 /// Numbers of rows, each above the one before it.
 pub(super) fn rising(numbers: Vec<u32>) -> Result<RoaringBitmap, Error> {

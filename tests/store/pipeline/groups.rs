@@ -60,9 +60,9 @@ const KEYS: [NaiveKey; 10] = [
         of: |row| Some(TraceId(trace_id(row.trace)).to_string()),
     },
     NaiveKey {
-        key: Key::Time(Duration::from_secs(7)),
-        sql: "cast(start_time as bigint) / 7000000000 * 7000000000",
-        of: |row| Some((row.start() - row.start().rem_euclid(7 * SECOND)).to_string()),
+        key: Key::Time(Duration::from_secs(20)),
+        sql: "cast(start_time as bigint) / 20000000000 * 20000000000",
+        of: |row| Some((row.start() - row.start().rem_euclid(20 * SECOND)).to_string()),
     },
     NaiveKey {
         key: Key::Value("cold_start"),

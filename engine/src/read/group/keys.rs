@@ -118,11 +118,96 @@ pub(super) fn not_grouped(error: &ArrowError) -> Error {
     Error::internal("groups", error)
 }
 
+/// Two numbers: of a group and of a value of the next key or of a measure.
+pub(super) type Pair = (u32, u32);
+
 /// Numbers for pairs of numbers, in the order in which these come first.
-#[derive(Debug, Default)]
-struct Pairs {
-    numbers: HashMap<(u32, u32), u32>,
-    pairs: Vec<(u32, u32)>,
+#[derive(Debug)]
+pub(super) struct Pairs {
+    numbers: Numbers,
+    pub(super) pairs: Vec<Pair>,
+}
+
+#[derive(Debug)]
+enum Numbers {
+    /// Of few possible pairs: the number of each is at its first number times `width` and its
+    /// second, or [`NO_NUMBER`] is.
+    Table {
+        width: usize,
+        numbers: Vec<u32>,
+    },
+    Map(HashMap<Pair, u32>),
+}
+
+const NO_NUMBER: u32 = u32::MAX;
+
+/// Pairs that have a place in a table, at most.
+const MOST_PLACES: usize = 1 << 16;
+
+impl Pairs {
+    /// Pairs of numbers below these, where that is known.
+    pub(super) fn new(first: Option<usize>, second: Option<usize>) -> Self {
+        let places = first.zip(second).and_then(|(first, second)| {
+            let places = first.checked_mul(second)?;
+            (places <= MOST_PLACES).then_some((second, places))
+        });
+        let numbers = places.map_or_else(
+            || Numbers::Map(HashMap::new()),
+            |(width, places)| Numbers::Table {
+                width,
+                numbers: vec![NO_NUMBER; places],
+            },
+        );
+        Self {
+            numbers,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Puts the number of each pair in the place of its first number.
+    pub(super) fn number(&mut self, firsts: &mut [u32], seconds: &[u32]) {
+        let Self { numbers, pairs } = self;
+        let mut next = |pair| {
+            pairs.push(pair);
+            pairs.len() as u32 - 1
+        };
+        let each = firsts.iter_mut().zip(seconds);
+        match numbers {
+            Numbers::Table { width, numbers } => {
+                for (first, second) in each {
+                    let place = *first as usize * *width + *second as usize;
+                    let Some(number) = numbers.get_mut(place) else {
+                        continue;
+                    };
+                    if *number == NO_NUMBER {
+                        *number = next((*first, *second));
+                    }
+                    *first = *number;
+                }
+            }
+            Numbers::Map(numbers) => {
+                // Rows beside each other are often of one group.
+                let mut last = None;
+                for (first, second) in each {
+                    let pair = (*first, *second);
+                    *first = match last {
+                        Some((same, number)) if same == pair => number,
+                        _ => *numbers.entry(pair).or_insert_with(|| next(pair)),
+                    };
+                    last = Some((pair, *first));
+                }
+            }
+        }
+    }
+
+    /// Memory that it takes, in bytes, about.
+    pub(super) fn memory(&self) -> usize {
+        let numbers = match &self.numbers {
+            Numbers::Table { numbers, .. } => numbers.len() * size_of::<u32>(),
+            Numbers::Map(numbers) => numbers.capacity() * (size_of::<(Pair, u32)>() + 1),
+        };
+        numbers + self.pairs.capacity() * size_of::<Pair>()
+    }
 }
 
 /// Numbers of groups by the numbers of the values of their keys.
@@ -131,13 +216,27 @@ pub(super) struct Combined {
     /// The groups of the keys up to one with the next key.
     pairs: Vec<Pairs>,
     keys: usize,
+    /// How many groups there are at most, where that is known before.
+    pub(super) most: Option<usize>,
 }
 
 impl Combined {
-    pub(super) fn new(keys: usize) -> Self {
+    /// Of keys with so many values, where that is known before.
+    pub(super) fn new(keys: &[Option<usize>]) -> Self {
         let mut pairs = Vec::new();
-        pairs.resize_with(keys.saturating_sub(1), Pairs::default);
-        Self { pairs, keys }
+        let mut most = Some(1);
+        for (key, values) in keys.iter().enumerate() {
+            if key > 0 {
+                pairs.push(Pairs::new(most, *values));
+            }
+            let both = most.zip(*values);
+            most = both.and_then(|(groups, values)| groups.checked_mul(values));
+        }
+        Self {
+            pairs,
+            keys: keys.len(),
+            most,
+        }
     }
 
     /// The group of each of so many rows by the numbers of the values of each key.
@@ -146,27 +245,8 @@ impl Combined {
             return vec![0; rows];
         };
         let mut groups = first.to_vec();
-        for (
-            numbers,
-            Pairs {
-                numbers: known,
-                pairs,
-            },
-        ) in others.iter().zip(&mut self.pairs)
-        {
-            // Rows beside each other are often of one group.
-            let mut last = None;
-            for (group, number) in groups.iter_mut().zip(*numbers) {
-                let pair = (*group, *number);
-                *group = match last {
-                    Some((same, group)) if same == pair => group,
-                    _ => *known.entry(pair).or_insert_with(|| {
-                        pairs.push(pair);
-                        pairs.len() as u32 - 1
-                    }),
-                };
-                last = Some((pair, *group));
-            }
+        for (numbers, pairs) in others.iter().zip(&mut self.pairs) {
+            pairs.number(&mut groups, numbers);
         }
         groups
     }
@@ -199,11 +279,7 @@ impl Combined {
 
     /// Memory that they take, in bytes, about.
     pub(super) fn memory(&self) -> usize {
-        let each = size_of::<(u32, u32)>() + size_of::<((u32, u32), u32)>() + 1;
-        self.pairs
-            .iter()
-            .map(|pairs| pairs.numbers.capacity() * each)
-            .sum()
+        self.pairs.iter().map(Pairs::memory).sum()
     }
 }
 
@@ -245,20 +321,22 @@ mod tests {
 
     #[test]
     fn groups_know_the_values_of_their_keys() {
-        let mut combined = Combined::new(3);
-        let groups = combined.groups(&[&[0, 0, 1, 0], &[5, 5, 5, 6], &[1, 1, 1, 1]], 4);
-        assert_eq!(groups, [0, 0, 1, 2]);
-        assert_eq!(combined.len(9), 3);
-        assert_eq!(combined.groups(&[&[1, 0], &[5, 5], &[1, 2]], 2), [1, 3]);
-        let members = combined.members(0..4);
-        assert_eq!(
-            members,
-            [vec![0, 1, 0, 0], vec![5, 5, 6, 5], vec![1, 1, 1, 2]]
-        );
-        let mut none = Combined::new(0);
+        for values in [None, Some(7), Some(100)] {
+            let mut combined = Combined::new(&[values; 3]);
+            let groups = combined.groups(&[&[0, 0, 1, 0], &[5, 5, 5, 6], &[1, 1, 1, 1]], 4);
+            assert_eq!(groups, [0, 0, 1, 2]);
+            assert_eq!(combined.len(9), 3);
+            assert_eq!(combined.groups(&[&[1, 0], &[5, 5], &[1, 2]], 2), [1, 3]);
+            let members = combined.members(0..4);
+            assert_eq!(
+                members,
+                [vec![0, 1, 0, 0], vec![5, 5, 6, 5], vec![1, 1, 1, 2]]
+            );
+        }
+        let mut none = Combined::new(&[]);
         assert_eq!((none.groups(&[], 2), none.len(0)), (vec![0, 0], 1));
         assert!(none.members(0..1).is_empty());
-        let mut one = Combined::new(1);
+        let mut one = Combined::new(&[Some(5)]);
         assert_eq!((one.groups(&[&[4, 2]], 2), one.len(5)), (vec![4, 2], 5));
         assert_eq!(one.members([4, 2].into_iter()), [vec![4, 2]]);
     }

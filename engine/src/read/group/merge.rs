@@ -2,10 +2,11 @@
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
+use hashbrown::HashSet;
 
-use super::keys::{Combined, Numbered, not_grouped};
+use super::keys::{Combined, Numbered, Pair, not_grouped};
 use super::measures::{State, counted};
-use super::part::{Found, Part};
+use super::part::Part;
 use super::{Grouping, Measure};
 use crate::error::Error;
 
@@ -17,7 +18,7 @@ pub(crate) struct Groups {
     rows: Vec<u64>,
     states: Vec<State>,
     /// Of measures of different values: these, and which group has which.
-    distinct: Vec<Option<(Numbered, Found)>>,
+    distinct: Vec<Option<(Numbered, HashSet<Pair>)>>,
 }
 
 impl Groups {
@@ -29,13 +30,13 @@ impl Groups {
         let distinct = grouping.measures.iter().map(|measure| match measure {
             Measure::Distinct(term) => {
                 let numbered = Numbered::new(&term.data_type)?;
-                Ok(Some((numbered, Found::new())))
+                Ok(Some((numbered, HashSet::new())))
             }
             _ => Ok(None),
         });
         let mut groups = Self {
             keys: keys.collect::<Result<_, Error>>()?,
-            combined: Combined::new(grouping.keys.len()),
+            combined: Combined::new(&vec![None; grouping.keys.len()]),
             rows: Vec::new(),
             states: grouping.measures.iter().map(State::new).collect(),
             distinct: distinct.collect::<Result<_, Error>>()?,
@@ -106,9 +107,8 @@ impl Groups {
         let keys = self.keys.iter().map(Numbered::memory).sum::<usize>();
         let states = self.states.iter().map(State::memory).sum::<usize>();
         let distinct = self.distinct.iter().flatten();
-        let distinct = distinct.map(|(known, found)| {
-            known.memory() + found.capacity() * (size_of::<(u32, u32)>() + 1)
-        });
+        let distinct = distinct
+            .map(|(known, found)| known.memory() + found.capacity() * (size_of::<Pair>() + 1));
         keys + states + distinct.sum::<usize>() + self.combined.memory() + self.rows.capacity() * 8
     }
 

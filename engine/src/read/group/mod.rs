@@ -9,6 +9,7 @@ mod keys;
 mod measures;
 pub(crate) mod merge;
 pub(crate) mod part;
+mod stepped;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ pub(crate) trait Expression: fmt::Debug + Send + Sync {
     /// # Errors
     /// What its evaluation answers.
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error>;
+
+    /// Whether it is over one column alone, a greater value of which never has a lesser value.
+    fn rises(&self) -> bool;
 }
 
 /// A value of each row: of a column, or of an expression over columns.

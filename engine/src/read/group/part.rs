@@ -6,18 +6,18 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema};
-use hashbrown::HashSet;
 use roaring::RoaringBitmap;
 use spanstore_format::segment::Column;
 use spanstore_format::segment::layout::encoding::ROW_GROUP_ROWS;
 
-use super::keys::{Combined, Numbered};
+use super::keys::{Combined, Numbered, Pair, Pairs};
 use super::measures::State;
 use super::{Grouping, Measure, Term, columns};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
 use crate::read::interrupt::{Held, Interrupt};
+use crate::read::mask::BATCH_ROWS;
 use crate::read::matching::Matching;
 use crate::read::meter::Stage;
 use crate::read::scan::columns_error;
@@ -32,16 +32,13 @@ pub(crate) struct Part {
     pub(super) rows: Vec<u64>,
     pub(super) states: Vec<State>,
     /// Of measures of different values: values, and which group has which.
-    pub(super) distinct: Vec<Option<(ArrayRef, Found)>>,
+    pub(super) distinct: Vec<Option<(ArrayRef, Vec<Pair>)>>,
     /// The memory of all that.
     _held: Held,
 }
 
 /// Bytes of a value beside the value itself: its number, and what counts its rows.
 const BYTES_A_VALUE: usize = 2 * size_of::<u32>() + size_of::<u64>();
-
-/// Groups and numbers of values that they have.
-pub(super) type Found = HashSet<(u32, u32)>;
 
 impl Part {
     /// The groups of rows of one row group.
@@ -57,13 +54,17 @@ impl Part {
         let mut gathering = Gathering::new(grouping, &*matching.interrupt, source)?;
         let columns = gathering.columns();
         if columns.is_empty() {
-            // Constants are evaluated on rows without columns.
-            let count = rows.len() as usize;
-            let options = RecordBatchOptions::new().with_row_count(Some(count));
-            let empty = Arc::new(Schema::empty());
-            let rows = RecordBatch::try_new_with_options(empty, Vec::new(), &options);
-            let rows = rows.map_err(|error| columns_error("groups", &error))?;
-            gathering.take(0, count, &|term| term.of(&rows, &columns))?;
+            let mut first = 0;
+            while first < rows.len() as usize {
+                let count = BATCH_ROWS.min(rows.len() as usize - first);
+                // Constants are evaluated on rows without columns.
+                let options = RecordBatchOptions::new().with_row_count(Some(count));
+                let empty = Arc::new(Schema::empty());
+                let batch = RecordBatch::try_new_with_options(empty, Vec::new(), &options);
+                let batch = batch.map_err(|error| columns_error("groups", &error))?;
+                gathering.take(first, count, &|term| term.of(&batch, &columns))?;
+                first += count;
+            }
         } else {
             let mut first = 0;
             matching.each_batch(rows, &columns, |rows, batch| {
@@ -192,12 +193,16 @@ impl Source {
     }
 
     fn of_row_group(term: &Term, matching: &Matching, rows: &RoaringBitmap) -> Result<Self, Error> {
-        if let [column] = term.columns.as_slice()
-            && let Some(group) = rows.min().map(|row| row / ROW_GROUP_ROWS)
-            && let Some((values, codes)) = matching.codes(column, group, rows)?
-            && let Some(values) = of_codes(term, column, values)
-        {
-            return Ok(Self::Coded(values, codes));
+        let group = rows.min().map(|row| row / ROW_GROUP_ROWS);
+        if let ([column], Some(group)) = (term.columns.as_slice(), group) {
+            if let Some((values, codes)) = term.stepped(matching, group, rows)? {
+                return Ok(Self::Coded(values, codes));
+            }
+            if let Some((values, codes)) = matching.codes(column, group, rows)?
+                && let Some(values) = of_codes(term, column, values)
+            {
+                return Ok(Self::Coded(values, codes));
+            }
         }
         Self::read(&term.data_type)
     }
@@ -239,6 +244,14 @@ impl Source {
         }
     }
 
+    /// How many values it has at most, where that is known before rows are read.
+    fn most(&self) -> Option<usize> {
+        match self {
+            Self::Coded(values, _) => Some(values.len()),
+            Self::Read(..) => None,
+        }
+    }
+
     /// Memory that it takes, in bytes, about, once its values are an array.
     fn memory(&self) -> usize {
         match self {
@@ -267,7 +280,8 @@ struct Gathering<'g> {
     combined: Combined,
     rows: Vec<u64>,
     states: Vec<State>,
-    found: Vec<Found>,
+    /// Which groups have which of them.
+    found: Vec<Pairs>,
 }
 
 impl<'g> Gathering<'g> {
@@ -285,16 +299,25 @@ impl<'g> Gathering<'g> {
             }
             _ => Ok(None),
         });
+        let keys = keys?;
+        let most: Vec<Option<usize>> = keys.iter().map(Source::most).collect();
+        let combined = Combined::new(&most);
+        let values = values.collect::<Result<Vec<Option<Source>>, Error>>()?;
+        let found = grouping.measures.iter().zip(&values);
+        let found = found.map(|(measure, source)| match (measure, source) {
+            (Measure::Distinct(_), Some(source)) => Pairs::new(combined.most, source.most()),
+            _ => Pairs::new(None, None),
+        });
         Ok(Self {
             grouping,
             interrupt,
             held: None,
-            keys: keys?,
-            values: values.collect::<Result<_, Error>>()?,
-            combined: Combined::new(grouping.keys.len()),
+            found: found.collect(),
+            combined,
+            keys,
+            values,
             rows: Vec::new(),
             states: grouping.measures.iter().map(State::new).collect(),
-            found: grouping.measures.iter().map(|_| Found::new()).collect(),
         })
     }
 
@@ -353,28 +376,21 @@ impl<'g> Gathering<'g> {
                 continue;
             };
             source.number(|| evaluate(term))?;
-            let numbers = source.numbers(first, count).iter().copied();
-            let pairs = groups.iter().copied().zip(numbers);
+            let numbers = source.numbers(first, count);
             if let (Source::Coded(values, _), State::Values(counts)) = (&*source, state) {
                 let nulls = values.logical_nulls();
                 let is_value = |number: u32| {
                     let nulls = nulls.as_ref();
                     nulls.is_none_or(|nulls| nulls.is_valid(number as usize))
                 };
-                for (group, number) in pairs {
-                    if let Some(count) = counts.get_mut(group as usize) {
-                        *count += u64::from(is_value(number));
+                for (group, number) in groups.iter().zip(numbers) {
+                    if let Some(count) = counts.get_mut(*group as usize) {
+                        *count += u64::from(is_value(*number));
                     }
                 }
                 continue;
             }
-            // Rows beside each other often have one value.
-            let mut last = None;
-            for pair in pairs {
-                if last.replace(pair) != Some(pair) {
-                    found.insert(pair);
-                }
-            }
+            found.number(&mut groups.clone(), numbers);
         }
         self.hold()
     }
@@ -383,10 +399,9 @@ impl<'g> Gathering<'g> {
     fn hold(&mut self) -> Result<(), Error> {
         self.held = None;
         let sources = self.keys.iter().chain(self.values.iter().flatten());
-        let found = self.found.iter().map(HashSet::capacity).sum::<usize>();
         let bytes = sources.map(Source::memory).sum::<usize>()
             + self.states.iter().map(State::memory).sum::<usize>()
-            + found * (size_of::<(u32, u32)>() + 1)
+            + self.found.iter().map(Pairs::memory).sum::<usize>()
             + self.rows.capacity() * size_of::<u64>()
             + self.combined.memory();
         self.held = Some(self.interrupt.hold_bytes(bytes)?);
@@ -407,7 +422,7 @@ impl<'g> Gathering<'g> {
             .zip(self.found)
             .zip(&self.grouping.measures);
         let distinct = distinct.map(|((source, found), measure)| match (source, measure) {
-            (Some(source), Measure::Distinct(_)) => Ok(Some((source.into_values()?, found))),
+            (Some(source), Measure::Distinct(_)) => Ok(Some((source.into_values()?, found.pairs))),
             _ => Ok(None),
         });
         Ok(Part {
