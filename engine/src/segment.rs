@@ -369,17 +369,14 @@ impl Segment {
     }
 
     /// Reads the codes of a column in all rows of a row group, and keeps them; none when its
-    /// pages hold values that the dictionary does not have, and when there is nothing to read.
+    /// pages hold values that the dictionary does not have, when there is nothing to read, and
+    /// when a page is damaged, which may be one that nobody asked for.
     #[cfg(feature = "query")]
-    pub(crate) fn read_codes(&self, column: &CodedColumn<'_>) -> Result<Option<Arc<[u16]>>, Error> {
-        let Some(key) = self.key_of_codes(column) else {
-            return Ok(None);
-        };
-        let codes = column.read_all().map_err(|error| self.corrupt(error))?;
-        if let Some(codes) = &codes {
-            self.cache.codes.insert(key, Arc::clone(codes));
-        }
-        Ok(codes)
+    pub(crate) fn read_codes(&self, column: &CodedColumn<'_>) -> Option<Arc<[u16]>> {
+        let key = self.key_of_codes(column)?;
+        let codes = column.read_all().ok()??;
+        self.cache.codes.insert(key, Arc::clone(&codes));
+        Some(codes)
     }
 
     #[cfg(feature = "query")]

@@ -178,3 +178,32 @@ fn a_forgotten_team_is_erased_though_its_rows_are_damaged() {
         assert_eq!(store.check().unwrap().damage, []);
     }
 }
+
+#[tokio::test]
+async fn damage_to_codes_of_one_team_leaves_the_other_s_in_the_same_row_group() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    let names = |n: u64| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 8_000);
+    for name in ["acme", "other"] {
+        let spans = (0..SPANS * 5).map(|n| Span {
+            name: names(n),
+            ..span(n)
+        });
+        store.team(&team(name)).append(request(spans)).unwrap();
+    }
+    store.seal().unwrap();
+    let segment = segments(&disk).remove(0);
+    let file = disk.map(&segment).unwrap();
+    let last = page_locations(&file, "name").pop().unwrap();
+    let at = usize::try_from(last.offset + i64::from(last.compressed_page_size) / 2).unwrap();
+    drop(store);
+    disk.corrupt(&segment, |bytes| bytes[at] ^= 1).unwrap();
+    let store = open(&disk);
+    for _ in 0..2 {
+        let top = |name: &str| store.team(&team(name)).query().top("name", 10_000);
+        let found = top("acme").await.unwrap();
+        assert_eq!(found.iter().map(|one| one.spans).sum::<u64>(), SPANS * 5);
+        let error = top("other").await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    }
+}

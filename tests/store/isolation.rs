@@ -157,9 +157,9 @@ async fn sql_cannot_reach_out() {
 /// of both.
 #[tokio::test]
 async fn codes_that_are_kept_for_one_team_are_not_another_ones_rows() {
+    const TEAMS: [(&str, u64); 3] = [("aaa", 6_000), ("bbb", 9_000), ("ccc", 7_000)];
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    const TEAMS: [(&str, u64); 3] = [("aaa", 6_000), ("bbb", 9_000), ("ccc", 7_000)];
     for (name, spans) in TEAMS {
         let spans = (0..spans).map(|n| {
             let mut span = span(n);

@@ -29,9 +29,12 @@ pub(super) fn rises(expr: &Expr) -> bool {
             }
         }
         Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
-            ("date_trunc" | "date_bin", [step, time, origin @ ..]) => {
-                let mut others = std::iter::once(step).chain(origin);
-                others.all(|other| other.column_refs().is_empty()) && is_start(time)
+            ("date_trunc", [unit, time]) => unit.column_refs().is_empty() && is_start(time),
+            ("date_bin", [step, time, origin @ ..]) => {
+                let mut origin = origin.iter();
+                is_length(step)
+                    && is_start(time)
+                    && origin.all(|origin| origin.column_refs().is_empty())
             }
             _ => false,
         },
@@ -44,6 +47,16 @@ fn positive(expr: &Expr) -> Option<i64> {
     match expr {
         Expr::Literal(ScalarValue::Int64(Some(number)), _) => (*number > 0).then_some(*number),
         _ => None,
+    }
+}
+
+/// Whether it is a length of time that is not negative. Months have several lengths.
+fn is_length(step: &Expr) -> bool {
+    match step {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(step)), _) => {
+            step.months == 0 && step.days >= 0 && step.nanoseconds >= 0
+        }
+        _ => false,
     }
 }
 
@@ -81,7 +94,7 @@ mod tests {
     use super::*;
 
     /// Texts, and whether it is told that they rise.
-    const TEXTS: [(&str, bool); 17] = [
+    const TEXTS: [(&str, bool); 18] = [
         ("(cast(start_time as bigint) - 7) / 1000", true),
         ("cast(start_time as bigint) / 1000 * 1000", true),
         ("date_trunc('hour', start_time)", true),
@@ -110,6 +123,7 @@ mod tests {
             "date_bin(interval '1 hour', timestamp '2026-01-01', start_time)",
             false,
         ),
+        ("date_bin(interval '-1 month', start_time)", false),
         ("to_char(start_time, '%H')", false),
     ];
 

@@ -171,7 +171,7 @@ impl Matching {
         let corrupt = |error: FormatError| self.corrupt(error);
         let kept = self.sealed.segment.kept_codes(coded);
         if let Some(codes) = kept {
-            return self.own_codes(coded, &codes, take);
+            return self.own_codes(coded, rows, &codes, take);
         }
         let count = coded.pages().map_err(corrupt)?;
         let mut pages = Vec::with_capacity(count);
@@ -184,12 +184,12 @@ impl Matching {
         let meter = self.interrupt.meter();
         let bytes = |page| coded.bytes(page).map_err(corrupt);
         if pages.len() * MANY_PAGES >= count
-            && let Some(codes) = self.sealed.segment.read_codes(coded)?
+            && let Some(codes) = self.sealed.segment.read_codes(coded)
         {
             for page in 0..count {
                 meter.pages(1, bytes(page)?);
             }
-            return self.own_codes(coded, &codes, take);
+            return self.own_codes(coded, rows, &codes, take);
         }
         let mut codes = Vec::new();
         for (page, of_page) in pages {
@@ -202,16 +202,23 @@ impl Matching {
         Ok(())
     }
 
-    /// Hands out those codes of a row group that are of rows of the partition.
+    /// Hands out those codes of a row group that are of rows of the partition, from the first
+    /// of some rows to the last.
     fn own_codes(
         &self,
         coded: &CodedColumn<'_>,
+        rows: &RoaringBitmap,
         codes: &[u16],
         mut take: impl FnMut(Range<u32>, Option<&[u16]>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.interrupt.check()?;
         let (all, partition) = (coded.all_rows(), &self.sealed.partition.rows);
-        let own = partition.start.max(all.start)..partition.end.min(all.end);
+        let of_both = partition.start.max(all.start)..partition.end.min(all.end);
+        let mut wanted = rows.range(of_both);
+        let Some(first) = wanted.next() else {
+            return Ok(());
+        };
+        let own = first..wanted.next_back().unwrap_or(first) + 1;
         let start = own.start.saturating_sub(all.start) as usize;
         self.interrupt.meter().rows(own.len());
         let codes = codes.get(start..start + own.len());

@@ -31,6 +31,8 @@ pub(crate) struct Matching {
     facets: OnceLock<Option<Facets>>,
     /// What the indexes told of a leaf and the truth that was wanted of it.
     answers: Mutex<HashMap<(usize, bool), Arc<Answer>>>,
+    /// Rows that are not to be seen.
+    hidden: OnceLock<RoaringBitmap>,
     /// Row groups whose rows were seen to be the team's.
     pub(super) checked: Mutex<HashSet<u32>>,
 }
@@ -59,6 +61,7 @@ impl Matching {
             interrupt: Arc::clone(interrupt),
             facets: OnceLock::new(),
             answers: Mutex::default(),
+            hidden: OnceLock::new(),
             checked: Mutex::default(),
         }
     }
@@ -334,7 +337,7 @@ impl Matching {
         rows
     }
 
-    /// Those of some rows that are to be seen.
+    /// Those of some rows that are to be seen in a snapshot, which is always the same one.
     pub(crate) fn visible(
         &self,
         snapshot: &Snapshot,
@@ -352,10 +355,13 @@ impl Matching {
         if rows.is_empty() || !snapshot.may_hide(partition) {
             return Ok(rows);
         }
+        if let Some(hidden) = self.hidden.get() {
+            return Ok(rows - hidden);
+        }
         let (horizon, erasures) = (snapshot.horizon, &snapshot.erasures);
         let interrupt = &*self.interrupt;
         let hidden = hidden_rows(segment, reader, partition, horizon, erasures, interrupt)?;
-        Ok(rows - hidden)
+        Ok(rows - self.hidden.get_or_init(|| hidden))
     }
 }
 

@@ -25,7 +25,7 @@ pub(in crate::query) struct Counts {
     held: Holding,
 }
 
-/// Memory is accounted for in steps of so many bytes.
+/// Memory is accounted for in steps of so many bytes at most.
 const HELD_STEP: usize = 64 << 10;
 
 impl Counts {
@@ -56,7 +56,9 @@ impl Counts {
             // About as much again for the place in the table.
             self.bytes += 2 * size_of::<(String, u64)>() + value.len();
             if self.bytes > self.held_bytes {
-                self.held_bytes = self.bytes.next_multiple_of(HELD_STEP);
+                // Twice as much each time at first.
+                let step = self.bytes.next_power_of_two().min(HELD_STEP);
+                self.held_bytes = self.bytes.next_multiple_of(step);
                 self.held.set(self.held_bytes)?;
             }
             self.spans.insert(value.into_owned(), spans);

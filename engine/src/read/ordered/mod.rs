@@ -310,10 +310,8 @@ impl Ordered {
                 self.found.add(origin, ranks.into_iter().zip(rows));
             }
             (Some(Origin::Sealed(matching)), What::Origin) => {
-                let rows = self.interrupt.meter().time(Stage::Indexes, || {
-                    let rows = matching.narrowed(&self.necessary, matching.all_rows())?;
-                    matching.visible(&self.snapshot, rows)
-                })?;
+                let narrow = || matching.narrowed(&self.necessary, matching.all_rows());
+                let rows = self.interrupt.meter().time(Stage::Indexes, narrow)?;
                 for group in row_groups(&rows) {
                     let best = self.best_of_row_group(matching, group)?;
                     self.open.extend(best.map(|best| Open {
@@ -324,8 +322,11 @@ impl Ordered {
                 }
             }
             (Some(Origin::Sealed(matching)), What::RowGroup(group, rows)) => {
-                let may = || matching.may(&self.condition, rows);
-                let may = self.interrupt.meter().time(Stage::Indexes, may)?;
+                let may = self.interrupt.meter().time(Stage::Indexes, || {
+                    let may = matching.may(&self.condition, rows)?;
+                    let rows = matching.visible(&self.snapshot, may.rows)?;
+                    Ok::<_, Error>(super::matching::Found { rows, ..may })
+                })?;
                 let (direction, bounds) = (self.direction, self.bounds);
                 for Run {
                     rows: of_run,

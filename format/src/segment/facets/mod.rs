@@ -129,7 +129,7 @@ pub struct FacetValue {
 pub enum FacetRows {
     /// These rows.
     Some(RoaringBitmap),
-    /// Those of all of these postings.
+    /// Those of all of these postings, which are few.
     Any(Vec<RoaringBitmap>),
     /// Those with some codes.
     Codes(CodeRows),
@@ -150,7 +150,7 @@ impl FacetRows {
     pub fn all(&self) -> Result<RoaringBitmap, FormatError> {
         match self {
             Self::Some(rows) => Ok(rows.clone()),
-            Self::Any(postings) => Ok(postings.union()),
+            Self::Any(postings) => Ok(union(postings)),
             Self::Codes(CodeRows { planes, wanted }) => planes.rows(wanted),
         }
     }
@@ -165,9 +165,27 @@ impl FacetRows {
         all.insert_range(start..=start.saturating_add(ROW_GROUP_ROWS - 1));
         match self {
             Self::Some(rows) => Ok(all & rows),
-            Self::Any(postings) => Ok(postings.iter().map(|rows| &all & rows).union()),
+            Self::Any(postings) => {
+                let of_group: Vec<RoaringBitmap> =
+                    postings.iter().map(|rows| &all & rows).collect();
+                Ok(union(&of_group))
+            }
             Self::Codes(CodeRows { planes, wanted }) => planes.rows_of_chunk(row_group, wanted),
         }
+    }
+}
+
+/// Postings that are put together one by one, at most. That of more goes by way of bitmaps
+/// for all of their containers, which takes longer for few.
+const FEW_POSTINGS: usize = 8;
+
+fn union(postings: &[RoaringBitmap]) -> RoaringBitmap {
+    match postings {
+        [] => RoaringBitmap::new(),
+        [first, others @ ..] if postings.len() <= FEW_POSTINGS => others
+            .iter()
+            .fold(first.clone(), |rows, posting| rows | posting),
+        many => many.union(),
     }
 }
 
@@ -393,11 +411,15 @@ impl Facet<'_> {
         });
         let found: Vec<RoaringBitmap> = found.collect::<Result<_, _>>()?;
         if !is_reversed {
-            return Ok(FacetRows::Any(found));
+            return Ok(if found.len() > FEW_POSTINGS {
+                FacetRows::Some(union(&found))
+            } else {
+                FacetRows::Any(found)
+            });
         }
         let mut rows = RoaringBitmap::new();
         rows.insert_range(self.facets.rows.clone());
-        Ok(FacetRows::Some(rows - found.union()))
+        Ok(FacetRows::Some(rows - union(&found)))
     }
 
     /// The number of the code column that it shares with other facets, if it has one.
