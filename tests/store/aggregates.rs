@@ -372,6 +372,11 @@ async fn sql_that_is_answered_by_groups_is_answered_as_ever() {
                 "select not (duration is null) as k, count(*) from spans group by 1",
                 "true,100",
             ),
+            // Not every number rises with the start.
+            (
+                "select duration / 500000 as half, count(*) from spans group by 1 order by 1",
+                "0,50 1,50",
+            ),
             // What other rows have is not evaluated.
             (
                 "select 100 / (status_code - 200) as x, count(*) from spans where \

@@ -44,6 +44,7 @@ mod repeats;
 mod requests;
 mod retention;
 mod seal;
+mod search;
 mod sequences;
 mod settings;
 mod shared;

@@ -190,7 +190,7 @@ impl KeptValues {
 
     fn keep(&self, column: &Column, values: &Values, bytes: usize) {
         let key = match column {
-            Column::Stored(_) => 0,
+            Column::Stored(_) | Column::OfFile(..) => 0,
             Column::Attribute(attribute) => attribute.key.len(),
         };
         let bytes = bytes + key + COLUMN_BYTES;
@@ -225,7 +225,7 @@ impl HotBatch {
     /// [`Error::Corrupt`] when there is no such column.
     pub(crate) fn column(&self, column: &Column) -> Result<ArrayRef, Error> {
         match column {
-            Column::Stored(_) => self.read(column),
+            Column::Stored(_) | Column::OfFile(..) => self.read(column),
             Column::Attribute(_) if !self.has_codes() => self.read(column),
             Column::Attribute(_) => match self.values(column)? {
                 Values::Coded(coded) => coded.rows().map_err(|error| not_read(&error)),
@@ -273,11 +273,9 @@ impl HotBatch {
             }
             // Those of the table are in the batch anyway.
             None => {
-                let is_stored = matches!(column, Column::Stored(_));
-                let bytes = if is_stored {
-                    0
-                } else {
-                    plain.get_array_memory_size()
+                let bytes = match column {
+                    Column::Stored(_) | Column::OfFile(..) => 0,
+                    Column::Attribute(_) => plain.get_array_memory_size(),
                 };
                 (Values::Plain(plain), bytes)
             }
@@ -294,6 +292,8 @@ impl HotBatch {
         };
         match column {
             Column::Stored(place) => self.rows.columns().get(*place).cloned().ok_or_else(missing),
+            // They are in no file.
+            Column::OfFile(..) => Err(missing()),
             Column::Attribute(attribute) => {
                 let messages = attribute.owner.column().bytes(&self.rows);
                 let values = read_attribute(attribute, messages.map_err(|_| missing())?);

@@ -19,8 +19,9 @@ use super::filter::SomeSpan;
 use super::functions::AttributeAccess;
 use super::patterns;
 use super::rising::rises;
+use super::search::of_any_attribute;
 use crate::error::Error;
-use crate::read::condition::{Condition, Leaf, Predicate};
+use crate::read::condition::{Condition, Leaf, OfAnyAttribute, Predicate};
 use crate::read::group::{Expression, Term};
 
 /// Makes an expression over columns of a schema ready to run.
@@ -111,7 +112,11 @@ fn evaluated(leaf: &Expr, table: &'static Table, compile: Compile<'_>) -> Result
     };
     Ok(Leaf {
         table,
-        predicate: Arc::new(Shown { evaluated, shown }),
+        predicate: Arc::new(Shown {
+            evaluated,
+            shown,
+            of_any_attribute: of_any_attribute(leaf),
+        }),
         columns: over.columns,
         necessary: necessary(leaf),
     })
@@ -207,6 +212,7 @@ impl AttributeAccess<'_> {
 struct Shown {
     evaluated: Arc<dyn PhysicalExpr>,
     shown: Arc<dyn PhysicalExpr>,
+    of_any_attribute: Option<OfAnyAttribute>,
 }
 
 impl Predicate for Shown {
@@ -221,6 +227,10 @@ impl Predicate for Shown {
 
     fn text(&self) -> String {
         fmt_sql(self.shown.as_ref()).to_string()
+    }
+
+    fn of_any_attribute(&self) -> Option<&OfAnyAttribute> {
+        self.of_any_attribute.as_ref()
     }
 }
 

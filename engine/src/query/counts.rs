@@ -336,6 +336,7 @@ fn indexed<'f>(
             }
             _ => None,
         },
+        Column::OfFile(..) => None,
     };
     let Some((place, value)) = found else {
         return Ok(None);

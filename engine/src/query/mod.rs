@@ -34,6 +34,7 @@ mod requests;
 mod rewrite;
 mod rising;
 mod scan_exec;
+mod search;
 mod select;
 mod sql;
 mod table;

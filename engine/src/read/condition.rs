@@ -31,11 +31,31 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Where it asks for the text of any attribute: what it asks.
+    fn of_any_attribute(&self) -> Option<&OfAnyAttribute> {
+        None
+    }
+
     /// Whether it asks for the values of a column, and for nothing else, where it expects
     /// some columns.
     fn is_over(&self, columns: &[Column], column: &Column) -> bool {
         columns == std::slice::from_ref(column)
     }
+}
+
+/// A condition that holds where it does for the text of an attribute of the span. It is never
+/// null. Texts that a column of spans has are found there, and need not be found here too.
+#[derive(Debug)]
+pub(crate) struct OfAnyAttribute {
+    /// It, over the values of an attribute: texts, numbers or booleans.
+    pub(crate) of_values: Arc<dyn Predicate>,
+    /// Whether it may hold for a text that begins with such a one, and does not hold for what
+    /// comes behind.
+    pub(crate) of_beginnings: Arc<dyn Predicate>,
+    /// It, over messages with attributes.
+    pub(crate) of_messages: Arc<dyn Predicate>,
+    /// Whether it may hold for the text of a number or of a boolean.
+    pub(crate) may_be_in_numbers: bool,
 }
 
 /// A condition that only values tell.

@@ -208,7 +208,7 @@ impl HotPart {
                     let cost = |column: &Column| match column {
                         Column::Stored(_) => 1,
                         // It has to be looked for in each message.
-                        Column::Attribute(_) => 100,
+                        Column::Attribute(_) | Column::OfFile(..) => 100,
                     };
                     columns.iter().map(cost).sum()
                 }

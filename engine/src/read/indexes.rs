@@ -8,7 +8,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch,
     StringViewArray,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
 use spanstore_format::segment::facets::{FacetRows, Facets, integer_of};
@@ -295,6 +295,20 @@ impl Indexes<'_> {
                     is_own: key.is_own,
                 }),
             },
+            Column::OfFile(place, data_type) => {
+                let value = match data_type {
+                    DataType::Utf8View => Some(ColumnType::Text),
+                    DataType::Int64 => Some(ColumnType::Int64),
+                    DataType::Boolean => Some(ColumnType::Boolean),
+                    _ => None,
+                };
+                value.map(|value| Found {
+                    place: *place,
+                    kind: ValueKind::Stored(value),
+                    has_strays: false,
+                    is_own: true,
+                })
+            }
         })
     }
 

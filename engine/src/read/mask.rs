@@ -202,8 +202,8 @@ impl Matching {
         Ok(())
     }
 
-    /// Hands out those codes of a row group that are of rows of the partition, from the first
-    /// of some rows to the last.
+    /// Hands out those codes of a row group that are of some rows of the partition, from the
+    /// first of these to the last.
     fn own_codes(
         &self,
         coded: &CodedColumn<'_>,
@@ -212,9 +212,8 @@ impl Matching {
         mut take: impl FnMut(Range<u32>, Option<&[u16]>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.interrupt.check()?;
-        let (all, partition) = (coded.all_rows(), &self.sealed.partition.rows);
-        let of_both = partition.start.max(all.start)..partition.end.min(all.end);
-        let mut wanted = rows.range(of_both);
+        let all = coded.all_rows();
+        let mut wanted = rows.range(all.clone());
         let Some(first) = wanted.next() else {
             return Ok(());
         };

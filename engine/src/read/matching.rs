@@ -9,12 +9,17 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::DataType;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
+use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::Facets;
+use spanstore_format::segment::promotion::access::{Aspect, Attribute};
+use spanstore_format::segment::promotion::{Owner, PromotedType};
 
 use super::bounded::{ANY, Bounded, Limits};
-use super::condition::{Condition, Leaf};
+use super::condition::{Condition, Leaf, OfAnyAttribute, Predicate};
 use super::constraints::Constraints;
 use super::indexes::{Answer, IndexRows, Indexes, Stop};
 use super::interrupt::Interrupt;
@@ -31,6 +36,8 @@ pub(crate) struct Matching {
     facets: OnceLock<Option<Facets>>,
     /// What the indexes told of a leaf and the truth that was wanted of it.
     answers: Mutex<HashMap<(usize, bool), Arc<Answer>>>,
+    /// What a condition on any attribute is here.
+    searches: Mutex<HashMap<usize, Arc<Condition>>>,
     /// Rows that are not to be seen.
     hidden: OnceLock<RoaringBitmap>,
     /// Row groups whose rows were seen to be the team's.
@@ -61,6 +68,7 @@ impl Matching {
             interrupt: Arc::clone(interrupt),
             facets: OnceLock::new(),
             answers: Mutex::default(),
+            searches: Mutex::default(),
             hidden: OnceLock::new(),
             checked: Mutex::default(),
         }
@@ -185,6 +193,8 @@ impl Matching {
                 Bounded::Start => 1,
                 _ => 2,
             }),
+            // All columns of attributes may have to be read.
+            Condition::Leaf(leaf) if leaf.predicate.of_any_attribute().is_some() => Ok(100),
             Condition::Leaf(leaf) => {
                 let is_indexed = self.indexes(self.facets()?).may_answer(leaf);
                 let is_indexed = is_indexed.map_err(|stop| self.stopped(stop))?;
@@ -237,6 +247,10 @@ impl Matching {
         mut within: RoaringBitmap,
         depth: Depth,
     ) -> Result<Found, Error> {
+        if let Some(asked) = leaf.predicate.of_any_attribute() {
+            let each = self.of_each_attribute(leaf, asked)?;
+            return self.rows(&each, wanted, within, depth);
+        }
         if wanted {
             within = self.narrowed(&leaf.necessary, within)?;
         }
@@ -256,6 +270,60 @@ impl Matching {
                 rows: within,
             }),
         }
+    }
+
+    /// The condition on any attribute as one on each column that holds attributes, and on
+    /// those without one. A key whose values are in a column of spans is left out.
+    fn of_each_attribute(
+        &self,
+        leaf: &Leaf,
+        asked: &OfAnyAttribute,
+    ) -> Result<Arc<Condition>, Error> {
+        let known = || self.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(search) = known().get(&leaf.key()) {
+            return Ok(Arc::clone(search));
+        }
+        let reader = self.sealed.segment.row_reader()?;
+        let file = reader.columns();
+        // A leaf is told from others by its predicate, so each has its own.
+        let asks = |column, predicate: &Arc<dyn Predicate>| {
+            Condition::Leaf(Leaf {
+                table: leaf.table,
+                columns: vec![column],
+                predicate: Arc::new(Shared(Arc::clone(predicate))),
+                necessary: Constraints::default(),
+            })
+        };
+        let mut each = Vec::new();
+        for key in file.promoted().keys() {
+            let is_text = key.value == PromotedType::Text;
+            if !key.is_own || !(is_text || asked.may_be_in_numbers) {
+                continue;
+            }
+            let column = Column::OfFile(key.column, key.value.data_type());
+            each.push(match key.suffix {
+                None => asks(column, &asked.of_values),
+                // What lies behind the beginning is in a column of spans.
+                Some(_) => {
+                    let whole = Column::Attribute(Attribute {
+                        owner: Owner::Span,
+                        key: key.key.clone(),
+                        aspect: Aspect::Text,
+                    });
+                    Condition::And(vec![
+                        asks(column, &asked.of_beginnings),
+                        asks(whole, &asked.of_values),
+                    ])
+                }
+            });
+        }
+        if let Some(others) = file.place(Owner::Span.column().place()) {
+            let column = Column::OfFile(others, DataType::BinaryView);
+            each.push(asks(column, &asked.of_messages));
+        }
+        let search = Arc::new(Condition::Or(each));
+        let mut known = known();
+        Ok(Arc::clone(known.entry(leaf.key()).or_insert(search)))
     }
 
     pub(super) fn answer(&self, leaf: &Leaf, wanted: bool) -> Result<Arc<Answer>, Error> {
@@ -362,6 +430,20 @@ impl Matching {
         let interrupt = &*self.interrupt;
         let hidden = hidden_rows(segment, reader, partition, horizon, erasures, interrupt)?;
         Ok(rows - self.hidden.get_or_init(|| hidden))
+    }
+}
+
+/// A predicate that several leaves have.
+#[derive(Debug)]
+struct Shared(Arc<dyn Predicate>);
+
+impl Predicate for Shared {
+    fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+        self.0.holds(rows)
+    }
+
+    fn text(&self) -> String {
+        self.0.text()
     }
 }
 

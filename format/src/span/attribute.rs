@@ -15,6 +15,12 @@ use crate::wire::{Fields, Payload};
 
 /// The field of `Span` that holds its attributes.
 pub const SPAN_FIELD: u32 = 9;
+/// The field of `Span` that holds its events.
+const EVENT_FIELD: u32 = 11;
+/// The field of `Event` that holds its name.
+const EVENT_NAME_FIELD: u32 = 2;
+/// The field of `Event` that holds its attributes.
+const EVENT_ATTRIBUTES_FIELD: u32 = 3;
 /// The field of `Resource` that holds its attributes.
 pub const RESOURCE_FIELD: u32 = 1;
 
@@ -66,6 +72,51 @@ pub fn find_number(message: &[u8], field: u32, key: &str) -> Option<f64> {
 /// Whether an encoded message has the attribute `key`, with a value or without.
 pub fn has(message: &[u8], field: u32, key: &str) -> bool {
     entries(message, field).any(|entry| is_key(entry, key))
+}
+
+/// Whether a text among the values of attributes in an encoded message is wanted: of strings
+/// within lists too, and of numbers and booleans as [`text`] has it.
+pub fn any_text(message: &[u8], field: u32, is_wanted: &dyn Fn(&str) -> bool) -> bool {
+    entries(message, field).any(|entry| {
+        let value = Fields(entry).find_map(|(number, payload)| match payload {
+            Payload::Bytes(value) if number == 2 => Some(value),
+            _ => None,
+        });
+        value.is_some_and(|value| match Fields(value).next() {
+            // The common case, a string, is not copied.
+            Some((1, Payload::Bytes(text))) => std::str::from_utf8(text).is_ok_and(is_wanted),
+            _ => AnyValue::decode(value).is_ok_and(|value| any_text_of(&value, is_wanted)),
+        })
+    })
+}
+
+/// Messages nest no deeper than protobuf's decoder allows.
+fn any_text_of(value: &AnyValue, is_wanted: &dyn Fn(&str) -> bool) -> bool {
+    match &value.value {
+        None | Some(Value::BytesValue(_)) => false,
+        Some(Value::ArrayValue(list)) => {
+            let mut values = list.values.iter();
+            values.any(|value| any_text_of(value, is_wanted))
+        }
+        Some(Value::KvlistValue(list)) => {
+            let mut values = list.values.iter().filter_map(|one| one.value.as_ref());
+            values.any(|value| any_text_of(value, is_wanted))
+        }
+        Some(_) => text(value).is_some_and(|text| is_wanted(&text)),
+    }
+}
+
+/// Whether the name or a text among the attributes of an event in the encoded events of a span
+/// is wanted, as by [`any_text`].
+pub fn any_text_of_events(message: &[u8], is_wanted: &dyn Fn(&str) -> bool) -> bool {
+    entries(message, EVENT_FIELD).any(|event| {
+        let mut names = Fields(event).filter_map(|(number, payload)| match payload {
+            Payload::Bytes(name) if number == EVENT_NAME_FIELD => Some(name),
+            _ => None,
+        });
+        names.any(|name| std::str::from_utf8(name).is_ok_and(is_wanted))
+            || any_text(event, EVENT_ATTRIBUTES_FIELD, is_wanted)
+    })
 }
 
 /// The encoded value of the attribute `key`.

@@ -168,6 +168,28 @@ fn conditions(rows: &[Row]) -> Vec<Filter> {
     all.add("length(path) > 7", |row| {
         Some(row.column("path")?.len() > 7)
     });
+    for needle in [
+        "OPERATION 3",
+        "second",
+        "/r/2",
+        "sfo1::req-14",
+        "Req-7",
+        "z1",
+        "404",
+        "0.25",
+        "ue",
+        "home",
+        "pay",
+        "many",
+        "no such text",
+    ] {
+        let lower = needle.to_lowercase();
+        all.is(format!("search('{needle}')"), move |row| {
+            row.texts()
+                .iter()
+                .any(|text| text.to_lowercase().contains(&lower))
+        });
+    }
     // Ids.
     let hex = |trace: u64| format!("{:032x}", u128::from_be_bytes(trace_id(trace)));
     all.is(format!("trace_id = '{}'", hex(4_123)), |row| {

@@ -277,6 +277,38 @@ impl Row {
         }
     }
 
+    /// Its name, what columns have of attributes, and texts of its attributes.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let columns = [
+            "name",
+            "method",
+            "path",
+            "host",
+            "route",
+            "region",
+            "service",
+            "session_id",
+            "request_id",
+            "cold_start",
+            "status_code",
+        ];
+        let mut texts: Vec<String> = columns
+            .iter()
+            .filter_map(|name| self.column(name))
+            .collect();
+        for one in &self.span.attributes {
+            match one.value.as_ref().and_then(|value| value.value.as_ref()) {
+                Some(Value::ArrayValue(list)) => {
+                    let values = list.values.iter().filter_map(|one| one.value.as_ref());
+                    texts.extend(values.map(as_text));
+                }
+                Some(other) => texts.push(as_text(other)),
+                None => {}
+            }
+        }
+        texts
+    }
+
     /// The status code.
     pub(super) fn code(&self) -> Option<i64> {
         self.of_keys(&["http.response.status_code"])?.parse().ok()

@@ -1,6 +1,7 @@
 //! The syntax tree as an expression over the columns of a table.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use datafusion::functions::{string, unicode};
 use datafusion::logical_expr::{Expr, Like, Operator};
@@ -16,8 +17,11 @@ use super::{FilterError, FilterLimits, Rows};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
 use spanstore_format::span::SpanColumn;
+use spanstore_format::span::column::Source;
+use spanstore_format::table::ColumnType;
 
 use crate::query::functions;
+use crate::query::search::Needle;
 
 /// The condition on rows of a table that `node` is, and what it asks of the spans of
 /// requests.
@@ -276,6 +280,13 @@ impl Lowering<'_> {
                 )?;
                 Ok(Value::new(condition, Kind::Boolean))
             }
+            Function::Search => {
+                let [text] = arguments else {
+                    return Err(wrong("a text in single quotes"));
+                };
+                let text = text_literal(text)?;
+                Ok(Value::new(self.search(&text)?, Kind::Boolean))
+            }
             Function::Has => {
                 if let [key] = arguments {
                     let attributes = Name::unquoted(Owner::Span.column().name());
@@ -297,6 +308,36 @@ impl Lowering<'_> {
                 has(self.owner(name, *position)?, key)
             }
         }
+    }
+
+    /// Whether a text is in the name, the status message, a column that is made of attributes,
+    /// an attribute or an event of a span; never null.
+    fn search(&self, text: &Text) -> Lowered {
+        pattern::check_length(text, self.limits)?;
+        let unexpected =
+            |found| FilterError::unexpected(text.position, "a text to look for", found);
+        if text.content.is_empty() {
+            return Err(unexpected("an empty one"));
+        }
+        let needle = Needle::new(&text.content);
+        let needle = needle.ok_or_else(|| unexpected("one that is too long"))?;
+        let needle = Arc::new(needle);
+        let columns = SpanColumn::ALL
+            .iter()
+            .copied()
+            .filter(|column| match column {
+                SpanColumn::Name
+                | SpanColumn::StatusMessage
+                | SpanColumn::Attributes
+                | SpanColumn::Events => true,
+                _ => {
+                    let is_text = column.description().value == ColumnType::Text;
+                    matches!(column.source(), Source::Attributes(..))
+                        && (is_text || needle.may_be_in_numbers)
+                }
+            });
+        let all = columns.map(|column| needle.in_column(column)).collect();
+        Ok(join(all, Operator::Or))
     }
 
     fn compare(&self, left: &Node, comparison: Comparison, right: &Node) -> Lowered {

@@ -89,6 +89,7 @@ impl Rows {
 /// | `cold_start`, `true` | a boolean column or literal is a condition |
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
 /// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
+/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `user_id`), an attribute or an event (its name and attributes) of the span, in any case; over requests, of one of its spans |
 /// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |

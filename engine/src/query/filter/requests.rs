@@ -51,6 +51,13 @@ impl Lowering<'_> {
         if let NodeKind::SomeSpan(condition) = &node.kind {
             return self.some_span(condition, &[]).map(Some);
         }
+        if let NodeKind::Call {
+            function: Function::Search,
+            ..
+        } = &node.kind
+        {
+            return self.some_span(node, &[]).map(Some);
+        }
         let Some((operand, columns)) = columns_of_spans(node) else {
             return Ok(None);
         };

@@ -189,6 +189,8 @@ pub(super) enum Function {
     Has,
     /// `status_class(5)`
     StatusClass,
+    /// `search('text')`
+    Search,
 }
 
 impl Function {
@@ -202,6 +204,7 @@ impl Function {
         ("contains", Self::Contains),
         ("has", Self::Has),
         ("status_class", Self::StatusClass),
+        ("search", Self::Search),
     ];
 
     /// The function of this name in any case.

@@ -56,7 +56,7 @@ impl RowReader {
             return Ok(None);
         }
         let values = match column {
-            Column::Stored(_) => values,
+            Column::Stored(_) | Column::OfFile(..) => values,
             Column::Attribute(attribute) => match self.of_attribute(attribute, place, &values)? {
                 Some(values) => values,
                 None => return Ok(None),
@@ -89,6 +89,7 @@ impl RowReader {
                 }
                 Owner::Resource => self.number_of(attribute.owner.column().place()),
             },
+            Column::OfFile(place, _) => Some(*place),
         }
     }
 

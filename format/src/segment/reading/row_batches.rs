@@ -131,6 +131,10 @@ impl RowBatches {
                         Owner::Span => attribute.read_promoted(&self.file, rows, true, read),
                         Owner::Resource => self.of_resource(attribute, rows, &shared, read),
                     },
+                    Column::OfFile(place, _) => read(*place).cloned().ok_or_else(|| {
+                        let found = format!("no column {place}");
+                        FormatError::malformed("columns", 0, "a column that was read", found)
+                    }),
                 };
                 values.map_err(damaged)
             })

@@ -42,6 +42,8 @@ pub enum Column {
     Stored(usize),
     /// One aspect of one attribute.
     Attribute(Attribute),
+    /// A column of the segment's file as it is, by its place in the file, and its type.
+    OfFile(usize, DataType),
 }
 
 impl From<SpanColumn> for Column {
@@ -73,6 +75,11 @@ impl Column {
             Self::Attribute(attribute) => Ok(Field::new(
                 attribute.to_string(),
                 attribute.aspect.data_type(),
+                true,
+            )),
+            Self::OfFile(place, data_type) => Ok(Field::new(
+                format!("column {place}"),
+                data_type.clone(),
                 true,
             )),
         }
@@ -226,6 +233,7 @@ impl RowReader {
                         wanted.extend(column.or_else(|| self.number_of(place)));
                     }
                 },
+                Column::OfFile(place, _) => wanted.push(*place),
             }
         }
         wanted.sort_unstable();
@@ -282,6 +290,7 @@ impl RowReader {
                 Column::Attribute(attribute) => {
                     attribute.owner == Owner::Resource && shared.kind == SharedKind::Resources
                 }
+                Column::OfFile(..) => false,
             };
             columns.iter().any(is_of)
         });
