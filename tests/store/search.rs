@@ -51,6 +51,8 @@ fn spans() -> Vec<Span> {
     all[11]
         .attributes
         .push(attribute("is_late", Value::BoolValue(true)));
+    let infinite = Value::DoubleValue(f64::NEG_INFINITY);
+    all[11].attributes.push(attribute("depth", infinite));
     all[12].attributes.push(text("user.id", "Delta"));
     // The second value of a key is one too.
     all[13]
@@ -59,7 +61,7 @@ fn spans() -> Vec<Span> {
     all
 }
 
-const SEARCHES: [(&str, &[u64]); 17] = [
+const SEARCHES: [(&str, &[u64]); 18] = [
     ("alpha", &[1, 13]),
     ("CHECKOUT OF", &[1]),
     ("declined", &[2]),
@@ -74,6 +76,7 @@ const SEARCHES: [(&str, &[u64]); 17] = [
     ("über strasse", &[]),
     ("straße", &[10]),
     ("tru", &[11]),
+    ("-inf", &[11]),
     ("delta", &[12]),
     ("alphabet", &[13]),
     ("nowhere", &[]),
@@ -145,7 +148,23 @@ fn what_is_no_search_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let acme = store.team(&team("acme"));
+    let many = vec!["search('a')"; 100].join(" or ");
     let long = format!("search('{}')", "x".repeat(2_000));
+    for filter in [
+        "search('a') = true",
+        "cold_start = search('a')",
+        "search('a') is true",
+    ] {
+        match acme.requests().filter(filter) {
+            Err(Error::InvalidFilter(error)) => {
+                assert!(
+                    error.to_string().contains("`and`, `or` and `not`"),
+                    "{error}"
+                );
+            }
+            other => panic!("{filter}: {other:?}"),
+        }
+    }
     for (filter, hint) in [
         ("search('')", "a text to look for, found an empty one"),
         ("search(name)", "a text in single quotes"),
@@ -156,6 +175,7 @@ fn what_is_no_search_is_refused() {
         ("search(5)", "a text in single quotes"),
         ("search('a') = 'b'", "`true` or `false`"),
         (&long, "1024"),
+        (&many, "4096"),
     ] {
         match acme.query().filter(filter) {
             Err(Error::InvalidFilter(error)) => {

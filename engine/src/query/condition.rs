@@ -112,7 +112,7 @@ fn evaluated(leaf: &Expr, table: &'static Table, compile: Compile<'_>) -> Result
     };
     Ok(Leaf {
         table,
-        predicate: Arc::new(Shown {
+        predicate: Arc::new(Evaluable {
             evaluated,
             shown,
             of_any_attribute: of_any_attribute(leaf),
@@ -209,13 +209,13 @@ impl AttributeAccess<'_> {
 
 /// A condition as DataFusion evaluates it, and as people read it.
 #[derive(Debug)]
-struct Shown {
+struct Evaluable {
     evaluated: Arc<dyn PhysicalExpr>,
     shown: Arc<dyn PhysicalExpr>,
     of_any_attribute: Option<OfAnyAttribute>,
 }
 
-impl Predicate for Shown {
+impl Predicate for Evaluable {
     fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
         let truth = self.evaluated.evaluate(rows)?.into_array(rows.num_rows())?;
         let truth = truth.as_boolean_opt().cloned();

@@ -18,6 +18,8 @@ use memchr::{memchr2, memchr2_iter};
 use regex::bytes::{Regex, RegexBuilder};
 use spanstore_format::span::SpanColumn;
 use spanstore_format::span::attribute::{SPAN_FIELD, any_text, any_text_of_events};
+use spanstore_format::span::column::Source;
+use spanstore_format::table::ColumnType;
 
 use crate::error::Error;
 use crate::read::condition::{OfAnyAttribute, Predicate};
@@ -31,14 +33,21 @@ pub(super) struct Needle {
     /// Where all of it is ASCII.
     ascii: Option<Ascii>,
     /// Whether a number or a boolean may have it.
-    pub(super) may_be_in_numbers: bool,
+    may_be_in_numbers: bool,
 }
 
-/// Letters, the most frequent one first: where one of the last is, the text is more likely.
-const BY_FREQUENCY: &[u8] = b"etaoinsrhldcumfpgwybvkxjqz";
+/// The space and letters, the most frequent one first: where one of the last is, the text is
+/// more likely.
+const BY_FREQUENCY: &[u8] = b" etaoinsrhldcumfpgwybvkxjqz";
+
+/// Bytes of a text that is compared at each place where it may be. For a longer one that would
+/// take too long, and the regular expression looks at each byte once.
+const MOST_COMPARED: usize = 64;
 
 #[derive(Debug)]
 struct Ascii {
+    /// It in small letters.
+    lower: Vec<u8>,
     /// A byte of it that is rare, and its place.
     rare: u8,
     place: usize,
@@ -53,48 +62,43 @@ impl Needle {
         let regex = RegexBuilder::new(&regex::escape(text))
             .case_insensitive(true)
             .build();
-        let text = text.to_lowercase();
+        let lower = text.to_lowercase();
         let is_of_number = |one: char| one.is_ascii_digit() || "+-.e".contains(one);
-        let words = ["true", "false", "inf", "nan"];
+        let words = ["true", "false", "-inf", "nan"];
         let may_be_in_numbers =
-            text.chars().all(is_of_number) || words.iter().any(|word| word.contains(&text));
+            lower.chars().all(is_of_number) || words.iter().any(|word| word.contains(&lower));
         let frequency = |byte: u8| BY_FREQUENCY.iter().rev().position(|one| *one == byte);
         let rarest = (0..)
-            .zip(text.bytes())
+            .zip(lower.bytes())
             .min_by_key(|(_, byte)| frequency(*byte));
-        let ascii = rarest
-            .filter(|_| text.is_ascii())
-            .map(|(place, rare)| Ascii {
-                rare,
-                place,
-                has_other_cases: text.contains(['k', 's']),
-            });
+        let is_compared = lower.is_ascii() && lower.len() <= MOST_COMPARED;
+        let ascii = rarest.filter(|_| is_compared).map(|(place, rare)| Ascii {
+            rare,
+            place,
+            has_other_cases: lower.contains(['k', 's']),
+            lower: lower.clone().into_bytes(),
+        });
         Some(Self {
             regex: regex.ok()?,
             ascii,
             may_be_in_numbers,
-            text,
+            text: text.to_owned(),
         })
     }
 
     /// Whether some bytes, in which texts lie as they are, have it.
     fn is_in(&self, bytes: &[u8]) -> bool {
-        let Some(Ascii {
-            rare,
-            place,
-            has_other_cases,
-        }) = self.ascii
-        else {
+        let Some(ascii) = &self.ascii else {
             return self.regex.is_match(bytes);
         };
-        let mut found = memchr2_iter(rare, rare.to_ascii_uppercase(), bytes);
+        let mut found = memchr2_iter(ascii.rare, ascii.rare.to_ascii_uppercase(), bytes);
         let is_here = found.any(|at| {
-            let start = at.checked_sub(place);
-            let here = start.and_then(|start| bytes.get(start..start + self.text.len()));
-            here.is_some_and(|here| here.eq_ignore_ascii_case(self.text.as_bytes()))
+            let start = at.checked_sub(ascii.place);
+            let here = start.and_then(|start| bytes.get(start..start + ascii.lower.len()));
+            here.is_some_and(|here| here.eq_ignore_ascii_case(&ascii.lower))
         });
         // The first bytes of these letters.
-        let may_have_others = || has_other_cases && memchr2(0xc5, 0xe2, bytes).is_some();
+        let may_have_others = || ascii.has_other_cases && memchr2(0xc5, 0xe2, bytes).is_some();
         is_here || may_have_others() && self.regex.is_match(bytes)
     }
 
@@ -148,21 +152,44 @@ impl Needle {
     fn in_beginnings(&self, texts: &ArrayRef) -> Option<BooleanArray> {
         let may_begin = |text: &str| {
             let bytes = text.as_bytes();
-            let ends = (1..=self.text.len().min(bytes.len())).any(|length| {
+            // Cases of other letters are not looked into.
+            let Some(ascii) = self.ascii.as_ref().filter(|_| text.is_ascii()) else {
+                return true;
+            };
+            let ends = (1..=ascii.lower.len().min(bytes.len())).any(|length| {
                 let end = bytes.get(bytes.len() - length..).unwrap_or_default();
-                let start = self.text.as_bytes().get(..length).unwrap_or_default();
+                let start = ascii.lower.get(..length).unwrap_or_default();
                 end.eq_ignore_ascii_case(start)
             });
-            // Cases of other letters are not looked into.
-            ends || !text.is_ascii() || self.ascii.is_none() || self.is_in(bytes)
+            ends || self.is_in(bytes)
         };
         let texts = texts.as_string_view_opt()?.iter();
         Some(texts.map(|one| Some(one.is_some_and(may_begin))).collect())
     }
 
+    /// The condition that a text of a span has it; never null.
+    pub(super) fn in_span(self: &Arc<Self>) -> Vec<Expr> {
+        let columns = self.columns();
+        let columns = columns.chain([SpanColumn::Attributes, SpanColumn::Events]);
+        columns.map(|column| self.in_column(column)).collect()
+    }
+
+    /// The columns of values that may have it.
+    fn columns(&self) -> impl Iterator<Item = SpanColumn> {
+        let columns = SpanColumn::ALL.iter().copied();
+        columns.filter(|column| match (column, column.source()) {
+            (SpanColumn::Name | SpanColumn::StatusMessage, _) => true,
+            (_, Source::Attributes(..)) => {
+                let is_text = column.description().value == ColumnType::Text;
+                is_text || self.may_be_in_numbers
+            }
+            _ => false,
+        })
+    }
+
     /// The condition that a column of spans has it; never null. Of attributes and events their
     /// texts are meant.
-    pub(super) fn in_column(self: &Arc<Self>, column: SpanColumn) -> Expr {
+    fn in_column(self: &Arc<Self>, column: SpanColumn) -> Expr {
         let search = Search {
             asked: match column {
                 SpanColumn::Attributes => Asked::Attributes,
@@ -193,6 +220,7 @@ pub(super) fn of_any_attribute(condition: &Expr) -> Option<OfAnyAttribute> {
         of_beginnings: of(Asked::Beginnings),
         of_messages: of(Asked::Attributes),
         may_be_in_numbers: needle.may_be_in_numbers,
+        elsewhere: needle.columns().map(SpanColumn::place).collect(),
     })
 }
 

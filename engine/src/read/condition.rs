@@ -44,7 +44,7 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
 }
 
 /// A condition that holds where it does for the text of an attribute of the span. It is never
-/// null. Texts that a column of spans has are found there, and need not be found here too.
+/// null.
 #[derive(Debug)]
 pub(crate) struct OfAnyAttribute {
     /// It, over the values of an attribute: texts, numbers or booleans.
@@ -56,6 +56,8 @@ pub(crate) struct OfAnyAttribute {
     pub(crate) of_messages: Arc<dyn Predicate>,
     /// Whether it may hold for the text of a number or of a boolean.
     pub(crate) may_be_in_numbers: bool,
+    /// The columns of spans that are asked beside it: what they have need not be found twice.
+    pub(crate) elsewhere: Vec<usize>,
 }
 
 /// A condition that only values tell.

@@ -76,6 +76,18 @@ impl Matching {
                 line(format_args!("{condition}: bounds of pages"));
                 return Ok(());
             }
+            Condition::Leaf(leaf) if let Some(asked) = leaf.predicate.of_any_attribute() => {
+                let each = self.of_each_attribute(leaf, asked)?;
+                let columns = match &*each {
+                    Condition::Or(each) => each.len(),
+                    _ => 1,
+                };
+                let text = leaf.predicate.text();
+                line(format_args!(
+                    "{text}: {columns} columns of attributes, by indexes, codes or values"
+                ));
+                return Ok(());
+            }
             Condition::Leaf(leaf) => {
                 let way = self.way(leaf, wanted)?;
                 line(format_args!("{}: {way}", leaf.predicate.text()));

@@ -295,20 +295,13 @@ impl Indexes<'_> {
                     is_own: key.is_own,
                 }),
             },
-            Column::OfFile(place, data_type) => {
-                let value = match data_type {
-                    DataType::Utf8View => Some(ColumnType::Text),
-                    DataType::Int64 => Some(ColumnType::Int64),
-                    DataType::Boolean => Some(ColumnType::Boolean),
-                    _ => None,
-                };
-                value.map(|value| Found {
-                    place: *place,
-                    kind: ValueKind::Stored(value),
-                    has_strays: false,
-                    is_own: true,
-                })
-            }
+            Column::OfFile(place, DataType::Utf8View) => Some(Found {
+                place: *place,
+                kind: ValueKind::Stored(ColumnType::Text),
+                has_strays: false,
+                is_own: true,
+            }),
+            Column::OfFile(..) => None,
         })
     }
 

@@ -273,8 +273,8 @@ impl Matching {
     }
 
     /// The condition on any attribute as one on each column that holds attributes, and on
-    /// those without one. A key whose values are in a column of spans is left out.
-    fn of_each_attribute(
+    /// those without one.
+    pub(super) fn of_each_attribute(
         &self,
         leaf: &Leaf,
         asked: &OfAnyAttribute,
@@ -294,27 +294,30 @@ impl Matching {
                 necessary: Constraints::default(),
             })
         };
+        let is_elsewhere = |place| {
+            let mut elsewhere = asked.elsewhere.iter();
+            elsewhere.any(|column| file.place(*column) == Some(place))
+        };
         let mut each = Vec::new();
         for key in file.promoted().keys() {
             let is_text = key.value == PromotedType::Text;
-            if !key.is_own || !(is_text || asked.may_be_in_numbers) {
+            if !is_text && !asked.may_be_in_numbers || !key.is_own && is_elsewhere(key.column) {
                 continue;
             }
-            let column = Column::OfFile(key.column, key.value.data_type());
+            let whole = Column::Attribute(Attribute {
+                owner: Owner::Span,
+                key: key.key.clone(),
+                aspect: Aspect::Text,
+            });
+            let own = Column::OfFile(key.column, key.value.data_type());
             each.push(match key.suffix {
-                None => asks(column, &asked.of_values),
-                // What lies behind the beginning is in a column of spans.
-                Some(_) => {
-                    let whole = Column::Attribute(Attribute {
-                        owner: Owner::Span,
-                        key: key.key.clone(),
-                        aspect: Aspect::Text,
-                    });
-                    Condition::And(vec![
-                        asks(column, &asked.of_beginnings),
-                        asks(whole, &asked.of_values),
-                    ])
-                }
+                None if key.is_own => asks(own, &asked.of_values),
+                // What lies behind the beginning is asked there.
+                Some(suffix) if is_elsewhere(suffix) => Condition::And(vec![
+                    asks(own, &asked.of_beginnings),
+                    asks(whole, &asked.of_values),
+                ]),
+                _ => asks(whole, &asked.of_values),
             });
         }
         if let Some(others) = file.place(Owner::Span.column().place()) {

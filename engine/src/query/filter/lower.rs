@@ -17,8 +17,6 @@ use super::{FilterError, FilterLimits, Rows};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
 use spanstore_format::span::SpanColumn;
-use spanstore_format::span::column::Source;
-use spanstore_format::table::ColumnType;
 
 use crate::query::functions;
 use crate::query::search::Needle;
@@ -285,6 +283,9 @@ impl Lowering<'_> {
                     return Err(wrong("a text in single quotes"));
                 };
                 let text = text_literal(text)?;
+                if self.rows == Rows::Requests {
+                    return Err(not_alone(position));
+                }
                 Ok(Value::new(self.search(&text)?, Kind::Boolean))
             }
             Function::Has => {
@@ -321,23 +322,7 @@ impl Lowering<'_> {
         }
         let needle = Needle::new(&text.content);
         let needle = needle.ok_or_else(|| unexpected("one that is too long"))?;
-        let needle = Arc::new(needle);
-        let columns = SpanColumn::ALL
-            .iter()
-            .copied()
-            .filter(|column| match column {
-                SpanColumn::Name
-                | SpanColumn::StatusMessage
-                | SpanColumn::Attributes
-                | SpanColumn::Events => true,
-                _ => {
-                    let is_text = column.description().value == ColumnType::Text;
-                    matches!(column.source(), Source::Attributes(..))
-                        && (is_text || needle.may_be_in_numbers)
-                }
-            });
-        let all = columns.map(|column| needle.in_column(column)).collect();
-        Ok(join(all, Operator::Or))
+        Ok(join(Arc::new(needle).in_span(), Operator::Or))
     }
 
     fn compare(&self, left: &Node, comparison: Comparison, right: &Node) -> Lowered {
@@ -399,12 +384,15 @@ fn alone(condition: &Expr, position: usize) -> Result<(), FilterError> {
         .iter()
         .any(|column| SomeSpan::number(column).is_some())
     {
-        let expected = "a condition on the columns of a request: what asks for its spans is only \
-                        joined by `and`, `or` and `not`";
-        let found = "one that asks for its spans";
-        return Err(FilterError::unexpected(position, expected, found));
+        return Err(not_alone(position));
     }
     Ok(())
+}
+
+fn not_alone(position: usize) -> FilterError {
+    let expected = "a condition on the columns of a request: what asks for its spans is only \
+                    joined by `and`, `or` and `not`";
+    FilterError::unexpected(position, expected, "one that asks for its spans")
 }
 
 fn check_column(column: &str, position: usize) -> Result<(), FilterError> {

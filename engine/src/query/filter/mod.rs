@@ -36,12 +36,12 @@ pub struct FilterLimits {
     /// Deepest nesting of parentheses, `not` and calls.
     pub depth: usize,
     /// Most columns, literals, functions and operators together; the values of
-    /// `in` lists are not counted.
+    /// `in` lists are not counted. A `search` counts as 64.
     pub nodes: usize,
     /// Most values of one `in` list.
     pub list: usize,
-    /// Longest pattern of `like`, `~`, `starts_with`, `ends_with` and
-    /// `contains`, in bytes.
+    /// Longest pattern of `like`, `~`, `starts_with`, `ends_with`,
+    /// `contains` and `search`, in bytes.
     pub pattern: usize,
 }
 
@@ -89,7 +89,7 @@ impl Rows {
 /// | `cold_start`, `true` | a boolean column or literal is a condition |
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
 /// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
-/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `user_id`), an attribute or an event (its name and attributes) of the span, in any case; over requests, of one of its spans |
+/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Case does not count, letter by letter. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at. Over requests: of one of its spans |
 /// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
