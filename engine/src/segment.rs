@@ -363,7 +363,6 @@ impl Segment {
     }
 
     /// The codes of a column in all rows of a row group, if they are kept.
-    #[cfg(feature = "query")]
     pub(crate) fn kept_codes(&self, column: &CodedColumn<'_>) -> Option<Arc<[u16]>> {
         self.cache.codes.get(&self.key_of_codes(column)?)
     }
@@ -371,7 +370,6 @@ impl Segment {
     /// Reads the codes of a column in all rows of a row group, and keeps them; none when its
     /// pages hold values that the dictionary does not have, when there is nothing to read, and
     /// when a page is damaged, which may be one that nobody asked for.
-    #[cfg(feature = "query")]
     pub(crate) fn read_codes(&self, column: &CodedColumn<'_>) -> Option<Arc<[u16]>> {
         let key = self.key_of_codes(column)?;
         let codes = column.read_all().ok()??;
@@ -379,7 +377,6 @@ impl Segment {
         Some(codes)
     }
 
-    #[cfg(feature = "query")]
     fn key_of_codes(&self, column: &CodedColumn<'_>) -> Option<CodesKey> {
         let place = column.file_column().filter(|_| column.is_whole())?;
         Some((self.key(), column.all_rows().start, place))
