@@ -221,8 +221,9 @@ Examples:
   spanstore query --filter \"status_code >= 500\" --columns start_time,path,duration --limit 20
   spanstore query --filter \"attributes['db.system'] = 'postgresql'\" --order oldest --format json
   spanstore query --since 1h --order slowest --limit 10
+  spanstore query --search 'level:error \"timed out\"'
 
-A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
+`spanstore columns` lists the columns, and its help the functions of filters. A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
 pub struct QueryArguments {
     /// Which spans.
     #[command(flatten)]
@@ -259,7 +260,11 @@ Examples:
   spanstore columns
   spanstore columns --requests
 
-A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests. The
+A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests, and
+call search('text'), which looks in any case at names, status messages, columns read from attributes,
+attributes and events; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
+Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, joined by and, or and not.
+--search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]
 pub struct ColumnsArguments {
     /// Those of requests (one a trace) in place of those of spans

@@ -85,6 +85,19 @@ impl FilterError {
         }
     }
 
+    /// The same error somewhere else.
+    pub(crate) fn at(mut self, elsewhere: usize) -> Self {
+        match &mut self {
+            Self::TooLong { .. } => {}
+            Self::Unexpected { position, .. }
+            | Self::TooDeep { position, .. }
+            | Self::TooManyNodes { position, .. }
+            | Self::ListTooLong { position, .. }
+            | Self::PatternTooLong { position, .. } => *position = elsewhere,
+        }
+        self
+    }
+
     /// The error for a person: the line of `text` that it is in (at most 60
     /// characters to each side), a caret under the place, and the sentence.
     pub fn render(&self, text: &str) -> String {

@@ -284,6 +284,7 @@ async fn what_cannot_be_grouped_or_measured_is_refused() {
     refused(query(), "name = 'a'", Aggregate::Count).await;
     refused(query(), "'a'", Aggregate::Count).await;
     refused(query(), "attributes", Aggregate::Count).await;
+    refused(query(), "events", Aggregate::Count).await;
     refused(query(), "", Aggregate::Count).await;
     let too_many = format!("{}name{}", "lower(".repeat(500), ")".repeat(500));
     refused(query(), &too_many, Aggregate::Count).await;

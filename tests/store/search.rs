@@ -51,6 +51,9 @@ fn spans() -> Vec<Span> {
     all[11]
         .attributes
         .push(attribute("is_late", Value::BoolValue(true)));
+    all[5]
+        .attributes
+        .push(attribute("is_early", Value::BoolValue(false)));
     let infinite = Value::DoubleValue(f64::NEG_INFINITY);
     all[11].attributes.push(attribute("depth", infinite));
     all[12].attributes.push(text("user.id", "Delta"));
@@ -61,7 +64,7 @@ fn spans() -> Vec<Span> {
     all
 }
 
-const SEARCHES: [(&str, &[u64]); 18] = [
+const SEARCHES: [(&str, &[u64]); 21] = [
     ("alpha", &[1, 13]),
     ("CHECKOUT OF", &[1]),
     ("declined", &[2]),
@@ -77,6 +80,9 @@ const SEARCHES: [(&str, &[u64]); 18] = [
     ("straße", &[10]),
     ("tru", &[11]),
     ("-inf", &[11]),
+    ("-in", &[11]),
+    ("Trüe", &[]),
+    ("fal\u{17f}e", &[5]),
     ("delta", &[12]),
     ("alphabet", &[13]),
     ("nowhere", &[]),

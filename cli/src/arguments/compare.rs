@@ -69,6 +69,7 @@ impl CompareArguments {
         };
         let selection = |filter: &Option<String>, since, until| Selection {
             filter: filter.clone(),
+            search: None,
             since,
             until,
             explain: false,

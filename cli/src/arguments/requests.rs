@@ -16,7 +16,7 @@ Examples:
 
 A request is all spans of a trace in one row. `any(…)` takes a condition on spans and holds when one \
 of them fulfils it. level, service, resource and function of a filter mean that some span has the \
-value; all else in a filter is the request's own.
+value, and search('text') that one has the text; all else in a filter is the request's own.
 
 A table shows the first 50 rows unless --limit says otherwise; other formats give every row. With --limit or --cursor the last line of JSON is {\"next_cursor\": …}, null at the end; other formats say it on standard error.")]
 pub struct RequestsArguments {

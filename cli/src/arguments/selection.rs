@@ -31,6 +31,9 @@ pub struct Selection {
     /// Which ones, such as "level = 'error' and path like '/api/%'"
     #[arg(long, value_name = "EXPR")]
     pub filter: Option<String>,
+    /// Those that a search bar's text finds, such as 'status:5xx -route:/health "timed out"'; all terms hold, and the filter too
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub search: Option<String>,
     /// Only those that start at or after this time
     #[arg(long, value_name = "TIME")]
     pub since: Option<TimeArgument>,
@@ -74,6 +77,9 @@ impl Selection {
         let (since, until) = self.range(now_nanos)?;
         if let Some(filter) = &self.filter {
             query = query.filter(filter).map_err(Error::of_filter(filter))?;
+        }
+        if let Some(text) = &self.search {
+            query = query.search(text).map_err(Error::of_filter(text))?;
         }
         if let Some(since) = since {
             query = query.since(since);

@@ -52,6 +52,7 @@ fn show(context: &mut Context<'_>) -> Result<(), Error> {
     let filtered = QueryArguments {
         selection: Selection {
             filter: Some(FILTER.to_owned()),
+            search: None,
             since: None,
             until: None,
             explain: false,

@@ -10,7 +10,7 @@ use spanstore_format::TeamId;
 use spanstore_format::table::TableColumn;
 
 use super::engine::Engine;
-use super::filter::{Filter, FilterLimits, Rows};
+use super::filter::{Filter, FilterLimits, Rows, Shorthand};
 use super::table::visible_columns;
 use crate::error::Error;
 use crate::read::meter::Meter;
@@ -109,6 +109,17 @@ impl Query {
         let filter = Filter::over(self.question.rows, text, &FilterLimits::default())?;
         self.question.filters.push(filter);
         Ok(self)
+    }
+
+    /// Keeps what a person looks for who typed this into a search bar, such as
+    /// `status:5xx host:*.example.com -route:/health "timed out"` ([`Shorthand`]). It holds
+    /// together with filters.
+    ///
+    /// # Errors
+    /// As [`Query::filter`].
+    pub fn search(self, text: &str) -> Result<Self, Error> {
+        let typed = Shorthand::parse(self.question.rows, text, &FilterLimits::default())?;
+        self.filter(&typed.filter())
     }
 
     /// Keeps the spans that start at or after a time, ns since 1970.

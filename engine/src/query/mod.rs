@@ -49,7 +49,7 @@ pub use builder::{Order, Query};
 pub use compare::{Comparison, Difference};
 pub use counts::FacetCount;
 pub use datafusion::execution::SendableRecordBatchStream;
-pub use filter::{Filter, FilterColumn, FilterError, FilterLimits, Rows};
+pub use filter::{Filter, FilterColumn, FilterError, FilterLimits, Rows, Shorthand};
 pub use page::Page;
 pub use permalink::{ListView, TraceView, View, ViewError};
 pub use timeline::{Series, Timeline};

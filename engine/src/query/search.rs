@@ -7,8 +7,8 @@ use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -61,12 +61,13 @@ impl Needle {
     pub(super) fn new(text: &str) -> Option<Self> {
         let regex = RegexBuilder::new(&regex::escape(text))
             .case_insensitive(true)
-            .build();
+            .build()
+            .ok()?;
         let lower = text.to_lowercase();
-        let is_of_number = |one: char| one.is_ascii_digit() || "+-.e".contains(one);
-        let words = ["true", "false", "-inf", "nan"];
-        let may_be_in_numbers =
-            lower.chars().all(is_of_number) || words.iter().any(|word| word.contains(&lower));
+        let is_of_number = |one: char| one.is_ascii_digit() || matches!(one, '-' | '.');
+        let words = ["true", "false", "-inf", "NaN"];
+        let may_be_in_numbers = text.chars().all(is_of_number)
+            || words.iter().any(|word| regex.is_match(word.as_bytes()));
         let frequency = |byte: u8| BY_FREQUENCY.iter().rev().position(|one| *one == byte);
         let rarest = (0..)
             .zip(lower.bytes())
@@ -79,7 +80,7 @@ impl Needle {
             lower: lower.clone().into_bytes(),
         });
         Some(Self {
-            regex: regex.ok()?,
+            regex,
             ascii,
             may_be_in_numbers,
             text: text.to_owned(),
@@ -126,20 +127,26 @@ impl Needle {
                 .map(|one| Some(one.is_some_and(is_in)))
                 .collect()
         } else if let Some(numbers) = values.as_primitive_opt::<Int64Type>() {
-            let is_in = |one: Option<i64>| one.is_some_and(|one| is_in(&one.to_string()));
-            numbers.iter().map(|one| Some(is_in(one))).collect()
+            self.in_numbers(numbers)
         } else if let Some(numbers) = values.as_primitive_opt::<Int32Type>() {
-            let is_in = |one: Option<i32>| one.is_some_and(|one| is_in(&one.to_string()));
-            numbers.iter().map(|one| Some(is_in(one))).collect()
+            self.in_numbers(numbers)
         } else if let Some(numbers) = values.as_primitive_opt::<Float64Type>() {
-            let is_in = |one: Option<f64>| one.is_some_and(|one| is_in(&one.to_string()));
-            numbers.iter().map(|one| Some(is_in(one))).collect()
+            self.in_numbers(numbers)
         } else {
             let truths = values.as_boolean_opt()?;
             let is_in = |one: Option<bool>| one.is_some_and(|one| is_in(&one.to_string()));
             truths.iter().map(|one| Some(is_in(one))).collect()
         };
         Some(truth)
+    }
+
+    fn in_numbers<T>(&self, numbers: &PrimitiveArray<T>) -> BooleanArray
+    where
+        T: ArrowPrimitiveType<Native: ToString>,
+    {
+        let is_in = |number: T::Native| self.is_in_text(&number.to_string());
+        let numbers = numbers.iter();
+        numbers.map(|one| Some(one.is_some_and(is_in))).collect()
     }
 
     fn in_messages(&self, messages: &ArrayRef, are_events: bool) -> Option<BooleanArray> {

@@ -184,7 +184,7 @@ fn unknown(name: &Name, rows: Rows, position: usize) -> FilterError {
 }
 
 /// How many characters have to be inserted, taken out or changed.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (i, l) in left.chars().enumerate() {
         let mut diagonal = i;

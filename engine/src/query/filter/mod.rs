@@ -14,6 +14,7 @@ mod lower;
 mod parser;
 mod pattern;
 mod requests;
+mod shorthand;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use spanstore_format::{requests as of_requests, span};
 
 pub use self::columns::FilterColumn;
 pub(super) use self::requests::SomeSpan;
+pub use self::shorthand::Shorthand;
 pub use crate::filter_error::FilterError;
 
 /// How large a filter may be.
@@ -89,7 +91,7 @@ impl Rows {
 /// | `cold_start`, `true` | a boolean column or literal is a condition |
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
 /// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
-/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Case does not count, letter by letter. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at. Over requests: of one of its spans |
+/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Case does not count, letter by letter. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at, nor are ids, kind, level, scope, links, and attributes of the resource that no column has. `%` stands for itself. Over requests: of one of its spans |
 /// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
@@ -197,7 +199,13 @@ impl NamedValue {
     /// As [`Filter::parse`].
     pub(super) fn parse(rows: Rows, text: &str) -> Result<Self, FilterError> {
         let limits = &FilterLimits::default();
-        let value = lower::value(&parser::parse_value(text, limits)?, rows, limits)?;
+        let node = parser::parse_value(text, limits)?;
+        let value = lower::value(&node, rows, limits)?;
+        if value.kind == columns::Kind::Encoded {
+            let expected = "a value that can be shown";
+            let found = value.kind.describe();
+            return Err(FilterError::unexpected(node.position, expected, found));
+        }
         let number = value.number().unwrap_or_else(|| value.expr.clone());
         Ok(Self {
             expr: value.expr,

@@ -45,6 +45,13 @@ const OF_SPANS: [(RequestColumn, &[RequestColumn]); 4] = [
     (RequestColumn::Function, &[RequestColumn::Function]),
 ];
 
+/// Whether a column of requests asks for one of their spans.
+pub(super) fn is_of_spans(column: &str) -> bool {
+    OF_SPANS
+        .iter()
+        .any(|(of_spans, _)| of_spans.name() == column)
+}
+
 impl Lowering<'_> {
     /// The condition that a part of a filter over requests is, if it asks for spans.
     pub(super) fn of_some_span(&self, node: &Node) -> Result<Option<Expr>, FilterError> {

@@ -1,6 +1,7 @@
 mod evaluation;
 mod property;
 mod refusal;
+mod shorthand;
 
 use datafusion::common::ScalarValue;
 use datafusion::prelude::{col, lit};
