@@ -11,7 +11,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use spanstore::Store;
+use spanstore::query::Aggregate;
 use spanstore_benches::questions::QUESTIONS;
 use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, team};
 
@@ -61,5 +63,45 @@ fn questions(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, questions);
+/// What it is worth that codes are kept: the most frequent paths of a store that was opened for
+/// the question, and of one that was asked before. The dictionary is read before the time is
+/// taken.
+fn kept_codes(criterion: &mut Criterion) {
+    let directory = machine::directory();
+    let path = directory.path();
+    let store = open(path, by_hand());
+    assert_eq!(append(&store.team(&team()), &bodies(SPANS, 500)).1, 0);
+    store.seal().unwrap();
+    store.close().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ask = |store: &Store| {
+        let top = store.team(&team()).query().top("path", 10);
+        runtime.block_on(top).unwrap()
+    };
+    let open_again = || {
+        let store = open(path, by_hand());
+        let paths = [Aggregate::Distinct("path")];
+        let paths = store.team(&team()).query().aggregate([""; 0], paths);
+        assert_eq!(runtime.block_on(paths).unwrap().num_rows(), 1);
+        store
+    };
+    let expected = ask(&open_again());
+    let mut group = criterion.benchmark_group("top paths");
+    group.sample_size(20);
+    group.bench_function("codes are read", |bencher| {
+        let ask = |store| (ask(&store), store);
+        bencher.iter_batched(open_again, ask, BatchSize::PerIteration);
+    });
+    let store = open_again();
+    assert_eq!(ask(&store), expected);
+    group.bench_function("codes are kept", |bencher| {
+        bencher.iter(|| black_box(ask(&store)));
+    });
+    group.finish();
+    assert_eq!(ask(&store), expected);
+}
+
+criterion_group!(benches, questions, kept_codes);
 criterion_main!(benches);

@@ -119,7 +119,7 @@ impl Query {
     /// As [`Query::filter`].
     pub fn search(self, text: &str) -> Result<Self, Error> {
         let typed = Shorthand::parse(self.question.rows, text, &FilterLimits::default())?;
-        self.filter(&typed.filter())
+        self.filter(typed.filter())
     }
 
     /// Keeps the spans that start at or after a time, ns since 1970.

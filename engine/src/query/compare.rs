@@ -13,7 +13,7 @@ use spanstore_format::table::{ColumnType, TableColumn};
 
 use super::builder::Query;
 use super::counts::{Counts, FacetColumn};
-use super::filter::{FilterLimits, Rows};
+use super::filter::{FilterLimits, Rows, quoted};
 use super::job::{Asked, Job};
 use crate::error::Error;
 use crate::read::condition::Condition;
@@ -249,11 +249,6 @@ impl Compared {
             }
         }
     }
-}
-
-/// A text as a literal of filters.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Two sets of rows, and the values whose shares differ between them.

@@ -312,7 +312,7 @@ impl ScalarUDFImpl for ReadId {
 }
 
 /// Applies `function` to the rows of an argument; a constant is one row.
-fn over_rows(
+pub(super) fn over_rows(
     argument: &ColumnarValue,
     function: impl FnOnce(&ArrayRef) -> Result<ArrayRef>,
 ) -> Result<ColumnarValue> {

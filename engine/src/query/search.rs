@@ -21,6 +21,8 @@ use spanstore_format::span::attribute::{SPAN_FIELD, any_text, any_text_of_events
 use spanstore_format::span::column::Source;
 use spanstore_format::table::ColumnType;
 
+use super::filter::quoted;
+use super::functions::over_rows;
 use crate::error::Error;
 use crate::read::condition::{OfAnyAttribute, Predicate};
 
@@ -294,11 +296,10 @@ impl ScalarUDFImpl for Search {
         let Some(values) = arguments.args.first() else {
             return exec_err!("search: expected a column");
         };
-        let values = values.to_array(arguments.number_rows)?;
-        match self.asked.of(&self.needle, &values) {
-            Some(truth) => Ok(ColumnarValue::Array(Arc::new(truth))),
+        over_rows(values, |values| match self.asked.of(&self.needle, values) {
+            Some(truth) => Ok(Arc::new(truth)),
             None => exec_err!("search: expected texts, found {}", values.data_type()),
-        }
+        })
     }
 }
 
@@ -317,6 +318,6 @@ impl Predicate for Searched {
     }
 
     fn text(&self) -> String {
-        format!("search('{}')", self.needle.text.replace('\'', "''"))
+        format!("search({})", quoted(&self.needle.text))
     }
 }

@@ -43,20 +43,20 @@ pub(crate) trait Predicate: fmt::Debug + Send + Sync {
     }
 }
 
-/// A condition that holds where it does for the text of an attribute of the span. It is never
-/// null.
+/// A condition that holds for a span where it holds for one of its attributes. It is never null.
 #[derive(Debug)]
 pub(crate) struct OfAnyAttribute {
-    /// It, over the values of an attribute: texts, numbers or booleans.
+    /// Asks it of the values of an attribute: texts, numbers or booleans.
     pub(crate) of_values: Arc<dyn Predicate>,
-    /// Whether it may hold for a text that begins with such a one, and does not hold for what
-    /// comes behind.
+    /// Is given the beginnings of texts. It is true where the whole text may fulfil the
+    /// condition though its end alone does not.
     pub(crate) of_beginnings: Arc<dyn Predicate>,
-    /// It, over messages with attributes.
+    /// Asks it of messages with attributes.
     pub(crate) of_messages: Arc<dyn Predicate>,
     /// Whether it may hold for the text of a number or of a boolean.
     pub(crate) may_be_in_numbers: bool,
-    /// The columns of spans that are asked beside it: what they have need not be found twice.
+    /// The columns of spans that the same filter asks too. What lies there need not be asked
+    /// again.
     pub(crate) elsewhere: Vec<usize>,
 }
 

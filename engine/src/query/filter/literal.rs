@@ -16,6 +16,11 @@ pub(super) fn text(content: &str) -> ScalarValue {
     ScalarValue::Utf8View(Some(content.into()))
 }
 
+/// A text as filters have it.
+pub(in crate::query) fn quoted(content: &str) -> String {
+    format!("'{}'", content.replace('\'', "''"))
+}
+
 /// The constant of `kind` that `literal` stands for.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ use spanstore_format::table::Table;
 use spanstore_format::{requests as of_requests, span};
 
 pub use self::columns::FilterColumn;
+pub(super) use self::literal::quoted;
 pub(super) use self::requests::SomeSpan;
 pub use self::shorthand::Shorthand;
 pub use crate::filter_error::FilterError;
@@ -91,7 +92,7 @@ impl Rows {
 /// | `cold_start`, `true` | a boolean column or literal is a condition |
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
 /// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
-/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Case does not count, letter by letter. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at, nor are ids, kind, level, scope, links, and attributes of the resource that no column has. `%` stands for itself. Over requests: of one of its spans |
+/// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Upper and lower case are the same. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at, nor are ids, kind, level, scope, links, and attributes of the resource that no column has. `%` stands for itself. Over requests: of one of its spans |
 /// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |

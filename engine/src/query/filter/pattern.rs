@@ -80,7 +80,7 @@ pub(super) fn like(
     Ok(result)
 }
 
-fn push_literal(pattern: &mut String, character: char) {
+pub(super) fn push_literal(pattern: &mut String, character: char) {
     if matches!(character, '%' | '_' | '\\') {
         pattern.push('\\');
     }

@@ -5,6 +5,8 @@ use std::iter::Peekable;
 use std::str::CharIndices;
 
 use super::columns::{self, Kind};
+use super::literal::quoted;
+use super::pattern::push_literal;
 use super::requests::is_of_spans;
 use super::syntax::{Comparison, Name};
 use super::{Filter, FilterError, FilterLimits, Rows};
@@ -26,14 +28,14 @@ use super::{Filter, FilterError, FilterLimits, Rows};
 /// A value or a text with spaces stands in double quotes, in which `*` and `|` mean
 /// themselves; so does any character behind a backslash. Columns are those of filters, and
 /// `session`, `request`, `trace`, `user`, `project`, `deployment`, `env`, `start`, `query` and
-/// `message` stand for `session_id` and so on. Words that are joined by `and`, `or` and `not` are
-/// those of [`Filter`].
+/// `message` stand for `session_id` and so on. For `or` between terms and for parentheses there
+/// is [`Filter`].
 ///
 /// [`fmt::Display`] writes the terms so that they are read as the same ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shorthand {
-    rows: Rows,
     terms: Vec<Term>,
+    filter: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl Shorthand {
             let (limit, found) = (limits.bytes, text.len());
             return Err(FilterError::TooLong { limit, found });
         }
-        let mut terms = Vec::new();
+        let (mut terms, mut filters) = (Vec::new(), Vec::new());
         let mut typed = Typed {
             text,
             rest: text.char_indices().peekable(),
@@ -96,23 +98,21 @@ impl Shorthand {
         while let Some(position) = typed.skip_spaces() {
             let term = typed.term(position)?;
             let filter = term.filter(rows, position)?;
-            // What the term has of its own, such as a time, is read here, so that an error is
-            // told where the term stands.
+            // A wrong value, such as a time, is found here. The error has the place of the term.
             Filter::over(rows, &filter, limits).map_err(|error| error.at(position))?;
             terms.push(term);
+            filters.push(filter);
         }
-        Ok(Self { rows, terms })
+        if filters.is_empty() {
+            filters.push("true".to_owned());
+        }
+        let filter = filters.join(" and ");
+        Ok(Self { terms, filter })
     }
 
     /// The same as the text of a [`Filter`].
-    pub fn filter(&self) -> String {
-        let filters = self.terms.iter().map(|term| term.filter(self.rows, 0));
-        // All of them were made before.
-        let filters: Vec<String> = filters.filter_map(Result::ok).collect();
-        match filters.as_slice() {
-            [] => "true".to_owned(),
-            all => all.join(" and "),
-        }
+    pub fn filter(&self) -> &str {
+        &self.filter
     }
 }
 
@@ -127,7 +127,7 @@ impl fmt::Display for Shorthand {
                 out.write_char('-')?;
             }
             match asked {
-                Asked::Text(text) => quoted(text, out)?,
+                Asked::Text(text) => in_double_quotes(text, out)?,
                 Asked::Has(key) => {
                     out.write_str("has:")?;
                     write_name(key, out)?;
@@ -137,7 +137,7 @@ impl fmt::Display for Shorthand {
                     for (number, value) in values.iter().enumerate() {
                         out.write_char(if number == 0 { ':' } else { '|' })?;
                         if let Some(comparison) = value.comparison {
-                            out.write_str(symbol(comparison))?;
+                            out.write_str(comparison.symbol())?;
                         }
                         for (number, part) in value.parts.iter().enumerate() {
                             if number > 0 {
@@ -165,7 +165,7 @@ fn write_name(name: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-fn quoted(text: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn in_double_quotes(text: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     out.write_char('"')?;
     for one in text.chars() {
         if matches!(one, '"' | '\\') {
@@ -193,17 +193,6 @@ fn escaped(text: &str, anywhere: &str, first: &str, out: &mut fmt::Formatter<'_>
         out.write_char(one)?;
     }
     Ok(())
-}
-
-fn symbol(comparison: Comparison) -> &'static str {
-    match comparison {
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "!=",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
-    }
 }
 
 /// A text that is read term by term.
@@ -374,14 +363,14 @@ impl Term {
     fn filter(&self, rows: Rows, position: usize) -> Result<String, FilterError> {
         // Over requests, what asks for spans is true or false and stands alone.
         let (filter, is_of_spans) = match &self.asked {
-            Asked::Text(text) => (format!("search({})", literal(text)), true),
+            Asked::Text(text) => (format!("search({})", quoted(text)), true),
             Asked::Has(name) => match compared(name, rows, position) {
                 Ok(Compared::Column(column, _)) => {
                     (format!("{column} is not null"), is_of_spans(column))
                 }
                 _ => {
                     let key = name.strip_prefix('@').unwrap_or(name);
-                    (of_spans(rows, &format!("has({})", literal(key))), true)
+                    (of_spans(rows, &format!("has({})", quoted(key))), true)
                 }
             },
             Asked::Field(name, values) => {
@@ -393,7 +382,7 @@ impl Term {
                         (filter, is_of_spans(column))
                     }
                     Compared::Attribute(key) => {
-                        let access = format!("attributes[{}]", literal(&key));
+                        let access = format!("attributes[{}]", quoted(&key));
                         let filter = one_of(&access, values, |value| Ok(value.of_attribute()))?;
                         (of_spans(rows, &filter), true)
                     }
@@ -447,10 +436,10 @@ fn one_of(
         if value.parts.len() > 1 {
             return Ok(match value.like() {
                 None => format!("{access} is not null"),
-                Some(pattern) => format!("{access} like {}", literal(&pattern)),
+                Some(pattern) => format!("{access} like {}", quoted(&pattern)),
             });
         }
-        let comparison = symbol(value.comparison.unwrap_or(Comparison::Equal));
+        let comparison = value.comparison.unwrap_or(Comparison::Equal).symbol();
         Ok(format!("{access} {comparison} {}", literal_of(value)?))
     });
     let conditions: Vec<String> = conditions.collect::<Result<_, FilterError>>()?;
@@ -458,11 +447,6 @@ fn one_of(
         [one] => one.clone(),
         several => format!("({})", several.join(" or ")),
     })
-}
-
-/// A text as filters have it.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl Value {
@@ -477,12 +461,7 @@ impl Value {
         }
         let escaped = self.parts.iter().map(|part| {
             let mut escaped = String::with_capacity(part.len());
-            for one in part.chars() {
-                if matches!(one, '%' | '_' | '\\') {
-                    escaped.push('\\');
-                }
-                escaped.push(one);
-            }
+            part.chars().for_each(|one| push_literal(&mut escaped, one));
             escaped
         });
         Some(escaped.collect::<Vec<_>>().join("%"))
@@ -501,7 +480,7 @@ impl Value {
         let is_bare = match kind {
             Kind::Int32 | Kind::Int64 | Kind::UInt32 => text.parse::<i64>().is_ok(),
             Kind::Boolean => matches!(text.as_str(), "true" | "false"),
-            _ => return Ok(literal(&text)),
+            _ => return Ok(quoted(&text)),
         };
         if is_bare {
             return Ok(text);
@@ -520,6 +499,6 @@ impl Value {
         if self.comparison.is_some() && is_number {
             return text;
         }
-        literal(&text)
+        quoted(&text)
     }
 }

@@ -153,6 +153,18 @@ impl Comparison {
         })
     }
 
+    /// The symbol of this operator.
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+
     /// The operator that says the same with its sides swapped.
     pub(super) fn swapped(self) -> Self {
         match self {

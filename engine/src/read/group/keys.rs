@@ -176,6 +176,7 @@ impl Pairs {
             Numbers::Table { width, numbers } => {
                 for (first, second) in each {
                     let place = *first as usize * *width + *second as usize;
+                    // Numbers are below those that `new` was told.
                     let Some(number) = numbers.get_mut(place) else {
                         continue;
                     };

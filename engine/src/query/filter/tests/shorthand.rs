@@ -143,7 +143,7 @@ proptest! {
             if let Ok(typed) = read(rows, &text) {
                 let written = typed.to_string();
                 prop_assert_eq!(&read(rows, &written).unwrap(), &typed, "{} | {}", text, written);
-                prop_assert!(Filter::over(rows, &typed.filter(), &FilterLimits::default()).is_ok());
+                prop_assert!(Filter::over(rows, typed.filter(), &FilterLimits::default()).is_ok());
             }
         }
     }
