@@ -49,27 +49,34 @@ impl HotBatch {
     pub(crate) fn derived(rows: RecordBatch) -> Self {
         let bytes = memory_of(&rows);
         let room = bytes / 4;
-        let month = Month::of(0);
-        Self {
-            kept: KeptValues::within(room),
-            ..Self::appended(month, rows, bytes + room)
-        }
+        Self::with_room(Month::of(0), rows, bytes, room)
     }
 
     /// Rows of one append that take so much memory, in bytes.
     pub(crate) fn appended(month: Month, rows: RecordBatch, bytes: usize) -> Self {
+        // Small ones are to be put together with others.
+        let is_large = rows.num_rows() >= ROWS_WITH_CODES;
+        let room = if is_large { bytes / 4 } else { 0 };
+        Self::with_room(month, rows, bytes, room)
+    }
+
+    /// Rows that take so much memory, and room for values that are kept, in bytes.
+    fn with_room(month: Month, rows: RecordBatch, bytes: usize, room: usize) -> Self {
         let starts = SpanColumn::StartTime.times(&rows).ok();
         let starts = starts.and_then(|starts| min(starts).zip(max(starts)));
         Self {
             month,
             rows,
-            bytes,
+            bytes: bytes + room,
             starts: starts.unwrap_or((i64::MIN, i64::MAX)),
             is_gathered: false,
-            kept: KeptValues::within(0),
+            kept: KeptValues::within(room),
         }
     }
 }
+
+/// Rows of one append, at least, whose values are kept in codes.
+const ROWS_WITH_CODES: usize = 4_096;
 
 /// A batch of one append, and what its rows are found by.
 #[derive(Debug, Clone)]

@@ -343,6 +343,18 @@ fn values_are_kept_in_codes_where_rows_have_few() {
     assert_eq!(durations.as_primitive::<Int64Type>().value(3), 3);
 }
 
+#[test]
+fn a_large_append_has_codes_and_is_charged_with_their_room() {
+    let rows: Vec<u64> = (0..ROWS_WITH_CODES as u64).collect();
+    let large = append(&team(0), 0, 1, &rows).batch;
+    let coded = large.coded(&SpanColumn::Name.into()).unwrap().unwrap();
+    assert_eq!(coded.counts.iter().sum::<u32>(), rows.len() as u32);
+    let bytes = memory_of(&large.rows) + 8_192;
+    assert_eq!(large.bytes, bytes + bytes / 4);
+    let (_, fewer) = rows.split_last().unwrap();
+    assert!(!append(&team(0), 0, 1, fewer).batch.has_codes());
+}
+
 fn attribute(owner: Owner, key: &str, aspect: Aspect) -> Column {
     Column::Attribute(Attribute {
         owner,

@@ -6,7 +6,6 @@ mod values;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
@@ -18,14 +17,12 @@ use spanstore_format::segment::facets::{CodeCounts, Facet, Facets, integer_of};
 use spanstore_format::segment::promotion::PromotedType;
 use spanstore_format::segment::{Column, FileColumns};
 use spanstore_format::table::ColumnType;
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 pub(super) use self::column::FacetColumn;
 use self::column::facet_columns;
 pub(super) use self::values::Counts;
 use super::builder::Query;
-use super::job::{Job, joined, on_each};
+use super::job::{Job, on_each};
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
@@ -139,10 +136,7 @@ impl Job {
         let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
             let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
             move || {
-                let counts = parts.iter().map(|part| {
-                    let rows = part.find(&condition, &*interrupt)?;
-                    Ok(rows.count_set_bits() as u64)
-                });
+                let counts = parts.iter().map(|part| part.count(&condition, &*interrupt));
                 counts.sum::<Result<u64, Error>>()
             }
         });
@@ -169,30 +163,35 @@ impl Job {
         columns: &[FacetColumn],
     ) -> Result<Vec<Counts>, Error> {
         let (condition, interrupt) = (Arc::new(condition), self.interrupt());
-        let new = |column: &FacetColumn| Counts::new(self, column.most_values);
-        let mut counts: Vec<Counts> = columns.iter().map(new).collect();
-        let hot = on_each(self.hot(&condition, &interrupt)?, |parts| {
+        let work = {
             let (condition, interrupt) = (Arc::clone(&condition), Arc::clone(&interrupt));
-            let (job, columns) = (self.clone(), columns.to_vec());
-            move || {
-                let new = |column: &FacetColumn| Counts::new(&job, column.most_values);
-                let mut counts: Vec<Counts> = columns.iter().map(new).collect();
+            let columns = columns.to_vec();
+            move |counts: &mut Vec<Counts>, parts: &Vec<HotPart>| {
+                let meter = interrupt.meter();
                 for part in parts {
                     let rows = part.find(&condition, &*interrupt)?;
-                    interrupt.meter().time(Stage::Answer, || {
-                        let mut columns = columns.iter().zip(&mut counts);
+                    meter.time(Stage::Answer, || {
+                        let mut columns = columns.iter().zip(counts.iter_mut());
                         columns.try_for_each(|(column, counts)| {
-                            interrupt.meter().rows(rows.count_set_bits());
-                            count_hot(&part, &column.column, &rows, counts)
+                            meter.rows(rows.count_set_bits());
+                            count_hot(part, &column.column, &rows, counts)
                         })
                     })?;
                 }
-                Ok(counts)
+                Ok(())
             }
-        });
-        for of_parts in hot.await? {
-            for (counts, of_parts) in counts.iter_mut().zip(of_parts) {
-                counts.add_all(of_parts)?;
+        };
+        let new = || {
+            columns
+                .iter()
+                .map(|column| Counts::new(self, column.most_values))
+        };
+        let hot = self.hot(&condition, &interrupt)?;
+        let mut hot = self.by_threads(hot, || new().collect(), work).await?;
+        let mut counts: Vec<Counts> = hot.pop().unwrap_or_else(|| new().collect());
+        for of_thread in hot {
+            for (counts, of_thread) in counts.iter_mut().zip(of_thread) {
+                counts.add_all(of_thread)?;
             }
         }
         for matching in self.sealed(&condition, &interrupt)? {
@@ -240,23 +239,13 @@ impl Job {
         rows: &RoaringBitmap,
     ) -> Result<Vec<Counts>, Error> {
         let groups = row_groups(rows).map(|group| part(rows, rows_of_group(group)));
-        let groups: Arc<[RoaringBitmap]> = groups.collect();
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        for _ in 0..Handle::current().metrics().num_workers().min(groups.len()) {
-            let (job, matching, column) = (self.clone(), Arc::clone(matching), column.clone());
-            let (groups, next) = (Arc::clone(&groups), Arc::clone(&next));
-            tasks.spawn(async move {
-                let mut counts = Counts::new(&job, column.most_values);
-                while let Some(rows) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let count = || values(&matching, &column, rows, &mut counts);
-                    job.watch.meter().time(Stage::Answer, count)?;
-                    job.next_batch().await?;
-                }
-                Ok(counts)
-            });
-        }
-        joined(tasks).await
+        let (matching, of_rows) = (Arc::clone(matching), column.clone());
+        let work = move |counts: &mut Counts, rows: &RoaringBitmap| {
+            let count = || values(&matching, &of_rows, rows, counts);
+            matching.interrupt.meter().time(Stage::Answer, count)
+        };
+        let new = || Counts::new(self, column.most_values);
+        self.by_threads(groups.collect(), new, work).await
     }
 }
 
@@ -410,11 +399,8 @@ fn count_hot(
     counts: &mut Counts,
 ) -> Result<(), Error> {
     let Some(coded) = part.coded(column)? else {
-        let values = part.some(std::slice::from_ref(column), rows)?;
-        for values in values.columns() {
-            (0..values.len()).try_for_each(|row| counts.add(text_at(values, row), 1))?;
-        }
-        return Ok(());
+        let values = part.values(column, rows)?;
+        return (0..values.len()).try_for_each(|row| counts.add(text_at(&values, row), 1));
     };
     let mut of_rows = Vec::new();
     let of_values = if rows.count_set_bits() == rows.len() {

@@ -1,6 +1,7 @@
 //! A query over spans at work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use datafusion::common::DFSchema;
@@ -12,6 +13,7 @@ use datafusion::logical_expr::Expr;
 use roaring::{MultiOps, RoaringBitmap};
 use spanstore_format::TeamId;
 use spanstore_format::segment::Column;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::builder::{Query, Question, Source};
@@ -33,7 +35,10 @@ use crate::read::scan::{ScanPart, row_groups, rows_of_group};
 use crate::view::Snapshot;
 
 /// Rows in memory that are worked on at a time, about.
-const HOT_ROWS: usize = 65_536;
+const HOT_ROWS: usize = 32_768;
+
+/// Rows that take as long as a part takes whatever its rows, about.
+const PART_ROWS: usize = 512;
 
 /// What a query needs where it works. It does not hold the store: the last
 /// handle of a store must not be dropped by one of its own threads.
@@ -195,6 +200,35 @@ impl Job {
         Ok(())
     }
 
+    /// Works on parts on all threads of queries. Each thread has a state of its own for those
+    /// that it comes to.
+    pub(super) async fn by_threads<P, S>(
+        &self,
+        parts: Vec<P>,
+        new: impl Fn() -> S,
+        work: impl Fn(&mut S, &P) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<Vec<S>, Error>
+    where
+        P: Send + Sync + 'static,
+        S: Send + 'static,
+    {
+        let shared = Arc::new((parts, AtomicUsize::new(0), work));
+        let threads = Handle::current().metrics().num_workers();
+        let mut tasks = JoinSet::new();
+        for _ in 0..threads.min(shared.0.len()) {
+            let (job, shared, mut state) = (self.clone(), Arc::clone(&shared), new());
+            tasks.spawn(async move {
+                let (parts, next, work) = &*shared;
+                while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(&mut state, part)?;
+                    job.next_batch().await?;
+                }
+                Ok(state)
+            });
+        }
+        joined(tasks).await
+    }
+
     /// The rows in memory that may fulfil the condition, in parts that are worth a task
     /// of its own each.
     pub(super) fn hot(
@@ -204,13 +238,14 @@ impl Job {
     ) -> Result<Vec<Vec<HotPart>>, Error> {
         let bounds = visible_bounds(&self.snapshot, condition.starts());
         let mut works: Vec<Vec<HotPart>> = Vec::new();
-        let mut rows = HOT_ROWS;
+        let mut rows = 0;
         for part in hot_parts(&self.snapshot, bounds, interrupt)? {
-            rows += part.len();
+            let of_part = part.len() + PART_ROWS;
+            rows += of_part;
             match works.last_mut() {
                 Some(work) if rows <= HOT_ROWS => work.push(part),
                 _ => {
-                    rows = part.len();
+                    rows = of_part;
                     works.push(vec![part]);
                 }
             }
@@ -286,9 +321,7 @@ where
 }
 
 /// What tasks answer, in any order.
-pub(super) async fn joined<T: 'static>(
-    mut tasks: JoinSet<Result<T, Error>>,
-) -> Result<Vec<T>, Error> {
+async fn joined<T: 'static>(mut tasks: JoinSet<Result<T, Error>>) -> Result<Vec<T>, Error> {
     let mut all = Vec::with_capacity(tasks.len());
     while let Some(done) = tasks.join_next().await {
         let done = done.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;

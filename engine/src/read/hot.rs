@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::compute::{filter, filter_record_batch, take_record_batch};
 use spanstore_format::segment::Column;
 use spanstore_format::table::Table;
 
@@ -102,6 +102,16 @@ impl HotPart {
         filtered(&all, rows)
     }
 
+    /// The values of a column in some rows, as [`HotPart::find`] tells them.
+    pub(crate) fn values(&self, column: &Column, rows: &BooleanBuffer) -> Result<ArrayRef, Error> {
+        let all = self.column(column)?;
+        if rows.count_set_bits() == rows.len() {
+            return Ok(all);
+        }
+        let some = filter(&all, &BooleanArray::new(rows.clone(), None));
+        some.map_err(|error| columns_error("hot rows", &error))
+    }
+
     /// Columns of rows by their numbers.
     pub(crate) fn take(&self, columns: &[Column], numbers: Vec<u32>) -> Result<RecordBatch, Error> {
         let taken = take_record_batch(&self.all(columns)?, &UInt32Array::from(numbers));
@@ -135,6 +145,29 @@ impl HotPart {
             };
             self.rows(condition, true, within, interrupt)
         })
+    }
+
+    /// How many rows to be seen there are for which a condition is true.
+    pub(crate) fn count(
+        &self,
+        condition: &Condition,
+        interrupt: &dyn Interrupt,
+    ) -> Result<u64, Error> {
+        match condition {
+            Condition::Implying(one, _) => return self.count(one, interrupt),
+            // How many rows each value has is known.
+            Condition::Leaf(leaf) if self.horizon.is_none() => {
+                let values = || self.wanted_values(leaf, true);
+                if let Some((coded, wanted)) = interrupt.meter().time(Stage::Values, values)? {
+                    let counts = wanted.set_indices();
+                    let counts = counts.filter_map(|value| coded.counts.get(value));
+                    return Ok(counts.map(|count| u64::from(*count)).sum());
+                }
+            }
+            _ => {}
+        }
+        let rows = self.find(condition, interrupt)?;
+        Ok(rows.count_set_bits() as u64)
     }
 
     /// The rows, among some, for which a condition has the wanted truth.
@@ -238,17 +271,14 @@ impl HotPart {
         wanted: bool,
         within: &BooleanBuffer,
     ) -> Result<BooleanBuffer, Error> {
-        if let [column] = leaf.columns.as_slice()
-            && let Some(coded) = self.coded(column)?
-            && let Some(truth) = holds(leaf, coded.values.clone())
-        {
-            let is_wanted = has(&truth, wanted);
+        if let Some((coded, is_wanted)) = self.wanted_values(leaf, wanted)? {
             let is_wanted: Vec<bool> = is_wanted.iter().collect();
-            let found = coded.codes.iter().map(|code| {
-                let is_wanted = is_wanted.get(usize::from(*code)).copied();
+            let found = BooleanBuffer::collect_bool(within.len(), |row| {
+                let code = coded.codes.get(row).copied().map(usize::from);
+                let is_wanted = code.and_then(|code| is_wanted.get(code)).copied();
                 is_wanted.unwrap_or(false)
             });
-            return Ok(within & &found.collect::<BooleanBuffer>());
+            return Ok(within & &found);
         }
         let rows = self.some(&leaf.columns, within)?;
         let truth = leaf.predicate.holds(&rows)?;
@@ -266,6 +296,23 @@ impl HotPart {
             }
         }
         Ok(all.into())
+    }
+
+    /// The values in codes of the column that a condition is on, and for which of them it has
+    /// the wanted truth; none when rows are to be looked at.
+    fn wanted_values(
+        &self,
+        leaf: &Leaf,
+        wanted: bool,
+    ) -> Result<Option<(Arc<Coded>, BooleanBuffer)>, Error> {
+        let [column] = leaf.columns.as_slice() else {
+            return Ok(None);
+        };
+        let Some(coded) = self.coded(column)? else {
+            return Ok(None);
+        };
+        let truth = holds(leaf, coded.values.clone());
+        Ok(truth.map(|truth| (coded, has(&truth, wanted))))
     }
 }
 
