@@ -154,6 +154,9 @@ impl HotPart {
         interrupt: &dyn Interrupt,
     ) -> Result<u64, Error> {
         match condition {
+            Condition::And(parts) | Condition::Or(parts) if let [one] = parts.as_slice() => {
+                return self.count(one, interrupt);
+            }
             Condition::Implying(one, _) => return self.count(one, interrupt),
             // How many rows each value has is known.
             Condition::Leaf(leaf) if self.horizon.is_none() => {
