@@ -14,12 +14,17 @@ mod compare;
 mod export;
 mod requests;
 mod selection;
+mod session;
 
 pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
 pub use requests::{RequestArguments, RequestOrder, RequestsArguments};
 pub use selection::{
     CountArguments, Counted, FacetsArguments, Rows, Selection, TimelineArguments, TopArguments,
+};
+pub use session::{
+    Environment, ListArguments, NewSessionArguments, PageTraceArguments, PageTraceCommand,
+    SessionArguments, SessionCommand, SessionId,
 };
 
 const DEFAULT_STORE: &str = "./spanstore-data";
@@ -161,8 +166,10 @@ pub enum Command {
     Sql(SqlArguments),
     /// Show one trace
     Trace(TraceArguments),
-    /// List the spans of one session, oldest first
+    /// Start, stop and restart tracing sessions, and show the spans of one
     Session(SessionArguments),
+    /// Start a session of one page load
+    PageTrace(PageTraceArguments),
     /// List sessions, newest first
     Sessions(SessionsArguments),
     /// Show how much of a month's quota is used
@@ -303,14 +310,6 @@ pub struct TraceArguments {
     /// The trace's id, in hexadecimal digits
     #[arg(value_name = "TRACE_ID")]
     pub trace_id: TraceId,
-}
-
-/// Arguments of `session`.
-#[derive(Debug, Args)]
-pub struct SessionArguments {
-    /// The session's id
-    #[arg(value_name = "SESSION_ID")]
-    pub session_id: String,
 }
 
 /// Arguments of `sessions`.
@@ -550,6 +549,7 @@ impl Command {
             | Self::Timeline(_)
             | Self::Sql(_)
             | Self::Session(_)
+            | Self::PageTrace(_)
             | Self::Sessions(_)
             | Self::Inspect(_) => ROWS,
             Self::Trace(_) => &[Format::Tree, Format::Json, Format::OtlpJson],

@@ -98,7 +98,12 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Timeline(it) => open(false, out)?.run(|context| timeline::run(context, it))?,
         Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
         Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,
-        Command::Session(it) => open(false, out)?.run(|context| session::run(context, it))?,
+        Command::Session(it) => {
+            open(it.command.may_be_first(), out)?.run(|context| session::run(context, it))?;
+        }
+        Command::PageTrace(it) => {
+            open(true, out)?.run(|context| session::page_trace(context, it))?;
+        }
         Command::Sessions(it) => open(false, out)?.run(|context| sessions::run(context, it))?,
         Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
         Command::Export(export) => {

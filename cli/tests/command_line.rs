@@ -64,7 +64,7 @@ fn spans_go_in_and_come_out_the_same_before_a_seal_and_after() {
         ));
         assert_eq!(sessions.len(), 5);
         let session_id = sessions[0]["session_id"].as_str().unwrap();
-        let session = run(store, &["session", session_id, "--format", "json"]);
+        let session = run(store, &["session", "show", session_id, "--format", "json"]);
         assert_eq!(
             json_lines(&session).len() as u64,
             sessions[0]["spans"].as_u64().unwrap()
@@ -483,7 +483,7 @@ fn a_store_that_lost_its_catalog_is_refused_and_repaired() {
     let report = json(store, &["repair", old, "--out", out, "--format", "json"]);
     assert_eq!(report["spans"], 1_000);
     assert_eq!(report["lost"], serde_json::json!([]));
-    assert_eq!(report["lost_tables"].as_array().unwrap().len(), 5);
+    assert_eq!(report["lost_tables"].as_array().unwrap().len(), 6);
     assert_eq!(run(&new, &["query", "--format", "csv"]), spans);
     let checked = json(&new, &["check", "--format", "json"]);
     assert_eq!(checked["ok"], true);

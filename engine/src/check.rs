@@ -68,6 +68,7 @@ pub(crate) fn check(
         ..CheckReport::default()
     };
     check_catalog(catalog, &mut report)?;
+    or_damage(catalog.check_sessions(), &mut report)?;
     check_log(segments, catalog, &mut report)?;
     check_recent(catalog, recent, &mut report)?;
     let mut counted: HashMap<(Month, String), u64> = HashMap::new();

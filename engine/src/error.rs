@@ -78,6 +78,22 @@ pub enum Error {
         /// How long ago the key was used, in seconds.
         age_seconds: u64,
     },
+    /// A session is to trace a deployment that runs on somebody's own machine. Only
+    /// deployments of the platform are traced: `preview` and `production`.
+    #[error(
+        "environment {environment:?}: sessions trace deployments of `preview` and `production`, \
+         not local ones"
+    )]
+    LocalDeployment {
+        /// The environment that was given, at most 80 characters.
+        environment: String,
+    },
+    /// No session with this id was started, or it was forgotten, or retention let it go.
+    #[error("there is no session {id:?}")]
+    UnknownSession {
+        /// The id that was given, at most 80 characters.
+        id: String,
+    },
     /// An id is not one.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),

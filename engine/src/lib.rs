@@ -45,6 +45,7 @@ mod quota;
 mod read;
 mod recent;
 mod recovery;
+mod registry;
 mod removal;
 mod repair;
 mod retention;
@@ -71,6 +72,7 @@ pub use options::{
 };
 pub use read::meter::{Meter, QueryStats};
 pub use read::sessions::SessionSummary;
+pub use registry::{NewSession, Session, SessionKind};
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
 pub use runs::MergeDebt;
 pub use spans::{SpanRow, Spans};

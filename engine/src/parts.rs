@@ -1,5 +1,6 @@
 //! What an open store is made of, for the store and its teams.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use crate::maintenance::threads::Threads;
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::recent::RecentFiles;
+use crate::registry::Registry;
 use crate::retention::RetentionClock;
 use crate::segments::Segments;
 use crate::settings::Settings;
 use crate::view::View;
-use crate::write::message::Control;
+use crate::write::message::{Control, Forgotten};
 use crate::write::queue::Queue;
 
 /// The parts of an open store. The last one who lets go of them closes it.
@@ -45,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) segments: Arc<Segments>,
     pub(crate) view: Arc<View>,
     pub(crate) recent_files: Arc<RecentFiles>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) queue: Queue,
     pub(crate) writer: Sender<Control>,
     pub(crate) sealer: Sender<Request>,
@@ -74,13 +77,11 @@ impl Parts {
         if rows_of.any(|(team, what)| self.view.has_unsealed(team, what)) {
             self.seal()?;
         }
-        let mut teams: Vec<TeamId> = rows.iter().map(|(team, _)| team.clone()).collect();
-        teams.sort_unstable();
-        teams.dedup();
+        let forgotten = forgotten(&rows);
         // Before anything is hidden: a body that is sent again must not be taken
         // for one whose spans are there.
         self.segments.forget(&self.settings, rows, || {
-            self.ask_writer(|reply| Control::Forget(teams, reply))?
+            self.ask_writer(|reply| Control::Forget(forgotten, reply))?
         })
     }
 
@@ -119,6 +120,24 @@ impl Parts {
         self.threads.join_writer();
         self.health.close();
     }
+}
+
+/// What is to be known no more of the teams of some rows.
+fn forgotten(rows: &[(TeamId, Erased)]) -> Vec<Forgotten> {
+    let mut teams: BTreeMap<&TeamId, Forgotten> = BTreeMap::new();
+    for (team, what) in rows {
+        let of_team = teams.entry(team).or_insert_with(|| Forgotten {
+            team: team.clone(),
+            is_whole: false,
+            sessions: Vec::new(),
+        });
+        match what {
+            Erased::Team => of_team.is_whole = true,
+            Erased::Session(id) => of_team.sessions.push(id.clone()),
+            Erased::Trace(_) => {}
+        }
+    }
+    teams.into_values().collect()
 }
 
 impl Drop for Parts {

@@ -20,6 +20,7 @@ use crate::log::{Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::recent::{Recent, RecentFiles, Remember};
+use crate::registry::Registry;
 use crate::removal::Removals;
 use crate::retention::RetentionClock;
 use crate::segment::{self, Segment, SegmentCache};
@@ -45,6 +46,7 @@ pub(crate) struct Recovery {
     pub(crate) admission: Admission,
     pub(crate) recent: Arc<Recent>,
     pub(crate) recent_files: Arc<RecentFiles>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) recovered: Recovered,
     /// Whether what was remembered of sealed appends is lost.
     pub(crate) has_forgotten_appends: bool,
@@ -94,6 +96,7 @@ pub(crate) fn recover(
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
     let retention = RetentionClock::open(&catalog, &health, clock)?;
     let quota = Quota::new(&catalog);
+    let registry = Arc::new(Registry::new(&catalog));
     let recent_file = catalog.recent_file()?;
     let has_forgotten_appends = !load_recent(&recent_files, &recent, recent_file)?;
     let mut replay = Replay {
@@ -101,6 +104,7 @@ pub(crate) fn recover(
         quota: &quota,
         view: &view,
         recent: &recent,
+        registry: &registry,
         admission: Admission::default(),
     };
     let (log, recovered) = Log::open(
@@ -128,6 +132,7 @@ pub(crate) fn recover(
         admission,
         recent,
         recent_files,
+        registry,
         recovered,
         has_forgotten_appends,
     })
@@ -160,6 +165,7 @@ struct Replay<'a> {
     quota: &'a Quota,
     view: &'a View,
     recent: &'a Recent,
+    registry: &'a Registry,
     admission: Admission,
 }
 
@@ -171,6 +177,7 @@ impl Replay<'_> {
         if record.forgets {
             self.recent.forget(&team);
         }
+        self.registry.apply(&team, &record);
         let source = Source::of_body(record.request)?;
         let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {

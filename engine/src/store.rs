@@ -95,6 +95,7 @@ impl Store {
             admission,
             recent,
             recent_files,
+            registry,
             recovered,
             has_forgotten_appends,
         } = recover(&disk, &root, &options, seed, &clock)?;
@@ -113,6 +114,7 @@ impl Store {
             quota: Arc::clone(&quota),
             view: Arc::clone(&view),
             recent: Arc::clone(&recent),
+            registry: Arc::clone(&registry),
             seals,
             gatherer,
         };
@@ -121,6 +123,7 @@ impl Store {
             segments: Arc::clone(&segments),
             recent,
             recent_files: Arc::clone(&recent_files),
+            registry: Arc::clone(&registry),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
             retention: Arc::clone(&retention),
@@ -137,6 +140,7 @@ impl Store {
             retention: Arc::clone(&retention),
             segments: Arc::clone(&segments),
             view: Arc::clone(&view),
+            registry: Arc::clone(&registry),
         }));
         let threads = Threads::new(&health);
         let failed = |error| Error::io("start a thread for", &root, error);
@@ -179,6 +183,7 @@ impl Store {
                 segments,
                 view,
                 recent_files,
+                registry,
                 queue,
                 writer,
                 sealer,

@@ -1,5 +1,7 @@
 //! A team's handle: everything of a tenant passes through it.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +24,15 @@ use crate::parts::Parts;
 use crate::query;
 use crate::read::condition::Condition;
 use crate::read::interrupt::{Interrupt, Never};
+use crate::read::lookup;
 use crate::read::meter::Meter;
 use crate::read::plan::plan;
-use crate::read::sessions::SessionSummary;
-use crate::read::{lookup, sessions};
+use crate::read::sessions::{self as of_spans, SessionSummary};
 use crate::spans::Spans;
 use crate::view::Snapshot;
 use crate::write::checks::Window;
 use crate::write::content::ContentHash;
-use crate::write::message::{Job, Reply};
+use crate::write::message::{Append, Job, Reply, Work};
 use crate::write::prepare::{Checks, Prepared, prepare};
 use crate::write::queue::Room;
 use crate::write::{Receipt, SpanBatch, Usage};
@@ -144,15 +146,17 @@ impl Team {
         &self,
         batch: PreparedBatch,
         room: Room,
-        reply: Reply,
+        reply: Reply<Receipt>,
         is_patient: bool,
     ) -> Result<(), Error> {
         self.parts.queue.send(Job {
             team: self.id.clone(),
-            prepared: batch.prepared,
-            content: batch.content,
-            idempotency_key: batch.idempotency_key,
-            reply,
+            work: Work::Append(Append {
+                prepared: batch.prepared,
+                content: batch.content,
+                idempotency_key: batch.idempotency_key,
+                reply,
+            }),
             is_patient,
             room,
         })
@@ -289,7 +293,7 @@ impl Team {
     /// # Errors
     /// [`Error::Corrupt`] when rows are damaged.
     pub fn sessions(&self, limit: usize) -> Result<Vec<SessionSummary>, Error> {
-        sessions::sessions(&self.snapshot_of_all(), &self.id, limit, &self.never())
+        of_spans::sessions(&self.snapshot_of_all(), &self.id, limit, &self.never())
     }
 
     /// Begins a query over the team's spans.
@@ -398,7 +402,8 @@ impl Team {
 
     /// Sets how long spans of the team are kept, counted from their start, in
     /// place of what the store has set ([`Store::set_retention`](crate::Store::set_retention));
-    /// none for the store's again. Durable when it returns.
+    /// none for the store's again. Sessions are kept as long, counted from when they were
+    /// stopped. Durable when it returns.
     ///
     /// # Errors
     /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`], [`Error::Poisoned`].
@@ -412,12 +417,14 @@ impl Team {
     /// Forgets all spans of the team: none that was appended before is found
     /// when this returns. [`Store::erase`](crate::Store::erase) removes them
     /// from the files. They still count towards the quota. What is set for the
-    /// team, its own quota too, is gone at once.
+    /// team, its own quota too, is gone at once, and so are its sessions
+    /// ([`Team::start_session`]).
     ///
     /// # Errors
     /// As [`Store::seal`](crate::Store::seal): when some of the spans are in
     /// memory, what is there is sealed first. [`Error::NoSpace`]: no span is
-    /// forgotten, but bodies and idempotency keys of the team may be known no more.
+    /// forgotten, but bodies and idempotency keys of the team may be known no more, and
+    /// sessions that were to be forgotten may be gone.
     /// [`Error::CatalogDamaged`].
     pub fn forget(&self) -> Result<(), Error> {
         self.forget_rows(Erased::Team)
@@ -431,7 +438,8 @@ impl Team {
         self.forget_rows(Erased::Trace(trace))
     }
 
-    /// Forgets all spans of a session, as [`Team::forget`] does with the team's.
+    /// Forgets all spans of a session, as [`Team::forget`] does with the team's, and the
+    /// session, if it was started here ([`Team::start_session`]).
     ///
     /// # Errors
     /// As [`Team::forget`].
@@ -444,8 +452,8 @@ impl Team {
     }
 
     /// Forgets any number of traces and sessions of the team, or all of it, as
-    /// [`Team::forget`] does: with at most one seal and one transaction, all or
-    /// none.
+    /// [`Team::forget`] does: with at most one seal and one transaction, the spans of all or
+    /// of none.
     ///
     /// # Errors
     /// As [`Team::forget`].

@@ -7,7 +7,7 @@
 /// First bytes of a log file.
 pub const LOG_MAGIC: [u8; 8] = *b"SPANLOG\0";
 /// Version of log files, frames and records.
-pub const LOG_VERSION: u16 = 2;
+pub const LOG_VERSION: u16 = 3;
 
 /// First bytes of a file of recent appends.
 pub const RECENT_MAGIC: [u8; 8] = *b"SPANRCT\0";
@@ -21,7 +21,7 @@ pub const INDEX_MAGIC: [u8; 8] = *b"SPANIDX\0";
 pub const SEGMENT_VERSION: u16 = 4;
 
 /// Version of the tables in the catalog.
-pub const CATALOG_VERSION: u16 = 3;
+pub const CATALOG_VERSION: u16 = 4;
 
 /// First bytes of the checksums of the catalog.
 pub const SUMS_MAGIC: [u8; 8] = *b"SPANSUM\0";

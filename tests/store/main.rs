@@ -46,6 +46,7 @@ mod retention;
 mod seal;
 mod search;
 mod sequences;
+mod sessions;
 mod settings;
 mod shared;
 mod unreadable;

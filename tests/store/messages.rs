@@ -8,8 +8,10 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use spanstore::TraceId;
 use spanstore_format::SegmentId;
-use spanstore_format::catalog::{Erased, Erasure, TeamSettings, encode_segment};
-use spanstore_format::log::record::{AppendRecord, MonthRecord, ReceiptRecord, RefusalRecord};
+use spanstore_format::catalog::{Erased, Erasure, SessionRecord, TeamSettings, encode_segment};
+use spanstore_format::log::record::{
+    AppendRecord, MonthRecord, ReceiptRecord, RefusalRecord, SessionChange,
+};
 use spanstore_format::recent::{RecentAppend, RecentBlock, content_bytes};
 use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::layout::header::Part;
@@ -132,6 +134,22 @@ fn what_is_written_is_what_the_page_of_messages_says() {
         content: Some(content_bytes(7)),
         noted_at: NOW,
         forgets: true,
+        removes_sessions: true,
+        sessions: vec![SessionChange {
+            id: "id".into(),
+            session: Some(SessionRecord {
+                is_page_trace: true,
+                user: "user".into(),
+                browser: "browser".into(),
+                project: "project".into(),
+                deployment: "deployment".into(),
+                environment: "preview".into(),
+                host: "host".into(),
+                started_at: NOW,
+                stopped_at: Some(NOW),
+                predecessor: Some("other".into()),
+            }),
+        }],
     };
     let recent = RecentBlock {
         appends: vec![RecentAppend {

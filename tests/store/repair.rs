@@ -291,6 +291,7 @@ fn a_lost_catalog_is_made_of_what_the_segments_and_the_log_say() {
         CatalogTable::Settings,
         CatalogTable::Store,
         CatalogTable::Erasures,
+        CatalogTable::Sessions,
     ];
     assert_eq!(report.lost_tables, tables);
     let usage = store.team(&team("acme")).usage(Month::of(NOW)).unwrap();

@@ -62,6 +62,7 @@ fn name(table: CatalogTable) -> &'static str {
         CatalogTable::Settings => "settings",
         CatalogTable::Store => "store",
         CatalogTable::Erasures => "erasures",
+        CatalogTable::Sessions => "sessions",
         _ => "another",
     }
 }

@@ -11,6 +11,7 @@ use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{SegmentId, TeamId};
 
 use super::guard::CallError;
+use super::sessions::SessionTables;
 use super::{
     COUNTERS, Catalog, ERASED, ERASURES, FIRST_UNSEALED, LOG_SETTLED, META, NEXT_SEGMENT,
     RECENT_FILE, REMOVED, REPLACED, RETENTION, RETENTION_CLOCK, RewriteCommit, SEGMENTS, SETTINGS,
@@ -212,7 +213,7 @@ impl Catalog {
         create::sync(&**disk, root)
     }
 
-    /// Makes a seal true: segments, counters and the place in the log change
+    /// Makes a seal true: segments, counters, sessions and the place in the log change
     /// together or not at all. Files of others that came to nothing may be there.
     pub(crate) fn commit_seal(
         &self,
@@ -237,6 +238,9 @@ impl Catalog {
             match commit.recent_file {
                 Some(file) => drop(meta.insert(RECENT_FILE, file)?),
                 None => drop(meta.remove(RECENT_FILE)?),
+            }
+            if !commit.sessions.is_empty() {
+                SessionTables::open(transaction)?.apply(commit.sessions)?;
             }
             let mut counters = transaction.open_table(COUNTERS)?;
             for ((month, team), rows) in commit.rows {

@@ -15,6 +15,7 @@ use spanstore_format::version::CATALOG_VERSION;
 
 use super::backend::{CatalogFile, Failure};
 use super::guard::{CallError, close, commit, open_database};
+use super::sessions::{SESSIONS, STOPPED_SESSIONS, SessionTables, USER_SESSIONS};
 use super::{
     COMMITS, CONTENT_SEED, COUNTERS, CURSOR_KEY, Content, ERASED, ERASURES, FIRST_UNSEALED,
     LOG_SETTLED, META, NAME, NEXT_SEGMENT, RECENT_FILE, REMOVED, REPLACED, SEGMENTS, SETTINGS,
@@ -113,6 +114,12 @@ fn write(
         erased.insert(key, count)?;
     }
     transaction.open_table(REPLACED)?;
+    let mut sessions = SessionTables::open(transaction)?;
+    for (team, of_team) in &content.sessions {
+        for (id, session) in of_team {
+            sessions.insert(team.as_str(), id, session)?;
+        }
+    }
     Ok(())
 }
 
@@ -201,6 +208,9 @@ pub(super) fn copy(
         copy_table(read, write, REMOVED)?;
         copy_table(read, write, ERASED)?;
         copy_table(read, write, REPLACED)?;
+        copy_table(read, write, SESSIONS)?;
+        copy_table(read, write, USER_SESSIONS)?;
+        copy_table(read, write, STOPPED_SESSIONS)?;
         write.open_table(META)?.insert(COMMITS, number)?;
         Ok(())
     });

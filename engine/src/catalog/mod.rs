@@ -11,16 +11,21 @@
 //! | `removed` | month, team | spans of `counters` that are gone from the segments |
 //! | `erased` | month, hash of a team | `counters` of a team that was erased |
 //! | `replaced` | segment id | nothing: its file may still be there |
+//! | `sessions` | team, session id | `format::catalog::SessionRecord` |
+//! | `user_sessions` | team, user, session id | nothing |
+//! | `stopped_sessions` | month, team, session id | nothing |
 //!
 //! [`guard`] calls redb, [`backend`] compares each block with its checksum,
 //! [`published`] keeps the checksums beside, [`create`] makes files, [`changes`]
-//! holds what is committed. What is decoded here is not trusted either.
+//! holds what is committed, [`sessions`] the tables of sessions. What is decoded here
+//! is not trusted either.
 
 mod backend;
 mod changes;
 mod create;
 mod guard;
 mod published;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +43,7 @@ use twox_hash::XxHash3_128;
 
 use self::create::Remains;
 use self::guard::{CallError, Guard};
+pub(crate) use self::sessions::{AllSessions, SessionChanges, TeamChanges};
 use crate::error::Error;
 use crate::io::{Disk, OpenMode};
 
@@ -104,6 +110,8 @@ pub(crate) struct SealCommit<'a> {
     pub(crate) retention_clock: Option<i64>,
     /// The file of recent appends; none when nothing is remembered.
     pub(crate) recent_file: Option<u64>,
+    /// What becomes of sessions.
+    pub(crate) sessions: &'a SessionChanges,
 }
 
 /// All that a catalog says, for a new one.
@@ -118,6 +126,7 @@ pub(crate) struct Content {
     pub(crate) erased: BTreeMap<(u16, u128), u64>,
     pub(crate) settings: HashMap<TeamId, TeamSettings>,
     pub(crate) erasures: Vec<Erasure>,
+    pub(crate) sessions: AllSessions,
 }
 
 impl Content {
@@ -132,6 +141,7 @@ impl Content {
             erased: BTreeMap::new(),
             settings: HashMap::new(),
             erasures: Vec::new(),
+            sessions: AllSessions::new(),
         }
     }
 }

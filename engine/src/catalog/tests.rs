@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use spanstore_format::catalog::SessionRecord;
+
 use super::*;
 use crate::io::{DiskFile, Fault, PowerCut, SimulatedDisk};
 
@@ -37,6 +39,24 @@ fn limit(catalog: &Catalog) -> Result<Option<u64>, Error> {
     Ok(settings.get(&acme()).and_then(|one| one.limit))
 }
 
+/// A session of each of some teams, every other one stopped.
+fn sessions(teams: u64) -> SessionChanges {
+    let changes = (0..teams).map(|n| {
+        let session = SessionRecord {
+            user: format!("user {n}"),
+            started_at: 7,
+            stopped_at: n.is_multiple_of(2).then_some(9),
+            ..SessionRecord::default()
+        };
+        let changes = TeamChanges {
+            removes_others: false,
+            sessions: BTreeMap::from([(format!("session-{n}"), Some(session))]),
+        };
+        (TeamId::new(&format!("team-{n}")).unwrap(), changes)
+    });
+    changes.collect()
+}
+
 /// A seal of some teams' rows, without segments.
 fn seal(catalog: &Catalog, teams: u64, first_unsealed: u64) -> Result<(), Error> {
     let month = Month::from_number(682).unwrap();
@@ -47,6 +67,7 @@ fn seal(catalog: &Catalog, teams: u64, first_unsealed: u64) -> Result<(), Error>
         first_unsealed,
         retention_clock: None,
         recent_file: None,
+        sessions: &sessions(teams),
     };
     catalog.commit_seal(&commit, &BTreeSet::new())
 }
@@ -67,6 +88,9 @@ fn content(catalog: &Catalog) -> Result<BTreeMap<String, String>, Error> {
     for (team, settings) in catalog.settings()? {
         content.insert(format!("settings {team}"), format!("{settings:?}"));
     }
+    content.insert("sessions".into(), format!("{:?}", catalog.all_sessions()?));
+    let stopped = catalog.stopped_sessions(i64::MAX, usize::MAX, |_, _| true)?;
+    content.insert("stopped sessions".into(), format!("{stopped:?}"));
     content.insert("erasures".into(), format!("{:?}", catalog.erasures()?));
     content.insert("replaced".into(), format!("{:?}", catalog.replaced()?));
     content.insert(
@@ -260,7 +284,7 @@ fn what_an_open_finds_after_a_failed_sync_is_durable() {
         drop(catalog);
         let catalog = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!(limit(&catalog).unwrap(), found, "{context}");
-        assert_eq!(content(&catalog).unwrap().len(), 5, "{context}");
+        assert_eq!(content(&catalog).unwrap().len(), 7, "{context}");
     });
     assert!(unsure >= 2, "{unsure}");
 }

@@ -97,7 +97,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// A number that nobody outside can guess. A simulated disk takes it from
     /// its seed, so that a run can be repeated.
     fn random_number(&self) -> u64 {
-        RandomState::new().hash_one("spanstore")
+        // Without the system's numbers, those that the standard library began with.
+        getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one("spanstore"))
     }
 }
 

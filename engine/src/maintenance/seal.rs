@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::hot::HotBuffer;
 use crate::recent::{Recent, RecentFiles};
+use crate::registry::Registry;
 use crate::retention::RetentionClock;
 use crate::segment_file::SegmentFile;
 use crate::segments::Segments;
@@ -62,6 +63,7 @@ pub(crate) enum Request {
 pub(crate) struct Sealer {
     pub(crate) segments: Arc<Segments>,
     pub(crate) recent: Arc<Recent>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) recent_files: Arc<RecentFiles>,
     pub(crate) health: Arc<Health>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -161,6 +163,7 @@ impl Sealer {
                     first_unsealed: job.first_unsealed,
                     retention_clock: time,
                     recent_file,
+                    sessions: &job.sessions,
                 })?;
                 Ok(summaries)
             });
@@ -170,6 +173,7 @@ impl Sealer {
                 self.segments.abandon(*month, &[*id]);
             }
         })?;
+        self.registry.end_seal();
         if let Some(time) = time {
             self.retention.was_kept(time);
         }

@@ -12,11 +12,13 @@ use spanstore_format::{Month, SegmentId, TeamId};
 use super::files::{SegmentFound, State};
 use super::old::OldCatalog;
 use super::rows::{LogRows, Salvage};
+use crate::catalog::SessionChanges;
 use crate::check::Damage;
 use crate::error::Error;
 use crate::hot::Appended;
 use crate::io::Disk;
 use crate::log::{LogBounds, LogSurvey, survey};
+use crate::registry::changes;
 use crate::write::admitted::replayed;
 use crate::write::prepare::{Source, prepare};
 
@@ -40,6 +42,8 @@ pub(super) struct LogFound {
     pub(super) of_months: BTreeMap<Month, FromLog>,
     /// Spans that the old store had not sealed.
     pub(super) unsealed: BTreeMap<(Month, TeamId), u64>,
+    /// What becomes of sessions of the catalog.
+    pub(super) sessions: SessionChanges,
     /// The sequence that the new store begins with: above all that were used.
     pub(super) end: u64,
     /// Sequences that are lost.
@@ -170,7 +174,13 @@ impl Reading<'_> {
                 });
                 self.found.lost.push(sequence..sequence + 1);
             }
-            Ok((team, batches)) => {
+            Ok((team, record, batches)) => {
+                // The catalog has what is sealed, and a part of a log that came back with a
+                // power cut may say less.
+                let sealed = self.old.sessions.as_ref().and(self.old.first_unsealed());
+                if sealed.is_none_or(|first| first <= sequence) {
+                    changes::add(&mut self.found.sessions, &team, &record);
+                }
                 let mut is_used = false;
                 for batch in batches {
                     is_used |= self.batch(sequence, &team, &batch);
@@ -232,15 +242,15 @@ impl Reading<'_> {
     }
 }
 
-/// The admitted rows of a record, by month.
-fn parts(sequence: u64, payload: Bytes) -> Result<(TeamId, Vec<Appended>), Error> {
+/// A record, and its admitted rows by month.
+fn parts(sequence: u64, payload: Bytes) -> Result<(TeamId, AppendRecord, Vec<Appended>), Error> {
     let record = AppendRecord::read(sequence, payload)?;
     let team = TeamId::new(&record.team)?;
-    let source = Source::of_body(record.request)?;
+    let source = Source::of_body(record.request.clone())?;
     // Nothing is looked for by what the seed is for.
     let prepared = prepare(&team, source, None, 0)?;
     let parts = prepared.parts.into_iter();
     let batches = parts.map(|part| Ok(replayed(part, &record.left_out, sequence)?.1));
     let batches: Result<Vec<_>, Error> = batches.collect();
-    Ok((team, batches?))
+    Ok((team, record, batches?))
 }

@@ -22,6 +22,7 @@ use crate::catalog::{Catalog, Content, Count};
 use crate::check::Damage;
 use crate::error::Error;
 use crate::io::{Disk, DiskFile, OpenMode, RealDisk};
+use crate::registry::changes;
 use crate::removal::Removals;
 use crate::segment;
 
@@ -74,6 +75,8 @@ pub enum CatalogTable {
     Store,
     /// What was forgotten and not erased yet.
     Erasures,
+    /// The sessions that were started; those that the log has are kept.
+    Sessions,
 }
 
 /// Spans that are lost, or something of them.
@@ -366,6 +369,7 @@ impl Repair<'_> {
             (CatalogTable::Settings, old.settings.is_none()),
             (CatalogTable::Store, old.meta.is_none()),
             (CatalogTable::Erasures, old.erasures.is_none()),
+            (CatalogTable::Sessions, old.sessions.is_none()),
         ] {
             if is_lost {
                 report.lost_tables.push(table);
@@ -387,6 +391,7 @@ impl Repair<'_> {
                 erased: old.erased.unwrap_or_default(),
                 settings: old.settings.unwrap_or_default(),
                 erasures: old.erasures.unwrap_or_default(),
+                sessions: changes::over_all(old.sessions.unwrap_or_default(), log.sessions),
             },
         )?;
         Ok(report)

@@ -9,7 +9,7 @@ use spanstore_format::catalog::{Erasure, TeamSettings};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{SegmentId, TeamId};
 
-use crate::catalog::{Catalog, Count};
+use crate::catalog::{AllSessions, Catalog, Count};
 use crate::error::Error;
 use crate::io::{Disk, OpenMode, SimulatedDisk};
 
@@ -23,6 +23,7 @@ pub(super) struct OldCatalog {
     pub(super) erased: Option<BTreeMap<(u16, u128), u64>>,
     pub(super) settings: Option<HashMap<TeamId, TeamSettings>>,
     pub(super) erasures: Option<Vec<Erasure>>,
+    pub(super) sessions: Option<AllSessions>,
     /// What is wrong with it; none when nothing is.
     pub(super) damage: Option<String>,
 }
@@ -122,6 +123,7 @@ impl OldCatalog {
             erased: copy.table(files, &mut damage, Catalog::erased),
             settings: copy.table(files, &mut damage, Catalog::settings),
             erasures: copy.table(files, &mut damage, Catalog::erasures),
+            sessions: copy.table(files, &mut damage, Catalog::all_sessions),
             damage: None,
         };
         let replaced = copy.table(files, &mut damage, Catalog::replaced);

@@ -2,6 +2,7 @@
 //! does happens in one order, and that order is the log's.
 
 mod commit;
+mod sessions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::log::Log;
 use crate::options::{Durability, StoreOptions};
 use crate::quota::Quota;
 use crate::recent::Recent;
+use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::view::View;
 
@@ -44,6 +46,7 @@ pub(crate) struct Tools {
     pub(crate) quota: Arc<Quota>,
     pub(crate) view: Arc<View>,
     pub(crate) recent: Arc<Recent>,
+    pub(crate) registry: Arc<Registry>,
     /// Asks for a seal.
     pub(crate) seals: Sender<()>,
     /// Tells that there are small batches to put together.
@@ -149,7 +152,7 @@ impl Writer {
             if job.is_patient {
                 self.held.push_back(job);
             } else {
-                job.reply.send(Err(Error::Busy));
+                job.refuse(Error::Busy);
             }
         }
     }
@@ -176,7 +179,7 @@ impl Writer {
         };
         if let Some(error) = answer {
             for job in self.held.drain(..) {
-                job.reply.send(Err(error.clone()));
+                job.refuse(error.clone());
             }
         }
     }
@@ -253,12 +256,12 @@ impl Writer {
 
     /// What waits in the queue, as far as it shall share a sync.
     fn group(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
-        let mut bytes = first.prepared.request.len();
+        let mut bytes = first.bytes();
         let mut group = vec![first];
         while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
             match jobs.try_recv() {
                 Ok(job) => {
-                    bytes += job.prepared.request.len();
+                    bytes += job.bytes();
                     group.push(job);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
@@ -279,7 +282,7 @@ impl Writer {
                 drop(reply.send(self.tools.health.check()));
             }
             Control::Release(reply) => drop(reply.send(self.release())),
-            Control::Forget(teams, reply) => drop(reply.send(self.forget(&teams))),
+            Control::Forget(forgotten, reply) => drop(reply.send(self.forget(&forgotten))),
             Control::Tick(reply) => {
                 self.tools.recent.expire();
                 self.sync_if_due();
@@ -399,6 +402,7 @@ impl Writer {
         Ok(Some(SealJob {
             rows: self.tools.view.begin_seal(),
             first_unsealed,
+            sessions: self.tools.registry.begin_seal(),
             recent_before: self.tools.recent.bound(),
         }))
     }

@@ -126,6 +126,54 @@ impl TeamSettings {
     }
 }
 
+/// A session of the registry, as table `sessions` and log records keep it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SessionRecord {
+    /// Whether it is of one page load.
+    #[prost(bool, tag = "1")]
+    pub is_page_trace: bool,
+    /// Who started it.
+    #[prost(string, tag = "2")]
+    pub user: String,
+    /// The browser it is traced in.
+    #[prost(string, tag = "3")]
+    pub browser: String,
+    /// The project.
+    #[prost(string, tag = "4")]
+    pub project: String,
+    /// The deployment.
+    #[prost(string, tag = "5")]
+    pub deployment: String,
+    /// The environment of the deployment.
+    #[prost(string, tag = "6")]
+    pub environment: String,
+    /// The host name.
+    #[prost(string, tag = "7")]
+    pub host: String,
+    /// When it was started, ns since 1970.
+    #[prost(sfixed64, tag = "8")]
+    pub started_at: i64,
+    /// When it was stopped, ns since 1970; none while it is open.
+    #[prost(sfixed64, optional, tag = "9")]
+    pub stopped_at: Option<i64>,
+    /// The session that it was started in place of.
+    #[prost(string, optional, tag = "10")]
+    pub predecessor: Option<String>,
+}
+
+impl SessionRecord {
+    /// Reads the record of a session.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the bytes are not one.
+    pub fn read(id: &str, bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::decode(bytes).map_err(|error| {
+            let expected = format!("the record of session {id}");
+            FormatError::malformed("catalog", 0, expected, error.to_string())
+        })
+    }
+}
+
 /// Rows that a caller wants gone: those of a team, of one of its traces or of
 /// one of its sessions, in the segments below one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,4 +1,5 @@
-//! What a log record says: one appended batch and what became of it.
+//! What a log record says: one appended batch and what became of it, or what changes of
+//! the sessions of a team.
 //!
 //! Records are protobuf messages (<https://protobuf.dev/programming-guides/encoding/>),
 //! so that fields can be added. The spans are kept as one OTLP request, of which
@@ -7,6 +8,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use crate::catalog::SessionRecord;
 use crate::error::FormatError;
 
 /// An appended batch.
@@ -38,6 +40,24 @@ pub struct AppendRecord {
     /// appends is forgotten.
     #[prost(bool, tag = "8")]
     pub forgets: bool,
+    /// Whether all sessions of the team are removed from the registry, before those below
+    /// change.
+    #[prost(bool, tag = "9")]
+    pub removes_sessions: bool,
+    /// Sessions of the registry that the record changes.
+    #[prost(message, repeated, tag = "10")]
+    pub sessions: Vec<SessionChange>,
+}
+
+/// What becomes of a session of the registry.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionChange {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// What it is from now on; none when it is removed.
+    #[prost(message, optional, tag = "2")]
+    pub session: Option<SessionRecord>,
 }
 
 /// A receipt, for the caller who appends the same batch again.
@@ -130,6 +150,22 @@ mod tests {
             content: Some(Bytes::from_static(&[7; 16])),
             noted_at: -5,
             forgets: true,
+            removes_sessions: true,
+            sessions: vec![
+                SessionChange {
+                    id: "gone".into(),
+                    session: None,
+                },
+                SessionChange {
+                    id: "here".into(),
+                    session: Some(SessionRecord {
+                        user: "ada".into(),
+                        started_at: -7,
+                        stopped_at: Some(3),
+                        ..SessionRecord::default()
+                    }),
+                },
+            ],
         };
         let bytes = Bytes::from(record.encode_to_vec());
         assert_eq!(AppendRecord::read(1, bytes.clone()), Ok(record));

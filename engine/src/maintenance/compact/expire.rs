@@ -7,7 +7,7 @@ use std::time::Duration;
 use spanstore_format::{Month, TeamId};
 
 use super::merge::Merged;
-use super::{CompactReport, Compactor, Extent};
+use super::{CompactReport, Compactor, Extent, Tools};
 use crate::clock::nanos;
 use crate::error::Error;
 use crate::options::StoreOptions;
@@ -85,6 +85,35 @@ impl Compactor {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Removes sessions that were stopped in months that retention has let go.
+    pub(super) fn expire_sessions(&self, extent: Extent) -> Result<(), Error> {
+        let Tools {
+            registry,
+            health,
+            retention,
+            settings,
+            segments,
+            ..
+        } = &self.tools;
+        let (Some(_), Some(cutoff), Some(shortest)) = (
+            extent.expiry,
+            retention.cutoff(),
+            settings.shortest_retention(),
+        ) else {
+            return Ok(());
+        };
+        health.check()?;
+        let before = cutoff.saturating_sub_unsigned(shortest);
+        let is_gone = |month, team: &TeamId| self.is_expired(month, team, Some(cutoff));
+        loop {
+            // No retention changes between the look and the removal.
+            let _rewrite = segments.rewrite();
+            if !health.committed(registry.expire(before, is_gone))? {
+                return Ok(());
+            }
+        }
     }
 
     fn expire(

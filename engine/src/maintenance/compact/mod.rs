@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::{Health, Task};
 use crate::options::StoreOptions;
+use crate::registry::Registry;
 use crate::retention::RetentionClock;
 use crate::runs::{MOST_RUNS, MOST_RUNS_IN_HASTE, due, of_month};
 use crate::segment::Segment;
@@ -63,6 +64,7 @@ pub(crate) struct Tools {
     pub(crate) retention: Arc<RetentionClock>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) view: Arc<View>,
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// Rewrites segments, one compaction at a time.
@@ -231,6 +233,9 @@ impl Compactor {
                     failure.get_or_insert(error);
                 }
             }
+        }
+        if let Err(error) = self.expire_sessions(extent) {
+            failure.get_or_insert(error);
         }
         // What cannot be removed is told by the store's health.
         drop(self.tools.segments.removals.finish());

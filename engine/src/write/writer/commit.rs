@@ -13,83 +13,169 @@ use crate::error::Error;
 use crate::hot::Appended;
 use crate::options::Durability;
 use crate::recent::{Known, Remember};
+use crate::registry::Session;
 use crate::write::admission::Verdict;
 use crate::write::admitted::hot_batch;
-use crate::write::message::{Job, Reply};
+use crate::write::message::{Append, Forgotten, Job, Reply, Work};
 use crate::write::prepare::Part;
 use crate::write::queue::Room;
 use crate::write::receipt::{Receipt, Usage, is_body_remembered};
 
-/// A job that was admitted and waits for the log.
-struct Pending {
-    team: TeamId,
+/// A job that was decided about and waits for the log.
+pub(super) struct Pending {
+    pub(super) team: TeamId,
     parts: Vec<(Part, Verdict)>,
-    content: u128,
-    idempotency_key: Option<Bytes>,
-    /// What is to be remembered of it, if anything is.
-    remember: Option<Remember>,
-    receipt: Receipt,
-    reply: Reply,
+    answer: Answer,
     room: Room,
     /// What goes into the log; empty when nothing does.
     record: Vec<u8>,
 }
 
+/// What a job is answered once it is in the log.
+pub(super) enum Answer {
+    Append {
+        content: u128,
+        idempotency_key: Option<Bytes>,
+        /// What is to be remembered of it, if anything is.
+        remember: Option<Remember>,
+        receipt: Receipt,
+        reply: Reply<Receipt>,
+    },
+    Session {
+        changes: AppendRecord,
+        session: Session,
+        reply: Reply<Session>,
+    },
+}
+
+impl Pending {
+    /// A job that changes sessions.
+    pub(super) fn of_sessions(
+        team: TeamId,
+        changes: AppendRecord,
+        session: Session,
+        reply: Reply<Session>,
+        room: Room,
+    ) -> Self {
+        let is_change = !changes.sessions.is_empty();
+        Self {
+            team,
+            parts: Vec::new(),
+            record: if is_change {
+                changes.encode_to_vec()
+            } else {
+                Vec::new()
+            },
+            answer: Answer::Session {
+                changes,
+                session,
+                reply,
+            },
+            room,
+        }
+    }
+
+    fn is_of_sessions(&self, team: &TeamId) -> bool {
+        matches!(self.answer, Answer::Session { .. }) && self.team == *team
+    }
+
+    /// Whether an append has the same content or key as this one.
+    fn is_repeated_by(&self, team: &TeamId, append: &Append) -> bool {
+        let Answer::Append {
+            content,
+            idempotency_key,
+            ..
+        } = &self.answer
+        else {
+            return false;
+        };
+        let has_key = append.idempotency_key.is_some();
+        let is_same_key = has_key && *idempotency_key == append.idempotency_key;
+        (*content == append.content || is_same_key) && self.team == *team
+    }
+
+    fn refuse(self, error: Error) {
+        match self.answer {
+            Answer::Append { reply, .. } => reply.send(Err(error)),
+            Answer::Session { reply, .. } => reply.send(Err(error)),
+        }
+    }
+}
+
 impl Writer {
-    /// Commits a group: admit, log, sync, publish, reply.
+    /// Commits a group: decide, log, sync, publish, reply.
     pub(super) fn commit(&mut self, group: Vec<Job>) {
         let mut pending: Vec<Pending> = Vec::with_capacity(group.len());
-        for job in group {
-            // The same twice in a group: the first must be durable before its
-            // receipt is given again.
-            let is_same = |other: &Pending| {
-                let has_key = job.idempotency_key.is_some();
-                let is_same_key = has_key && other.idempotency_key == job.idempotency_key;
-                (other.content == job.content || is_same_key) && other.team == job.team
-            };
-            if pending.iter().any(is_same) {
-                self.write(std::mem::take(&mut pending));
-            }
-            let key = job.idempotency_key.as_ref();
-            match self.tools.recent.find(&job.team, job.content, key) {
-                Ok(Known::New) => {}
-                Ok(Known::Repeated {
-                    receipt,
-                    is_key_new,
-                }) => {
-                    let durability = self.tools.options.durability;
-                    let receipt = Receipt::repeated_of(&receipt, durability);
-                    if is_key_new {
-                        pending.push(self.repeated(job, receipt));
-                    } else {
-                        job.reply.send(Ok(receipt));
+        for Job {
+            team, work, room, ..
+        } in group
+        {
+            match work {
+                Work::Append(append) => self.decide(team, append, room, &mut pending),
+                Work::Session(command, reply) => {
+                    // It may be about a session that is waiting for the log.
+                    if pending.iter().any(|other| other.is_of_sessions(&team)) {
+                        self.write(std::mem::take(&mut pending));
                     }
-                    continue;
+                    match self.change_session(&team, command) {
+                        Ok((changes, session)) => {
+                            pending.push(Pending::of_sessions(team, changes, session, reply, room));
+                        }
+                        Err(error) => reply.send(Err(error)),
+                    }
                 }
-                Err(error) => {
-                    job.reply.send(Err(error));
-                    continue;
-                }
-            }
-            match self.admit(job) {
-                Ok(admitted) => pending.push(admitted),
-                Err((reply, error)) => reply.send(Err(error)),
             }
         }
         self.write(pending);
     }
 
-    /// Decides about a job. What it changes is taken back if the log fails.
-    fn admit(&mut self, job: Job) -> Result<Pending, (Reply, Error)> {
-        let Job {
-            team,
+    /// Decides about an append: it waits for the log, or is answered.
+    fn decide(&mut self, team: TeamId, append: Append, room: Room, pending: &mut Vec<Pending>) {
+        // The same twice in a group: the first must be durable before its receipt is given
+        // again.
+        if pending
+            .iter()
+            .any(|other| other.is_repeated_by(&team, &append))
+        {
+            self.write(std::mem::take(pending));
+        }
+        let key = append.idempotency_key.as_ref();
+        match self.tools.recent.find(&team, append.content, key) {
+            Ok(Known::New) => {}
+            Ok(Known::Repeated {
+                receipt,
+                is_key_new,
+            }) => {
+                let durability = self.tools.options.durability;
+                let receipt = Receipt::repeated_of(&receipt, durability);
+                if is_key_new {
+                    pending.push(self.repeated(team, append, room, receipt));
+                } else {
+                    append.reply.send(Ok(receipt));
+                }
+                return;
+            }
+            Err(error) => return append.reply.send(Err(error)),
+        }
+        match self.admit(team, append, room) {
+            Ok(admitted) => pending.push(admitted),
+            Err((reply, error)) => reply.send(Err(error)),
+        }
+    }
+
+    /// Lets spans of a batch in. What it changes is taken back if the log fails.
+    fn admit(
+        &mut self,
+        team: TeamId,
+        append: Append,
+        room: Room,
+    ) -> Result<Pending, (Reply<Receipt>, Error)> {
+        let Append {
             prepared,
             content,
             idempotency_key,
             reply,
-            room,
-            ..
-        } = job;
+        } = append;
         if let Err(error) = self.tools.health.check() {
             return Err((reply, error));
         }
@@ -146,28 +232,32 @@ impl Writer {
             record: record(&team, request, left_out, remember.as_ref()),
             team,
             parts,
-            content,
-            idempotency_key,
-            remember,
-            receipt,
-            reply,
+            answer: Answer::Append {
+                content,
+                idempotency_key,
+                remember,
+                receipt,
+                reply,
+            },
             room,
         })
     }
 
-    /// A job whose content is known and whose key is not.
-    fn repeated(&self, job: Job, receipt: Receipt) -> Pending {
-        let remember = self.remember(job.content, job.idempotency_key.as_ref(), &receipt);
+    /// A batch whose content is known and whose key is not.
+    fn repeated(&self, team: TeamId, append: Append, room: Room, receipt: Receipt) -> Pending {
+        let remember = self.remember(append.content, append.idempotency_key.as_ref(), &receipt);
         Pending {
-            record: record(&job.team, Bytes::new(), Vec::new(), remember.as_ref()),
-            team: job.team,
+            record: record(&team, Bytes::new(), Vec::new(), remember.as_ref()),
+            team,
             parts: Vec::new(),
-            content: job.content,
-            idempotency_key: job.idempotency_key,
-            remember,
-            receipt,
-            reply: job.reply,
-            room: job.room,
+            answer: Answer::Append {
+                content: append.content,
+                idempotency_key: append.idempotency_key,
+                remember,
+                receipt,
+                reply: append.reply,
+            },
+            room,
         }
     }
 
@@ -205,12 +295,14 @@ impl Writer {
             Err(error) => {
                 self.take_back(&pending);
                 for job in pending {
-                    job.reply.send(Err(error.clone()));
+                    job.refuse(error.clone());
                 }
                 return;
             }
         };
-        if !batches.is_empty() {
+        let has_sessions =
+            |job: &Pending| matches!(job.answer, Answer::Session { .. }) && !job.record.is_empty();
+        if !batches.is_empty() || pending.iter().any(has_sessions) {
             let now = self.now();
             self.oldest.get_or_insert(now);
         }
@@ -219,12 +311,29 @@ impl Writer {
         }
         self.ask_to_gather();
         for job in pending {
-            if let Some(remember) = job.remember {
-                self.tools.recent.remember(&job.team, remember);
-            }
             // What was queued is in memory now, and counted there.
             drop(job.room);
-            job.reply.send(Ok(job.receipt));
+            match job.answer {
+                Answer::Append {
+                    remember,
+                    receipt,
+                    reply,
+                    ..
+                } => {
+                    if let Some(remember) = remember {
+                        self.tools.recent.remember(&job.team, remember);
+                    }
+                    reply.send(Ok(receipt));
+                }
+                Answer::Session {
+                    changes,
+                    session,
+                    reply,
+                } => {
+                    self.tools.registry.apply(&job.team, &changes);
+                    reply.send(Ok(session));
+                }
+            }
         }
     }
 
@@ -254,24 +363,26 @@ impl Writer {
         written.map_err(|error| self.failed(error))
     }
 
-    /// Forgets what is remembered of the appends of some teams.
-    pub(super) fn forget(&mut self, teams: &[TeamId]) -> Result<(), Error> {
+    /// Forgets what is remembered of the appends of some teams, and sessions of theirs.
+    pub(super) fn forget(&mut self, forgotten: &[Forgotten]) -> Result<(), Error> {
         self.tools.health.check()?;
-        let forgets = |team: &TeamId| {
-            let record = AppendRecord {
-                team: team.as_str().to_owned(),
+        let records = forgotten.iter().map(|one| {
+            Ok(AppendRecord {
+                team: one.team.as_str().to_owned(),
                 forgets: true,
+                removes_sessions: one.is_whole,
+                sessions: self.without_sessions(&one.team, &one.sessions)?,
                 ..AppendRecord::default()
-            };
-            record.encode_to_vec()
-        };
-        let records: Vec<Vec<u8>> = teams.iter().map(forgets).collect();
-        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-        self.append_records(&records)?;
+            })
+        });
+        let records: Vec<AppendRecord> = records.collect::<Result<_, Error>>()?;
+        let bytes: Vec<Vec<u8>> = records.iter().map(Message::encode_to_vec).collect();
+        self.append_records(&bytes.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         // Whatever the mode: what is forgotten must not be known after a crash.
         self.log.sync().map_err(|error| self.failed(error))?;
-        for team in teams {
+        for (Forgotten { team, .. }, record) in forgotten.iter().zip(&records) {
             self.tools.recent.forget(team);
+            self.tools.registry.apply(team, record);
         }
         Ok(())
     }
@@ -316,7 +427,7 @@ fn record(
         receipt: remember.map(|remember| remember.receipt.clone()),
         content: remember.map(|remember| content_bytes(remember.content)),
         noted_at: remember.map_or(0, |remember| remember.at),
-        forgets: false,
+        ..AppendRecord::default()
     };
     record.encode_to_vec()
 }

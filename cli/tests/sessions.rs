@@ -1,0 +1,89 @@
+//! Sessions on the command line.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by a panic"
+)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use support::{output, run, sample};
+
+fn lines(store: &Path, arguments: &[&str]) -> Vec<Value> {
+    let lines = run(store, &[arguments, &["--format", "json"]].concat());
+    let lines = lines.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().unwrap()
+}
+
+fn one(store: &Path, arguments: &[&str]) -> Value {
+    let mut lines = lines(store, arguments);
+    assert_eq!(lines.len(), 1);
+    lines.remove(0)
+}
+
+#[test]
+fn sessions_are_started_listed_restarted_and_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path();
+    let start = ["session", "start", "--user", "ada", "--environment"];
+    let host = ["preview", "--host", "shop.example.com"];
+    let first = one(store, &[&start[..], &host].concat());
+    let first_id = first["session_id"].as_str().unwrap();
+    assert_eq!(first["kind"], "session");
+    assert_eq!(first["host"], "shop.example.com");
+    assert_eq!(first["browser"], Value::Null);
+    assert_eq!(first["stopped"], Value::Null);
+    let open = ["session", "list", "--user", "ada", "--open"];
+    assert_eq!(lines(store, &open), std::slice::from_ref(&first));
+
+    let second = one(store, &["session", "restart", first_id]);
+    assert_eq!(second["predecessor"], first_id);
+    assert_eq!(second["host"], "shop.example.com");
+    assert_eq!(lines(store, &open), std::slice::from_ref(&second));
+    let stopped = one(
+        store,
+        &["session", "stop", second["session_id"].as_str().unwrap()],
+    );
+    assert!(stopped["stopped"].is_string());
+    assert!(lines(store, &open).is_empty());
+    let page = one(
+        store,
+        &[
+            "page-trace",
+            "start",
+            "--user",
+            "ada",
+            "--environment",
+            "production",
+        ],
+    );
+    assert_eq!(page["kind"], "page trace");
+    let all = lines(store, &open[..4]);
+    assert_eq!(all.len(), 3);
+    assert_eq!((&all[0], &all[1]), (&page, &stopped));
+
+    let unknown = output(store, &["session", "stop", "unknown"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let errors = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        errors.contains("there is no session \"unknown\""),
+        "{errors}"
+    );
+    let local = output(store, &[&start[..], &["development"]].concat());
+    assert_eq!(local.status.code(), Some(2));
+}
+
+#[test]
+fn the_spans_of_a_session_are_shown() {
+    let sample = sample(500);
+    let store = sample.path();
+    let sessions = lines(store, &["sessions", "--limit", "1"]);
+    let id = sessions[0]["session_id"].as_str().unwrap();
+    let spans = lines(store, &["session", "show", id]);
+    assert_eq!(spans.len() as u64, sessions[0]["spans"].as_u64().unwrap());
+    assert!(lines(store, &["session", "show", "unknown"]).is_empty());
+}
