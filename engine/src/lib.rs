@@ -26,6 +26,7 @@ macro_rules! is_planted {
 
 pub mod io;
 
+mod awaited;
 mod backup;
 mod catalog;
 mod check;
@@ -83,7 +84,7 @@ pub use spanstore_format::planted;
 pub use spanstore_format::segment::{SegmentLayout, SegmentSummary};
 pub use spanstore_format::{InvalidId, Month, SegmentId, SpanId, TeamId, TraceId, otlp};
 pub use store::{RecoveryReport, Store};
-pub use team::Team;
+pub use team::{Team, TraceStatus};
 pub use write::{
     AttributeValue, Receipt, Refusal, RefusalReason, SpanBatch, SpanBatchBuilder, SpanBuilder,
     SpanKind, Usage,

@@ -294,6 +294,9 @@ pub struct StoreOptions {
     pub gather_rows: usize,
     /// Age of the oldest unsealed row at which a seal begins; none for no limit.
     pub seal_age: Option<Duration>,
+    /// How long nothing of a trace must come until it is ready
+    /// ([`TraceStatus::Ready`](crate::TraceStatus::Ready)).
+    pub trace_quiet_time: Duration,
     /// How segments are read.
     pub read_by: ReadBy,
     /// Segments that are open or mapped at a time, one of which requests are asked counting
@@ -349,6 +352,7 @@ impl Default for StoreOptions {
             seal_rows: 262_144,
             gather_rows: 16_384,
             seal_age: Some(Duration::from_hours(1)),
+            trace_quiet_time: Duration::from_secs(2),
             read_by: ReadBy::Map,
             open_files: 1_024,
             cache_bytes: 256 << 20,

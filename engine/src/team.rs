@@ -1,6 +1,7 @@
 //! A team's handle: everything of a tenant passes through it.
 
 mod sessions;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ use crate::write::message::{Append, Job, Reply, Work};
 use crate::write::prepare::{Checks, Prepared, prepare};
 use crate::write::queue::Room;
 use crate::write::{Receipt, SpanBatch, Usage};
+
+pub use self::status::TraceStatus;
 
 /// One team of a store. Cheap to make and to clone; it holds the store open.
 #[derive(Debug, Clone)]

@@ -12,6 +12,9 @@ use spanstore_format::segment::key_index::key_of;
 use spanstore_format::table::Table;
 use spanstore_format::{Month, SegmentId, TeamId, span};
 
+use crate::awaited::Awaited;
+#[cfg(feature = "query")]
+use crate::awaited::Waiting;
 use crate::hot::gather::Loose;
 use crate::hot::{Appended, HotBatch, HotBuffer, HotRows};
 use crate::runs::MergeDebt;
@@ -20,7 +23,10 @@ use crate::segment::Segment;
 /// The current state. All changes go through one lock, which is held for
 /// moments: rows are read outside of it.
 #[derive(Debug)]
-pub(crate) struct View(RwLock<State>);
+pub(crate) struct View {
+    state: RwLock<State>,
+    awaited: Arc<Awaited>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -137,23 +143,26 @@ impl View {
         gather_rows: usize,
         next_sequence: u64,
     ) -> Self {
-        Self(RwLock::new(State {
-            debt: MergeDebt::of(&segments),
-            segments: Arc::new(segments),
-            sealing: None,
-            active: HotBuffer::new(gather_rows),
-            erasures: Arc::new(erasures),
-            next_sequence,
-        }))
+        Self {
+            state: RwLock::new(State {
+                debt: MergeDebt::of(&segments),
+                segments: Arc::new(segments),
+                sealing: None,
+                active: HotBuffer::new(gather_rows),
+                erasures: Arc::new(erasures),
+                next_sequence,
+            }),
+            awaited: Arc::default(),
+        }
     }
 
     // A panic elsewhere leaves the state whole: each change is one assignment.
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A snapshot with the unsealed rows that `pick` chooses.
@@ -219,6 +228,7 @@ impl View {
         let mut state = self.write();
         state.next_sequence = next_sequence;
         for (team, batch) in batches {
+            self.awaited.wake(&team, &batch.traces);
             state.active.push(&team, batch);
         }
     }
@@ -304,5 +314,23 @@ impl View {
         all.extend(segments);
         state.set_segments(all);
         state.sealing = None;
+        self.awaited.wake_all();
+    }
+
+    /// Begins to wait for spans of a trace, or for a seal.
+    #[cfg(feature = "query")]
+    pub(crate) fn wait_for_trace(&self, team: &TeamId, trace: [u8; 16]) -> Waiting {
+        self.awaited.wait_for(team, trace)
+    }
+
+    /// When the last of the unsealed spans of a trace came, by the monotonic clock; none when
+    /// there is none, or it came before the store was opened.
+    pub(crate) fn last_arrival(&self, team: &TeamId, trace: [u8; 16]) -> Option<u64> {
+        let state = self.read();
+        let sealing = state.sealing.as_deref();
+        let buffers = sealing.into_iter().chain([&state.active]);
+        buffers
+            .filter_map(|hot| hot.last_arrival(team, trace))
+            .max()
     }
 }

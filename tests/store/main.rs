@@ -49,6 +49,7 @@ mod sequences;
 mod sessions;
 mod settings;
 mod shared;
+mod trace_status;
 mod unreadable;
 mod views;
 mod visibility;

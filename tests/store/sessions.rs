@@ -108,12 +108,22 @@ fn each_change_is_one_write_and_one_sync() {
         change();
         disk.operations() - before
     };
-    assert_eq!(operations(&|| drop(acme.start_session(by("ada")).unwrap())), 2);
+    assert_eq!(
+        operations(&|| drop(acme.start_session(by("ada")).unwrap())),
+        2
+    );
     assert_eq!(operations(&|| drop(acme.restart_session(&id).unwrap())), 2);
-    assert_eq!(operations(&|| drop(acme.stop_session(&id).unwrap())), 0, "it is stopped");
+    assert_eq!(
+        operations(&|| drop(acme.stop_session(&id).unwrap())),
+        0,
+        "it is stopped"
+    );
     let id = acme.start_session(by("ada")).unwrap().id;
     assert_eq!(operations(&|| drop(acme.stop_session(&id).unwrap())), 2);
-    assert_eq!(operations(&|| drop(acme.active_sessions("ada").unwrap())), 0);
+    assert_eq!(
+        operations(&|| drop(acme.active_sessions("ada").unwrap())),
+        0
+    );
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub(crate) struct Appended {
     pub(crate) traces: Vec<[u8; 16]>,
     /// Keys of the session ids of the rows, each once; likewise.
     pub(crate) sessions: Vec<Key>,
+    /// When it came, by the monotonic clock; none for one that came before the store was
+    /// opened.
+    pub(crate) arrived: Option<u64>,
 }
 
 /// Some rows of a batch.
@@ -111,6 +114,8 @@ impl HotRows {
 struct HotTeam {
     /// The rows of each append, in a partition.
     appends: Vec<HotRows>,
+    /// When each append came.
+    arrivals: Vec<Option<u64>>,
     months: BTreeMap<Month, HotMonth>,
     /// Whether all its rows were asked for.
     is_read: bool,
@@ -166,6 +171,7 @@ impl HotBuffer {
             batch,
             traces,
             sessions,
+            arrived,
         } = appended;
         self.rows += batch.rows.num_rows() as u64;
         self.bytes += batch.bytes;
@@ -181,6 +187,7 @@ impl HotBuffer {
                 hot.sessions.entry(session).or_default().push(place);
             }
             hot.appends.push(HotRows::all(&batch));
+            hot.arrivals.push(arrived);
             let month = hot.months.entry(batch.month).or_default();
             month.firsts.push(place);
             month.small.add(&batch, self.gather_rows);
@@ -223,6 +230,15 @@ impl HotBuffer {
         self.teams
             .get(team)
             .map_or(Vec::new(), |hot| hot.pick(hot.traces.get(&trace)))
+    }
+
+    /// When the last append came that holds rows of a trace, by the monotonic clock; none when
+    /// there is none, or it came before the store was opened.
+    pub(crate) fn last_arrival(&self, team: &TeamId, trace: [u8; 16]) -> Option<u64> {
+        let hot = self.teams.get(team)?;
+        let places = hot.traces.get(&trace)?.iter();
+        let arrivals = places.filter_map(|place| *hot.arrivals.get(*place as usize)?);
+        arrivals.max()
     }
 
     /// The appends of a team that may hold rows of a session.

@@ -79,6 +79,7 @@ pub(crate) fn append(team: &TeamId, month: u64, trace: u64, numbers: &[u64]) -> 
         batch: Arc::new(HotBatch::appended(month_of(month), rows, bytes)),
         traces: vec![trace_of(trace)],
         sessions: vec![key_of(format!("session {trace}").as_bytes())],
+        arrived: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
@@ -93,6 +94,16 @@ impl Engine {
             memory: Arc::new(QueryPool::new(limits.memory_bytes, &self.0.memory)),
             workers: self.workers()?,
         })
+    }
+
+    /// Waits for an event for some time, in any async runtime.
+    pub(crate) async fn within(
+        &self,
+        time: Duration,
+        event: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        self.workers()?.within(time, event).await;
+        Ok(())
     }
 
     fn workers(&self) -> Result<Arc<Workers>, Error> {

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -19,7 +20,7 @@ use futures::{Stream, StreamExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::memory::QueryPool;
 use super::watch::Watch;
@@ -53,6 +54,16 @@ impl Workers {
             timer: handle,
             is_done,
         })
+    }
+
+    /// Waits for an event for some time.
+    pub(super) async fn within(&self, time: Duration, event: impl Future<Output = ()>) {
+        let event = {
+            let _timer = self.timer.enter();
+            timeout(time, event)
+        };
+        // Whether it came is seen by whoever waits.
+        event.await.ok();
     }
 
     fn spawn<T: Send + 'static>(

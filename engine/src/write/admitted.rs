@@ -26,6 +26,7 @@ pub(super) fn hot_batch(
         batch: Arc::new(HotBatch::appended(part.month, rows, bytes)),
         traces: std::mem::take(&mut part.traces),
         sessions: std::mem::take(&mut part.sessions),
+        arrived: None,
     })
 }
 

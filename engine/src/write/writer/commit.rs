@@ -290,7 +290,7 @@ impl Writer {
                 }
                 self.append_to_log(&pending).map(|()| batches)
             });
-        let batches = match written {
+        let mut batches = match written {
             Ok(batches) => batches,
             Err(error) => {
                 self.take_back(&pending);
@@ -302,9 +302,12 @@ impl Writer {
         };
         let has_sessions =
             |job: &Pending| matches!(job.answer, Answer::Session { .. }) && !job.record.is_empty();
+        let now = self.now();
         if !batches.is_empty() || pending.iter().any(has_sessions) {
-            let now = self.now();
             self.oldest.get_or_insert(now);
+        }
+        for (_, batch) in &mut batches {
+            batch.arrived = Some(now);
         }
         if !is_planted!(PublishBeforeSync) {
             self.tools.view.publish(batches, self.log.next_sequence());
