@@ -9,11 +9,11 @@
 )]
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use spanstore::Store;
 use spanstore::query::Aggregate;
+use spanstore::{SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TraceId, TraceStatus};
 use spanstore_benches::questions::QUESTIONS;
 use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, team};
 
@@ -103,5 +103,44 @@ fn kept_codes(criterion: &mut Criterion) {
     assert_eq!(ask(&store), expected);
 }
 
-criterion_group!(benches, questions, kept_codes);
+/// How long after its quiet time a trace is told to be ready.
+fn waits(criterion: &mut Criterion) {
+    const QUIET: Duration = Duration::from_millis(20);
+    let directory = machine::directory();
+    let options = StoreOptions {
+        trace_quiet_time: QUIET,
+        ..by_hand()
+    };
+    // By the clock of the machine.
+    let store = Store::open(directory.path(), options).unwrap();
+    let team = store.team(&team());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut number = 0u128;
+    let mut group = criterion.benchmark_group("wait for a trace");
+    group.sample_size(20);
+    group.bench_function("beyond its quiet time", |bencher| {
+        bencher.iter_custom(|times| {
+            let mut beyond = Duration::ZERO;
+            for _ in 0..times {
+                number += 1;
+                let trace = TraceId(number.to_be_bytes());
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                let now = now.as_nanos() as u64;
+                let root = SpanBuilder::new(trace, SpanId([1; 8]), "root").times(now, now + 1);
+                team.append(SpanBatchBuilder::new().span(root).build())
+                    .unwrap();
+                let began = Instant::now();
+                let wait = team.wait_for_trace(trace, Duration::from_mins(1));
+                assert_eq!(runtime.block_on(wait).unwrap(), TraceStatus::Ready);
+                beyond += began.elapsed().saturating_sub(QUIET);
+            }
+            beyond
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, questions, kept_codes, waits);
 criterion_main!(benches);

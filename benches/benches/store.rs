@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use spanstore::{Store, StoreOptions, TeamId, TraceId};
+use spanstore::{NewSession, Store, StoreOptions, TeamId, TraceId};
 use spanstore_benches::{append, bodies, by_hand, machine, open, rows, team};
 
 const SPANS: u64 = 100_000;
@@ -145,6 +145,39 @@ fn look_ups(criterion: &mut Criterion) {
 }
 
 /// Ten spans each of many teams.
+/// Sessions of a team that has 20,000, of 2,000 users.
+fn sessions(criterion: &mut Criterion) {
+    let directory = machine::directory();
+    let store = open(directory.path(), StoreOptions::default());
+    let team = store.team(&team());
+    let by = |user: usize| NewSession {
+        user: format!("user {user}"),
+        environment: "preview".into(),
+        ..NewSession::default()
+    };
+    for number in 0..20_000 {
+        let session = team.start_session(by(number % 2_000)).unwrap();
+        if number < 18_000 {
+            team.stop_session(&session.id).unwrap();
+        }
+        if number == 19_000 {
+            store.seal().unwrap();
+        }
+    }
+    let mut group = criterion.benchmark_group("sessions");
+    group.sample_size(20);
+    group.bench_function("start and stop, durable", |bencher| {
+        bencher.iter(|| {
+            let session = team.start_session(by(0)).unwrap();
+            assert!(!team.stop_session(&session.id).unwrap().is_open());
+        });
+    });
+    group.bench_function("active ones of a user", |bencher| {
+        bencher.iter(|| assert_eq!(black_box(team.active_sessions("user 7").unwrap()).len(), 1));
+    });
+    group.finish();
+}
+
 fn many_teams(criterion: &mut Criterion) {
     let bodies = bodies(TEAMS as u64 * 10, 10);
     let name = |number: usize| TeamId::new(&format!("team-{number:06}")).unwrap();
@@ -188,5 +221,13 @@ fn many_teams(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, machine, appends, maintenance, look_ups, many_teams);
+criterion_group!(
+    benches,
+    machine,
+    appends,
+    maintenance,
+    look_ups,
+    sessions,
+    many_teams
+);
 criterion_main!(benches);

@@ -68,7 +68,7 @@ pub struct Arguments {
 /// Options that may stand before and after the command.
 #[derive(Debug, Args)]
 pub struct GlobalOptions {
-    /// Directory of the store; `ingest` and `quota` make it [default: ./spanstore-data]
+    /// Directory of the store; `ingest`, `quota` and the starts of sessions make it [default: ./spanstore-data]
     #[arg(long, global = true, help_heading = GLOBAL, env = "SPANSTORE_DIR", value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Whose spans
@@ -170,7 +170,7 @@ pub enum Command {
     Session(SessionArguments),
     /// Start a session of one page load
     PageTrace(PageTraceArguments),
-    /// List sessions, newest first
+    /// List the sessions that spans name, newest first; `session list` lists those that a user started
     Sessions(SessionsArguments),
     /// Show how much of a month's quota is used
     Usage(UsageArguments),
@@ -438,7 +438,7 @@ Examples:
   spanstore forget session SESSION_ID
   spanstore forget team --team acme --yes
 
-It says how many spans it is about, and asks. The settings of a team go with the team.")]
+It says how many spans it is about, and asks. The settings and the started sessions of a team go with the team, and a started session with its spans.")]
 pub struct ForgetArguments {
     /// Do it without asking; needed where there is no terminal
     #[arg(long, global = true)]

@@ -57,22 +57,28 @@ impl Awaited {
         }
     }
 
-    /// Wakes those who wait for one of some traces.
-    pub(crate) fn wake(&self, team: &TeamId, of: &[[u8; 16]]) {
+    /// What wakes those who wait for one of some traces. It is to be called without locks:
+    /// their runtimes may do anything then.
+    pub(crate) fn of(&self, team: &TeamId, traces: &[[u8; 16]]) -> Vec<Arc<Notify>> {
         if self.count.load(Ordering::Relaxed) == 0 {
-            return;
+            return Vec::new();
         }
-        let traces = self.traces();
-        for trace in of {
-            if let Some((_, notify)) = traces.get(&(team.clone(), *trace)) {
-                notify.notify_waiters();
-            }
-        }
+        let all = self.traces();
+        let awaited = traces.iter().filter_map(|trace| {
+            let (_, notify) = all.get(&(team.clone(), *trace))?;
+            Some(Arc::clone(notify))
+        });
+        awaited.collect()
     }
 
     /// Wakes all.
     pub(crate) fn wake_all(&self) {
-        for (_, notify) in self.traces().values() {
+        let all: Vec<_> = {
+            let traces = self.traces();
+            let all = traces.values().map(|(_, notify)| Arc::clone(notify));
+            all.collect()
+        };
+        for notify in all {
             notify.notify_waiters();
         }
     }

@@ -227,9 +227,14 @@ impl View {
     ) {
         let mut state = self.write();
         state.next_sequence = next_sequence;
+        let mut awaited = Vec::new();
         for (team, batch) in batches {
-            self.awaited.wake(&team, &batch.traces);
+            awaited.extend(self.awaited.of(&team, &batch.traces));
             state.active.push(&team, batch);
+        }
+        drop(state);
+        for notify in awaited {
+            notify.notify_waiters();
         }
     }
 
@@ -314,6 +319,12 @@ impl View {
         all.extend(segments);
         state.set_segments(all);
         state.sealing = None;
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Wakes all who wait for spans.
+    pub(crate) fn wake_all(&self) {
         self.awaited.wake_all();
     }
 

@@ -12,7 +12,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spanstore::io::{Disk, Fault, OpenMode, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
-use spanstore::{CatalogTable, Error, LostSpans, Month, RepairReport, Store, repair_on};
+use spanstore::{
+    CatalogTable, Error, LostSpans, Month, NewSession, RepairReport, Store, repair_on,
+};
 use spanstore_format::segment::SegmentReader;
 use spanstore_format::segment::layout::header::Part;
 use spanstore_format::segment::summarize;
@@ -296,6 +298,57 @@ fn a_lost_catalog_is_made_of_what_the_segments_and_the_log_say() {
     assert_eq!(report.lost_tables, tables);
     let usage = store.team(&team("acme")).usage(Month::of(NOW)).unwrap();
     assert_eq!((usage.used, usage.limit), (140, 1_000_000));
+}
+
+/// Where a block of the catalog is damaged that its tables can do without, all of them are
+/// there; else those that cannot be read are named.
+#[test]
+fn tables_of_a_damaged_catalog_that_can_be_read_are_kept() {
+    let disk = damaged_later();
+    let store = open(&disk, OLD).unwrap();
+    let acme = store.team(&team("acme"));
+    let session = acme
+        .start_session(NewSession {
+            user: "ada".into(),
+            environment: "preview".into(),
+            ..NewSession::default()
+        })
+        .unwrap();
+    acme.set_quota(Some(77)).unwrap();
+    store.seal().unwrap();
+    drop((acme, store));
+    let path = PathBuf::from(format!("{OLD}/catalog.redb"));
+    let bytes = disk.open(&path, OpenMode::Existing).unwrap().len().unwrap();
+    let (mut whole, mut lost) = (0, 0);
+    for place in (1_000..bytes).step_by(4_096) {
+        let disk = disk.fork();
+        let file = disk.open(&path, OpenMode::Existing).unwrap();
+        let mut byte = [0];
+        file.read_at(place, &mut byte).unwrap();
+        file.write_at(place, &[byte[0] ^ 8]).unwrap();
+        file.sync_data().unwrap();
+        drop(file);
+        let (report, store) = repaired(&disk, &format!("byte {place}"));
+        let acme = store.team(&team("acme"));
+        let limit = acme.usage(Month::of(NOW)).unwrap().limit;
+        let sessions = acme.active_sessions("ada").unwrap();
+        let is_lost = |table| report.lost_tables.contains(&table);
+        assert_eq!(limit == 77, !is_lost(CatalogTable::Settings), "{place}");
+        let expected = if is_lost(CatalogTable::Sessions) {
+            Vec::new()
+        } else {
+            vec![session.clone()]
+        };
+        assert_eq!(sessions, expected, "{place}");
+        assert_eq!(report.sessions, expected.len() as u64);
+        if !report.damage.is_empty() {
+            match report.lost_tables.as_slice() {
+                [] => whole += 1,
+                _ => lost += 1,
+            }
+        }
+    }
+    assert!(whole > 0 && lost > 0, "{whole} whole, {lost} not");
 }
 
 #[test]

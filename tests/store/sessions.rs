@@ -327,6 +327,11 @@ fn a_forgotten_session_leaves_every_file() {
     store.erase().unwrap();
     assert!(!stands_in_a_file(directory.path(), kept.id.as_bytes()));
     assert!(stands_in_a_file(directory.path(), successor.id.as_bytes()));
+    // All go with the team, whatever else is named.
+    let third = acme.restart_session(&successor.id).unwrap();
+    let whole = [Erased::Team, Erased::Session(successor.id.clone())];
+    acme.forget_many(whole).unwrap();
+    assert_eq!(acme.session(&third.id).unwrap(), None);
     // With the team go all its sessions, and a later one stays.
     let before = acme.start_session(by(user)).unwrap();
     acme.forget().unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use spanstore::io::SimulatedDisk;
 use spanstore::otlp::Span;
-use spanstore::{ManualClock, Store, StoreOptions, Team, TraceId, TraceStatus};
+use spanstore::{Error, ManualClock, Store, StoreOptions, Team, TraceId, TraceStatus};
 use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{NOW, open_at, quiet, team};
 
@@ -195,12 +195,38 @@ async fn who_waits_is_woken_by_spans_and_by_quiet() {
         assert_eq!(one.await.unwrap(), TraceStatus::Ready);
     }
     assert!(began.elapsed() >= QUIET, "it was quiet for a while");
-    // A seal counts as quiet.
-    append(&acme, [recent(2)]);
-    let waiting = {
+}
+
+/// A seal counts as quiet, and nothing comes to a store that is closed.
+#[tokio::test]
+async fn who_waits_is_woken_by_a_seal_and_by_the_end() {
+    let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(NOW)));
+    let store = open(&disk, &clock);
+    let acme = store.team(&team("acme"));
+    append(&acme, [of_trace(0)]);
+    let hours = Duration::from_hours(5);
+    let wait = |trace| {
         let acme = acme.clone();
-        tokio::spawn(async move { acme.wait_for_trace(TRACE, hours).await.unwrap() })
+        tokio::spawn(async move { acme.wait_for_trace(trace, hours).await })
     };
+    let (ready, unknown) = (wait(TRACE), wait(TraceId([1; 16])));
+    // Until both wait, mostly; they end all the same where they do not yet.
+    tokio::time::sleep(QUIET / 10).await;
     store.seal().unwrap();
-    assert_eq!(waiting.await.unwrap(), TraceStatus::Ready);
+    assert_eq!(ready.await.unwrap().unwrap(), TraceStatus::Ready);
+    store.close().unwrap();
+    let closed = unknown.await.unwrap();
+    assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
+}
+
+/// What was left out of a batch did not come.
+#[test]
+fn a_span_that_is_there_already_does_not_disturb() {
+    let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(NOW)));
+    let store = open(&disk, &clock);
+    let acme = store.team(&team("acme"));
+    append(&acme, [of_trace(0)]);
+    clock.advance(QUIET);
+    append(&acme, [of_trace(0), span(3)]);
+    assert_eq!(acme.trace_status(TRACE).unwrap(), TraceStatus::Ready);
 }

@@ -1,5 +1,6 @@
 //! Arguments of `session` and `page-trace`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use spanstore::NewSession;
 
@@ -27,7 +28,7 @@ pub enum SessionCommand {
     Start(NewSessionArguments),
     /// Stop a session; one that is stopped stays as it is
     Stop(SessionId),
-    /// Stop a session and start another one in its place
+    /// Stop a session, unless it is, and start another one of the same user in its place
     Restart(SessionId),
     /// List the spans of a session, oldest first, whether it was started here or not
     Show(SessionId),
@@ -46,7 +47,9 @@ impl SessionCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  spanstore page-trace start --user ada --environment production")]
+  spanstore page-trace start --user ada --environment production
+
+Like other sessions it is open until `session stop` stops it.")]
 pub struct PageTraceArguments {
     /// What to do.
     #[command(subcommand)]
@@ -72,7 +75,7 @@ pub struct SessionId {
 #[derive(Debug, Args)]
 pub struct NewSessionArguments {
     /// Who starts it
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "USER")]
     pub user: String,
     /// Where the deployment runs; local ones are not traced
     #[arg(long, value_enum, value_name = "ENVIRONMENT")]

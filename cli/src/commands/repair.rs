@@ -32,6 +32,7 @@ fn report(arguments: &RepairArguments, repaired: &RepairReport) -> Report {
     Report::new()
         .with("store", arguments.out.display().to_string())
         .with("spans", repaired.spans)
+        .with("sessions", repaired.sessions)
         .with("segments", repaired.segments)
         .with("rebuilt_segments", repaired.rebuilt_segments)
         .with("log_records", repaired.log_records)

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampNanosecondArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringViewArray, TimestampNanosecondArray};
 use spanstore::{Session, SessionKind};
 use spanstore_format::span::schema;
 
 use super::Context;
 use crate::arguments::{
-    PageTraceArguments, PageTraceCommand, Rows, SessionArguments, SessionCommand,
+    Format, PageTraceArguments, PageTraceCommand, Rows, SessionArguments, SessionCommand,
 };
 use crate::error::Error;
 use crate::output::{RowWriter, pick, row_columns};
@@ -23,7 +23,18 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &SessionArguments) -> Re
         SessionCommand::List(list) => team.sessions_of_user(&list.user)?,
         SessionCommand::Show(one) => return show(context, &one.session_id),
     };
-    context.write(&batch(&sessions)?)
+    write(context, &sessions)
+}
+
+/// Writes sessions; for people without columns that no session has.
+fn write(context: &mut Context<'_>, sessions: &[Session]) -> Result<(), Error> {
+    let mut rows = batch(sessions)?;
+    if context.format == Format::Table && !sessions.is_empty() {
+        let columns = rows.columns().iter().enumerate();
+        let known = columns.filter(|(_, column)| column.null_count() < column.len());
+        rows = rows.project(&known.map(|(place, _)| place).collect::<Vec<_>>())?;
+    }
+    context.write(&rows)
 }
 
 pub(super) fn page_trace(
@@ -32,7 +43,7 @@ pub(super) fn page_trace(
 ) -> Result<(), Error> {
     let PageTraceCommand::Start(new) = &arguments.command;
     let session = context.team.start_page_trace(new.session())?;
-    context.write(&batch(&[session])?)
+    write(context, &[session])
 }
 
 /// Writes the spans of a session.

@@ -82,9 +82,9 @@ const ROWS_WITH_CODES: usize = 4_096;
 #[derive(Debug, Clone)]
 pub(crate) struct Appended {
     pub(crate) batch: Arc<HotBatch>,
-    /// Trace ids of the rows, each once. May name one whose rows were left out.
+    /// Trace ids of the rows, each once.
     pub(crate) traces: Vec<[u8; 16]>,
-    /// Keys of the session ids of the rows, each once; likewise.
+    /// Keys of the session ids of the rows, each once. May have one whose rows were left out.
     pub(crate) sessions: Vec<Key>,
     /// When it came, by the monotonic clock; none for one that came before the store was
     /// opened.

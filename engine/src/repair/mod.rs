@@ -37,6 +37,8 @@ pub struct RepairReport {
     pub rebuilt_segments: u64,
     /// Spans of the new store.
     pub spans: u64,
+    /// Sessions of the new store.
+    pub sessions: u64,
     /// Records of the log whose spans are among them.
     pub log_records: u64,
     /// Spans that are lost, by team and month.
@@ -56,7 +58,8 @@ pub struct RepairReport {
     pub quarantined: Vec<String>,
     /// Parts of the catalog that could not be read. Lost counters begin at the
     /// spans found, so a team may get some of its quota back; lost settings are
-    /// as if none were set; what lost erasures hid can be found again.
+    /// as if none were set; what lost erasures hid can be found again; of lost
+    /// sessions those are there that the log has.
     pub lost_tables: Vec<CatalogTable>,
 }
 
@@ -378,6 +381,8 @@ impl Repair<'_> {
         report.log_records = log.records;
         report.lost_sequences = log.lost;
         report.damage.extend(log.damage);
+        let sessions = changes::over_all(old.sessions.unwrap_or_default(), log.sessions);
+        report.sessions = sessions.values().map(|of_team| of_team.len() as u64).sum();
         report.spans = self.segments.iter().map(|one| u64::from(one.rows)).sum();
         Catalog::create(
             self.disk,
@@ -391,7 +396,7 @@ impl Repair<'_> {
                 erased: old.erased.unwrap_or_default(),
                 settings: old.settings.unwrap_or_default(),
                 erasures: old.erasures.unwrap_or_default(),
-                sessions: changes::over_all(old.sessions.unwrap_or_default(), log.sessions),
+                sessions,
             },
         )?;
         Ok(report)

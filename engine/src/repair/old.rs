@@ -68,13 +68,14 @@ impl Copy {
         Catalog::open(&disk, root, false)
     }
 
-    /// Reads something. A catalog that was damaged at something else is opened
-    /// anew for it.
+    /// Reads something. A catalog that was damaged at something else is opened anew for it,
+    /// and without its checksums: redb then verifies each page by its own, and a damaged page
+    /// that it can do without does not matter.
     fn table<T>(
         &self,
         files: usize,
         damage: &mut Option<String>,
-        read: impl FnOnce(&Catalog) -> Result<T, Error>,
+        read: impl Fn(&Catalog) -> Result<T, Error>,
     ) -> Option<T> {
         match self.open(files).and_then(|catalog| read(&catalog)) {
             Ok(found) => Some(found),
@@ -84,7 +85,8 @@ impl Copy {
                     Error::CatalogDamaged { cause, .. } => cause,
                     other => other.to_string(),
                 });
-                None
+                let again = self.open(1).and_then(|catalog| read(&catalog));
+                again.ok()
             }
         }
     }

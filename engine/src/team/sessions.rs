@@ -25,8 +25,9 @@ impl Team {
     /// [`Error::LocalDeployment`] for an environment other than `preview` and `production`;
     /// [`Error::TooLarge`] for a text of more than 1,024 bytes, and for the session after
     /// 100,000 of the team, stopped ones that retention has not removed included;
-    /// [`Error::NoSpace`]: nothing has changed. [`Error::CatalogDamaged`],
-    /// [`Error::Poisoned`], [`Error::Closed`].
+    /// [`Error::CatalogDamaged`]; those of the store as with [`Team::append`]. After
+    /// [`Error::Poisoned`] the session may be there when the store is opened again; after the
+    /// others nothing has changed.
     pub fn start_session(&self, new: NewSession) -> Result<Session, Error> {
         self.change_session(self.start(new, SessionKind::Session)?)
     }
@@ -41,7 +42,7 @@ impl Team {
         self.change_session_async(start).await
     }
 
-    /// Starts a session of one page load.
+    /// Starts a session of one page load. It is open until it is stopped too.
     ///
     /// # Errors
     /// As [`Team::start_session`].

@@ -1,6 +1,8 @@
 //! How much of a trace is here: whether a page trace, or a request, can be shown.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "query")]
+use std::future::pending;
 use std::time::Duration;
 
 use arrow::array::Array;
@@ -26,8 +28,9 @@ pub enum TraceStatus {
         has_root: bool,
     },
     /// A root, and nothing came for a while
-    /// ([`StoreOptions::trace_quiet_time`](crate::StoreOptions::trace_quiet_time)). Spans whose
-    /// parents are missing do not matter. Late spans are stored and shown all the same.
+    /// ([`StoreOptions::trace_quiet_time`](crate::StoreOptions::trace_quiet_time)), or all that
+    /// came is sealed or came before the store was opened. Spans whose parents are missing do
+    /// not matter. Late spans are stored and shown all the same.
     Ready,
 }
 
@@ -119,7 +122,8 @@ impl Team {
     /// milliseconds, in any async runtime.
     ///
     /// # Errors
-    /// As [`Team::trace_async`].
+    /// As [`Team::trace_async`]; [`Error::Closed`] and [`Error::Poisoned`] when no span can come
+    /// any more.
     #[cfg(feature = "query")]
     pub async fn wait_for_trace(
         &self,
@@ -127,18 +131,35 @@ impl Team {
         timeout: Duration,
     ) -> Result<TraceStatus, Error> {
         let began = std::time::Instant::now();
-        let waiting = self.parts.view.wait_for_trace(&self.id, trace.0);
+        let parts = &self.parts;
+        let waiting = parts.view.wait_for_trace(&self.id, trace.0);
+        let mut has_root = false;
         loop {
             // What comes from here on wakes it.
             let came = waiting.notify.notified();
-            let spans = self.trace_async(trace).await?;
-            let (status, quiet_in) = self.progress(trace, &spans)?;
             let left = timeout.saturating_sub(began.elapsed());
-            if status == TraceStatus::Ready || left.is_zero() {
-                return Ok(status);
+            // Once the root is here only the time counts, until the last look.
+            let mut quiet_in = has_root.then(|| self.quiet_in(trace)).flatten();
+            if quiet_in.is_none() || left.is_zero() {
+                let spans = self.trace_async(trace).await?;
+                let status;
+                (status, quiet_in) = self.progress(trace, &spans)?;
+                if status == TraceStatus::Ready || left.is_zero() {
+                    return Ok(status);
+                }
+                has_root = quiet_in.is_some();
             }
+            // Nothing more can come.
+            parts.health.check()?;
             let most = quiet_in.map_or(left, |quiet| quiet.min(left));
-            self.parts.queries.within(most, came).await?;
+            parts.queries.within(most, came).await?;
+            if !has_root {
+                // It is not ready before the quiet time of what came is over. So a busy trace
+                // is not looked at for each append.
+                let pause = parts.options.trace_quiet_time / 4;
+                let left = timeout.saturating_sub(began.elapsed());
+                parts.queries.within(pause.min(left), pending()).await?;
+            }
         }
     }
 

@@ -1,12 +1,13 @@
 //! The rows of a batch that were let in.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use spanstore_format::span::columns::{memory_of, with_sequence};
-use spanstore_format::span::compact;
+use spanstore_format::span::{SpanColumn, compact};
 
 use super::prepare::Part;
 use crate::error::Error;
@@ -21,6 +22,9 @@ pub(super) fn hot_batch(
 ) -> Result<Appended, ArrowError> {
     let rows = admitted_rows(&part.rows, admitted)?;
     let rows = with_sequence(&rows, sequence.cast_signed())?;
+    if rows.num_rows() < admitted.len() {
+        part.traces = traces_of(&rows);
+    }
     let bytes = memory_of(&rows) + BATCH_OVERHEAD;
     Ok(Appended {
         batch: Arc::new(HotBatch::appended(part.month, rows, bytes)),
@@ -28,6 +32,16 @@ pub(super) fn hot_batch(
         sessions: std::mem::take(&mut part.sessions),
         arrived: None,
     })
+}
+
+/// The trace ids of rows, each once.
+fn traces_of(rows: &RecordBatch) -> Vec<[u8; 16]> {
+    let Ok(ids) = SpanColumn::TraceId.ids(rows) else {
+        return Vec::new();
+    };
+    let ids = (0..ids.len()).filter_map(|row| ids.value(row).try_into().ok());
+    let ids: HashSet<[u8; 16]> = ids.collect();
+    ids.into_iter().collect()
 }
 
 /// Memory of a batch beside its rows, in bytes, about: arrays and look-up.

@@ -126,6 +126,14 @@ pub(crate) enum SessionCommand {
 }
 
 impl SessionCommand {
+    /// The session that it is about; none when it starts one.
+    pub(super) fn session(&self) -> Option<&str> {
+        match self {
+            Self::Start(..) => None,
+            Self::Stop(id) | Self::Restart(id, _) => Some(id),
+        }
+    }
+
     /// Bytes that it brings to the log, about.
     pub(crate) fn bytes(&self) -> usize {
         match self {

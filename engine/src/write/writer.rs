@@ -83,10 +83,9 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(tools: Tools, log: Log, admission: Admission) -> Self {
-        let has_rows = tools.view.active_size().0 > 0;
         let now = tools.clock.monotonic_nanos();
         Self {
-            oldest: has_rows.then_some(now),
+            oldest: log.has_records().then_some(now),
             // What was replayed is on disk, and the catalog may not know it.
             unsettled: log.has_records().then_some(now),
             tools,

@@ -5,7 +5,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use prost::Message;
 use spanstore_format::TeamId;
-use spanstore_format::log::record::AppendRecord;
+use spanstore_format::log::record::{AppendRecord, SessionChange};
 use spanstore_format::recent::content_bytes;
 
 use super::Writer;
@@ -75,8 +75,27 @@ impl Pending {
         }
     }
 
-    fn is_of_sessions(&self, team: &TeamId) -> bool {
-        matches!(self.answer, Answer::Session { .. }) && self.team == *team
+    /// What it changes of sessions of a team.
+    fn sessions(&self, team: &TeamId) -> &[SessionChange] {
+        match &self.answer {
+            Answer::Session { changes, .. } if self.team == *team => &changes.sessions,
+            _ => &[],
+        }
+    }
+
+    /// Whether it changes a session of a team.
+    fn changes(&self, team: &TeamId, id: Option<&str>) -> bool {
+        let mut changes = self.sessions(team).iter();
+        changes.any(|change| Some(change.id.as_str()) == id)
+    }
+
+    /// How many sessions of a team it starts.
+    fn started(&self, team: &TeamId) -> u64 {
+        let sessions = self
+            .sessions(team)
+            .iter()
+            .flat_map(|change| &change.session);
+        sessions.filter(|one| one.stopped_at.is_none()).count() as u64
     }
 
     /// Whether an append has the same content or key as this one.
@@ -114,10 +133,12 @@ impl Writer {
                 Work::Append(append) => self.decide(team, append, room, &mut pending),
                 Work::Session(command, reply) => {
                     // It may be about a session that is waiting for the log.
-                    if pending.iter().any(|other| other.is_of_sessions(&team)) {
+                    let waits = |other: &Pending| other.changes(&team, command.session());
+                    if pending.iter().any(waits) {
                         self.write(std::mem::take(&mut pending));
                     }
-                    match self.change_session(&team, command) {
+                    let started = pending.iter().map(|other| other.started(&team)).sum();
+                    match self.change_session(&team, command, started) {
                         Ok((changes, session)) => {
                             pending.push(Pending::of_sessions(team, changes, session, reply, room));
                         }
@@ -374,7 +395,11 @@ impl Writer {
                 team: one.team.as_str().to_owned(),
                 forgets: true,
                 removes_sessions: one.is_whole,
-                sessions: self.without_sessions(&one.team, &one.sessions)?,
+                sessions: if one.is_whole {
+                    Vec::new()
+                } else {
+                    self.without_sessions(&one.team, &one.sessions)?
+                },
                 ..AppendRecord::default()
             })
         });

@@ -1,5 +1,7 @@
 //! What becomes of sessions that are started, stopped, restarted or forgotten.
 
+use std::collections::BTreeSet;
+
 use spanstore_format::TeamId;
 use spanstore_format::catalog::SessionRecord;
 use spanstore_format::log::record::{AppendRecord, SessionChange};
@@ -10,12 +12,14 @@ use crate::registry::{MOST_SESSIONS, Session, is_kept};
 use crate::write::message::SessionCommand;
 
 impl Writer {
-    /// Decides what a command changes, and what the session is then. A record without changes
-    /// is not to be written.
+    /// Decides what a command changes, and what the session is then, where so many other
+    /// sessions of the team are about to be started. A record without changes is not to be
+    /// written.
     pub(super) fn change_session(
         &self,
         team: &TeamId,
         command: SessionCommand,
+        started: u64,
     ) -> Result<(AppendRecord, Session), Error> {
         self.tools.health.check()?;
         let mut record = AppendRecord {
@@ -24,7 +28,7 @@ impl Writer {
         };
         let (id, session) = match command {
             SessionCommand::Start(id, session) => {
-                self.has_room_for_another(team)?;
+                self.has_room_for_another(team, started)?;
                 record.sessions.push(change(&id, &session));
                 (id, *session)
             }
@@ -38,7 +42,7 @@ impl Writer {
             }
             SessionCommand::Restart(id, successor) => {
                 let before = self.session(team, &id)?;
-                self.has_room_for_another(team)?;
+                self.has_room_for_another(team, started)?;
                 let stopped = self.stopped(&before);
                 if stopped != before {
                     record.sessions.push(change(&id, &stopped));
@@ -64,27 +68,30 @@ impl Writer {
         ids: &[String],
     ) -> Result<Vec<SessionChange>, Error> {
         let registry = &self.tools.registry;
-        let mut changes = Vec::new();
+        let (mut gone, mut users) = (BTreeSet::new(), BTreeSet::new());
         for id in ids {
-            let Some(gone) = registry.session(team, id)? else {
-                continue;
-            };
-            let of_user = registry.of_user(team, &gone.user)?;
-            let successors = of_user.into_iter().filter(|(other, one)| {
-                one.predecessor.as_ref() == Some(id) && !ids.contains(other)
-            });
-            changes.extend(successors.map(|(other, one)| {
-                let without = SessionRecord {
-                    predecessor: None,
-                    ..one
-                };
-                change(&other, &without)
-            }));
-            changes.push(SessionChange {
-                id: id.clone(),
-                session: None,
-            });
+            if let Some(session) = registry.session(team, id)? {
+                gone.insert(id);
+                users.insert(session.user);
+            }
         }
+        let mut changes = Vec::new();
+        for user in users {
+            for (id, session) in registry.of_user(team, &user)? {
+                let predecessor = session.predecessor.as_ref();
+                if predecessor.is_some_and(|one| gone.contains(one)) && !gone.contains(&id) {
+                    let without = SessionRecord {
+                        predecessor: None,
+                        ..session
+                    };
+                    changes.push(change(&id, &without));
+                }
+            }
+        }
+        changes.extend(gone.into_iter().map(|id| SessionChange {
+            id: id.clone(),
+            session: None,
+        }));
         Ok(changes)
     }
 
@@ -108,8 +115,8 @@ impl Writer {
         }
     }
 
-    fn has_room_for_another(&self, team: &TeamId) -> Result<(), Error> {
-        let count = self.tools.registry.count(team)?;
+    fn has_room_for_another(&self, team: &TeamId, started: u64) -> Result<(), Error> {
+        let count = self.tools.registry.count(team)? + started;
         if count >= MOST_SESSIONS {
             return Err(Error::TooLarge {
                 what: "sessions of a team",
