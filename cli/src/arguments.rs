@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 
@@ -436,6 +437,7 @@ impl FromStr for Retention {
 #[command(after_help = "\
 Examples:
   spanstore forget session SESSION_ID
+  spanstore forget user ada
   spanstore forget team --team acme --yes
 
 It says how many spans it is about, and asks. The settings and the started sessions of a team go with the team, and a started session with its spans.")]
@@ -457,6 +459,16 @@ pub enum Forget {
     Trace(ForgetTraces),
     /// Those of sessions
     Session(ForgetSessions),
+    /// Those of a user: of the sessions that the user started, and of traces that carry the user's id
+    User(ForgetUser),
+}
+
+/// Arguments of `forget user`.
+#[derive(Debug, Args)]
+pub struct ForgetUser {
+    /// The user's id
+    #[arg(value_parser = NonEmptyStringValueParser::new(), value_name = "USER")]
+    pub user: String,
 }
 
 /// Arguments of `forget trace`.

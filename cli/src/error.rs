@@ -78,7 +78,7 @@ impl Error {
     /// The exit code of the process: 2 for wrong usage, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Filter { .. } => 2,
             _ => 1,
         }
     }

@@ -28,7 +28,7 @@ fn a_wrong_filter_has_a_caret_under_what_is_wrong() {
         assert_eq!(*filter, "level = 'error' and durration > 1");
         assert_eq!(*caret, format!("{}^", " ".repeat(20)));
         assert!(why.contains("such as duration"), "{why}");
-        assert_eq!(found.status.code(), Some(1));
+        assert_eq!(found.status.code(), Some(2));
     }
 }
 

@@ -78,6 +78,38 @@ fn sessions_are_started_listed_restarted_and_stopped() {
 }
 
 #[test]
+fn a_user_is_forgotten_with_what_was_started_and_traced() {
+    let sample = sample(500);
+    let store = sample.path();
+    let with_user = ["query", "--filter", "user_id is not null", "--limit", "1"];
+    let user = lines(store, &with_user)[0]["user_id"].clone();
+    let user = user.as_str().unwrap();
+    one(
+        store,
+        &[
+            "session",
+            "start",
+            "--user",
+            user,
+            "--environment",
+            "preview",
+        ],
+    );
+    let count = || one(store, &["count"])["spans"].as_u64().unwrap();
+    let forget = ["forget", "user", user, "--format", "json"];
+    let refused = output(store, &forget);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(count(), 500, "nobody said yes");
+    let report = one(store, &["forget", "user", user, "--yes"]);
+    let gone = report["spans"].as_u64().unwrap();
+    assert!(gone > 0 && gone < 500, "{report}");
+    assert_eq!(count(), 500 - gone);
+    assert!(lines(store, &["session", "list", "--user", user]).is_empty());
+    let filter = format!("user_id = '{user}'");
+    assert!(lines(store, &["query", "--filter", &filter]).is_empty());
+}
+
+#[test]
 fn the_spans_of_a_session_are_shown() {
     let sample = sample(500);
     let store = sample.path();

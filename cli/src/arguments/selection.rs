@@ -1,6 +1,7 @@
 //! Which spans or requests a command looks at.
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use spanstore::query::Query;
 
 use crate::error::Error;
@@ -186,7 +187,7 @@ pub struct TimelineArguments {
     #[arg(long, value_name = "VALUE")]
     pub by: Option<String>,
     /// How many stretches of time there are
-    #[arg(long, value_name = "N", default_value_t = 24)]
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub buckets: usize,
     /// Which spans or requests.
     #[command(flatten)]

@@ -31,9 +31,20 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &ForgetArguments) -> Res
             };
             ids.into_iter().map(of).unzip()
         }
+        Forget::User(one) => {
+            let name = format!("user {} of {}", one.user, team.id());
+            (team.rows_of_user(&one.user)?, vec![name])
+        }
     };
     // Also what is damaged, and therefore not counted, can be forgotten.
-    let spans = count(team, &rows).ok();
+    let spans = match &arguments.what {
+        // All spans of the user's sessions are in the traces too.
+        Forget::User(_) => {
+            let traces = rows.iter().filter(|of| matches!(of, Erased::Trace(_)));
+            count(team, traces).ok()
+        }
+        _ => count(team, &rows).ok(),
+    };
     if !arguments.yes {
         confirm(&question(team, spans, &names))?;
     }
@@ -46,10 +57,10 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &ForgetArguments) -> Res
 }
 
 /// How many spans there are to forget, as far as they are to be seen.
-fn count(team: &Team, rows: &[Erased]) -> Result<u64, Error> {
+fn count<'r>(team: &Team, rows: impl IntoIterator<Item = &'r Erased>) -> Result<u64, Error> {
     let runtime = runtime()?;
     let count = |query: Query| Ok(runtime.block_on(query.count())?);
-    let counts = rows.iter().map(|of| match of {
+    let counts = rows.into_iter().map(|of| match of {
         Erased::Team => count(team.query()),
         Erased::Trace(id) => count(team.query().filter(&format!("trace_id = '{id}'"))?),
         Erased::Session(id) => {

@@ -51,4 +51,5 @@ pub(crate) mod stored;
 #[cfg(test)]
 #[cfg(feature = "query")]
 mod tests;
+pub(crate) mod users;
 pub(crate) mod visibility;

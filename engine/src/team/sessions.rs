@@ -1,14 +1,16 @@
 //! Sessions that people start and stop.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crossbeam_channel::bounded;
-use spanstore_format::catalog::SessionRecord;
+use spanstore_format::catalog::{Erased, SessionRecord};
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 
 use super::Team;
 use crate::error::Error;
+use crate::read::users;
 use crate::registry::{NewSession, Session, SessionKind, is_kept};
 use crate::write::message::{Job, Reply, SessionCommand, Work};
 use crate::write::queue::Room;
@@ -128,6 +130,36 @@ impl Team {
         let mut sessions: Vec<Session> = sessions.collect();
         sessions.sort_by_key(|session| Reverse(session.started_nanos));
         Ok(sessions)
+    }
+
+    /// Forgets a user: all sessions that the user started, all spans of these and of the
+    /// sessions whose spans carry the user's id (`user_id`), and all spans of each trace with
+    /// such a span, as [`Team::forget`] does with the team's. All spans of the team are looked
+    /// at for it.
+    ///
+    /// # Errors
+    /// As [`Team::forget`]; [`Error::Corrupt`] when rows are damaged: nothing is forgotten.
+    pub fn forget_user(&self, user: &str) -> Result<(), Error> {
+        self.forget_many(self.rows_of_user(user)?)
+    }
+
+    /// What [`Team::forget_user`] forgets, for a caller that asks somebody first: each trace,
+    /// and each session.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when rows are damaged; [`Error::CatalogDamaged`].
+    pub fn rows_of_user(&self, user: &str) -> Result<Vec<Erased>, Error> {
+        let started = self.parts.registry.of_user(&self.id, user)?;
+        let mut sessions: BTreeSet<String> = started.into_keys().collect();
+        // What retention hides is to go too.
+        let snapshot = self.parts.view.snapshot(None, |hot| hot.all(&self.id));
+        let traces = users::traces(&snapshot, &self.id, user, &mut sessions, &self.never())?;
+        let sessions = sessions.into_iter().map(Erased::Session);
+        Ok(traces
+            .into_iter()
+            .map(Erased::Trace)
+            .chain(sessions)
+            .collect())
     }
 
     /// Whether retention has not let go of a session.
