@@ -1,8 +1,8 @@
 //! The sessions that were started: what the log says of them, over what the catalog has.
 //!
 //! A change is a log record that says all of the sessions that it changes. It is kept in
-//! memory until a seal writes it to the catalog. No append asks the
-//! registry: spans may carry ids of sessions that it does not know.
+//! memory until a seal writes it to the catalog. No append asks the registry: spans may carry
+//! ids of sessions that it does not know.
 
 pub(crate) mod changes;
 mod session;
@@ -33,7 +33,7 @@ const MOST_COUNTS: usize = 10_000;
 pub(crate) struct Registry {
     catalog: Arc<Catalog>,
     unsealed: RwLock<Unsealed>,
-    /// Sessions of teams, counted when one was started first.
+    /// How many sessions teams have: of those that started one.
     counts: Mutex<HashMap<TeamId, u64>>,
 }
 
@@ -57,7 +57,7 @@ impl Registry {
         }
     }
 
-    // A panic while it is changed would be one of the standard library's maps.
+    // Nothing panics while it is changed.
     fn read(&self) -> RwLockReadGuard<'_, Unsealed> {
         self.unsealed.read().unwrap_or_else(PoisonError::into_inner)
     }

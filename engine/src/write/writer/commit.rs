@@ -1,5 +1,5 @@
-//! Groups of batches: decided about, written to the log, seen by readers, and
-//! answered.
+//! Groups of batches and changes of sessions: decided about, written to the log, seen by
+//! readers, and answered.
 
 use arrow::error::ArrowError;
 use bytes::Bytes;

@@ -60,8 +60,8 @@ impl Writer {
         Ok((record, Session::of_record(id, session)))
     }
 
-    /// What changes where some sessions are forgotten: those that there are go, and their
-    /// successors do not know them any more.
+    /// What changes where some sessions are forgotten: those that are known go, and their
+    /// successors do not name them any more.
     pub(super) fn without_sessions(
         &self,
         team: &TeamId,
