@@ -135,7 +135,7 @@ fn a_table_shows_percent_and_the_sizes_stand_beside_it() {
     );
     for (arguments, status) in [
         (&["compare", "--filter", "true"][..], 2),
-        (&["compare", "--with", "level ="], 1),
+        (&["compare", "--with", "level ="], 2),
         (
             &[
                 "compare", "--with", "true", "--since", "1h", "--until", "2h",
