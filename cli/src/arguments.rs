@@ -69,7 +69,7 @@ pub struct Arguments {
 /// Options that may stand before and after the command.
 #[derive(Debug, Args)]
 pub struct GlobalOptions {
-    /// Directory of the store; `ingest`, `quota` and the starts of sessions make it [default: ./spanstore-data]
+    /// Directory of the store; `ingest`, `quota`, `session start` and `page-trace start` make it [default: ./spanstore-data]
     #[arg(long, global = true, help_heading = GLOBAL, env = "SPANSTORE_DIR", value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Whose spans

@@ -1,23 +1,10 @@
 //! What is forgotten is not found again, and after an erasure no file holds it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use spanstore::{Month, Team, TraceId};
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{NOW, open, open_on, quiet, team};
-
-/// Whether some bytes stand in some file below a directory.
-fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
-    std::fs::read_dir(path).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return stands_in_a_file(&path, wanted);
-        }
-        let bytes = std::fs::read(&path).unwrap();
-        bytes.windows(wanted.len()).any(|window| window == wanted)
-    })
-}
+use spanstore_test_support::{NOW, open, open_on, quiet, stands_in_a_file, team};
 
 fn count(team: &Team) -> usize {
     team.export()

@@ -10,7 +10,7 @@ use spanstore::io::{Disk, Fault, PowerCut, SimulatedDisk};
 use spanstore::{Erased, Error, Month, Store, StoreOptions, Task, Team, TraceId};
 use spanstore_test_support::disk::InterruptedDisk;
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{NOW, open, open_on, quiet, team};
+use spanstore_test_support::{NOW, open, open_on, quiet, stands_in_a_file, team};
 
 fn count(team: &Team) -> usize {
     team.export()
@@ -31,18 +31,6 @@ fn segment_files(path: &Path) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-/// Whether some bytes stand in some file below a directory.
-fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
-    std::fs::read_dir(path).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return stands_in_a_file(&path, wanted);
-        }
-        let bytes = std::fs::read(&path).unwrap();
-        bytes.windows(wanted.len()).any(|window| window == wanted)
-    })
 }
 
 fn trace(n: u64) -> TraceId {

@@ -13,7 +13,7 @@ use spanstore::{
     repair_on,
 };
 use spanstore_test_support::spans::{request, span, text};
-use spanstore_test_support::{NOW, open, open_at, open_on, quiet, team};
+use spanstore_test_support::{NOW, open, open_at, open_on, quiet, stands_in_a_file, team};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -554,15 +554,4 @@ fn no_append_asks_the_registry() {
     assert_eq!(acme.session_spans(&session.id).unwrap().len(), 1);
     assert_eq!(acme.session_spans("unknown").unwrap().len(), 1);
     assert_eq!(acme.session("unknown").unwrap(), None);
-}
-
-fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
-    std::fs::read_dir(path).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return stands_in_a_file(&path, wanted);
-        }
-        let bytes = std::fs::read(&path).unwrap();
-        bytes.windows(wanted.len()).any(|window| window == wanted)
-    })
 }

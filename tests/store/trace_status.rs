@@ -7,7 +7,7 @@ use spanstore::io::SimulatedDisk;
 use spanstore::otlp::Span;
 use spanstore::{Error, ManualClock, Store, StoreOptions, Team, TraceId, TraceStatus};
 use spanstore_test_support::spans::{request, span, text, trace_id};
-use spanstore_test_support::{NOW, open_at, quiet, team};
+use spanstore_test_support::{NOW, open_at, open_on, quiet, team};
 
 const QUIET: Duration = Duration::from_millis(200);
 const TRACE: TraceId = TraceId([7; 16]);
@@ -152,7 +152,7 @@ fn a_page_trace_is_the_trace_of_the_first_span_of_its_session() {
     assert_eq!((trace, spans.len()), (TraceId(trace_id(1)), 3));
 }
 
-/// By the clock of the machine: that of the store stands still where tests set it.
+/// With the clock of the machine, as the store waits by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_is_woken_by_spans_and_by_quiet() {
     let disk = SimulatedDisk::new();
@@ -200,17 +200,21 @@ async fn who_waits_is_woken_by_spans_and_by_quiet() {
 /// A seal counts as quiet, and nothing comes to a store that is closed.
 #[tokio::test]
 async fn who_waits_is_woken_by_a_seal_and_by_the_end() {
-    let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(NOW)));
-    let store = open(&disk, &clock);
+    let hours = Duration::from_hours(5);
+    // Nothing but the seal makes it ready.
+    let options = StoreOptions {
+        trace_quiet_time: hours,
+        ..quiet()
+    };
+    let store = open_on(Arc::new(SimulatedDisk::new()), "/store", options).unwrap();
     let acme = store.team(&team("acme"));
     append(&acme, [of_trace(0)]);
-    let hours = Duration::from_hours(5);
     let wait = |trace| {
         let acme = acme.clone();
         tokio::spawn(async move { acme.wait_for_trace(trace, hours).await })
     };
     let (ready, unknown) = (wait(TRACE), wait(TraceId([1; 16])));
-    // Until both wait, mostly; they end all the same where they do not yet.
+    // By then both wait, mostly. The answers are the same where they do not.
     tokio::time::sleep(QUIET / 10).await;
     store.seal().unwrap();
     assert_eq!(ready.await.unwrap().unwrap(), TraceStatus::Ready);

@@ -119,3 +119,19 @@ pub fn without_repeats() -> StoreOptions {
         ..quiet()
     }
 }
+
+/// Whether some bytes stand in some file below a directory.
+///
+/// # Panics
+/// When the files cannot be read.
+pub fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
+    let entries = std::fs::read_dir(path).expect("a directory");
+    entries.into_iter().any(|entry| {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            return stands_in_a_file(&path, wanted);
+        }
+        let bytes = std::fs::read(&path).expect("a file");
+        bytes.windows(wanted.len()).any(|window| window == wanted)
+    })
+}

@@ -28,7 +28,7 @@ pub enum SessionCommand {
     Start(NewSessionArguments),
     /// Stop a session; one that is stopped stays as it is
     Stop(SessionId),
-    /// Stop a session, unless it is, and start another one of the same user in its place
+    /// Stop a session, if it is open, and start another one of the same user in its place
     Restart(SessionId),
     /// List the spans of a session, oldest first, whether it was started here or not
     Show(SessionId),

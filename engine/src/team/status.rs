@@ -34,6 +34,10 @@ pub enum TraceStatus {
     Ready,
 }
 
+/// How long a wait for a root does not look again, at most.
+#[cfg(feature = "query")]
+const MOST_PAUSE: Duration = Duration::from_millis(100);
+
 impl Team {
     /// How much of a trace is here.
     ///
@@ -156,7 +160,7 @@ impl Team {
             if !has_root {
                 // It is not ready before the quiet time of what came is over. So a busy trace
                 // is not looked at for each append.
-                let pause = parts.options.trace_quiet_time / 4;
+                let pause = (parts.options.trace_quiet_time / 4).min(MOST_PAUSE);
                 let left = timeout.saturating_sub(began.elapsed());
                 parts.queries.within(pause.min(left), pending()).await?;
             }

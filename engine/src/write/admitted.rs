@@ -23,7 +23,7 @@ pub(super) fn hot_batch(
     let rows = admitted_rows(&part.rows, admitted)?;
     let rows = with_sequence(&rows, sequence.cast_signed())?;
     if rows.num_rows() < admitted.len() {
-        part.traces = traces_of(&rows);
+        part.traces = traces_of(&rows)?;
     }
     let bytes = memory_of(&rows) + BATCH_OVERHEAD;
     Ok(Appended {
@@ -35,13 +35,12 @@ pub(super) fn hot_batch(
 }
 
 /// The trace ids of rows, each once.
-fn traces_of(rows: &RecordBatch) -> Vec<[u8; 16]> {
-    let Ok(ids) = SpanColumn::TraceId.ids(rows) else {
-        return Vec::new();
-    };
+fn traces_of(rows: &RecordBatch) -> Result<Vec<[u8; 16]>, ArrowError> {
+    let ids = SpanColumn::TraceId.ids(rows);
+    let ids = ids.map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
     let ids = (0..ids.len()).filter_map(|row| ids.value(row).try_into().ok());
     let ids: HashSet<[u8; 16]> = ids.collect();
-    ids.into_iter().collect()
+    Ok(ids.into_iter().collect())
 }
 
 /// Memory of a batch beside its rows, in bytes, about: arrays and look-up.
