@@ -13,19 +13,22 @@ use crate::time::TimeArgument;
 
 mod compare;
 mod export;
+mod list;
 mod requests;
 mod selection;
 mod session;
 
 pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
-pub use requests::{RequestArguments, RequestOrder, RequestsArguments};
+pub use list::{ListArguments, RowOrder};
+pub use requests::{RequestArguments, RequestsArguments};
 pub use selection::{
-    CountArguments, Counted, FacetsArguments, Rows, Selection, TimelineArguments, TopArguments,
+    CountArguments, Counted, FacetsArguments, RowsArguments, Selection, TimelineArguments,
+    TopArguments,
 };
 pub use session::{
-    Environment, ListArguments, NewSessionArguments, PageTraceArguments, PageTraceCommand,
-    SessionArguments, SessionCommand, SessionId,
+    Environment, NewSessionArguments, PageTraceArguments, PageTraceCommand, SessionArguments,
+    SessionCommand, SessionId, SessionsArguments,
 };
 
 const DEFAULT_STORE: &str = "./spanstore-data";
@@ -171,7 +174,7 @@ pub enum Command {
     Session(SessionArguments),
     /// Start a session of one page load
     PageTrace(PageTraceArguments),
-    /// List the sessions that spans name, newest first; `session list` lists those that a user started
+    /// List sessions, newest first: those that were started, and those that only spans name
     Sessions(SessionsArguments),
     /// Show how much of a month's quota is used
     Usage(UsageArguments),
@@ -275,20 +278,9 @@ Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, join
 --search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]
 pub struct ColumnsArguments {
-    /// Those of requests (one a trace) in place of those of spans
-    #[arg(long)]
-    pub requests: bool,
-}
-
-impl ColumnsArguments {
-    /// What the columns are of.
-    pub fn rows(&self) -> spanstore::query::Rows {
-        if self.requests {
-            spanstore::query::Rows::Requests
-        } else {
-            spanstore::query::Rows::Spans
-        }
-    }
+    /// Those of spans, or of what else.
+    #[command(flatten)]
+    pub rows: RowsArguments,
 }
 
 /// Arguments of `sql`.
@@ -311,14 +303,6 @@ pub struct TraceArguments {
     /// The trace's id, in hexadecimal digits
     #[arg(value_name = "TRACE_ID")]
     pub trace_id: TraceId,
-}
-
-/// Arguments of `sessions`.
-#[derive(Debug, Args)]
-pub struct SessionsArguments {
-    /// At most this many sessions
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    pub limit: usize,
 }
 
 /// Arguments of `usage`.

@@ -14,16 +14,15 @@ mod generate;
 mod ingest;
 mod inspect;
 mod list;
+mod pages;
 mod query;
 mod quota;
 mod repair;
 mod request;
-mod requests;
 mod retain;
 mod rows;
 mod seal;
 mod session;
-mod sessions;
 mod sql;
 mod timeline;
 mod top;
@@ -34,11 +33,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use spanstore::query::Query;
+use spanstore::query::{Query, Rows};
 use spanstore::{Meter, QueryLimits, Store, StoreOptions, Team};
 use tokio::runtime::Runtime;
 
-use crate::arguments::{Arguments, Command, Format, GlobalOptions, Rows, Selection};
+use crate::arguments::{Arguments, Command, Format, GlobalOptions, Selection};
 use crate::error::Error;
 use crate::output::RowWriter;
 
@@ -89,7 +88,10 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
         Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
         Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
-        Command::Requests(it) => open(false, out)?.run(|context| requests::run(context, it))?,
+        Command::Requests(it) => {
+            let rows = Rows::Requests;
+            open(false, out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
+        }
         Command::Request(it) => open(false, out)?.run(|context| request::run(context, it))?,
         Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
         Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
@@ -104,7 +106,10 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::PageTrace(it) => {
             open(true, out)?.run(|context| session::page_trace(context, it))?;
         }
-        Command::Sessions(it) => open(false, out)?.run(|context| sessions::run(context, it))?,
+        Command::Sessions(it) => {
+            let rows = Rows::Sessions;
+            open(false, out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
+        }
         Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
         Command::Export(export) => {
             let options = export.interchange(format)?;
@@ -144,6 +149,7 @@ impl<'a> Context<'a> {
         match rows {
             Rows::Spans => self.team.query(),
             Rows::Requests => self.team.requests(),
+            Rows::Sessions => self.team.sessions(),
         }
     }
 

@@ -36,8 +36,9 @@ fn sessions_are_started_listed_restarted_and_stopped() {
     assert_eq!(first["kind"], "session");
     assert_eq!(first["host"], "shop.example.com");
     assert_eq!(first["browser"], Value::Null);
-    assert_eq!(first["stopped"], Value::Null);
-    let open = ["session", "list", "--user", "ada", "--open"];
+    assert_eq!(first["stopped_time"], Value::Null);
+    assert_eq!(first["state"], "open");
+    let open = ["sessions", "--search", "user:ada state:open"];
     assert_eq!(lines(store, &open), std::slice::from_ref(&first));
 
     let second = one(store, &["session", "restart", first_id]);
@@ -48,7 +49,7 @@ fn sessions_are_started_listed_restarted_and_stopped() {
         store,
         &["session", "stop", second["session_id"].as_str().unwrap()],
     );
-    assert!(stopped["stopped"].is_string());
+    assert!(stopped["stopped_time"].is_string());
     assert!(lines(store, &open).is_empty());
     let page = one(
         store,
@@ -61,8 +62,8 @@ fn sessions_are_started_listed_restarted_and_stopped() {
             "production",
         ],
     );
-    assert_eq!(page["kind"], "page trace");
-    let all = lines(store, &open[..4]);
+    assert_eq!(page["kind"], "page_trace");
+    let all = lines(store, &["sessions"]);
     assert_eq!(all.len(), 3);
     assert_eq!((&all[0], &all[1]), (&page, &stopped));
 
@@ -127,8 +128,8 @@ fn a_user_is_forgotten_with_what_was_started_and_traced() {
     let gone = report["spans"].as_u64().unwrap();
     assert!(gone > 0 && gone < 500, "{report}");
     assert_eq!(count(), 500 - gone);
-    assert!(lines(store, &["session", "list", "--user", user]).is_empty());
     let filter = format!("user_id = '{user}'");
+    assert!(lines(store, &["sessions", "--filter", &filter]).is_empty());
     assert!(lines(store, &["query", "--filter", &filter]).is_empty());
 }
 
@@ -136,9 +137,13 @@ fn a_user_is_forgotten_with_what_was_started_and_traced() {
 fn the_spans_of_a_session_are_shown() {
     let sample = sample(500);
     let store = sample.path();
-    let sessions = lines(store, &["sessions", "--limit", "1"]);
-    let id = sessions[0]["session_id"].as_str().unwrap();
+    let sessions = lines(store, &["sessions", "--limit", "1", "--order", "spans"]);
+    let [session, cursor] = sessions.as_slice() else {
+        panic!("{sessions:?}")
+    };
+    assert!(cursor["next_cursor"].is_string(), "{cursor}");
+    let id = session["session_id"].as_str().unwrap();
     let spans = lines(store, &["session", "show", id]);
-    assert_eq!(spans.len() as u64, sessions[0]["spans"].as_u64().unwrap());
+    assert_eq!(spans.len() as u64, session["spans"].as_u64().unwrap());
     assert!(lines(store, &["session", "show", "unknown"]).is_empty());
 }

@@ -72,7 +72,6 @@ pub use options::{
     Durability, Limits, Plan, PlanLimits, QueryLimits, ReadBy, Remembered, StoreOptions,
 };
 pub use read::meter::{Meter, QueryStats};
-pub use read::sessions::SessionSummary;
 pub use registry::{NewSession, Session, SessionKind};
 pub use repair::{CatalogTable, LostSpans, RepairReport, repair, repair_on};
 pub use runs::MergeDebt;

@@ -292,7 +292,7 @@ impl Store {
     }
 
     /// Forgets rows of any number of teams, as [`Team::forget`] and its kin do:
-    /// with at most one seal and one transaction, all or none.
+    /// with at most one seal and one transaction, the spans of all or of none.
     ///
     /// # Errors
     /// As [`Team::forget`].

@@ -28,7 +28,6 @@ use crate::read::interrupt::{Interrupt, Never};
 use crate::read::lookup;
 use crate::read::meter::Meter;
 use crate::read::plan::plan;
-use crate::read::sessions::{self as of_spans, SessionSummary};
 use crate::spans::Spans;
 use crate::view::Snapshot;
 use crate::write::checks::Window;
@@ -291,14 +290,6 @@ impl Team {
         snapshot
     }
 
-    /// The team's sessions, those with the latest span first.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when rows are damaged.
-    pub fn sessions(&self, limit: usize) -> Result<Vec<SessionSummary>, Error> {
-        of_spans::sessions(&self.snapshot_of_all(), &self.id, limit, &self.never())
-    }
-
     /// Begins a query over the team's spans.
     #[cfg(feature = "query")]
     pub fn query(&self) -> query::Query {
@@ -317,6 +308,18 @@ impl Team {
         query::Query::new(Arc::new(self.clone()), query::Rows::Requests)
     }
 
+    /// Begins a query over the team's sessions, with the columns of
+    /// [`SessionColumn`](spanstore_format::sessions::SessionColumn): those that were started,
+    /// and those that only spans name. A session has the requests whose `session_id` it is.
+    ///
+    /// Pages show the requests as they were when the first one was asked for, but sessions as
+    /// the registry has them now: one that is started meanwhile comes before the first page in
+    /// the order [`Order::NewestFirst`](query::Order::NewestFirst).
+    #[cfg(feature = "query")]
+    pub fn sessions(&self) -> query::Query {
+        query::Query::new(Arc::new(self.clone()), query::Rows::Sessions)
+    }
+
     /// Begins the query for what a list shows, such as one that a permalink names
     /// ([`View`](query::View)).
     ///
@@ -329,12 +332,13 @@ impl Team {
         view.apply(all)
     }
 
-    /// Runs an SQL query over the team's spans and requests, the tables `spans` and
-    /// `requests`.
+    /// Runs an SQL query over the team's spans, requests and sessions, the tables `spans`,
+    /// `requests` and `sessions`.
     ///
-    /// Their columns are those of [`SpanColumn`](spanstore_format::span::SpanColumn) and
+    /// Their columns are those of [`SpanColumn`](spanstore_format::span::SpanColumn), of
     /// [`RequestColumn`](spanstore_format::requests::RequestColumn), whose `level`, `service`,
-    /// `resource` and `function` are here those of the request alone;
+    /// `resource` and `function` are here those of the request alone, and of
+    /// [`SessionColumn`](spanstore_format::sessions::SessionColumn);
     /// times and durations are integers of nanoseconds. `attributes['key']` and
     /// `resource['key']` are the texts of attributes. Functions whose answers can be
     /// much longer than what they are given, such as `repeat` and `replace`, are
@@ -499,6 +503,10 @@ impl query::Source for Team {
 
     fn cursor_key(&self) -> [u64; 2] {
         self.parts.cursor_key
+    }
+
+    fn registered(&self) -> Result<query::Registered, Error> {
+        self.registered_sessions()
     }
 
     fn meter(&self) -> Meter {

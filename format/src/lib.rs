@@ -36,6 +36,7 @@ pub mod planted;
 pub mod recent;
 pub mod requests;
 pub mod segment;
+pub mod sessions;
 pub mod span;
 pub mod table;
 pub mod version;

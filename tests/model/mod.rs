@@ -9,6 +9,7 @@ pub mod append;
 pub mod facts;
 pub mod filter;
 pub mod recent;
+pub mod sessions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use spanstore::{Limits, Month, Plan, PlanLimits};
 use self::facts::Facts;
 use self::filter::Filter;
 use self::recent::{Recent, Remembered};
+use self::sessions::{SessionChange, Started};
 
 /// What the store was opened with, as far as answers depend on it.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub struct Team {
     pub retention: Option<Duration>,
     /// What is remembered of its appends.
     pub recent: Recent,
+    /// The sessions that were started.
+    pub sessions: Vec<Started>,
 }
 
 impl Team {
@@ -71,7 +75,10 @@ impl Team {
             used.retain(|_, used| *used > 0);
             used
         };
+        let sessions = self.sessions.iter().zip(&other.sessions);
         rows(self) == rows(other)
+            && self.sessions.len() == other.sessions.len()
+            && { sessions }.all(|(one, other)| one.is_like(other))
             && used(self) == used(other)
             && (self.limit, self.plan, self.retention) == (other.limit, other.plan, other.retention)
     }
@@ -110,6 +117,8 @@ pub enum Change {
         /// What is remembered.
         remembered: Vec<Remembered>,
     },
+    /// A session of a team.
+    Session(String, SessionChange),
     /// A team's own limit.
     Limit(String, Option<u64>),
     /// A team's plan.
@@ -158,17 +167,6 @@ pub struct Model {
     removal: i64,
     /// Numbers of the next rows when seals failed that may have set rows apart.
     set_apart: Vec<u64>,
-}
-
-/// A session of a team.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// Its id.
-    pub id: String,
-    /// Spans, traces, spans of level `error`.
-    pub counts: (u64, u64, u64),
-    /// First and last start.
-    pub starts: (i64, i64),
 }
 
 /// How far the wall clock may be ahead at an open, ns.
@@ -250,6 +248,12 @@ impl Model {
                     recent.remember(append, one);
                 }
             }
+            Change::Session(team, change) => {
+                self.unsynced.push(self.next_number);
+                self.next_number += 2;
+                let number = self.next_number - 1;
+                self.team_mut(team).change_session(change, number);
+            }
             Change::Limit(team, limit) => self.team_mut(team).limit = *limit,
             Change::Plan(team, plan) => self.team_mut(team).plan = *plan,
             Change::Retention(team, kept) => self.team_mut(team).retention = *kept,
@@ -261,7 +265,11 @@ impl Model {
                     team.recent.forget();
                     team.rows
                         .retain(|row| row.number >= *before || !what.holds(&row.facts));
+                    if let Forgotten::Session(id) = what {
+                        team.forget_session(id);
+                    }
                     if *what == Forgotten::Team {
+                        team.sessions.clear();
                         team.limit = None;
                         team.plan = Plan::default();
                         team.retention = None;
@@ -291,6 +299,7 @@ impl Model {
                     !is_lost
                 });
                 team.recent.lose_from(number);
+                team.lose_sessions_from(number);
             }
             model
         };
@@ -411,6 +420,13 @@ impl Model {
         }
     }
 
+    /// A call to forget rows of a team failed: what the store remembers of its appends, and its
+    /// sessions, may be lost all the same.
+    pub fn doubt_forgotten(&mut self, team: &str, what: &Forgotten) {
+        self.doubt_recent(Some(team));
+        self.team_mut(team).doubt_sessions(what);
+    }
+
     fn horizon(&self, team: &Team, now: i64) -> i64 {
         let kept = team.retention.or(self.retention);
         kept.map_or(i64::MIN, |kept| now.saturating_sub(nanos(kept)))
@@ -437,6 +453,7 @@ impl Model {
                 row.may_be_gone |= is_expired || seen.contains(&row.facts);
                 seen.push(row.facts.clone());
             }
+            team.may_lose_sessions(horizon);
         }
     }
 
@@ -497,39 +514,5 @@ impl Model {
             }
         }
         Ok(())
-    }
-
-    /// The sessions of a team, those with the latest span first.
-    pub fn sessions(&self, team: &str, now: i64) -> Vec<Session> {
-        let mut spans: BTreeMap<String, Vec<&Facts>> = BTreeMap::new();
-        for row in self.visible(team, now) {
-            if let Some(session) = &row.facts.session {
-                spans.entry(session.clone()).or_default().push(&row.facts);
-            }
-        }
-        let mut sessions: Vec<Session> = spans
-            .into_iter()
-            .map(|(id, spans)| {
-                let mut traces: Vec<u64> = spans.iter().map(|one| one.trace).collect();
-                traces.sort_unstable();
-                traces.dedup();
-                let errors = spans.iter().filter(|one| one.level() == "error");
-                let starts = || spans.iter().map(|one| one.start);
-                Session {
-                    id,
-                    counts: (
-                        spans.len() as u64,
-                        traces.len() as u64,
-                        errors.count() as u64,
-                    ),
-                    starts: (starts().min().unwrap_or(0), starts().max().unwrap_or(0)),
-                }
-            })
-            .collect();
-        sessions.sort_by(|one, other| {
-            let newest = other.starts.1.cmp(&one.starts.1);
-            newest.then_with(|| one.id.cmp(&other.id))
-        });
-        sessions
     }
 }

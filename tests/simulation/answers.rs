@@ -10,9 +10,10 @@ use rand::seq::IndexedRandom;
 use spanstore::otlp::Span;
 use spanstore::query::Order;
 use spanstore::{Error, Month, Spans, Team, TraceId};
+use spanstore_test_support::model::Model;
 use spanstore_test_support::model::facts::{Facts, Value};
 use spanstore_test_support::model::filter::Filter;
-use spanstore_test_support::model::{Model, Session};
+use spanstore_test_support::sessions;
 
 use super::run::{Outcome, Run, TEAMS};
 
@@ -173,22 +174,13 @@ impl Run {
 
     fn compare_sessions(&mut self, handle: &Team) -> Outcome {
         let now = self.now();
-        let sessions = match handle.sessions(100) {
-            Ok(sessions) => sessions,
+        let found = match sessions(handle) {
+            Ok(found) => found,
             Err(error) => return self.excuse("sessions", &error),
         };
-        let found: Vec<Session> = sessions
-            .into_iter()
-            .map(|one| Session {
-                id: one.session_id,
-                counts: (one.spans, one.traces, one.errors),
-                starts: (one.first_start_nanos, one.last_start_nanos),
-            })
-            .collect();
-        self.worlds.keep(|model| {
-            let expected = model.sessions(handle.id().as_str(), now);
-            expect("sessions", &found, &expected)
-        })
+        let name = handle.id().as_str();
+        self.worlds
+            .keep(|model| model.lists_sessions(name, now, found.clone()))
     }
 
     /// Asks one question by a random road.

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use spanstore::io::{FileKind, SimulatedDisk};
 use spanstore::{Error, Month, Store, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
-use spanstore_test_support::{NOW, open_on, quiet, team};
+use spanstore_test_support::{NOW, open_on, quiet, sessions, team};
 
 const ROOT: &str = "/store";
 const TEAMS: [&str; 3] = ["acme", "beta", "zebra"];
@@ -107,7 +107,7 @@ fn answers(files: &Files) -> Result<String, Error> {
             let usage = handle.usage(month)?;
             add(&(usage.used, usage.limit));
         }
-        add(&handle.sessions(100)?);
+        add(&sessions(&handle)?);
         add(&handle.trace(TraceId(trace_id(1)))?.rows()?);
         add(&handle.session_spans("session-0")?.rows()?);
     }

@@ -17,6 +17,7 @@ mod property;
 mod recovery;
 mod run;
 mod seeds;
+mod sessions;
 mod steps;
 mod table;
 mod worlds;

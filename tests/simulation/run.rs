@@ -60,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) readers: Vec<Reader>,
     pub(crate) spans: u64,
     pub(crate) keys: u64,
+    /// Sessions that were started.
+    pub(crate) sessions: u64,
     /// What was sent last.
     pub(crate) sent: Vec<Batch>,
     /// The wall clock and the monotonic clock when the store was opened.
@@ -100,6 +102,7 @@ impl Run {
             readers: Vec::new(),
             spans: 0,
             keys: 0,
+            sessions: 0,
             sent: Vec::new(),
             opened: (NOW, 0),
             backups: 0,

@@ -8,6 +8,7 @@ use spanstore::io::Disk;
 use spanstore::{Clock, Erased, Error, Month, Plan, Spans, Store};
 use spanstore_test_support::model::facts::Facts;
 use spanstore_test_support::model::{Change, Forgotten, Model};
+use spanstore_test_support::sessions;
 
 use super::answers::recognize;
 use super::run::{Outcome, ROOT, Reader, Run, TEAMS};
@@ -42,6 +43,7 @@ impl Run {
                 Ok(())
             }
             85..88 => self.end(),
+            88..91 => self.change_session(),
             _ => self.ask(),
         }
     }
@@ -116,7 +118,13 @@ impl Run {
         if let Err(error) = &flushed {
             self.excuse("flush", error)?;
         }
-        self.see_hot_rows()
+        let opens = self.counts.opens;
+        self.see_hot_rows()?;
+        // Its seal may have set rows apart.
+        if done.is_err() && !self.disk.is_crashed() && self.counts.opens == opens {
+            self.worlds.each(Model::seal_failed);
+        }
+        Ok(())
     }
 
     fn compact(&mut self) -> Outcome {
@@ -154,7 +162,7 @@ impl Run {
             return self.forget_many();
         }
         let name = self.any_team();
-        let what = self.random_rows();
+        let what = self.random_rows(&name);
         self.tell(format!("{name}: forget {what:?}"));
         if !self.seal_now()? {
             return Ok(());
@@ -176,18 +184,32 @@ impl Run {
         self.forgotten(change, forgotten)
     }
 
-    fn random_rows(&mut self) -> Forgotten {
+    fn random_rows(&mut self, name: &str) -> Forgotten {
         match self.random.random_range(0..5) {
             0 => Forgotten::Team,
             1 | 2 => Forgotten::Trace(self.random.random_range(0..self.setting.traces)),
-            _ => Forgotten::Session(format!("session-{}", self.random.random_range(0..4))),
+            _ => {
+                let number = self.random.random_range(0..4);
+                // Spans have no session of the last number.
+                let started = if number == 3 {
+                    self.any_session(name)
+                } else {
+                    None
+                };
+                let session = started.map(|(_, id)| id);
+                Forgotten::Session(session.unwrap_or_else(|| format!("session-{number}")))
+            }
         }
     }
 
     /// Forgets rows of some teams: all or none.
     fn forget_many(&mut self) -> Outcome {
         let rows: Vec<(String, Forgotten)> = (0..self.random.random_range(0..4))
-            .map(|_| (self.any_team(), self.random_rows()))
+            .map(|_| {
+                let name = self.any_team();
+                let what = self.random_rows(&name);
+                (name, what)
+            })
             .collect();
         self.tell(format!("forget {rows:?}"));
         if !self.seal_now()? {
@@ -214,9 +236,9 @@ impl Run {
 
     fn forgotten(&mut self, change: Change, done: Result<(), Error>) -> Outcome {
         if let (Err(_), Change::Forget { rows, .. }) = (&done, &change) {
-            // Appends of the teams are forgotten first.
-            for (team, _) in rows {
-                self.worlds.each(|model| model.doubt_recent(Some(team)));
+            // Appends of the teams and sessions are forgotten first.
+            for (team, what) in rows {
+                self.worlds.each(|model| model.doubt_forgotten(team, what));
             }
         }
         self.changed("forget", change, done)
@@ -431,6 +453,7 @@ impl Run {
                 .export()
                 .and_then(Iterator::collect)
                 .map_err(|error| format!("backup: {error}"))?;
+            let listed = sessions(&handle).map_err(|error| format!("backup: {error}"))?;
             self.worlds.keep(|model| {
                 let known: Vec<Facts> = model
                     .teams
@@ -441,8 +464,10 @@ impl Run {
                 for chunk in &chunks {
                     found.extend(recognize(chunk, &known)?);
                 }
-                let seen = model.clone().sees(name, now, found);
-                seen.map_err(|error| format!("backup: {error}"))
+                let mut model = model.clone();
+                let seen = model.sees(name, now, found);
+                seen.and_then(|()| model.lists_sessions(name, now, listed.clone()))
+                    .map_err(|error| format!("backup: {error}"))
             })?;
         }
         let report = copy.check().map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use spanstore::otlp::{AnyValue, ArrayValue, Span, Value, json, protobuf};
 use spanstore::{Error, Limits, RefusalReason, SpanBatch};
 use spanstore_test_support::spans::{attribute, request, span, text};
-use spanstore_test_support::{open, open_with, quiet, team};
+use spanstore_test_support::{open, open_with, quiet, sessions, team};
 
 use crate::limits::{WAYS, batch, exported, within};
 
@@ -176,7 +176,7 @@ fn a_batch_is_counted_alike_whatever_way_it_comes() {
         // The texts of columns are known once spans are decoded.
         let is_known = options.limits.batch_column_bytes > 100;
         assert_eq!(within.is_err(), is_known, "known before the store is asked");
-        assert!(store.team(&team("acme")).sessions(1).unwrap().is_empty());
+        assert!(sessions(&store.team(&team("acme"))).unwrap().is_empty());
         // Nothing is left over that the next one would pay for.
         let receipt = store
             .team(&team("acme"))

@@ -13,7 +13,7 @@ use spanstore_format::segment::SegmentReader;
 use spanstore_format::span::SpanColumn;
 use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{
-    NOW, open, open_at, open_on, open_with, quiet, segment_path, team, without_repeats,
+    NOW, open, open_at, open_on, open_with, quiet, segment_path, sessions, team, without_repeats,
 };
 
 fn files(path: &Path) -> Vec<std::path::PathBuf> {
@@ -63,7 +63,7 @@ fn many_segments_become_one_with_the_same_answers() {
         store.seal().unwrap();
     }
     let before: Vec<_> = names.map(|name| spans(&store.team(&team(name)))).into();
-    let sessions = store.team(&team("b")).sessions(10).unwrap();
+    let listed = sessions(&store.team(&team("b"))).unwrap();
     assert_eq!(store.segments().len(), 9);
     let report = store.compact().unwrap();
     assert_eq!((report.segments_before, report.segments_after), (9, 1));
@@ -78,7 +78,7 @@ fn many_segments_become_one_with_the_same_answers() {
             assert_eq!(handle.trace(trace).unwrap().len(), expected, "{name}, {n}");
         }
     }
-    assert_eq!(store.team(&team("b")).sessions(10).unwrap(), sessions);
+    assert_eq!(sessions(&store.team(&team("b"))).unwrap(), listed);
     assert_eq!(store.check().unwrap().damage, []);
     // A trace is one run again.
     let parquet = |path: &Path| path.extension().is_some_and(|one| one == "parquet");

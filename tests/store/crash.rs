@@ -9,7 +9,7 @@ use spanstore::io::{Fault, PowerCut, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::{Durability, Error, Month, SpanBatch, Store, StoreOptions, TraceId};
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{NOW, open_on, quiet, team};
+use spanstore_test_support::{NOW, open_on, quiet, sessions, team};
 
 /// Spans a month: fewer than the workload appends.
 const LIMIT: u64 = 20;
@@ -139,12 +139,8 @@ fn verify(store: &Store, known: &Known, context: &str) {
                 == 1;
             assert!(is_once, "{context}: {name}, span {n} by trace");
         }
-        let by_session: usize = handle
-            .sessions(100)
-            .unwrap()
-            .iter()
-            .map(|one| one.spans as usize)
-            .sum();
+        let listed = sessions(&handle).unwrap();
+        let by_session: usize = listed.iter().map(|one| one.counts.1 as usize).sum();
         assert_eq!(by_session, found.len(), "{context}: {name} by session");
     }
 }

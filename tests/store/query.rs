@@ -7,7 +7,7 @@ use spanstore::otlp::{Span, Value};
 use spanstore::query::Order;
 use spanstore::{Error, QueryLimits, Store, Team};
 use spanstore_test_support::spans::{request, span};
-use spanstore_test_support::{NOW, open, open_with, quiet, team};
+use spanstore_test_support::{open, open_with, quiet, team};
 
 const SPANS: u64 = 3_000;
 
@@ -271,29 +271,4 @@ async fn a_query_answers_the_same_on_any_number_of_threads() {
     }
     assert!(answers[0].lines().count() > 5, "{}", answers[0]);
     assert!(answers.iter().all(|one| *one == answers[0]));
-}
-
-#[test]
-fn sessions_are_listed_newest_first() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
-    let acme = store.team(&team("acme"));
-    acme.append(request((0..95).map(span))).unwrap();
-    for _ in 0..2 {
-        let sessions = acme.sessions(3).unwrap();
-        let found: Vec<_> = sessions
-            .iter()
-            .map(|one| (&*one.session_id, one.spans, one.traces, one.errors))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("session-3", 5, 1, 0),
-                ("session-2", 30, 3, 0),
-                ("session-1", 30, 3, 1)
-            ]
-        );
-        assert!(sessions[0].last_start_nanos < NOW);
-        store.seal().unwrap();
-    }
 }

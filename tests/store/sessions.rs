@@ -1,6 +1,7 @@
 //! Sessions that people start, stop and restart.
 
 mod histories;
+mod list;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

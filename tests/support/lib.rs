@@ -16,13 +16,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use bytes::Bytes;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::page_index::offset_index::PageLocation;
 use spanstore::io::{Disk, RealDisk};
 use spanstore::{
-    Clock, Error, ManualClock, Remembered, SegmentSummary, Store, StoreOptions, TeamId,
+    Clock, Error, ManualClock, Remembered, SegmentSummary, Store, StoreOptions, Team, TeamId,
 };
+use spanstore_format::sessions::SessionColumn;
+
+use self::model::sessions::Session;
 
 /// The time that tests show: 2026-11-15 00:00 UTC, ns since 1970.
 pub const NOW: i64 = 1_794_700_800_000_000_000;
@@ -134,4 +139,56 @@ pub fn stands_in_a_file(path: &Path, wanted: &[u8]) -> bool {
         let bytes = std::fs::read(&path).expect("a file");
         bytes.windows(wanted.len()).any(|window| window == wanted)
     })
+}
+
+/// The sessions of a team, newest first.
+///
+/// # Errors
+/// As `Query::collect`.
+///
+/// # Panics
+/// When the columns are others.
+pub fn sessions(team: &Team) -> Result<Vec<Session>, Error> {
+    let batches = futures::executor::block_on(team.sessions().collect())?;
+    let mut sessions = Vec::new();
+    for rows in &batches {
+        let column = |column: SessionColumn| {
+            let column = rows.column_by_name(column.name());
+            column.expect("all columns are there")
+        };
+        let text = |of: SessionColumn, row: usize| {
+            let texts = column(of).as_string_view();
+            texts.is_valid(row).then(|| texts.value(row).to_owned())
+        };
+        let time = |of: SessionColumn, row: usize| {
+            let times = column(of).as_primitive::<TimestampNanosecondType>();
+            times.is_valid(row).then(|| times.value(row))
+        };
+        let number =
+            |of: SessionColumn, row: usize| column(of).as_primitive::<Int64Type>().value(row);
+        for row in 0..rows.num_rows() {
+            let start = time(SessionColumn::StartTime, row);
+            let seen = time(SessionColumn::FirstSeen, row).zip(time(SessionColumn::LastSeen, row));
+            let duration = number(SessionColumn::Duration, row);
+            assert_eq!(duration, seen.map_or(0, |(first, last)| last - first));
+            sessions.push(Session {
+                id: text(SessionColumn::SessionId, row),
+                user: text(SessionColumn::UserId, row),
+                kind: text(SessionColumn::Kind, row),
+                state: text(SessionColumn::State, row),
+                times: (
+                    start.expect("a start"),
+                    time(SessionColumn::StoppedTime, row),
+                ),
+                predecessor: text(SessionColumn::Predecessor, row),
+                seen,
+                counts: (
+                    number(SessionColumn::Requests, row),
+                    number(SessionColumn::Spans, row),
+                    number(SessionColumn::Errors, row),
+                ),
+            });
+        }
+    }
+    Ok(sessions)
 }

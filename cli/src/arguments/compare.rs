@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{Rows, Selection};
+use super::{RowsArguments, Selection};
 use crate::time::TimeArgument;
 
 /// Arguments of `compare`.
@@ -41,24 +41,15 @@ pub struct CompareArguments {
     /// Only with others that start before this time
     #[arg(long, group = "other", value_name = "TIME")]
     pub with_until: Option<TimeArgument>,
-    /// Compare requests (one a trace) in place of spans; the filters are those of `requests`
-    #[arg(long)]
-    pub requests: bool,
+    /// Spans, or what else.
+    #[command(flatten)]
+    pub rows: RowsArguments,
     /// At most this many values, those that differ most
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
 }
 
 impl CompareArguments {
-    /// What is compared.
-    pub fn rows(&self) -> Rows {
-        if self.requests {
-            Rows::Requests
-        } else {
-            Rows::Spans
-        }
-    }
-
     /// The first set and the other one.
     pub fn selections(&self) -> [Selection; 2] {
         let has_times = self.with_since.is_some() || self.with_until.is_some();

@@ -1,8 +1,8 @@
 //! Arguments of `requests` and `request`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::Selection;
+use super::{ListArguments, Selection};
 
 /// Arguments of `requests`.
 #[derive(Debug, Args)]
@@ -23,40 +23,9 @@ pub struct RequestsArguments {
     /// Which requests.
     #[command(flatten)]
     pub selection: Selection,
-    /// At most this many requests
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Those that follow on a page before: what its last line, or the note below it, said. All
-    /// pages show what the first one saw
-    #[arg(long, value_name = "CURSOR", conflicts_with = "explain")]
-    pub cursor: Option<String>,
-    /// By start, by duration or by a count
-    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
-    pub order: RequestOrder,
-    /// Which columns, with commas between them
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
-    pub columns: Option<Vec<String>>,
-    /// Say on standard error how many requests there are in all, whatever --limit says
-    #[arg(long, conflicts_with = "explain")]
-    pub total: bool,
-}
-
-/// Order of a list of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum RequestOrder {
-    /// Latest start first
-    #[default]
-    Newest,
-    /// Earliest start first
-    Oldest,
-    /// Longest duration first
-    Slowest,
-    /// Shortest duration first
-    Fastest,
-    /// Most spans first
-    Spans,
-    /// Most spans with an error first
-    Errors,
+    /// Which rows of the list.
+    #[command(flatten)]
+    pub list: ListArguments,
 }
 
 /// Arguments of `request`.

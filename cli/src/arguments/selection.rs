@@ -1,27 +1,30 @@
-//! Which spans or requests a command looks at.
+//! Which spans, requests or sessions a command looks at.
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use spanstore::query::Query;
+use spanstore::query::{Query, Rows};
 
 use crate::error::Error;
 use crate::time::{TimeArgument, now_nanos};
 
-/// What the rows of an answer are, or what it counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// Spans.
-    Spans,
-    /// Requests: one row a trace.
-    Requests,
+/// What is counted or compared in place of spans.
+#[derive(Debug, Args)]
+pub struct RowsArguments {
+    /// Requests (one a trace) in place of spans; filters and columns are those of `requests`
+    #[arg(long)]
+    pub requests: bool,
+    /// Sessions in place of spans; filters and columns are those of `sessions`
+    #[arg(long, conflicts_with = "requests")]
+    pub sessions: bool,
 }
 
-impl Rows {
-    /// Their name, also that of a column with their number.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Spans => "spans",
-            Self::Requests => "requests",
+impl RowsArguments {
+    /// What the rows are.
+    pub fn rows(&self) -> Rows {
+        match (self.requests, self.sessions) {
+            (true, _) => Rows::Requests,
+            (_, true) => Rows::Sessions,
+            _ => Rows::Spans,
         }
     }
 }
@@ -98,20 +101,9 @@ pub struct Counted {
     /// Which ones.
     #[command(flatten)]
     pub selection: Selection,
-    /// Count requests (one a trace) in place of spans; the filter and the columns are those of `requests`
-    #[arg(long)]
-    pub requests: bool,
-}
-
-impl Counted {
-    /// What is counted.
-    pub fn rows(&self) -> Rows {
-        if self.requests {
-            Rows::Requests
-        } else {
-            Rows::Spans
-        }
-    }
+    /// Spans, or what else.
+    #[command(flatten)]
+    pub rows: RowsArguments,
 }
 
 /// Arguments of `count`.
@@ -122,7 +114,7 @@ Examples:
   spanstore count --filter \"status_code >= 500\" --format json
   spanstore count --requests --filter \"any(attributes['db.system'] = 'postgresql')\"")]
 pub struct CountArguments {
-    /// Which spans or requests.
+    /// Which ones.
     #[command(flatten)]
     pub counted: Counted,
 }
@@ -135,13 +127,14 @@ Examples:
   spanstore facets route --filter \"level = 'error'\" --limit 5 --format json
   spanstore facets level service --filter \"level = 'error'\" --choices
   spanstore facets level services --requests --since 15m
+  spanstore facets user_id state --sessions
 
 A table shows the first 20 values of a column unless --limit says otherwise; other formats give all.")]
 pub struct FacetsArguments {
     /// The columns
     #[arg(required = true, value_name = "COLUMN")]
     pub columns: Vec<String>,
-    /// Which spans or requests.
+    /// Which ones.
     #[command(flatten)]
     pub counted: Counted,
     /// At most this many values of each column, the most frequent
@@ -163,7 +156,7 @@ pub struct TopArguments {
     /// A column, an attribute (`attributes['key']`, `resource['key']`) or a function of these
     #[arg(value_name = "VALUE")]
     pub value: String,
-    /// Which spans or requests.
+    /// Which ones.
     #[command(flatten)]
     pub counted: Counted,
     /// At most this many values
@@ -189,7 +182,7 @@ pub struct TimelineArguments {
     /// How many stretches of time there are
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub buckets: usize,
-    /// Which spans or requests.
+    /// Which ones.
     #[command(flatten)]
     pub counted: Counted,
 }

@@ -1,20 +1,22 @@
-//! Arguments of `session` and `page-trace`.
+//! Arguments of `session`, `sessions` and `page-trace`.
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use spanstore::NewSession;
+
+use super::{ListArguments, Selection};
 
 /// Arguments of `session`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   spanstore session start --user ada --environment preview --host shop.example.com
-  spanstore session list --user ada --open
   spanstore session show SESSION_ID
   spanstore session restart SESSION_ID
   spanstore session stop SESSION_ID
 
-A session is open until it is stopped. Its id is what the spans of its requests carry as `session.id`.")]
+A session is open until it is stopped. Its id is what the spans of its requests carry as `session.id`.
+`sessions` lists them.")]
 pub struct SessionArguments {
     /// What to do with it.
     #[command(subcommand)]
@@ -30,10 +32,8 @@ pub enum SessionCommand {
     Stop(SessionId),
     /// Stop a session, if it is open, and start another one of the same user in its place
     Restart(SessionId),
-    /// List the spans of a session, oldest first, whether it was started here or not
+    /// Show a session and list its spans, oldest first, whether it was started here or not
     Show(SessionId),
-    /// List the sessions that a user started, newest first
-    List(ListArguments),
 }
 
 impl SessionCommand {
@@ -41,6 +41,29 @@ impl SessionCommand {
     pub fn may_be_first(&self) -> bool {
         matches!(self, Self::Start(_))
     }
+}
+
+/// Arguments of `sessions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore sessions
+  spanstore sessions --search \"user:ada state:open\"
+  spanstore sessions --filter \"kind is null and errors > 0\" --order errors --limit 10 --total
+  spanstore sessions --since 24h --columns session_id,user_id,requests,last_seen --format json
+
+A session that was not started here, but is named by spans, has neither kind nor state; its start is \
+that of its first request. requests, spans and errors count the requests whose session_id it is, at any \
+time; --since and --until are about the start of the session.
+
+A table shows the first 50 rows unless --limit says otherwise; other formats give every row. With --limit or --cursor the last line of JSON is {\"next_cursor\": …}, null at the end; other formats say it on standard error.")]
+pub struct SessionsArguments {
+    /// Which sessions.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Which rows of the list.
+    #[command(flatten)]
+    pub list: ListArguments,
 }
 
 /// Arguments of `page-trace`.
@@ -101,17 +124,6 @@ pub enum Environment {
     Preview,
     /// The deployment that everybody uses
     Production,
-}
-
-/// Arguments of `session list`.
-#[derive(Debug, Args)]
-pub struct ListArguments {
-    /// Whose sessions
-    #[arg(long, value_name = "USER")]
-    pub user: String,
-    /// Only those that nobody has stopped
-    #[arg(long)]
-    pub open: bool,
 }
 
 impl NewSessionArguments {

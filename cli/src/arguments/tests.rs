@@ -1,4 +1,5 @@
 use clap::CommandFactory;
+use spanstore::query::Rows;
 use spanstore_format::interchange::{IdForm, InterchangeOptions, TimePrecision};
 
 use super::*;
@@ -130,19 +131,23 @@ fn query_reads_columns_order_and_times() {
 #[test]
 fn requests_have_orders_of_their_own_and_can_be_counted() {
     for (line, expected) in [
-        ("requests", RequestOrder::Newest),
-        ("requests --order fastest", RequestOrder::Fastest),
-        ("requests --order spans", RequestOrder::Spans),
-        ("requests --order errors --total", RequestOrder::Errors),
+        ("requests", RowOrder::Newest),
+        ("requests --order fastest", RowOrder::Fastest),
+        ("requests --order spans", RowOrder::Spans),
+        ("requests --order errors --total", RowOrder::Errors),
     ] {
         let Command::Requests(requests) = parse(line).unwrap().command else {
             panic!("not requests")
         };
-        assert_eq!(requests.order, expected, "{line}");
-        assert_eq!(requests.total, line.contains("total"), "{line}");
+        assert_eq!(requests.list.order, expected, "{line}");
+        assert_eq!(requests.list.total, line.contains("total"), "{line}");
     }
     for command in ["count", "facets level", "top level", "timeline"] {
-        for (option, rows) in [("", Rows::Spans), (" --requests", Rows::Requests)] {
+        for (option, rows) in [
+            ("", Rows::Spans),
+            (" --requests", Rows::Requests),
+            (" --sessions", Rows::Sessions),
+        ] {
             let counted = match parse(&format!("{command}{option}")).unwrap().command {
                 Command::Count(count) => count.counted,
                 Command::Facets(facets) => facets.counted,
@@ -150,7 +155,7 @@ fn requests_have_orders_of_their_own_and_can_be_counted() {
                 Command::Timeline(timeline) => timeline.counted,
                 other => panic!("{other:?} counts nothing"),
             };
-            assert_eq!(counted.rows(), rows, "{command}{option}");
+            assert_eq!(counted.rows.rows(), rows, "{command}{option}");
         }
     }
 }

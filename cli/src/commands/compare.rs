@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringViewArray, UInt64Array};
-use spanstore::query::{Comparison, Difference};
+use spanstore::query::{Comparison, Difference, Rows};
 
 use super::{Context, runtime};
-use crate::arguments::{CompareArguments, Format, Rows};
+use crate::arguments::{CompareArguments, Format};
 use crate::error::Error;
 use crate::output::grouped;
 use crate::time::now_nanos;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CompareArguments) -> Result<(), Error> {
-    let rows = arguments.rows();
+    let rows = arguments.rows.rows();
     let now = now_nanos();
     let [one, other] = arguments.selections();
     let one = one.apply_at(context.query(rows), now)?;

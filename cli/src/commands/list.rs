@@ -1,9 +1,9 @@
-//! A list of spans or of requests.
+//! Lists of spans, requests or sessions.
 
-use spanstore::query::Query;
+use spanstore::query::{Order, Query, Rows};
 
 use super::{Context, rows, runtime};
-use crate::arguments::{Format, Rows};
+use crate::arguments::Format;
 use crate::error::Error;
 use crate::output::row_columns;
 
@@ -42,5 +42,23 @@ pub(super) fn write(
         let rows = listed.rows.name();
         eprintln!("These are the first {TABLE_ROWS} {rows}; --limit N shows more.");
     }
+    Ok(written.rows)
+}
+
+/// Writes the rows with an id, oldest first, and gives their number.
+pub(super) fn write_with_id(
+    context: &mut Context<'_>,
+    rows: Rows,
+    column: &str,
+    id: &str,
+) -> Result<usize, Error> {
+    // A quote in a text is written twice, and nothing else in it has a meaning.
+    let filter = format!("{column} = '{}'", id.replace('\'', "''"));
+    let query = context.query(rows).filter(&filter)?;
+    let query = query.columns(row_columns(rows, context.format))?;
+    let written = runtime()?.block_on(async {
+        let stream = query.order(Order::OldestFirst).stream().await?;
+        rows::write(stream, None, context).await
+    })?;
     Ok(written.rows)
 }

@@ -1,10 +1,10 @@
 //! `query`: a list of spans.
 
-use spanstore::query;
+use spanstore::query::{self, Rows};
 
 use super::Context;
 use super::list::{self, Listed};
-use crate::arguments::{Order, QueryArguments, Rows};
+use crate::arguments::{Order, QueryArguments};
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &QueryArguments) -> Result<(), Error> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampNanosecondArray, UInt64Array};
-use spanstore::query::Timeline;
+use spanstore::query::{Rows, Timeline};
 
 use super::{Context, runtime};
-use crate::arguments::{Format, Rows, TimelineArguments};
+use crate::arguments::{Format, TimelineArguments};
 use crate::error::Error;
 
 /// Cells of the longest bar.
@@ -16,7 +16,7 @@ const BAR_CELLS: u64 = 40;
 const TABLE_VALUES: usize = 4;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TimelineArguments) -> Result<(), Error> {
-    let counted = arguments.counted.rows();
+    let counted = arguments.counted.rows.rows();
     let query = context.select(counted, &arguments.counted.selection)?;
     let timeline = query.timeline(arguments.buckets, arguments.by.as_deref());
     let timeline = runtime()?.block_on(timeline)?;

@@ -5,11 +5,12 @@ use spanstore_format::otlp;
 use spanstore_format::span::Origin;
 
 use super::{Context, Out};
-use crate::arguments::{Format, Rows, TraceArguments};
+use crate::arguments::{Format, TraceArguments};
 use crate::error::Error;
 use crate::output::{JsonRows, pick, row_columns};
 use crate::time;
 use crate::tree::{TreeSpan, render};
+use spanstore::query::Rows;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TraceArguments) -> Result<(), Error> {
     let trace_id = arguments.trace_id;

@@ -3,10 +3,11 @@
 use arrow::array::RecordBatch;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::table::TableColumn;
-use spanstore_format::{requests, span};
+use spanstore_format::{requests, sessions, span};
 
-use crate::arguments::{Format, Rows};
+use crate::arguments::Format;
 use crate::error::Error;
+use spanstore::query::Rows;
 
 /// The columns of a span in a table for people.
 const OF_SPANS: &[&str] = &[
@@ -34,12 +35,26 @@ const OF_REQUESTS: &[&str] = &[
     "trace_id",
 ];
 
+/// The columns of a session in a table for people.
+const OF_SESSIONS: &[&str] = &[
+    "start_time",
+    "kind",
+    "state",
+    "user_id",
+    "requests",
+    "errors",
+    "duration",
+    "last_seen",
+    "session_id",
+];
+
 /// The columns of rows in a format: a few in a table, else all but those that only serve
 /// the store.
 pub fn row_columns(rows: Rows, format: Format) -> Vec<&'static str> {
     let (table, few) = match rows {
         Rows::Spans => (span::table(), OF_SPANS),
         Rows::Requests => (requests::table(), OF_REQUESTS),
+        Rows::Sessions => (sessions::table(), OF_SESSIONS),
     };
     if format == Format::Table {
         return few.to_vec();

@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 use spanstore_format::otlp::{AnyValue, Event, InstrumentationScope, KeyValue, Link, Span, Value};
 
 use super::*;
-use crate::arguments::{Format, Rows};
+use crate::arguments::Format;
+use spanstore::query::Rows;
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue {

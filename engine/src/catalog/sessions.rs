@@ -185,6 +185,27 @@ impl Catalog {
         })
     }
 
+    /// The sessions of a team, by id.
+    #[cfg(feature = "query")]
+    pub(crate) fn sessions_of_team(
+        &self,
+        team: &TeamId,
+    ) -> Result<BTreeMap<String, SessionRecord>, Error> {
+        self.guard.read(|read| {
+            let mut sessions = BTreeMap::new();
+            for entry in read.open_table(SESSIONS)?.range((team.as_str(), "")..)? {
+                let (key, record) = entry?;
+                let (of, id) = key.value();
+                if of != team.as_str() {
+                    break;
+                }
+                let record = SessionRecord::read(id, record.value()).map_err(corrupt)?;
+                sessions.insert(id.to_owned(), record);
+            }
+            Ok(sessions)
+        })
+    }
+
     /// All sessions.
     pub(crate) fn all_sessions(&self) -> Result<AllSessions, Error> {
         self.guard.read(|read| {

@@ -11,6 +11,7 @@ use spanstore_format::table::TableColumn;
 
 use super::engine::Engine;
 use super::filter::{Filter, FilterLimits, Rows, Shorthand};
+use super::sessions::Registered;
 use super::table::visible_columns;
 use crate::error::Error;
 use crate::read::meter::Meter;
@@ -25,6 +26,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// What signs cursors.
     fn cursor_key(&self) -> [u64; 2];
+    /// The sessions of its registry, read now.
+    fn registered(&self) -> Result<Registered, Error>;
     /// What adds up the cost.
     fn meter(&self) -> Meter;
 }
@@ -42,17 +45,18 @@ pub enum Order {
     SlowestFirst,
     /// The shortest duration first, of equal ones the earliest start.
     FastestFirst,
-    /// The request with the most spans first, of equal ones the latest start. Spans have no
-    /// such order.
+    /// The request or session with the most spans first, of equal ones the latest start. Spans
+    /// have no such order.
     MostSpansFirst,
-    /// The request with the most errors first, of equal ones the latest start. Spans have
-    /// no such order.
+    /// The request or session with the most errors first, of equal ones the latest start. Spans
+    /// have no such order.
     MostErrorsFirst,
 }
 
-/// A query over the spans of one team ([`Team::query`](crate::Team::query)) or over its
-/// requests ([`Team::requests`](crate::Team::requests)). Without further words it gives all
-/// with all columns, newest first. What is said of spans below holds for requests too.
+/// A query over the spans of one team ([`Team::query`](crate::Team::query)), over its
+/// requests ([`Team::requests`](crate::Team::requests)) or over its sessions
+/// ([`Team::sessions`](crate::Team::sessions)). Without further words it gives all with all
+/// columns, newest first. What is said of spans below holds for requests and sessions too.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Query {
@@ -76,7 +80,7 @@ pub(super) struct Question {
 }
 
 impl Query {
-    /// A query for all spans, or for all requests.
+    /// A query for all of some rows.
     pub(crate) fn new(source: Arc<dyn Source>, rows: Rows) -> Self {
         Self {
             source,
@@ -96,8 +100,9 @@ impl Query {
     /// Keeps the spans that a condition holds for, such as
     /// `level = 'error' and path like '/api/%' and attributes['db.system'] = 'postgresql'`.
     /// [`Filter`] has the whole language;
-    /// [`SpanColumn`](spanstore_format::span::SpanColumn) and
-    /// [`RequestColumn`](spanstore_format::requests::RequestColumn) have the columns.
+    /// [`SpanColumn`](spanstore_format::span::SpanColumn),
+    /// [`RequestColumn`](spanstore_format::requests::RequestColumn) and
+    /// [`SessionColumn`](spanstore_format::sessions::SessionColumn) have the columns.
     /// The text may be a stranger's: it is an expression over the team's own
     /// columns and nothing else, and its size is bounded. Of several filters all
     /// have to hold.
@@ -194,7 +199,7 @@ impl Query {
     /// asked for.
     ///
     /// # Errors
-    /// As [`Query::stream`]; [`Error::UnknownColumn`] of a query over requests.
+    /// As [`Query::stream`]; [`Error::UnknownColumn`] of a query over requests or sessions.
     pub async fn spans(mut self) -> Result<Spans, Error> {
         self = self.columns(["span_id"])?;
         self.question.columns = visible_columns(self.question.rows.table());

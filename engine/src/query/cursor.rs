@@ -13,7 +13,7 @@ use siphasher::sip128::SipHasher24;
 use spanstore_format::id::to_hex;
 
 use super::builder::{Question, Source};
-use super::filter::{Filter, Rows};
+use super::filter::Filter;
 use crate::error::Error;
 use crate::read::ordered::Rank;
 
@@ -51,10 +51,7 @@ pub(super) struct Signer {
 
 impl Signer {
     pub(super) fn new(source: &dyn Source, question: &Question) -> Self {
-        let rows = match question.rows {
-            Rows::Spans => "spans",
-            Rows::Requests => "requests",
-        };
+        let rows = question.rows.name();
         let order = format!("{:?}", question.order);
         let filters = question.filters.iter().map(Filter::text);
         let mut all = Vec::new();

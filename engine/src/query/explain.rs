@@ -36,16 +36,14 @@ impl Job {
         let (batches, spans) = hot.fold((0, 0), |(batches, spans), part| {
             (batches + 1, spans + part.len())
         });
-        let are_requests = self.snapshot.table.name() == Rows::Requests.table().name();
-        let (mut out, what) = if are_requests {
-            let put_together = "put together of their spans, by values or codes";
-            (format!("requests: {spans} {put_together}\n"), "requests")
+        let what = self.snapshot.table.name();
+        let by = "by values or codes";
+        let mut out = if what == Rows::Spans.table().name() {
+            format!("unsealed: {spans} spans, batches: {batches}, {by}\n")
+        } else if what == Rows::Requests.table().name() {
+            format!("requests: {spans} put together of their spans, {by}\n")
         } else {
-            let what = "by values or codes";
-            (
-                format!("unsealed: {spans} spans, batches: {batches}, {what}\n"),
-                "spans",
-            )
+            format!("sessions: {spans} put together of the registry and their requests, {by}\n")
         };
         for matching in self.sealed(condition, &interrupt)? {
             let found = matching.may(condition, matching.all_rows())?;

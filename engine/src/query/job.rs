@@ -20,6 +20,7 @@ use super::builder::{Query, Question, Source};
 use super::condition;
 use super::filter::Rows;
 use super::memory::{Held, QueryPool};
+use super::sessions::Registered;
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub(super) struct Job {
     pub(super) snapshot: Snapshot,
     pub(super) watch: Arc<Watch>,
     pub(super) memory: Arc<QueryPool>,
+    /// The sessions of the registry, when these are asked for.
+    pub(super) registered: Option<Arc<Registered>>,
     /// Memory of rows that were put together for it.
     rows: Option<Arc<Holding>>,
 }
@@ -64,7 +67,10 @@ impl Query {
     pub(super) fn begin(self) -> Result<(Execution, Job, Asked), Error> {
         let engine = self.source.engine();
         let execution = engine.begin(self.source.meter())?;
-        let job = Job::new(&*self.source, self.source.snapshot(), &execution);
+        let mut job = Job::new(&*self.source, self.source.snapshot(), &execution);
+        if self.question.rows == Rows::Sessions {
+            job = job.with_registered(&*self.source)?;
+        }
         let asked = Asked {
             state: Arc::clone(engine.state()),
             question: self.question,
@@ -143,13 +149,21 @@ impl Job {
             snapshot,
             watch: Arc::clone(&execution.watch),
             memory: Arc::clone(&execution.memory),
+            registered: None,
             rows: None,
         }
     }
 
+    /// The job with the sessions of the registry, which are read after the snapshot was taken:
+    /// so a session is there when its spans are.
+    pub(super) fn with_registered(self, source: &dyn Source) -> Result<Self, Error> {
+        let registered = Some(Arc::new(source.registered()?));
+        Ok(Self { registered, ..self })
+    }
+
     /// The job over rows in memory that were put together for it.
     pub(super) fn with_rows(&self, snapshot: Snapshot) -> Result<Self, Error> {
-        let held = self.held("requests");
+        let held = self.held(snapshot.table.name());
         held.set(snapshot.hot_bytes())?;
         Ok(Self {
             snapshot,
@@ -177,6 +191,7 @@ impl Job {
         match asked.question.rows {
             Rows::Spans => Ok((self.clone(), asked.condition(&[])?)),
             Rows::Requests => self.over_requests(asked, columns).await,
+            Rows::Sessions => self.over_sessions(asked).await,
         }
     }
 

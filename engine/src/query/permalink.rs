@@ -162,10 +162,7 @@ impl fmt::Display for View {
 /// The text of the [`View`].
 impl fmt::Display for ListView {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self.rows {
-            Rows::Spans => "spans",
-            Rows::Requests => "requests",
-        })?;
+        out.write_str(self.rows.name())?;
         let mut fields = Fields {
             out,
             are_there: false,
@@ -248,6 +245,7 @@ impl FromStr for View {
         match head.text {
             "spans" => list(Rows::Spans, fields).map(Self::List),
             "requests" => list(Rows::Requests, fields).map(Self::List),
+            "sessions" => list(Rows::Sessions, fields).map(Self::List),
             _ => trace(head, fields).map(Self::Trace),
         }
     }

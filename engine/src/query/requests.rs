@@ -76,10 +76,16 @@ impl Job {
         Ok((job, condition))
     }
 
-    /// The job over the requests that may have certain ids and start within limits.
-    pub(super) async fn with_requests(&self, necessary: &Constraints) -> Result<Self, Error> {
-        let candidates = self.candidates(necessary, None).await?;
-        self.put_together(candidates, necessary, None).await
+    /// The job over the requests that may have certain ids and start within limits, as they
+    /// were with the spans below a sequence.
+    pub(super) async fn with_requests(
+        &self,
+        necessary: &Constraints,
+        below_sequence: Option<i64>,
+    ) -> Result<Self, Error> {
+        let candidates = self.candidates(necessary, below_sequence).await?;
+        self.put_together(candidates, necessary, below_sequence)
+            .await
     }
 
     /// Where the requests are that may have certain ids, as they were with the spans below a

@@ -19,7 +19,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use spanstore_format::span::SpanColumn;
 use spanstore_format::span::attribute::{SPAN_FIELD, any_text, any_text_of_events};
 use spanstore_format::span::column::Source;
-use spanstore_format::table::ColumnType;
+use spanstore_format::table::{ColumnType, Table};
 
 use super::filter::quoted;
 use super::functions::over_rows;
@@ -183,6 +183,15 @@ impl Needle {
         columns.map(|column| self.in_column(column)).collect()
     }
 
+    /// The condition that a column of texts of a table has it; never null.
+    pub(super) fn in_texts(self: &Arc<Self>, table: &Table) -> Vec<Expr> {
+        let columns = table.columns().iter();
+        let texts = columns.filter(|column| column.is_visible && column.value == ColumnType::Text);
+        texts
+            .map(|column| self.in_values_of(column.name, Asked::Values))
+            .collect()
+    }
+
     /// The columns of values that may have it.
     fn columns(&self) -> impl Iterator<Item = SpanColumn> {
         let columns = SpanColumn::ALL.iter().copied();
@@ -199,16 +208,21 @@ impl Needle {
     /// The condition that a column of spans has it; never null. Of attributes and events their
     /// texts are meant.
     fn in_column(self: &Arc<Self>, column: SpanColumn) -> Expr {
+        let asked = match column {
+            SpanColumn::Attributes => Asked::Attributes,
+            SpanColumn::Events => Asked::Events,
+            _ => Asked::Values,
+        };
+        self.in_values_of(column.name(), asked)
+    }
+
+    fn in_values_of(self: &Arc<Self>, column: &str, asked: Asked) -> Expr {
         let search = Search {
-            asked: match column {
-                SpanColumn::Attributes => Asked::Attributes,
-                SpanColumn::Events => Asked::Events,
-                _ => Asked::Values,
-            },
+            asked,
             needle: Arc::clone(self),
             signature: Signature::any(2, Volatility::Immutable),
         };
-        let of = Expr::Column(column.name().into());
+        let of = Expr::Column(column.into());
         ScalarUDF::from(search).call(vec![of, lit(self.text.as_str())])
     }
 }

@@ -1,4 +1,4 @@
-//! SQL texts over the tables `spans` and `requests`.
+//! SQL texts over the tables `spans`, `requests` and `sessions`.
 //!
 //! For the service's own texts. They cannot change anything, nor reach another
 //! table, another team or a file; memory and time are limited. But DataFusion's
@@ -60,7 +60,11 @@ pub(super) fn begin(source: &dyn Source, text: &str) -> Result<(Execution, Job),
         });
     }
     let execution = source.engine().begin(source.meter())?;
-    let job = Job::new(source, source.snapshot(), &execution);
+    let mut job = Job::new(source, source.snapshot(), &execution);
+    // The registry is read only for texts that may name the table.
+    if text.to_ascii_lowercase().contains("sessions") {
+        job = job.with_registered(source)?;
+    }
     Ok((execution, job))
 }
 
@@ -106,6 +110,8 @@ async fn optimized(
     context.register_table("spans", table)?;
     let requests = RowTable::new(Rows::Requests, job)?;
     context.register_table("requests", Arc::new(requests))?;
+    let sessions = RowTable::new(Rows::Sessions, job)?;
+    context.register_table("sessions", Arc::new(sessions))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let mut statement = state.sql_to_statement(text, &dialect)?;
@@ -114,7 +120,7 @@ async fn optimized(
             any_span::answered(query, job, &context).await?;
         }
         _ => {
-            let message = "only a SELECT over the tables spans and requests is allowed";
+            let message = "only a SELECT over the tables spans, requests and sessions is allowed";
             return Err(DataFusionError::Plan(message.into()));
         }
     }

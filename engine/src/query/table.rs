@@ -1,4 +1,4 @@
-//! The tables `spans` and `requests` of one team, as DataFusion sees them.
+//! The tables `spans`, `requests` and `sessions` of one team, as DataFusion sees them.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) fn visible_columns(table: &Table) -> Vec<usize> {
     visible.map(|(place, _)| place).collect()
 }
 
-/// The spans of one team in one snapshot, or its requests.
+/// The spans of one team in one snapshot, its requests, or its sessions.
 #[derive(Debug)]
 pub(super) struct RowTable {
     pub(super) rows: Rows,
@@ -85,7 +85,11 @@ impl TableProvider for RowTable {
             Rows::Spans => self.job.clone(),
             Rows::Requests => {
                 let ids = condition.constraints();
-                let job = self.job.with_requests(&ids).await;
+                let job = self.job.with_requests(&ids, None).await;
+                job.map_err(external)?
+            }
+            Rows::Sessions => {
+                let job = self.job.with_sessions(&condition.constraints(), None).await;
                 job.map_err(external)?
             }
         };

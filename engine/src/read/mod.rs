@@ -45,7 +45,6 @@ pub(crate) mod requests;
     expect(dead_code, reason = "queries alone fetch rows of parts")
 )]
 pub(crate) mod scan;
-pub(crate) mod sessions;
 #[cfg(feature = "query")]
 pub(crate) mod stored;
 #[cfg(test)]

@@ -160,6 +160,16 @@ impl Registry {
         })
     }
 
+    /// All sessions of a team, by id.
+    #[cfg(feature = "query")]
+    pub(crate) fn of_team(&self, team: &TeamId) -> Result<BTreeMap<String, SessionRecord>, Error> {
+        self.with_unsealed(
+            team,
+            |_| true,
+            |newer| Ok(newer.over(self.catalog.sessions_of_team(team)?)),
+        )
+    }
+
     /// How many sessions a team has. They are counted when this is asked first, and after some
     /// were removed.
     pub(crate) fn count(&self, team: &TeamId) -> Result<u64, Error> {

@@ -132,6 +132,14 @@ impl Team {
         Ok(sessions)
     }
 
+    /// All sessions of the registry that retention has not let go of, by id.
+    #[cfg(feature = "query")]
+    pub(super) fn registered_sessions(&self) -> Result<crate::query::Registered, Error> {
+        let mut all = self.parts.registry.of_team(&self.id)?;
+        all.retain(|_, session| self.is_kept(session));
+        Ok(all)
+    }
+
     /// Forgets a user: all sessions that the user started, all spans of these and of the
     /// sessions whose spans carry the user's id (`user_id`), and all spans of each trace with
     /// such a span, as [`Team::forget`] does with the team's. All spans of the team are looked

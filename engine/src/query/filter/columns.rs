@@ -135,9 +135,11 @@ pub(super) fn resolve(
 fn visible(rows: Rows) -> impl Iterator<Item = &'static Field> {
     static OF_SPANS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Spans));
     static OF_REQUESTS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Requests));
+    static OF_SESSIONS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Sessions));
     let fields = match rows {
         Rows::Spans => &*OF_SPANS,
         Rows::Requests => &*OF_REQUESTS,
+        Rows::Sessions => &*OF_SESSIONS,
     };
     fields.iter().map(AsRef::as_ref)
 }

@@ -156,7 +156,10 @@ impl Lowering<'_> {
                 })
             }
             NodeKind::SomeSpan(_) => {
-                let expected = "a condition on one span";
+                let expected = match self.rows {
+                    Rows::Sessions => "a condition on the columns of a session",
+                    Rows::Spans | Rows::Requests => "a condition on one span",
+                };
                 let found = "`any`, which asks for a span of a request";
                 Err(FilterError::unexpected(node.position, expected, found))
             }
@@ -312,7 +315,7 @@ impl Lowering<'_> {
     }
 
     /// Whether a text is in the name, the status message, a column that is made of attributes,
-    /// an attribute or an event of a span; never null.
+    /// an attribute or an event of a span, or in any text of a session; never null.
     fn search(&self, text: &Text) -> Lowered {
         pattern::check_length(text, self.limits)?;
         let unexpected =
@@ -322,7 +325,12 @@ impl Lowering<'_> {
         }
         let needle = Needle::new(&text.content);
         let needle = needle.ok_or_else(|| unexpected("one that is too long"))?;
-        Ok(join(Arc::new(needle).in_span(), Operator::Or))
+        let needle = Arc::new(needle);
+        let places = match self.rows {
+            Rows::Sessions => needle.in_texts(self.rows.table()),
+            Rows::Spans | Rows::Requests => needle.in_span(),
+        };
+        Ok(join(places, Operator::Or))
     }
 
     fn compare(&self, left: &Node, comparison: Comparison, right: &Node) -> Lowered {
@@ -361,12 +369,16 @@ impl Lowering<'_> {
 
     fn owner(&self, name: &Name, position: usize) -> Lowered<Owner> {
         let owner = owner(name, position)?;
-        if self.rows == Rows::Requests {
-            let expected = "attributes within `any`, such as any(attributes['key'] = 'value')";
-            let found = format!("`{}` of a request", name.text);
-            return Err(FilterError::unexpected(position, expected, found));
-        }
-        Ok(owner)
+        let (expected, rows) = match self.rows {
+            Rows::Spans => return Ok(owner),
+            Rows::Requests => (
+                "attributes within `any`, such as any(attributes['key'] = 'value')",
+                "request",
+            ),
+            Rows::Sessions => ("a column of sessions, which have no attributes", "session"),
+        };
+        let found = format!("`{}` of a {rows}", name.text);
+        Err(FilterError::unexpected(position, expected, found))
     }
 }
 

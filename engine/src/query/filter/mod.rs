@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use datafusion::logical_expr::Expr;
 use spanstore_format::table::Table;
-use spanstore_format::{requests as of_requests, span};
+use spanstore_format::{requests as of_requests, sessions as of_sessions, span};
 
 pub use self::columns::FilterColumn;
 pub(super) use self::literal::quoted;
@@ -67,14 +67,22 @@ pub enum Rows {
     Spans,
     /// Requests: one row a trace.
     Requests,
+    /// Sessions: those that were started, and those that spans name.
+    Sessions,
 }
 
 impl Rows {
+    /// Their name, which is that of their table in SQL too.
+    pub fn name(self) -> &'static str {
+        self.table().name()
+    }
+
     /// Their table.
     pub(crate) fn table(self) -> &'static Table {
         match self {
             Self::Spans => span::table(),
             Self::Requests => of_requests::table(),
+            Self::Sessions => of_sessions::table(),
         }
     }
 }

@@ -399,7 +399,8 @@ impl Term {
 
 fn of_spans(rows: Rows, filter: &str) -> String {
     match rows {
-        Rows::Spans => filter.to_owned(),
+        // Sessions have no attributes, which the filter says.
+        Rows::Spans | Rows::Sessions => filter.to_owned(),
         Rows::Requests => format!("any({filter})"),
     }
 }

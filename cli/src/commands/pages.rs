@@ -1,59 +1,65 @@
-//! `requests`: a list of requests, one a trace.
+//! `requests` and `sessions`: lists in pages.
 
 use serde_json::json;
-use spanstore::query::{self, Query};
+use spanstore::query::{self, Query, Rows};
 
 use super::list::{self, Listed};
 use super::{Context, runtime};
-use crate::arguments::{Format, RequestOrder, RequestsArguments, Rows};
+use crate::arguments::{Format, ListArguments, RowOrder, Selection};
 use crate::error::Error;
 use crate::output::{RowWriter, grouped, row_columns};
 
 /// Rows of a page of the store, at most.
 const PAGE_ROWS: usize = 1_000;
 
-pub(super) fn run(context: &mut Context<'_>, arguments: &RequestsArguments) -> Result<(), Error> {
-    let query = context.select(Rows::Requests, &arguments.selection)?;
+pub(super) fn run(
+    context: &mut Context<'_>,
+    rows: Rows,
+    selection: &Selection,
+    arguments: &ListArguments,
+) -> Result<(), Error> {
+    let query = context.select(rows, selection)?;
     let query = query.order(match arguments.order {
-        RequestOrder::Newest => query::Order::NewestFirst,
-        RequestOrder::Oldest => query::Order::OldestFirst,
-        RequestOrder::Slowest => query::Order::SlowestFirst,
-        RequestOrder::Fastest => query::Order::FastestFirst,
-        RequestOrder::Spans => query::Order::MostSpansFirst,
-        RequestOrder::Errors => query::Order::MostErrorsFirst,
+        RowOrder::Newest => query::Order::NewestFirst,
+        RowOrder::Oldest => query::Order::OldestFirst,
+        RowOrder::Slowest => query::Order::SlowestFirst,
+        RowOrder::Fastest => query::Order::FastestFirst,
+        RowOrder::Spans => query::Order::MostSpansFirst,
+        RowOrder::Errors => query::Order::MostErrorsFirst,
     });
     let is_paged = arguments.limit.is_some() || arguments.cursor.is_some();
     if is_paged && context.cost.is_none() {
-        return runtime()?.block_on(pages(context, query, arguments));
+        return runtime()?.block_on(pages(context, query, rows, arguments));
     }
     let total = arguments.total.then(|| query.clone());
     let listed = Listed {
-        rows: Rows::Requests,
+        rows,
         columns: arguments.columns.as_deref(),
         limit: arguments.limit,
     };
     let written = list::write(context, query, &listed)?;
     if let Some(total) = total {
         let total = runtime()?.block_on(total.count())?;
-        tell_total(written, total);
+        tell_total(written, total, rows);
     }
     Ok(())
 }
 
-fn tell_total(written: usize, total: u64) {
+fn tell_total(written: usize, total: u64, rows: Rows) {
     let (written, total) = (grouped(written as u64), grouped(total));
-    eprintln!("{written} of {total} requests");
+    eprintln!("{written} of {total} {}", rows.name());
 }
 
 /// Writes so many rows as the limit says, and the cursor of those that follow.
 async fn pages(
     context: &mut Context<'_>,
     query: Query,
-    arguments: &RequestsArguments,
+    rows: Rows,
+    arguments: &ListArguments,
 ) -> Result<(), Error> {
     let query = match &arguments.columns {
         Some(names) => query.columns(names.iter().map(String::as_str))?,
-        None => query.columns(row_columns(Rows::Requests, context.format))?,
+        None => query.columns(row_columns(rows, context.format))?,
     };
     let mut left = arguments.limit.unwrap_or(PAGE_ROWS);
     let first = query.clone().limit(left.min(PAGE_ROWS));
@@ -84,7 +90,7 @@ async fn pages(
         eprintln!("The next ones: --cursor {cursor}");
     }
     if let Some(total) = total {
-        tell_total(written, total);
+        tell_total(written, total, rows);
     }
     Ok(())
 }
