@@ -8,12 +8,15 @@
     reason = "a benchmark that cannot go on ends"
 )]
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use spanstore::query::Aggregate;
-use spanstore::{SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TraceId, TraceStatus};
+use spanstore::{
+    NewSession, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TraceId, TraceStatus,
+};
 use spanstore_benches::questions::QUESTIONS;
 use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, team};
 
@@ -103,6 +106,54 @@ fn kept_codes(criterion: &mut Criterion) {
     assert_eq!(ask(&store), expected);
 }
 
+/// The newest 50 sessions with the number of all, of a million spans and a thousand sessions that
+/// were started, and the same of one user.
+fn sessions(criterion: &mut Criterion) {
+    const STARTED: u64 = 1_000;
+    let directory = machine::directory();
+    let bodies = bodies(1_000_000, 500);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut group = criterion.benchmark_group("sessions of a million spans");
+    group.sample_size(20);
+    for (state, seals) in [("one segment", 1), ("eight segments", 8)] {
+        let store = open(&directory.path().join(state), by_hand());
+        let team = store.team(&team());
+        for number in 0..STARTED {
+            let new = NewSession {
+                user: format!("user {}", number % 100),
+                environment: "preview".into(),
+                ..NewSession::default()
+            };
+            team.start_session(new).unwrap();
+        }
+        for part in bodies.chunks(bodies.len().div_ceil(seals)) {
+            assert_eq!(append(&team, part).1, 0);
+            store.seal().unwrap();
+        }
+        let rows = newest_first(&team);
+        let named: HashSet<&String> = rows
+            .iter()
+            .filter_map(|row| row.session_id.as_ref())
+            .collect();
+        let all = named.len() as u64 + STARTED;
+        let page = |filter: &str| {
+            let query = team.sessions().filter(filter).unwrap().limit(50);
+            runtime.block_on(query.page_with_total(None)).unwrap()
+        };
+        for (name, filter, total) in [
+            ("newest 50 of all", "true", all),
+            ("newest 50 of a user", "user_id = 'user 7'", STARTED / 100),
+        ] {
+            group.bench_function(format!("{name}, {state}"), |bencher| {
+                bencher.iter(|| assert_eq!(page(filter).total, Some(total)));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// How long after its quiet time a trace is told to be ready.
 fn waits(criterion: &mut Criterion) {
     const QUIET: Duration = Duration::from_millis(20);
@@ -142,5 +193,5 @@ fn waits(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, questions, kept_codes, waits);
+criterion_group!(benches, questions, kept_codes, sessions, waits);
 criterion_main!(benches);

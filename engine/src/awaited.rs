@@ -1,40 +1,45 @@
-//! Those who wait for spans of a trace.
+//! Those who wait for spans: of a trace, or of a team.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use spanstore_format::TeamId;
 use tokio::sync::Notify;
 
-/// A trace of a team.
-type TraceKey = (TeamId, [u8; 16]);
-
-/// Traces that somebody waits for.
-#[derive(Debug, Default)]
-pub(crate) struct Awaited {
+/// What somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Awaited<K> {
     /// For each how many wait, and what wakes them.
-    traces: Mutex<HashMap<TraceKey, (usize, Arc<Notify>)>>,
-    /// How many traces these are: mostly none, and an append need not look.
+    keys: Mutex<HashMap<K, (usize, Arc<Notify>)>>,
+    /// How many these are: mostly none, and an append need not look.
     count: AtomicUsize,
 }
 
-/// A wait for spans of a trace. It ends when it is dropped.
+impl<K> Default for Awaited<K> {
+    fn default() -> Self {
+        Self {
+            keys: Mutex::default(),
+            count: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// A wait. It ends when it is dropped.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "query"),
     expect(dead_code, reason = "who waits needs the timer of queries")
 )]
-pub(crate) struct Waiting {
-    awaited: Arc<Awaited>,
-    key: TraceKey,
+pub(crate) struct Waiting<K: Eq + Hash> {
+    awaited: Arc<Awaited<K>>,
+    key: K,
     pub(crate) notify: Arc<Notify>,
 }
 
-impl Awaited {
-    fn traces(&self) -> MutexGuard<'_, HashMap<TraceKey, (usize, Arc<Notify>)>> {
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K: Eq + Hash> Awaited<K> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<K, (usize, Arc<Notify>)>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to wait. Whoever looks at the view after this, and does not find spans that
@@ -43,13 +48,15 @@ impl Awaited {
         not(feature = "query"),
         expect(dead_code, reason = "who waits needs the timer of queries")
     )]
-    pub(crate) fn wait_for(self: &Arc<Self>, team: &TeamId, trace: [u8; 16]) -> Waiting {
-        let key = (team.clone(), trace);
-        let mut traces = self.traces();
-        let (waiting, notify) = traces.entry(key.clone()).or_default();
+    pub(crate) fn wait_for(self: &Arc<Self>, key: K) -> Waiting<K>
+    where
+        K: Clone,
+    {
+        let mut keys = self.keys();
+        let (waiting, notify) = keys.entry(key.clone()).or_default();
         *waiting += 1;
         let notify = Arc::clone(notify);
-        self.count.store(traces.len(), Ordering::Relaxed);
+        self.count.store(keys.len(), Ordering::Relaxed);
         Waiting {
             awaited: Arc::clone(self),
             key,
@@ -57,25 +64,22 @@ impl Awaited {
         }
     }
 
-    /// What wakes those who wait for one of some traces. It is to be called without locks:
-    /// their runtimes may do anything then.
-    pub(crate) fn of(&self, team: &TeamId, traces: &[[u8; 16]]) -> Vec<Arc<Notify>> {
+    /// What wakes those who wait for one of these. It is to be called without locks: their
+    /// runtimes may do anything then.
+    pub(crate) fn of(&self, wanted: impl IntoIterator<Item = K>) -> Vec<Arc<Notify>> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
-        let all = self.traces();
-        let awaited = traces.iter().filter_map(|trace| {
-            let (_, notify) = all.get(&(team.clone(), *trace))?;
-            Some(Arc::clone(notify))
-        });
-        awaited.collect()
+        let keys = self.keys();
+        let awaited = wanted.into_iter().filter_map(|key| keys.get(&key));
+        awaited.map(|(_, notify)| Arc::clone(notify)).collect()
     }
 
     /// Wakes all.
     pub(crate) fn wake_all(&self) {
         let all: Vec<_> = {
-            let traces = self.traces();
-            let all = traces.values().map(|(_, notify)| Arc::clone(notify));
+            let keys = self.keys();
+            let all = keys.values().map(|(_, notify)| Arc::clone(notify));
             all.collect()
         };
         for notify in all {
@@ -84,15 +88,15 @@ impl Awaited {
     }
 }
 
-impl Drop for Waiting {
+impl<K: Eq + Hash> Drop for Waiting<K> {
     fn drop(&mut self) {
-        let mut traces = self.awaited.traces();
-        if let Entry::Occupied(mut entry) = traces.entry(self.key.clone()) {
-            entry.get_mut().0 -= 1;
-            if entry.get().0 == 0 {
-                entry.remove();
+        let mut keys = self.awaited.keys();
+        if let Some((waiting, _)) = keys.get_mut(&self.key) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                keys.remove(&self.key);
             }
         }
-        self.awaited.count.store(traces.len(), Ordering::Relaxed);
+        self.awaited.count.store(keys.len(), Ordering::Relaxed);
     }
 }

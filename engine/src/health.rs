@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::clock::ClockLeap;
 use crate::error::{Error, RemainingFile};
@@ -87,6 +89,8 @@ pub struct TaskFailure {
 pub(crate) struct Health {
     poison: OnceLock<String>,
     is_closed: AtomicBool,
+    /// Wakes those who wait for what comes, when nothing can come any more.
+    ended: Arc<Notify>,
     failures: Mutex<BTreeMap<Task, TaskFailure>>,
 }
 
@@ -99,7 +103,15 @@ impl Health {
     pub(crate) fn poison(&self, cause: &str) {
         if self.poison.set(cause.to_owned()).is_ok() {
             tracing::error!(cause, "the store refuses writes until it is opened again");
+            self.ended.notify_waiters();
         }
+    }
+
+    /// What wakes those who wait for what comes, when writes are refused. They are to look at
+    /// [`Health::check`] before they wait.
+    #[cfg(feature = "query")]
+    pub(crate) fn ended(&self) -> Arc<Notify> {
+        Arc::clone(&self.ended)
     }
 
     /// Refuses writes from now on when a commit of the catalog failed so that
@@ -132,6 +144,7 @@ impl Health {
     /// Refuses writes as the store is closed.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
+        self.ended.notify_waiters();
     }
 
     /// Notes how an attempt at some work ended, and hands the result on.

@@ -119,7 +119,6 @@ impl Parts {
         drop(self.writer.send(Control::Stop));
         self.threads.join_writer();
         self.health.close();
-        self.view.wake_all();
     }
 }
 

@@ -16,8 +16,12 @@ use spanstore_format::{Month, TeamId, TraceId};
 use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 
+#[cfg(feature = "query")]
+use crate::awaited::Waiting;
 use crate::clock::nanos;
 use crate::error::Error;
+#[cfg(feature = "query")]
+use crate::health::Health;
 use crate::hot::{HotBuffer, HotRows};
 use crate::options::Plan;
 use crate::parts::Parts;
@@ -511,5 +515,13 @@ impl query::Source for Team {
 
     fn meter(&self) -> Meter {
         self.meter.clone().unwrap_or_default()
+    }
+
+    fn wait_for_spans(&self) -> Waiting<TeamId> {
+        self.parts.view.wait_for_team(&self.id)
+    }
+
+    fn health(&self) -> &Arc<Health> {
+        &self.parts.health
     }
 }

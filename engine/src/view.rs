@@ -20,12 +20,18 @@ use crate::hot::{Appended, HotBatch, HotBuffer, HotRows};
 use crate::runs::MergeDebt;
 use crate::segment::Segment;
 
+/// A trace of a team.
+pub(crate) type TraceKey = (TeamId, [u8; 16]);
+
 /// The current state. All changes go through one lock, which is held for
 /// moments: rows are read outside of it.
 #[derive(Debug)]
 pub(crate) struct View {
     state: RwLock<State>,
-    awaited: Arc<Awaited>,
+    /// Who waits for spans of a trace.
+    awaited_traces: Arc<Awaited<TraceKey>>,
+    /// Who waits for spans of a team.
+    awaited_teams: Arc<Awaited<TeamId>>,
 }
 
 #[derive(Debug)]
@@ -152,7 +158,8 @@ impl View {
                 erasures: Arc::new(erasures),
                 next_sequence,
             }),
-            awaited: Arc::default(),
+            awaited_traces: Arc::default(),
+            awaited_teams: Arc::default(),
         }
     }
 
@@ -229,7 +236,9 @@ impl View {
         state.next_sequence = next_sequence;
         let mut awaited = Vec::new();
         for (team, batch) in batches {
-            awaited.extend(self.awaited.of(&team, &batch.traces));
+            let traces = batch.traces.iter().map(|trace| (team.clone(), *trace));
+            awaited.extend(self.awaited_traces.of(traces));
+            awaited.extend(self.awaited_teams.of([team.clone()]));
             state.active.push(&team, batch);
         }
         drop(state);
@@ -320,18 +329,19 @@ impl View {
         state.set_segments(all);
         state.sealing = None;
         drop(state);
-        self.wake_all();
-    }
-
-    /// Wakes all who wait for spans.
-    pub(crate) fn wake_all(&self) {
-        self.awaited.wake_all();
+        self.awaited_traces.wake_all();
     }
 
     /// Begins to wait for spans of a trace, or for a seal.
     #[cfg(feature = "query")]
-    pub(crate) fn wait_for_trace(&self, team: &TeamId, trace: [u8; 16]) -> Waiting {
-        self.awaited.wait_for(team, trace)
+    pub(crate) fn wait_for_trace(&self, team: &TeamId, trace: [u8; 16]) -> Waiting<TraceKey> {
+        self.awaited_traces.wait_for((team.clone(), trace))
+    }
+
+    /// Begins to wait for spans of a team.
+    #[cfg(feature = "query")]
+    pub(crate) fn wait_for_team(&self, team: &TeamId) -> Waiting<TeamId> {
+        self.awaited_teams.wait_for(team.clone())
     }
 
     /// When the last of the unsealed spans of a trace came, by the monotonic clock; none when

@@ -49,6 +49,7 @@ mod sequences;
 mod sessions;
 mod settings;
 mod shared;
+mod tails;
 mod trace_status;
 mod unreadable;
 mod views;

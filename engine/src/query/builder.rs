@@ -13,7 +13,9 @@ use super::engine::Engine;
 use super::filter::{Filter, FilterLimits, Rows, Shorthand};
 use super::sessions::Registered;
 use super::table::visible_columns;
+use crate::awaited::Waiting;
 use crate::error::Error;
+use crate::health::Health;
 use crate::read::meter::Meter;
 use crate::spans::Spans;
 use crate::view::Snapshot;
@@ -30,6 +32,10 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn registered(&self) -> Result<Registered, Error>;
     /// What adds up the cost.
     fn meter(&self) -> Meter;
+    /// Begins to wait for spans of the team.
+    fn wait_for_spans(&self) -> Waiting<TeamId>;
+    /// Whether spans may still come, and what wakes those who wait when none can.
+    fn health(&self) -> &Arc<Health>;
 }
 
 /// The order of the rows of a query: of those that are equal in what decides first by start,

@@ -50,12 +50,13 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(source: &dyn Source, question: &Question) -> Self {
+    /// `list` says what kind of list it is.
+    pub(super) fn new(source: &dyn Source, question: &Question, list: &str) -> Self {
         let rows = question.rows.name();
         let order = format!("{:?}", question.order);
         let filters = question.filters.iter().map(Filter::text);
         let mut all = Vec::new();
-        for part in [source.team().as_str(), rows, &order]
+        for part in [source.team().as_str(), list, rows, &order]
             .into_iter()
             .chain(filters)
         {

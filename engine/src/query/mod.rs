@@ -39,6 +39,7 @@ mod select;
 mod sessions;
 mod sql;
 mod table;
+mod tail;
 mod timeline;
 mod watch;
 mod watched;
@@ -53,6 +54,7 @@ pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterColumn, FilterError, FilterLimits, Rows, Shorthand};
 pub use page::Page;
 pub use permalink::{ListView, TraceView, View, ViewError};
+pub use tail::{Arrivals, Tail};
 pub use timeline::{Series, Timeline};
 
 pub(crate) use builder::Source;

@@ -74,7 +74,7 @@ impl Query {
                 found: limit as u64,
             });
         }
-        let signer = Signer::new(&*self.source, &self.question);
+        let signer = Signer::new(&*self.source, &self.question, "pages");
         let cursor = cursor.map(|cursor| signer.read(cursor)).transpose()?;
         if self
             .question

@@ -3,9 +3,15 @@
 use std::collections::BTreeSet;
 #[cfg(feature = "query")]
 use std::future::pending;
+#[cfg(feature = "query")]
+use std::pin::pin;
 use std::time::Duration;
 
 use arrow::array::Array;
+#[cfg(feature = "query")]
+use futures::FutureExt;
+#[cfg(feature = "query")]
+use futures::future::select;
 use spanstore_format::TraceId;
 use spanstore_format::span::SpanColumn;
 
@@ -137,10 +143,11 @@ impl Team {
         let began = std::time::Instant::now();
         let parts = &self.parts;
         let waiting = parts.view.wait_for_trace(&self.id, trace.0);
+        let ended = parts.health.ended();
         let mut has_root = false;
         loop {
-            // What comes from here on wakes it.
-            let came = waiting.notify.notified();
+            // What comes from here on wakes it, and so does the end.
+            let (came, end) = (pin!(waiting.notify.notified()), pin!(ended.notified()));
             let left = timeout.saturating_sub(began.elapsed());
             // Once the root is here only the time counts, until the last look.
             let mut quiet_in = has_root.then(|| self.quiet_in(trace)).flatten();
@@ -153,10 +160,13 @@ impl Team {
                 }
                 has_root = quiet_in.is_some();
             }
-            // Nothing more can come.
+            // Or nothing can.
             parts.health.check()?;
             let most = quiet_in.map_or(left, |quiet| quiet.min(left));
-            parts.queries.within(most, came).await?;
+            parts
+                .queries
+                .within(most, select(came, end).map(drop))
+                .await?;
             if !has_root {
                 // It is not ready before the quiet time of what came is over. So a busy trace
                 // is not looked at for each append.

@@ -1,0 +1,475 @@
+//! What comes in, as it is acknowledged.
+//!
+//! A tail keeps nothing of what comes. It knows a sequence, is woken by appends of its team,
+//! and reads what has come since from the store itself. So a tail that nobody reads costs
+//! nothing, what it gives is what a query finds, and history and what comes later are one list:
+//! a seal or a merge between moves rows, but not their sequences.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use futures::future::select;
+use spanstore_format::TeamId;
+use spanstore_format::requests::RequestColumn;
+use spanstore_format::segment::Column;
+use spanstore_format::span::SpanColumn;
+use spanstore_format::table::Table;
+
+use super::builder::Query;
+use super::cursor::{Cursor, Signer};
+use super::filter::{Filter, FilterLimits, Rows};
+use super::job::{Asked, Job};
+use super::select::{Selection, Ties};
+use crate::awaited::Waiting;
+use crate::error::Error;
+use crate::read::bounded::{Bounded, Limits};
+use crate::read::condition::Condition;
+use crate::read::group::{Grouping, Measure, Term};
+use crate::read::ordered::Direction;
+use crate::read::scan::columns_error;
+
+/// Rows that are given at a time when no limit was given.
+const ROWS: usize = 1_000;
+/// Rows that are given at a time, at most, but for more of one append.
+const MOST_ROWS: usize = 10_000;
+
+/// How long a tail of spans rests between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A request is told at most so often.
+const PAUSE_OF_REQUESTS: Duration = Duration::from_secs(1);
+
+/// Spans or requests as they come in ([`Query::tail`]).
+#[derive(Debug)]
+pub struct Tail {
+    query: Query,
+    signer: Signer,
+    waiting: Waiting<TeamId>,
+    limit: usize,
+    skips: bool,
+    /// What has a lower sequence was given.
+    next: i64,
+    last_look: Option<Instant>,
+}
+
+/// What came in.
+#[derive(Debug, Clone)]
+pub struct Arrivals {
+    /// The rows, those that came first first, and of one append those that started first.
+    pub rows: RecordBatch,
+    /// For each the sequence of the append that brought it; of a request, its last span.
+    pub sequences: Vec<u64>,
+    /// How many rows came before these and are left out ([`Tail::skipping`]): spans that
+    /// fulfil the filter, or requests whether they do or not.
+    pub missed: u64,
+    /// Where a tail goes on after these rows ([`Query::tail_from`]).
+    pub cursor: String,
+}
+
+/// What a look found.
+struct Found {
+    rows: RecordBatch,
+    sequences: Vec<i64>,
+    missed: u64,
+    /// What has a lower sequence was looked at.
+    next: i64,
+}
+
+impl Query {
+    /// Follows what comes in from now on: the spans that the query finds as soon as they are
+    /// acknowledged, or its requests when they are first seen and whenever they have changed,
+    /// at most once a second. Its columns and its times are those of the query, the order is
+    /// that of the appends, and the limit is how many rows are given at a time, without one
+    /// 1,000.
+    ///
+    /// What a tail gives is what queries find then: a span that was forgotten before the tail
+    /// came to it is not there. In modes of [`Durability`](crate::Durability) other than `Sync`
+    /// a crash may lose spans that were given.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a limit of more than 10,000; [`Error::UnknownColumn`] of a query
+    /// over sessions.
+    pub fn tail(self) -> Result<Tail, Error> {
+        Tail::new(self, None)
+    }
+
+    /// The same, of what came after a cursor ([`Arrivals::cursor`], [`Tail::cursor`]) too: the
+    /// tail goes on there, without gap and without giving anything twice, whatever was sealed
+    /// or merged meanwhile. Filters are to be those of the tail that gave the cursor.
+    ///
+    /// # Errors
+    /// As [`Query::tail`]; [`Error::InvalidCursor`] for a cursor that is forged, or of another
+    /// store, team or filter, or of a time that this copy of the store has not seen.
+    pub fn tail_from(self, cursor: &str) -> Result<Tail, Error> {
+        Tail::new(self, Some(cursor))
+    }
+}
+
+impl Tail {
+    fn new(query: Query, cursor: Option<&str>) -> Result<Self, Error> {
+        let question = &query.question;
+        if question.rows == Rows::Sessions {
+            return Err(Error::UnknownColumn {
+                name: Bounded::Sequence.name().into(),
+            });
+        }
+        let limit = question.limit.unwrap_or(ROWS).max(1);
+        if limit > MOST_ROWS {
+            return Err(Error::TooLarge {
+                what: "rows of a tail at a time",
+                limit: MOST_ROWS as u64,
+                found: limit as u64,
+            });
+        }
+        let signer = Signer::new(&*query.source, question, "tail");
+        let waiting = query.source.wait_for_spans();
+        let end = i64::try_from(query.source.snapshot().next_sequence).unwrap_or(i64::MAX);
+        let next = match cursor {
+            Some(cursor) => signer.read(cursor)?.below_sequence,
+            None => end,
+        };
+        if next > end {
+            let cause = "it knows spans that this store does not have";
+            return Err(Error::InvalidCursor { cause });
+        }
+        Ok(Self {
+            query,
+            signer,
+            waiting,
+            limit,
+            skips: false,
+            next,
+            last_look: None,
+        })
+    }
+
+    /// The tail, which leaves rows out when more have come than its limit: then it gives the
+    /// last of them and says how many it left out ([`Arrivals::missed`]). A tail from the cursor
+    /// before has them all.
+    #[must_use]
+    pub fn skipping(mut self) -> Self {
+        self.skips = true;
+        self
+    }
+
+    /// Where a tail goes on after what was given ([`Query::tail_from`]).
+    pub fn cursor(&self) -> String {
+        self.signer.write(&Cursor {
+            below_sequence: self.next,
+            since: None,
+            until: None,
+            rank: (0, 0),
+            ids: Vec::new(),
+            versions: 0,
+        })
+    }
+
+    /// Waits until something has come, and gives it: as many rows as the limit says, and all
+    /// that one append brought. Works in any async runtime. When the future is dropped, nothing
+    /// is lost: the next call gives it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] and [`Error::Poisoned`] when all was given and nothing can come any
+    /// more; and as [`Query::stream`].
+    pub async fn next(&mut self) -> Result<Arrivals, Error> {
+        let engine = self.query.source.engine().clone();
+        let rest = match self.query.question.rows {
+            Rows::Requests => PAUSE_OF_REQUESTS,
+            Rows::Spans | Rows::Sessions => PAUSE,
+        };
+        loop {
+            if let Some(look) = self.last_look {
+                // What is still to be read of before is not held up.
+                let rest = rest.saturating_sub(look.elapsed());
+                if !rest.is_zero() {
+                    engine.within(rest, pending()).await?;
+                }
+            }
+            let health = Arc::clone(self.query.source.health());
+            let (notify, ended) = (Arc::clone(&self.waiting.notify), health.ended());
+            // What comes from here on wakes it, and so does the end.
+            let (came, ended) = (pin!(notify.notified()), pin!(ended.notified()));
+            let can_come = health.check();
+            let (found, is_end) = self.look().await?;
+            self.next = found.next;
+            self.last_look = is_end.then(Instant::now);
+            if !found.sequences.is_empty() {
+                let sequences = found.sequences.iter();
+                return Ok(Arrivals {
+                    rows: found.rows,
+                    sequences: sequences.map(|one| one.cast_unsigned()).collect(),
+                    missed: found.missed,
+                    cursor: self.cursor(),
+                });
+            }
+            if is_end {
+                can_come?;
+                select(came, ended).await;
+            }
+        }
+    }
+
+    /// Looks at what has come, and whether that is all.
+    async fn look(&self) -> Result<(Found, bool), Error> {
+        let (execution, job, asked) = self.query.clone().begin()?;
+        let end = i64::try_from(job.snapshot.next_sequence).unwrap_or(i64::MAX);
+        let (from, limit, skips) = (self.next, self.limit, self.skips);
+        let came = Came {
+            within: Limits {
+                from: Some(from),
+                below: Some(end),
+            },
+            end,
+            limit,
+            skips,
+        };
+        let look = async move {
+            match asked.question.rows {
+                Rows::Requests => job.arrived_requests(asked, &came).await,
+                Rows::Spans | Rows::Sessions => job.arrived_spans(&asked, &came).await,
+            }
+        };
+        let found = execution.run(look).await?;
+        let is_end = found.next == end;
+        Ok((found, is_end))
+    }
+}
+
+/// What has come and how much of it is to be given.
+struct Came {
+    within: Limits,
+    /// Above all sequences.
+    end: i64,
+    limit: usize,
+    skips: bool,
+}
+
+impl Came {
+    /// The sequence that a tail goes on with after rows of such sequences, which rise; `all` is
+    /// how many there are.
+    fn next(&self, sequences: &[i64], all: usize) -> i64 {
+        match sequences.last() {
+            Some(last) if !self.skips && sequences.len() < all => last + 1,
+            _ => self.end,
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        Condition::Within(Bounded::Sequence, self.within)
+    }
+}
+
+impl Job {
+    async fn arrived_spans(&self, asked: &Asked, came: &Came) -> Result<Found, Error> {
+        let condition = Condition::And(vec![came.condition(), asked.condition(&[])?]);
+        let direction = Direction {
+            by: Bounded::Sequence,
+            is_descending: came.skips,
+        };
+        let columns = Columns::new(asked, SpanColumn::Sequence.place());
+        let table = asked.question.rows.table();
+        let rows = columns
+            .first(self, condition.clone(), direction, came.limit, table)
+            .await?;
+        let all = if rows.num_rows() < came.limit {
+            rows.num_rows()
+        } else {
+            self.count(condition).await? as usize
+        };
+        let sequences = columns.own(&rows)?;
+        let sequences = sequences.as_primitive_opt::<Int64Type>();
+        let sequences = sequences.ok_or_else(not_sequences)?.values().to_vec();
+        columns.found(&rows, sequences, all, came)
+    }
+
+    async fn arrived_requests(&self, asked: Asked, came: &Came) -> Result<Found, Error> {
+        let last = self.changed_traces(came).await?;
+        let mut order: Vec<(i64, [u8; 16])> = last.iter().map(|(id, last)| (*last, *id)).collect();
+        order.sort_unstable();
+        let all = order.len();
+        let (first, limit) = (all.saturating_sub(came.limit), came.limit.min(all));
+        let chosen = if came.skips {
+            // With all that one append changed.
+            let least = order.get(first).map_or(i64::MIN, |(last, _)| *last);
+            let first = order.partition_point(|(last, _)| *last < least);
+            order.get(first..)
+        } else {
+            let most = limit.checked_sub(1).and_then(|place| order.get(place));
+            let most = most.map_or(i64::MAX, |(last, _)| *last);
+            let end = order.partition_point(|(last, _)| *last <= most);
+            order.get(..end)
+        };
+        let chosen = chosen.unwrap_or_default();
+        let sequences: Vec<i64> = chosen.iter().map(|(last, _)| *last).collect();
+        let columns = Columns::new(&asked, RequestColumn::TraceId.place());
+        let next = came.next(&sequences, all);
+        let mut found = Found {
+            rows: RecordBatch::new_empty(Arc::new(columns.asked_schema(Rows::Requests.table())?)),
+            sequences: Vec::new(),
+            missed: if came.skips {
+                (all - chosen.len()) as u64
+            } else {
+                0
+            },
+            next,
+        };
+        if chosen.is_empty() {
+            return Ok(found);
+        }
+        let asked = asked.of_traces(chosen.iter().map(|(_, id)| id))?;
+        let (job, condition) = self.over(&asked).await?;
+        let direction = Direction {
+            by: Bounded::Start,
+            is_descending: came.skips,
+        };
+        let table = Rows::Requests.table();
+        let rows = columns
+            .first(&job, condition, direction, usize::MAX, table)
+            .await?;
+        let ids = columns.own(&rows)?;
+        let ids = ids.as_fixed_size_binary_opt().ok_or_else(not_sequences)?;
+        let sequence = |id: Option<&[u8]>| {
+            let id = <[u8; 16]>::try_from(id?).ok()?;
+            last.get(&id).copied()
+        };
+        let sequences: Option<Vec<i64>> = ids.iter().map(sequence).collect();
+        let sequences = sequences.ok_or_else(not_sequences)?;
+        let (missed, all) = (found.missed, rows.num_rows());
+        found = columns.found(&rows, sequences, all, came)?;
+        Ok(Found {
+            missed,
+            next,
+            ..found
+        })
+    }
+
+    /// The traces of the spans that have come, each with the sequence of the last of them.
+    async fn changed_traces(&self, came: &Came) -> Result<HashMap<[u8; 16], i64>, Error> {
+        let table = Rows::Spans.table();
+        let term = |column: SpanColumn| Term::column(column.into(), table);
+        let grouping = Grouping {
+            keys: vec![term(SpanColumn::TraceId)?],
+            measures: vec![Measure::Greatest(term(SpanColumn::Sequence)?)],
+        };
+        let condition = Arc::new(came.condition());
+        let (groups, _held) = self.group(&condition, &Arc::new(grouping)).await?;
+        let [ids, last] = groups.as_slice() else {
+            return Err(Error::internal("groups", &"other columns than asked for"));
+        };
+        let ids = ids.as_fixed_size_binary_opt().ok_or_else(not_sequences)?;
+        let last = last.as_primitive_opt::<Int64Type>();
+        let last = last.ok_or_else(not_sequences)?.values().iter();
+        let traces = ids.iter().zip(last).filter_map(|(id, last)| {
+            let id = <[u8; 16]>::try_from(id?).ok()?;
+            Some((id, *last))
+        });
+        Ok(traces.collect())
+    }
+}
+
+impl Asked {
+    /// The question for requests of some traces alone.
+    fn of_traces<'a>(&self, traces: impl Iterator<Item = &'a [u8; 16]>) -> Result<Self, Error> {
+        let ids = traces.map(|id| format!("'{}'", spanstore_format::id::to_hex(id)));
+        let ids: Vec<String> = ids.collect();
+        let filter = format!("trace_id in ({})", ids.join(", "));
+        let limits = FilterLimits {
+            bytes: filter.len(),
+            list: ids.len(),
+            ..FilterLimits::default()
+        };
+        let mut question = self.question.clone();
+        let filter = Filter::over(question.rows, &filter, &limits)?;
+        question.filters.push(filter);
+        Ok(self.instead(question))
+    }
+}
+
+/// The columns that are read: those that are asked for, and one that tells the sequence.
+struct Columns {
+    asked: usize,
+    places: Vec<usize>,
+    own: usize,
+}
+
+impl Columns {
+    fn new(asked: &Asked, own: usize) -> Self {
+        let mut places = asked.question.columns.clone();
+        let asked = places.len();
+        let known = places.iter().position(|place| *place == own);
+        let own = known.unwrap_or_else(|| {
+            places.push(own);
+            asked
+        });
+        Self { asked, places, own }
+    }
+
+    fn asked_schema(&self, table: &Table) -> Result<arrow::datatypes::Schema, Error> {
+        let asked = self.places.get(..self.asked).unwrap_or_default();
+        let schema = table.schema().project(asked);
+        schema.map_err(|error| columns_error("schema", &error))
+    }
+
+    /// The first rows in a direction, and those that equal the last of them in what decides
+    /// first.
+    async fn first(
+        &self,
+        job: &Job,
+        condition: Condition,
+        direction: Direction,
+        limit: usize,
+        table: &Table,
+    ) -> Result<RecordBatch, Error> {
+        let schema = table.schema().project(&self.places);
+        let schema = Arc::new(schema.map_err(|error| columns_error("schema", &error))?);
+        let columns: Vec<Column> = self.places.iter().copied().map(Column::Stored).collect();
+        let selection = Selection::new(job, condition, &columns, direction, Arc::clone(&schema))?;
+        let batches = selection.first(limit, Ties::OfFirst);
+        let batches: Vec<RecordBatch> = batches.try_collect().await?;
+        let rows = concat_batches(&schema, &batches);
+        rows.map_err(|error| columns_error("rows", &error))
+    }
+
+    /// The column that tells the sequence.
+    fn own<'a>(&self, rows: &'a RecordBatch) -> Result<&'a dyn Array, Error> {
+        let own = rows.columns().get(self.own);
+        own.map(AsRef::as_ref).ok_or_else(not_sequences)
+    }
+
+    /// Rows with their sequences, in the order of these; `all` is how many there are.
+    fn found(
+        &self,
+        rows: &RecordBatch,
+        sequences: Vec<i64>,
+        all: usize,
+        came: &Came,
+    ) -> Result<Found, Error> {
+        let mut order: Vec<(i64, u32)> = sequences.into_iter().zip(0..).collect();
+        if came.skips {
+            // They were read from the last to the first.
+            order.reverse();
+        }
+        order.sort_by_key(|(sequence, _)| *sequence);
+        let (sequences, order): (Vec<i64>, Vec<u32>) = order.into_iter().unzip();
+        let asked: Vec<usize> = (0..self.asked).collect();
+        let asked = rows.project(&asked);
+        let rows = asked.and_then(|rows| take_record_batch(&rows, &UInt32Array::from(order)));
+        let missed = if came.skips { all - sequences.len() } else { 0 };
+        Ok(Found {
+            rows: rows.map_err(|error| columns_error("rows", &error))?,
+            next: came.next(&sequences, all),
+            missed: missed as u64,
+            sequences,
+        })
+    }
+}
+
+fn not_sequences() -> Error {
+    Error::internal("a tail", &"columns of other types")
+}
