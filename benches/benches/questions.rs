@@ -12,10 +12,11 @@ use std::collections::HashSet;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use spanstore::query::Aggregate;
 use spanstore::{
-    NewSession, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TraceId, TraceStatus,
+    NewSession, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TeamId, TraceId,
+    TraceStatus,
 };
 use spanstore_benches::questions::QUESTIONS;
 use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, team};
@@ -142,8 +143,14 @@ fn sessions(criterion: &mut Criterion) {
             let query = team.sessions().filter(filter).unwrap().limit(50);
             runtime.block_on(query.page_with_total(None)).unwrap()
         };
+        group.bench_function(format!("newest 50, {state}"), |bencher| {
+            bencher.iter(|| {
+                let page = runtime.block_on(team.sessions().limit(50).page(None));
+                assert_eq!(page.unwrap().rows.num_rows(), 50);
+            });
+        });
         for (name, filter, total) in [
-            ("newest 50 of all", "true", all),
+            ("newest 50 and the number of all", "true", all),
             ("newest 50 of a user", "user_id = 'user 7'", STARTED / 100),
         ] {
             group.bench_function(format!("{name}, {state}"), |bencher| {
@@ -193,5 +200,59 @@ fn waits(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, questions, kept_codes, sessions, waits);
+/// What 1,000 tails cost appends: nobody reads them, each is of a team that nothing comes of, and
+/// each is of a team that appends.
+fn tails(criterion: &mut Criterion) {
+    const TEAMS: usize = 1_000;
+    const BATCH: usize = 100;
+    let bodies = bodies((TEAMS * BATCH) as u64, BATCH);
+    let name = |of: &str, number: usize| TeamId::new(&format!("{of}-{number}")).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let mut group =
+        criterion.benchmark_group("append to 1,000 teams, durable, a batch of 100 each");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((TEAMS * BATCH) as u64));
+    for (state, tailed, is_read) in [
+        ("without tails", None, false),
+        ("with tails that nobody reads", Some("busy"), false),
+        ("with tails of idle teams", Some("idle"), true),
+        ("with tails of all teams", Some("busy"), true),
+    ] {
+        let begin = || {
+            let directory = machine::directory();
+            let store = open(directory.path(), StoreOptions::default());
+            let mut tails = Vec::new();
+            for number in 0..tailed.map_or(0, |_| TEAMS) {
+                let team = store.team(&name(tailed.unwrap_or_default(), number));
+                tails.push(team.query().tail().unwrap());
+            }
+            let mut readers = Vec::new();
+            if is_read {
+                for mut tail in tails.drain(..) {
+                    readers.push(runtime.spawn(async move { while tail.next().await.is_ok() {} }));
+                }
+            }
+            (directory, store, tails, readers)
+        };
+        group.bench_function(state, |bencher| {
+            bencher.iter_batched(
+                begin,
+                |(directory, store, tails, readers)| {
+                    for (number, body) in bodies.iter().enumerate() {
+                        let team = store.team(&name("busy", number));
+                        assert_eq!(append(&team, [body]), (BATCH as u64, 0));
+                    }
+                    (directory, store, tails, readers)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, questions, kept_codes, sessions, waits, tails);
 criterion_main!(benches);

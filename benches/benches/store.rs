@@ -144,7 +144,6 @@ fn look_ups(criterion: &mut Criterion) {
     }
 }
 
-/// Ten spans each of many teams.
 /// Sessions of a team that has 20,000, of 2,000 users.
 fn sessions(criterion: &mut Criterion) {
     let directory = machine::directory();
@@ -178,6 +177,7 @@ fn sessions(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Ten spans each of many teams.
 fn many_teams(criterion: &mut Criterion) {
     let bodies = bodies(TEAMS as u64 * 10, 10);
     let name = |number: usize| TeamId::new(&format!("team-{number:06}")).unwrap();

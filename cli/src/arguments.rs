@@ -174,7 +174,7 @@ pub enum Command {
     Session(SessionArguments),
     /// Start a session of one page load
     PageTrace(PageTraceArguments),
-    /// List sessions, newest first: those that were started, and those that only spans name
+    /// List sessions, newest first: those that were started, and those that only requests name
     Sessions(SessionsArguments),
     /// Show how much of a month's quota is used
     Usage(UsageArguments),

@@ -196,6 +196,8 @@ impl Replay<'_> {
                 self.view.publish([(team.clone(), appended)], sequence + 1);
             }
         }
+        // Those without rows count too: cursors know their sequences.
+        self.view.publish([], sequence + 1);
         if let (Some(content), Some(receipt)) = (record.content, record.receipt) {
             let content = content_of(&content).ok_or_else(|| {
                 let found = format!("{} bytes", content.len());

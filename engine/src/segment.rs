@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow::array::{Array, ArrayRef};
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
@@ -61,6 +62,33 @@ pub(crate) struct SegmentCache {
         expect(dead_code, reason = "only queries for requests ask for them")
     )]
     shared_trace_rows: SharedTraceRowsCache,
+    sessions: Cache<(SegmentId, u32), Arc<KeptSessions>, BySessions>,
+}
+
+/// What the stored requests of a team in a segment say of each session.
+#[derive(Debug)]
+pub(crate) struct KeptSessions {
+    /// The requests that are left out of it.
+    pub(crate) left_out: RoaringBitmap,
+    /// A row for each session; who keeps it knows the columns.
+    pub(crate) columns: Vec<ArrayRef>,
+}
+
+/// Bytes of [`KeptSessions`] that are kept, at most: of 10,000 sessions one takes about a million.
+const MOST_SESSION_BYTES: u64 = 8 << 20;
+
+/// Teams' parts of segments of which they are kept, about.
+const MOST_SESSION_LISTS: usize = 1 << 10;
+
+#[derive(Debug, Clone)]
+struct BySessions;
+
+impl Weighter<(SegmentId, u32), Arc<KeptSessions>> for BySessions {
+    fn weight(&self, _: &(SegmentId, u32), kept: &Arc<KeptSessions>) -> u64 {
+        let columns = kept.columns.iter();
+        let bytes: usize = columns.map(Array::get_array_memory_size).sum();
+        KEPT_BYTES + (bytes + kept.left_out.serialized_size()) as u64
+    }
 }
 
 /// Which rows of a team in two segments may belong to traces that both have: those of the
@@ -182,6 +210,7 @@ impl SegmentCache {
                 MOST_SHARED_BYTES,
                 BySharedTraces,
             ),
+            sessions: cache(MOST_SESSION_LISTS, MOST_SESSION_BYTES, BySessions),
         }
     }
 
@@ -191,6 +220,7 @@ impl SegmentCache {
             self.rows.remove(&(id, contents));
         }
         self.codes.retain(|((segment, _), _, _), _| *segment != id);
+        self.sessions.retain(|(segment, _), _| *segment != id);
     }
 }
 
@@ -306,6 +336,20 @@ impl Segment {
         let key = (self.summary.id, other.summary.id, first_row);
         let find = || find().map(Arc::new);
         self.cache.shared_trace_rows.get_or_insert_with(&key, find)
+    }
+
+    /// What the requests of a team, whose first row here is `first_row`, say of sessions, if it is
+    /// kept.
+    #[cfg(feature = "query")]
+    pub(crate) fn kept_sessions(&self, first_row: u32) -> Option<Arc<KeptSessions>> {
+        self.cache.sessions.get(&(self.summary.id, first_row))
+    }
+
+    /// Keeps what the requests of a team say of sessions.
+    #[cfg(feature = "query")]
+    pub(crate) fn keep_sessions(&self, first_row: u32, sessions: &Arc<KeptSessions>) {
+        let key = (self.summary.id, first_row);
+        self.cache.sessions.insert(key, Arc::clone(sessions));
     }
 
     fn key(&self) -> Key {

@@ -314,7 +314,7 @@ impl Team {
 
     /// Begins a query over the team's sessions, with the columns of
     /// [`SessionColumn`](spanstore_format::sessions::SessionColumn): those that were started,
-    /// and those that only spans name. A session has the requests whose `session_id` it is.
+    /// and those that only requests name. A session has the requests whose `session_id` it is.
     ///
     /// Pages show the requests as they were when the first one was asked for, but sessions as
     /// the registry has them now: one that is started meanwhile comes before the first page in

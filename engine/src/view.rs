@@ -242,8 +242,8 @@ impl View {
             state.active.push(&team, batch);
         }
         drop(state);
-        for notify in awaited {
-            notify.notify_waiters();
+        for signal in awaited {
+            signal.give();
         }
     }
 

@@ -14,8 +14,9 @@ table_columns! {
     /// A column of a session.
     ///
     /// What a session was started with comes from the registry, and is null where that does
-    /// not know it. A session that was not started in the store is there too once a span
-    /// carries its id. Its requests are those whose `session_id` it is.
+    /// not know it. A session that was not started in the store is there too once it is the
+    /// `session_id` of a request: that of the root, else of the earliest span that has one. These
+    /// are its requests.
     SessionColumn;
     /// The tenant.
     TeamId: TableColumn::text("team_id").hidden();

@@ -346,6 +346,7 @@ impl Model {
             for row in &mut team.rows {
                 row.is_sealed |= row.number < end;
             }
+            team.seal_sessions_before(end);
         }
         self.set_apart.retain(|other| *other > end);
     }

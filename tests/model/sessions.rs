@@ -24,6 +24,8 @@ pub struct Started {
     pub predecessor: Option<String>,
     /// Places of its start and of its stop in the order of all changes.
     pub numbers: (u64, Option<u64>),
+    /// Whether the start and the stop are in the catalog.
+    pub are_sealed: (bool, bool),
     /// Whether retention, or a call to forget it that failed, may have removed it.
     pub may_be_gone: bool,
     /// Whether such a call may have made it forget its predecessor.
@@ -132,6 +134,7 @@ impl Team {
                 stopped: None,
                 predecessor: Some(id.clone()),
                 numbers: (number, None),
+                are_sealed: (false, false),
                 may_be_gone: false,
                 may_lack_predecessor: false,
                 ..session.clone()
@@ -142,12 +145,22 @@ impl Team {
 
     /// Changes after a number are lost.
     pub(super) fn lose_sessions_from(&mut self, number: u64) {
-        self.sessions.retain(|one| one.numbers.0 <= number);
+        self.sessions
+            .retain(|one| one.are_sealed.0 || one.numbers.0 <= number);
         for one in &mut self.sessions {
-            if one.numbers.1.is_some_and(|stopped| stopped > number) {
+            let is_lost = one.numbers.1.is_some_and(|stopped| stopped > number);
+            if is_lost && !one.are_sealed.1 {
                 one.stopped = None;
                 one.numbers.1 = None;
             }
+        }
+    }
+
+    /// Changes before a number are in the catalog.
+    pub(super) fn seal_sessions_before(&mut self, end: u64) {
+        for one in &mut self.sessions {
+            one.are_sealed.0 |= one.numbers.0 < end;
+            one.are_sealed.1 |= one.numbers.1.is_some_and(|stopped| stopped < end);
         }
     }
 

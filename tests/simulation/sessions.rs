@@ -54,6 +54,7 @@ impl Run {
                 stopped: None,
                 predecessor: None,
                 numbers: (0, None),
+                are_sealed: (false, false),
                 may_be_gone: false,
                 may_lack_predecessor: false,
             };

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use spanstore::io::{Fault, FileKind, Operation, PlannedFault, SimulatedDisk};
 use spanstore::otlp::Span;
 use spanstore::query::{Arrivals, Query, Tail};
-use spanstore::{Error, Store, Team};
+use spanstore::{Error, NewSession, Store, Team};
 use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{open_on, quiet, team};
 
@@ -164,6 +164,50 @@ fn requests_are_given_when_they_are_seen_and_when_they_have_changed() {
 }
 
 #[test]
+fn requests_that_are_left_out_are_told_later_when_none_is_to_be_given() {
+    let store = open(&SimulatedDisk::new());
+    let acme = store.team(&team("acme"));
+    let large = acme.requests().filter("spans > 1").unwrap().limit(1);
+    let mut all = large
+        .columns(["trace_id", "spans"])
+        .unwrap()
+        .tail()
+        .unwrap()
+        .skipping();
+    append(&acme, [span(10), span(11)]);
+    append(&acme, [span(0)]);
+    let later = async {
+        append(&acme, [span(20), span(21)]);
+    };
+    // The last one alone does not fulfil the filter.
+    let (found, ()) = block_on(join(all.next(), later));
+    let found = found.unwrap();
+    assert_eq!(requests(&found), [(2, 2)].into());
+    assert!(found.missed >= 1, "{found:?}");
+}
+
+#[test]
+fn a_cursor_knows_what_has_no_rows() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    append(&store.team(&team("acme")), [span(1)]);
+    start_session(&store);
+    let acme = store.team(&team("acme"));
+    let (cursor, page) = (acme.query().tail().unwrap().cursor(), acme.query().limit(1));
+    append(&acme, [span(2)]);
+    start_session(&store);
+    let next = block_on(page.page(None)).unwrap().next.unwrap();
+    drop((acme, store));
+    let acme = open(&disk).team(&team("acme"));
+    assert_eq!(
+        numbers(&block_on(tail(acme.query(), &cursor).next()).unwrap()),
+        [2]
+    );
+    let page = block_on(acme.query().limit(1).page(Some(&next))).unwrap();
+    assert_eq!(page.rows.num_rows(), 1);
+}
+
+#[test]
 fn cursors_of_others_are_refused() {
     let store = open(&SimulatedDisk::new());
     let acme = store.team(&team("acme"));
@@ -244,6 +288,8 @@ enum Step {
     Seal,
     Merge,
     Reopen,
+    /// A session is started, whose log record has no rows.
+    Session,
     /// The tail gives something, if there is something.
     Look,
 }
@@ -255,9 +301,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Seal),
         1 => Just(Step::Merge),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Session),
         3 => Just(Step::Look),
     ];
     proptest::collection::vec(step, 1..30)
+}
+
+fn start_session(store: &Store) {
+    let new = NewSession {
+        environment: "preview".into(),
+        ..NewSession::default()
+    };
+    store.team(&team("acme")).start_session(new).unwrap();
 }
 
 /// A span of a trace, with a number of its own.
@@ -308,7 +363,8 @@ proptest! {
                     drop(store);
                     store = open(&disk);
                 }
-                Step::Look if expected.is_empty() => {}
+                Step::Session => start_session(&store),
+                Step::Look if expected.is_empty() => cursor = tail(query(&store), &cursor).cursor(),
                 Step::Look => {
                     let mut tail = tail(query(&store), &cursor);
                     if skips {
@@ -383,7 +439,8 @@ proptest! {
                     drop(store);
                     store = open(&disk);
                 }
-                Step::Look if changed.is_empty() => {}
+                Step::Session => start_session(&store),
+                Step::Look if changed.is_empty() => cursor = tail(query(&store), &cursor).cursor(),
                 Step::Look => {
                     let found = block_on(tail(query(&store), &cursor).next()).unwrap();
                     for (trace, spans) in requests(&found) {

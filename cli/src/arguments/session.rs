@@ -52,7 +52,7 @@ Examples:
   spanstore sessions --filter \"kind is null and errors > 0\" --order errors --limit 10 --total
   spanstore sessions --since 24h --columns session_id,user_id,requests,last_seen --format json
 
-A session that was not started here, but is named by spans, has neither kind nor state; its start is \
+A session that was not started here, but is that of a request, has neither kind nor state; its start is \
 that of its first request. requests, spans and errors count the requests whose session_id it is, at any \
 time; --since and --until are about the start of the session.
 

@@ -17,7 +17,8 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &SessionArguments) -> Re
         SessionCommand::Restart(one) => team.restart_session(&one.session_id)?,
         SessionCommand::Show(one) => return show(context, &one.session_id),
     };
-    write(context, &session)
+    write(context, &session);
+    Ok(())
 }
 
 pub(super) fn page_trace(
@@ -26,13 +27,17 @@ pub(super) fn page_trace(
 ) -> Result<(), Error> {
     let PageTraceCommand::Start(new) = &arguments.command;
     let session = context.team.start_page_trace(new.session())?;
-    write(context, &session)
+    write(context, &session);
+    Ok(())
 }
 
 /// Writes a session as `sessions` does.
-fn write(context: &mut Context<'_>, session: &Session) -> Result<(), Error> {
-    list::write_with_id(context, Rows::Sessions, "session_id", &session.id)?;
-    Ok(())
+fn write(context: &mut Context<'_>, session: &Session) {
+    let id = &session.id;
+    if let Err(error) = list::write_with_id(context, Rows::Sessions, "session_id", id) {
+        // It is done, and nobody else knows the id.
+        eprintln!("The session is {id}; it cannot be shown: {error}");
+    }
 }
 
 /// Writes the spans of a session; for people below the session.

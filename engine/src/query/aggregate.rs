@@ -21,6 +21,7 @@ use crate::read::condition::Condition;
 use crate::read::group::merge::Groups;
 use crate::read::group::part::Part;
 use crate::read::group::{Expression, Grouping, Measure, Term};
+use crate::read::matching::Matching;
 use crate::read::meter::Stage;
 use crate::read::scan::columns_error;
 
@@ -292,9 +293,28 @@ impl Job {
         condition: &Arc<Condition>,
         grouping: &Arc<Grouping>,
     ) -> Result<(Vec<ArrayRef>, Holding), Error> {
-        let interrupt = self.interrupt();
         let held = self.held("groups");
         let mut groups = Groups::new(grouping)?;
+        self.group_hot(condition, grouping, &mut groups, &held)
+            .await?;
+        for matching in self.sealed(condition, &self.interrupt())? {
+            self.group_sealed(&matching, condition, grouping, &mut groups, &held)
+                .await?;
+        }
+        let columns = groups.finish()?;
+        held.set(columns.iter().map(Array::get_array_memory_size).sum())?;
+        Ok((columns, held))
+    }
+
+    /// Adds the rows in memory to groups.
+    pub(super) async fn group_hot(
+        &self,
+        condition: &Arc<Condition>,
+        grouping: &Arc<Grouping>,
+        groups: &mut Groups,
+        held: &Holding,
+    ) -> Result<(), Error> {
+        let interrupt = self.interrupt();
         let hot = on_each(self.hot(condition, &interrupt)?, |parts| {
             let (condition, grouping) = (Arc::clone(condition), Arc::clone(grouping));
             let interrupt = Arc::clone(&interrupt);
@@ -305,23 +325,31 @@ impl Job {
             held.set(groups.memory())?;
             self.next_batch().await?;
         }
-        for matching in self.sealed(condition, &interrupt)? {
-            let rows = self.exactly(&matching, condition).await?;
-            let parts = on_each_row_group(&rows, |rows| {
-                let (matching, grouping) = (Arc::clone(&matching), Arc::clone(grouping));
-                move || {
-                    let group = || Part::of_row_group(&matching, &rows, &grouping);
-                    matching.interrupt.meter().time(Stage::Answer, group)
-                }
-            });
-            for part in parts.await? {
-                groups.add(part)?;
-                held.set(groups.memory())?;
-                self.next_batch().await?;
+        Ok(())
+    }
+
+    /// Adds the rows of a partition to groups.
+    pub(super) async fn group_sealed(
+        &self,
+        matching: &Arc<Matching>,
+        condition: &Arc<Condition>,
+        grouping: &Arc<Grouping>,
+        groups: &mut Groups,
+        held: &Holding,
+    ) -> Result<(), Error> {
+        let rows = self.exactly(matching, condition).await?;
+        let parts = on_each_row_group(&rows, |rows| {
+            let (matching, grouping) = (Arc::clone(matching), Arc::clone(grouping));
+            move || {
+                let group = || Part::of_row_group(&matching, &rows, &grouping);
+                matching.interrupt.meter().time(Stage::Answer, group)
             }
+        });
+        for part in parts.await? {
+            groups.add(part)?;
+            held.set(groups.memory())?;
+            self.next_batch().await?;
         }
-        let columns = groups.finish()?;
-        held.set(columns.iter().map(Array::get_array_memory_size).sum())?;
-        Ok((columns, held))
+        Ok(())
     }
 }

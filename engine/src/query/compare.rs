@@ -77,8 +77,8 @@ impl Query {
     /// of the query, not of the other one.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the queries are of different stores or teams, or one is
-    /// over spans and the other over requests; and as [`Query::stream`].
+    /// [`Error::NotComparable`] when the queries are of different stores or teams, or over
+    /// different rows; and as [`Query::stream`].
     pub async fn compare(self, other: Self, most: usize) -> Result<Comparison, Error> {
         self.check_comparable(&other)?;
         let rows = self.question.rows;
@@ -111,7 +111,7 @@ impl Query {
         } else if self.source.team() != other.source.team() {
             "they are of different teams"
         } else if self.question.rows != other.question.rows {
-            "one is over spans, the other over requests"
+            "they are over different rows: spans, requests or sessions"
         } else {
             return Ok(());
         };

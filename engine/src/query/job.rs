@@ -16,11 +16,11 @@ use spanstore_format::segment::Column;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::builder::{Query, Question, Source};
+use super::builder::{Order, Query, Question, Source};
 use super::condition;
 use super::filter::Rows;
 use super::memory::{Held, QueryPool};
-use super::sessions::Registered;
+use super::sessions::{Needed, Registered};
 use super::watch::Watch;
 use super::workers::Execution;
 use crate::error::Error;
@@ -49,8 +49,8 @@ pub(super) struct Job {
     pub(super) snapshot: Snapshot,
     pub(super) watch: Arc<Watch>,
     pub(super) memory: Arc<QueryPool>,
-    /// The sessions of the registry, when these are asked for.
-    pub(super) registered: Option<Arc<Registered>>,
+    /// The sessions of the registry, or why it cannot be read, when these may be asked for.
+    registered: Option<Arc<Result<Registered, Error>>>,
     /// Memory of rows that were put together for it.
     rows: Option<Arc<Holding>>,
 }
@@ -69,7 +69,7 @@ impl Query {
         let execution = engine.begin(self.source.meter())?;
         let mut job = Job::new(&*self.source, self.source.snapshot(), &execution);
         if self.question.rows == Rows::Sessions {
-            job = job.with_registered(&*self.source)?;
+            job = job.with_registered(&*self.source);
         }
         let asked = Asked {
             state: Arc::clone(engine.state()),
@@ -156,9 +156,18 @@ impl Job {
 
     /// The job with the sessions of the registry, which are read after the snapshot was taken:
     /// so a session is there when its spans are.
-    pub(super) fn with_registered(self, source: &dyn Source) -> Result<Self, Error> {
-        let registered = Some(Arc::new(source.registered()?));
-        Ok(Self { registered, ..self })
+    pub(super) fn with_registered(self, source: &dyn Source) -> Self {
+        let registered = Some(Arc::new(source.registered()));
+        Self { registered, ..self }
+    }
+
+    /// The sessions of the registry.
+    pub(super) fn registered(&self) -> Result<Option<&Registered>, Error> {
+        match self.registered.as_deref() {
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(sessions)) => Ok(Some(sessions)),
+            None => Ok(None),
+        }
     }
 
     /// The job over rows in memory that were put together for it.
@@ -182,6 +191,30 @@ impl Job {
         self.over_choices(asked, &[]).await
     }
 
+    /// The same, where of rows without a condition only the first in the order of the question
+    /// are needed: so many, from those on that start at a time.
+    pub(super) async fn over_first(
+        &self,
+        asked: &Asked,
+        count: usize,
+        from: Option<i64>,
+    ) -> Result<(Self, Condition), Error> {
+        let question = &asked.question;
+        let is_newest_first = question.order == Order::NewestFirst;
+        let is_by_start = is_newest_first || question.order == Order::OldestFirst;
+        let are_all =
+            question.filters.is_empty() && (question.since, question.until) == (None, None);
+        if question.rows != Rows::Sessions || !is_by_start || !are_all {
+            return self.over(asked).await;
+        }
+        let needed = Needed {
+            count,
+            from,
+            is_newest_first,
+        };
+        self.over_sessions(asked, Some(needed)).await
+    }
+
     /// The same, with the rows too that do not fulfil what is asked of some columns.
     pub(super) async fn over_choices(
         &self,
@@ -191,7 +224,7 @@ impl Job {
         match asked.question.rows {
             Rows::Spans => Ok((self.clone(), asked.condition(&[])?)),
             Rows::Requests => self.over_requests(asked, columns).await,
-            Rows::Sessions => self.over_sessions(asked).await,
+            Rows::Sessions => self.over_sessions(asked, None).await,
         }
     }
 

@@ -117,7 +117,12 @@ impl Job {
     ) -> Result<Page, Error> {
         let question = &asked.question;
         let direction = question.direction()?;
-        let (job, condition) = self.over(asked).await?;
+        let from = cursor.as_ref().map(|cursor| direction.start(cursor.rank));
+        let (job, condition) = if is_counted {
+            self.over(asked).await?
+        } else {
+            self.over_first(asked, limit + 1, from).await?
+        };
         let total = if is_counted {
             Some(job.count(condition.clone()).await?)
         } else {

@@ -274,7 +274,7 @@ fn list(rows: Rows, fields: Option<Part<'_>>) -> Result<ListView, ViewError> {
 fn trace(head: Part<'_>, fields: Option<Part<'_>>) -> Result<TraceView, ViewError> {
     let id = match head.split_once('/') {
         (kind, Some(id)) if kind.text == "trace" => id,
-        _ => return Err(head.is_not("`spans`, `requests` or `trace/` and an id")),
+        _ => return Err(head.is_not("`spans`, `requests`, `sessions` or `trace/` and an id")),
     };
     let of_trace = "the id of a trace, 32 hexadecimal digits, not all zero";
     let mut trace = TraceView::new(id.parsed(of_trace)?);

@@ -49,7 +49,10 @@ impl Job {
             .map(Column::Stored)
             .collect();
         let direction = question.direction()?;
-        let (job, condition) = self.over(asked).await?;
+        let (job, condition) = match question.limit {
+            Some(limit) => self.over_first(asked, limit, None).await?,
+            None => self.over(asked).await?,
+        };
         let of_batches = Arc::clone(&schema);
         let selection = Selection::new(&job, condition, &columns, direction, of_batches)?;
         let batches = selection.first(question.limit.unwrap_or(usize::MAX), Ties::ByIds);

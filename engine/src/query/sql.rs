@@ -63,7 +63,7 @@ pub(super) fn begin(source: &dyn Source, text: &str) -> Result<(Execution, Job),
     let mut job = Job::new(source, source.snapshot(), &execution);
     // The registry is read only for texts that may name the table.
     if text.to_ascii_lowercase().contains("sessions") {
-        job = job.with_registered(source)?;
+        job = job.with_registered(source);
     }
     Ok((execution, job))
 }

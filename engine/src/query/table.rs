@@ -89,7 +89,10 @@ impl TableProvider for RowTable {
                 job.map_err(external)?
             }
             Rows::Sessions => {
-                let job = self.job.with_sessions(&condition.constraints(), None).await;
+                let job = self
+                    .job
+                    .with_sessions(&condition.constraints(), None, None)
+                    .await;
                 job.map_err(external)?
             }
         };

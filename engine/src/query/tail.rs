@@ -5,15 +5,15 @@
 //! nothing, what it gives is what a query finds, and history and what comes later are one list:
 //! a seal or a merge between moves rows, but not their sequences.
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::common::utils::memory::get_record_batch_memory_size;
 use futures::TryStreamExt;
 use futures::future::select;
 use spanstore_format::TeamId;
@@ -40,6 +40,9 @@ const ROWS: usize = 1_000;
 /// Rows that are given at a time, at most, but for more of one append.
 const MOST_ROWS: usize = 10_000;
 
+/// Spans that are looked at for each request that is to be given, by a tail that is behind.
+const SPANS_A_REQUEST: usize = 32;
+
 /// How long a tail of spans rests between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A request is told at most so often.
@@ -55,6 +58,10 @@ pub struct Tail {
     skips: bool,
     /// What has a lower sequence was given.
     next: i64,
+    /// Rows that were left out since something was given.
+    missed: u64,
+    /// How often appends had come when all that had come was given; none where there is more.
+    up_to_date: Option<u64>,
     last_look: Option<Instant>,
 }
 
@@ -83,14 +90,15 @@ struct Found {
 
 impl Query {
     /// Follows what comes in from now on: the spans that the query finds as soon as they are
-    /// acknowledged, or its requests when they are first seen and whenever they have changed,
-    /// at most once a second. Its columns and its times are those of the query, the order is
+    /// acknowledged, or its requests when they are first seen and whenever they have changed: at
+    /// most once a second, but for a tail that is behind. Its columns and its times are those of the query, the order is
     /// that of the appends, and the limit is how many rows are given at a time, without one
     /// 1,000.
     ///
     /// What a tail gives is what queries find then: a span that was forgotten before the tail
     /// came to it is not there. In modes of [`Durability`](crate::Durability) other than `Sync`
-    /// a crash may lose spans that were given.
+    /// a crash may lose spans that were given, and what comes after it may be left out up to as
+    /// many appends as were lost.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a limit of more than 10,000; [`Error::UnknownColumn`] of a query
@@ -129,6 +137,7 @@ impl Tail {
         }
         let signer = Signer::new(&*query.source, question, "tail");
         let waiting = query.source.wait_for_spans();
+        let times = waiting.signal.times();
         let end = i64::try_from(query.source.snapshot().next_sequence).unwrap_or(i64::MAX);
         let next = match cursor {
             Some(cursor) => signer.read(cursor)?.below_sequence,
@@ -145,6 +154,8 @@ impl Tail {
             limit,
             skips: false,
             next,
+            missed: 0,
+            up_to_date: (next == end).then_some(times),
             last_look: None,
         })
     }
@@ -176,7 +187,8 @@ impl Tail {
     ///
     /// # Errors
     /// [`Error::Closed`] and [`Error::Poisoned`] when all was given and nothing can come any
-    /// more; and as [`Query::stream`].
+    /// more, but for an append that was acknowledged while the store was poisoned, which another
+    /// call gives; and as [`Query::stream`].
     pub async fn next(&mut self) -> Result<Arrivals, Error> {
         let engine = self.query.source.engine().clone();
         let rest = match self.query.question.rows {
@@ -184,33 +196,36 @@ impl Tail {
             Rows::Spans | Rows::Sessions => PAUSE,
         };
         loop {
-            if let Some(look) = self.last_look {
-                // What is still to be read of before is not held up.
-                let rest = rest.saturating_sub(look.elapsed());
+            let signal = Arc::clone(&self.waiting.signal);
+            if let Some(times) = self.up_to_date {
+                let ended = self.query.source.health().ended();
+                // What comes from here on wakes it, and so does the end.
+                let (came, ended) = (pin!(signal.notify.notified()), pin!(ended.notified()));
+                if signal.times() == times {
+                    self.query.source.health().check()?;
+                    select(came, ended).await;
+                    continue;
+                }
+                let passed = self.last_look.map(|look| look.elapsed());
+                let rest = passed.map_or(Duration::ZERO, |passed| rest.saturating_sub(passed));
                 if !rest.is_zero() {
                     engine.within(rest, pending()).await?;
                 }
             }
-            let health = Arc::clone(self.query.source.health());
-            let (notify, ended) = (Arc::clone(&self.waiting.notify), health.ended());
-            // What comes from here on wakes it, and so does the end.
-            let (came, ended) = (pin!(notify.notified()), pin!(ended.notified()));
-            let can_come = health.check();
+            let times = signal.times();
             let (found, is_end) = self.look().await?;
             self.next = found.next;
-            self.last_look = is_end.then(Instant::now);
+            self.missed += found.missed;
+            self.up_to_date = is_end.then_some(times);
+            self.last_look = Some(Instant::now());
             if !found.sequences.is_empty() {
                 let sequences = found.sequences.iter();
                 return Ok(Arrivals {
                     rows: found.rows,
                     sequences: sequences.map(|one| one.cast_unsigned()).collect(),
-                    missed: found.missed,
+                    missed: std::mem::take(&mut self.missed),
                     cursor: self.cursor(),
                 });
-            }
-            if is_end {
-                can_come?;
-                select(came, ended).await;
             }
         }
     }
@@ -242,6 +257,7 @@ impl Tail {
 }
 
 /// What has come and how much of it is to be given.
+#[derive(Clone, Copy)]
 struct Came {
     within: Limits,
     /// Above all sequences.
@@ -277,20 +293,27 @@ impl Job {
         let rows = columns
             .first(self, condition.clone(), direction, came.limit, table)
             .await?;
-        let all = if rows.num_rows() < came.limit {
-            rows.num_rows()
-        } else {
-            self.count(condition).await? as usize
+        let all = match rows.num_rows() {
+            rows if rows < came.limit => rows,
+            _ if came.skips => self.count(condition).await? as usize,
+            // The next look tells whether there are more.
+            _ => usize::MAX,
         };
-        let sequences = columns.own(&rows)?;
-        let sequences = sequences.as_primitive_opt::<Int64Type>();
-        let sequences = sequences.ok_or_else(not_sequences)?.values().to_vec();
-        columns.found(&rows, sequences, all, came)
+        let found = columns.found(&rows, came)?;
+        let given = found.sequences.len();
+        let missed = if came.skips { all - given } else { 0 };
+        Ok(Found {
+            missed: missed as u64,
+            next: came.next(&found.sequences, all),
+            ..found
+        })
     }
 
     async fn arrived_requests(&self, asked: Asked, came: &Came) -> Result<Found, Error> {
-        let last = self.changed_traces(came).await?;
-        let mut order: Vec<(i64, [u8; 16])> = last.iter().map(|(id, last)| (*last, *id)).collect();
+        let came = &self.near(came).await?;
+        let held = self.held("requests that came in");
+        let mut order = self.changed_traces(came).await?;
+        held.set(order.capacity() * size_of::<(i64, [u8; 16])>())?;
         order.sort_unstable();
         let all = order.len();
         let (first, limit) = (all.saturating_sub(came.limit), came.limit.min(all));
@@ -307,50 +330,69 @@ impl Job {
         };
         let chosen = chosen.unwrap_or_default();
         let sequences: Vec<i64> = chosen.iter().map(|(last, _)| *last).collect();
-        let columns = Columns::new(&asked, RequestColumn::TraceId.place());
         let next = came.next(&sequences, all);
-        let mut found = Found {
-            rows: RecordBatch::new_empty(Arc::new(columns.asked_schema(Rows::Requests.table())?)),
-            sequences: Vec::new(),
-            missed: if came.skips {
-                (all - chosen.len()) as u64
-            } else {
-                0
-            },
-            next,
-        };
-        if chosen.is_empty() {
-            return Ok(found);
-        }
-        let asked = asked.of_traces(chosen.iter().map(|(_, id)| id))?;
-        let (job, condition) = self.over(&asked).await?;
-        let direction = Direction {
-            by: Bounded::Start,
-            is_descending: came.skips,
-        };
+        let missed = if came.skips { all - chosen.len() } else { 0 };
+        let columns = Columns::new(&asked, RequestColumn::LastSequence.place());
         let table = Rows::Requests.table();
-        let rows = columns
-            .first(&job, condition, direction, usize::MAX, table)
-            .await?;
-        let ids = columns.own(&rows)?;
-        let ids = ids.as_fixed_size_binary_opt().ok_or_else(not_sequences)?;
-        let sequence = |id: Option<&[u8]>| {
-            let id = <[u8; 16]>::try_from(id?).ok()?;
-            last.get(&id).copied()
+        let found = if chosen.is_empty() {
+            columns.found(&RecordBatch::new_empty(columns.schema(table)?), came)?
+        } else {
+            let asked = asked.of_traces(chosen.iter().map(|(_, id)| id))?;
+            let (job, condition) = self.over(&asked).await?;
+            // One that changed again beyond what was looked at is given then.
+            let is_near = Condition::Within(Bounded::LastSequence, Limits::below(came.end));
+            let condition = Condition::And(vec![condition, is_near]);
+            let direction = Direction {
+                by: Bounded::Start,
+                is_descending: came.skips,
+            };
+            let rows = columns.first(&job, condition, direction, usize::MAX, table);
+            columns.found(&rows.await?, came)?
         };
-        let sequences: Option<Vec<i64>> = ids.iter().map(sequence).collect();
-        let sequences = sequences.ok_or_else(not_sequences)?;
-        let (missed, all) = (found.missed, rows.num_rows());
-        found = columns.found(&rows, sequences, all, came)?;
         Ok(Found {
-            missed,
+            missed: missed as u64,
             next,
             ..found
         })
     }
 
-    /// The traces of the spans that have come, each with the sequence of the last of them.
-    async fn changed_traces(&self, came: &Came) -> Result<HashMap<[u8; 16], i64>, Error> {
+    /// The nearest of what has come: not much more than is to be given, so that a tail that is
+    /// far behind does not look at all of it each time.
+    async fn near(&self, came: &Came) -> Result<Came, Error> {
+        if came.skips {
+            return Ok(*came);
+        }
+        let most = came.limit.saturating_mul(SPANS_A_REQUEST);
+        let columns = Columns {
+            asked: 1,
+            places: vec![SpanColumn::Sequence.place()],
+            own: 0,
+        };
+        let direction = Direction {
+            by: Bounded::Sequence,
+            is_descending: false,
+        };
+        let table = Rows::Spans.table();
+        let spans = columns.first(self, came.condition(), direction, most, table);
+        let spans = spans.await?;
+        Ok(match columns.sequences(&spans)?.iter().max() {
+            Some(last) if spans.num_rows() >= most => {
+                let end = last + 1;
+                Came {
+                    within: Limits {
+                        below: Some(end),
+                        ..came.within
+                    },
+                    end,
+                    ..*came
+                }
+            }
+            _ => *came,
+        })
+    }
+
+    /// The traces of the spans that have come, each behind the sequence of the last of them.
+    async fn changed_traces(&self, came: &Came) -> Result<Vec<(i64, [u8; 16])>, Error> {
         let table = Rows::Spans.table();
         let term = |column: SpanColumn| Term::column(column.into(), table);
         let grouping = Grouping {
@@ -362,12 +404,11 @@ impl Job {
         let [ids, last] = groups.as_slice() else {
             return Err(Error::internal("groups", &"other columns than asked for"));
         };
-        let ids = ids.as_fixed_size_binary_opt().ok_or_else(not_sequences)?;
-        let last = last.as_primitive_opt::<Int64Type>();
-        let last = last.ok_or_else(not_sequences)?.values().iter();
+        let (ids, last) = (ids.as_fixed_size_binary(), last.as_primitive::<Int64Type>());
+        let last = last.values().iter();
         let traces = ids.iter().zip(last).filter_map(|(id, last)| {
             let id = <[u8; 16]>::try_from(id?).ok()?;
-            Some((id, *last))
+            Some((*last, id))
         });
         Ok(traces.collect())
     }
@@ -410,10 +451,11 @@ impl Columns {
         Self { asked, places, own }
     }
 
-    fn asked_schema(&self, table: &Table) -> Result<arrow::datatypes::Schema, Error> {
-        let asked = self.places.get(..self.asked).unwrap_or_default();
-        let schema = table.schema().project(asked);
-        schema.map_err(|error| columns_error("schema", &error))
+    fn schema(&self, table: &Table) -> Result<SchemaRef, Error> {
+        let schema = table.schema().project(&self.places);
+        Ok(Arc::new(
+            schema.map_err(|error| columns_error("schema", &error))?,
+        ))
     }
 
     /// The first rows in a direction, and those that equal the last of them in what decides
@@ -426,31 +468,34 @@ impl Columns {
         limit: usize,
         table: &Table,
     ) -> Result<RecordBatch, Error> {
-        let schema = table.schema().project(&self.places);
-        let schema = Arc::new(schema.map_err(|error| columns_error("schema", &error))?);
+        let schema = self.schema(table)?;
         let columns: Vec<Column> = self.places.iter().copied().map(Column::Stored).collect();
         let selection = Selection::new(job, condition, &columns, direction, Arc::clone(&schema))?;
-        let batches = selection.first(limit, Ties::OfFirst);
-        let batches: Vec<RecordBatch> = batches.try_collect().await?;
+        let mut found = pin!(selection.first(limit, Ties::OfFirst));
+        let held = job.held("rows that came in");
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = found.try_next().await? {
+            bytes += get_record_batch_memory_size(&batch);
+            // They are put together, and then in their order.
+            held.set(2 * bytes)?;
+            batches.push(batch);
+        }
         let rows = concat_batches(&schema, &batches);
         rows.map_err(|error| columns_error("rows", &error))
     }
 
-    /// The column that tells the sequence.
-    fn own<'a>(&self, rows: &'a RecordBatch) -> Result<&'a dyn Array, Error> {
+    /// The sequences of rows.
+    fn sequences<'a>(&self, rows: &'a RecordBatch) -> Result<&'a [i64], Error> {
         let own = rows.columns().get(self.own);
-        own.map(AsRef::as_ref).ok_or_else(not_sequences)
+        let own = own.and_then(|own| own.as_primitive_opt::<Int64Type>());
+        let others = || Error::internal("a tail", &"columns of other types");
+        Ok(own.ok_or_else(others)?.values())
     }
 
-    /// Rows with their sequences, in the order of these; `all` is how many there are.
-    fn found(
-        &self,
-        rows: &RecordBatch,
-        sequences: Vec<i64>,
-        all: usize,
-        came: &Came,
-    ) -> Result<Found, Error> {
-        let mut order: Vec<(i64, u32)> = sequences.into_iter().zip(0..).collect();
+    /// Rows in the order of their sequences.
+    fn found(&self, rows: &RecordBatch, came: &Came) -> Result<Found, Error> {
+        let sequences = self.sequences(rows)?.iter().copied();
+        let mut order: Vec<(i64, u32)> = sequences.zip(0..).collect();
         if came.skips {
             // They were read from the last to the first.
             order.reverse();
@@ -460,16 +505,11 @@ impl Columns {
         let asked: Vec<usize> = (0..self.asked).collect();
         let asked = rows.project(&asked);
         let rows = asked.and_then(|rows| take_record_batch(&rows, &UInt32Array::from(order)));
-        let missed = if came.skips { all - sequences.len() } else { 0 };
         Ok(Found {
             rows: rows.map_err(|error| columns_error("rows", &error))?,
-            next: came.next(&sequences, all),
-            missed: missed as u64,
             sequences,
+            missed: 0,
+            next: came.end,
         })
     }
-}
-
-fn not_sequences() -> Error {
-    Error::internal("a tail", &"columns of other types")
 }

@@ -136,7 +136,8 @@ impl Team {
     #[cfg(feature = "query")]
     pub(super) fn registered_sessions(&self) -> Result<crate::query::Registered, Error> {
         let mut all = self.parts.registry.of_team(&self.id)?;
-        all.retain(|_, session| self.is_kept(session));
+        let horizon = self.horizon();
+        all.retain(|_, session| is_kept(session, horizon));
         Ok(all)
     }
 
@@ -172,9 +173,13 @@ impl Team {
 
     /// Whether retention has not let go of a session.
     fn is_kept(&self, session: &SessionRecord) -> bool {
+        is_kept(session, self.horizon())
+    }
+
+    /// Before when spans are not to be seen, ns since 1970.
+    fn horizon(&self) -> Option<i64> {
         let parts = &self.parts;
-        let horizon = parts.settings.horizon(&self.id, parts.clock.now_nanos());
-        is_kept(session, horizon)
+        parts.settings.horizon(&self.id, parts.clock.now_nanos())
     }
 
     fn start(&self, new: NewSession, kind: SessionKind) -> Result<SessionCommand, Error> {

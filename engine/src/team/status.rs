@@ -147,7 +147,10 @@ impl Team {
         let mut has_root = false;
         loop {
             // What comes from here on wakes it, and so does the end.
-            let (came, end) = (pin!(waiting.notify.notified()), pin!(ended.notified()));
+            let (came, end) = (
+                pin!(waiting.signal.notify.notified()),
+                pin!(ended.notified()),
+            );
             let left = timeout.saturating_sub(began.elapsed());
             // Once the root is here only the time counts, until the last look.
             let mut quiet_in = has_root.then(|| self.quiet_in(trace)).flatten();

@@ -67,7 +67,7 @@ pub enum Rows {
     Spans,
     /// Requests: one row a trace.
     Requests,
-    /// Sessions: those that were started, and those that spans name.
+    /// Sessions: those that were started, and those that only requests name.
     Sessions,
 }
 

@@ -68,7 +68,7 @@ fn reading_takes_what_a_person_writes() {
 
 #[test]
 fn an_error_says_where_and_what_was_expected() {
-    let kinds = "`spans`, `requests` or `trace/` and an id";
+    let kinds = "`spans`, `requests`, `sessions` or `trace/` and an id";
     let of_lists = "filter, since, until, order or columns, then `=`";
     let field = "a field: its name, `=` and its value";
     let escape = "two hexadecimal digits after `%`";

@@ -58,6 +58,12 @@ impl Direction {
         self.signed(rank.0)
     }
 
+    /// The start of rows of a rank.
+    #[cfg(feature = "query")]
+    pub(crate) fn start(self, rank: Rank) -> i64 {
+        self.signed(rank.1)
+    }
+
     /// The columns of a table whose values make the rank.
     fn columns(self, table: &Table) -> Vec<Column> {
         let places = self.places(table).into_iter();
