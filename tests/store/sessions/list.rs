@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use futures::executor::block_on;
@@ -58,7 +58,7 @@ fn numbers(team: &Team, sql: &str) -> Vec<i64> {
         let stream = team.sql(sql).await.unwrap();
         stream.try_collect::<Vec<_>>().await.unwrap()
     });
-    let columns = batches.iter().flat_map(|rows| rows.columns());
+    let columns = batches.iter().flat_map(RecordBatch::columns);
     columns
         .flat_map(|column| column.as_primitive::<Int64Type>().values().to_vec())
         .collect()
