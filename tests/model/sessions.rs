@@ -223,22 +223,23 @@ impl Model {
         now: i64,
         mut found: Vec<Session>,
     ) -> Result<(), String> {
-        for session in self.seen_sessions(team, now) {
-            let place = found.iter().position(|one| *one == session);
-            let place = place.ok_or_else(|| format!("{team}: missing {session:?} of {found:?}"))?;
-            found.swap_remove(place);
-        }
-        let Some(state) = self.teams.get(team) else {
-            return all_expected(team, &found);
+        let mut seen = self.seen_sessions(team, now);
+        let horizon = match self.teams.get(team) {
+            Some(state) => self.horizon(state, now),
+            None => i64::MIN,
         };
-        let horizon = self.horizon(state, now);
         let mut gone = Vec::new();
         let sessions = self.teams.get_mut(team).into_iter();
         for session in sessions.flat_map(|team| &mut team.sessions) {
             if session.is_hidden(horizon) {
                 continue;
             }
-            let expected = session.listed();
+            let mut expected = session.listed();
+            let of_requests = session.id.as_ref().and_then(|id| seen.get(id));
+            if let Some(of_requests) = of_requests {
+                expected.seen = of_requests.seen;
+                expected.counts = of_requests.counts;
+            }
             let place = found.iter().position(|one| {
                 let mut one = one.clone();
                 one.id.take_if(|_| expected.id.is_none());
@@ -250,6 +251,7 @@ impl Model {
             match place {
                 Some(place) => {
                     let found = found.swap_remove(place);
+                    found.id.as_ref().and_then(|id| seen.remove(id));
                     session.id = found.id;
                     session.predecessor = found.predecessor;
                     session.may_be_gone = false;
@@ -262,26 +264,35 @@ impl Model {
         if let Some(team) = self.teams.get_mut(team) {
             team.sessions.retain(|one| !gone.contains(&one.numbers));
         }
-        all_expected(team, &found)
+        // The others are those that only requests name.
+        for session in seen.into_values() {
+            let place = found.iter().position(|one| *one == session);
+            let place = place.ok_or_else(|| format!("{team}: missing {session:?} of {found:?}"))?;
+            found.swap_remove(place);
+        }
+        match found.first() {
+            Some(session) => Err(format!("{team}: too much: {session:?}")),
+            None => Ok(()),
+        }
     }
 
-    /// The sessions that requests name.
-    fn seen_sessions(&self, team: &str, now: i64) -> Vec<Session> {
+    /// The sessions that requests name, by their ids.
+    fn seen_sessions(&self, team: &str, now: i64) -> BTreeMap<String, Session> {
         let mut traces: BTreeMap<u64, Vec<&Facts>> = BTreeMap::new();
         for row in self.visible(team, now) {
             traces.entry(row.facts.trace).or_default().push(&row.facts);
         }
-        let mut sessions: BTreeMap<&str, Session> = BTreeMap::new();
-        for spans in traces.values() {
-            // All spans of a trace that have a session have the same one.
-            let Some(id) = spans.iter().find_map(|one| one.session.as_deref()) else {
+        let mut sessions: BTreeMap<String, Session> = BTreeMap::new();
+        for spans in traces.values_mut() {
+            spans.sort_by_key(|one| (one.start, one.span));
+            let Some(id) = session_of(spans) else {
                 continue;
             };
             let first = spans.iter().map(|one| one.start).min().unwrap_or_default();
             let ends = spans.iter().map(|one| one.start + one.duration);
             let last = ends.max().unwrap_or_default();
             let errors = spans.iter().filter(|one| one.level() == "error").count();
-            let session = sessions.entry(id).or_insert_with(|| Session {
+            let session = sessions.entry(id.to_owned()).or_insert_with(|| Session {
                 id: Some(id.to_owned()),
                 user: None,
                 kind: None,
@@ -292,21 +303,26 @@ impl Model {
                 counts: (0, 0, 0),
             });
             session.times.0 = session.times.0.min(first);
-            session.seen = session
-                .seen
-                .map(|(one, other)| (one.min(first), other.max(last)));
+            let seen = |(one, other): (i64, i64)| (one.min(first), other.max(last));
+            session.seen = session.seen.map(seen);
             let (requests, all, bad) = &mut session.counts;
             *requests += 1;
             *all += spans.len() as i64;
             *bad += errors as i64;
         }
-        sessions.into_values().collect()
+        sessions
     }
 }
 
-fn all_expected(team: &str, found: &[Session]) -> Result<(), String> {
-    match found.first() {
-        Some(session) => Err(format!("{team}: too much: {session:?}")),
-        None => Ok(()),
-    }
+/// The session of a request, of whose spans the earliest comes first: that of the root, else of
+/// the earliest span that has one.
+fn session_of<'a>(spans: &[&'a Facts]) -> Option<&'a str> {
+    let is_here = |parent: u64| spans.iter().any(|one| one.span == parent);
+    let is_server = |one: &Facts| one.kind == 2;
+    let root = spans.iter().find(|one| one.parent.is_none());
+    let orphan =
+        |one: &&&Facts| is_server(one) && one.parent.is_some_and(|parent| !is_here(parent));
+    let root = root.or_else(|| spans.iter().find(orphan));
+    let of_root = root.or(spans.first())?.session.as_deref();
+    of_root.or_else(|| spans.iter().find_map(|one| one.session.as_deref()))
 }

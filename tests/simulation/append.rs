@@ -41,6 +41,7 @@ impl Run {
             .get(name)
             .map(|team| team.rows.iter().map(|row| row.facts.clone()).collect())
             .unwrap_or_default();
+        let started = self.worlds.any().started_sessions(name, now);
         let mut spans: Vec<Facts> = Vec::new();
         for _ in 0..self.random.random_range(0..14) {
             let seen = [&spans, &earlier][self.random.random_range(0..2)].choose(&mut self.random);
@@ -55,7 +56,15 @@ impl Run {
                 }
                 None => {
                     self.spans += 1;
-                    Facts::random(&mut self.random, self.spans, range)
+                    let mut facts = Facts::random(&mut self.random, self.spans, range);
+                    // Some are of sessions that were started.
+                    if self.spans.is_multiple_of(2)
+                        && facts.session.as_deref() == Some("session-2")
+                        && let Some(id) = started.first()
+                    {
+                        facts.session = Some(id.clone());
+                    }
+                    facts
                 }
             });
         }
