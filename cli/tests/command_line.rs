@@ -58,11 +58,8 @@ fn spans_go_in_and_come_out_the_same_before_a_seal_and_after() {
         assert_eq!(&spans[0], same, "the fields of a query");
         assert!(same["duration_ns"].is_i64() && same["attributes"].is_object());
 
-        let sessions = json_lines(&run(
-            store,
-            &["sessions", "--format", "json", "--limit", "5"],
-        ));
-        assert_eq!(sessions.len(), 5);
+        let sessions = json_lines(&run(store, &["sessions", "--format", "json"]));
+        assert!(sessions.len() > 5);
         let session_id = sessions[0]["session_id"].as_str().unwrap();
         let session = run(store, &["session", "show", session_id, "--format", "json"]);
         assert_eq!(
