@@ -166,7 +166,7 @@ pub enum Command {
     Compare(CompareArguments),
     /// How many spans or requests start when
     Timeline(TimelineArguments),
-    /// Run a SELECT over the table `spans`
+    /// Run a SELECT over the tables `spans`, `requests` and `sessions`
     Sql(SqlArguments),
     /// Show one trace
     Trace(TraceArguments),
@@ -286,8 +286,13 @@ pub struct ColumnsArguments {
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  spanstore sql \"SELECT service, count(*) AS spans, max(duration) FROM spans GROUP BY service\"")]
+Examples:
+  spanstore sql \"SELECT service, count(*) AS spans, max(duration) FROM spans GROUP BY service\"
+  spanstore sql \"SELECT s.user_id, r.path FROM sessions s JOIN requests r USING (session_id) WHERE r.errors > 0\"
+  spanstore sql \"SELECT path, duration FROM requests WHERE any_span('level = ''error''')\"
+
+`columns`, `columns --requests` and `columns --sessions` list the columns of spans, requests and sessions.
+Durations are integers of nanoseconds here, and any_span('…') takes a filter.")]
 pub struct SqlArguments {
     /// The text of the query
     #[arg(value_name = "SELECT")]
@@ -441,9 +446,9 @@ pub enum Forget {
     Team,
     /// Those of traces
     Trace(ForgetTraces),
-    /// Those of sessions
+    /// Those that carry the ids of sessions, and the sessions that were started; spans of the same traces without the id stay
     Session(ForgetSessions),
-    /// Those of a user: of the sessions that the user started, and of traces that carry the user's id
+    /// Those of a user: of each session that the user started or that a span of the user names, whoever else is in it, and of each trace with such a span
     User(ForgetUser),
 }
 

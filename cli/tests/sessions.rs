@@ -71,7 +71,7 @@ fn sessions_are_started_listed_restarted_and_stopped() {
     assert_eq!(unknown.status.code(), Some(1));
     let errors = String::from_utf8(unknown.stderr).unwrap();
     assert!(
-        errors.contains("there is no session \"unknown\""),
+        errors.contains("no session \"unknown\" was started here"),
         "{errors}"
     );
     let local = output(store, &[&start[..], &["development"]].concat());

@@ -89,7 +89,7 @@ pub enum Error {
         environment: String,
     },
     /// No session with this id was started, or it was forgotten, or retention let it go.
-    #[error("there is no session {id:?}")]
+    #[error("no session {id:?} was started here")]
     UnknownSession {
         /// The id that was given, at most 80 characters.
         id: String,

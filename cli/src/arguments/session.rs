@@ -32,7 +32,7 @@ pub enum SessionCommand {
     Stop(SessionId),
     /// Stop a session, if it is open, and start another one of the same user in its place
     Restart(SessionId),
-    /// Show a session and list its spans, oldest first, whether it was started here or not
+    /// Show a session and list the spans that carry its id, oldest first, whether it was started here or not
     Show(SessionId),
 }
 
@@ -53,8 +53,10 @@ Examples:
   spanstore sessions --since 24h --columns session_id,user_id,requests,last_seen --format json
 
 A session that was not started here, but is that of a request, has neither kind nor state; its start is \
-that of its first request. requests, spans and errors count the requests whose session_id it is, at any \
-time; --since and --until are about the start of the session.
+that of its first request. requests, spans and errors count its requests, at any time; --since and --until are about the start of \
+the session. A request belongs to the session of its root, else of its earliest span that has one. \
+--search looks for other words in the columns of sessions. What was started is shown as it is now, on \
+later pages too.
 
 A table shows the first 50 rows unless --limit says otherwise; other formats give every row. With --limit or --cursor the last line of JSON is {\"next_cursor\": …}, null at the end; other formats say it on standard error.")]
 pub struct SessionsArguments {

@@ -1,5 +1,6 @@
 //! Lists of spans, requests or sessions.
 
+use arrow::array::Array;
 use spanstore::query::{Order, Query, Rows};
 
 use super::{Context, rows, runtime};
@@ -45,6 +46,29 @@ pub(super) fn write(
     Ok(written.rows)
 }
 
+/// Writes a session; for people without the columns that it lacks.
+pub(super) fn write_session(context: &mut Context<'_>, id: &str) -> Result<(), Error> {
+    let columns = row_columns(Rows::Sessions, Format::Json);
+    let query = with_id(context, Rows::Sessions, "session_id", id)?;
+    let found = runtime()?.block_on(query.columns(columns)?.collect())?;
+    for rows in &found {
+        let known = rows.columns().iter().enumerate();
+        let known = known.filter(|(_, values)| values.null_count() < values.len());
+        let known: Vec<usize> = known.map(|(place, _)| place).collect();
+        context.write(&match context.format {
+            Format::Table => rows.project(&known)?,
+            _ => rows.clone(),
+        })?;
+    }
+    Ok(())
+}
+
+fn with_id(context: &Context<'_>, rows: Rows, column: &str, id: &str) -> Result<Query, Error> {
+    // A quote in a text is written twice, and nothing else in it has a meaning.
+    let filter = format!("{column} = '{}'", id.replace('\'', "''"));
+    Ok(context.query(rows).filter(&filter)?)
+}
+
 /// Writes the rows with an id, oldest first, and gives their number.
 pub(super) fn write_with_id(
     context: &mut Context<'_>,
@@ -52,9 +76,7 @@ pub(super) fn write_with_id(
     column: &str,
     id: &str,
 ) -> Result<usize, Error> {
-    // A quote in a text is written twice, and nothing else in it has a meaning.
-    let filter = format!("{column} = '{}'", id.replace('\'', "''"));
-    let query = context.query(rows).filter(&filter)?;
+    let query = with_id(context, rows, column, id)?;
     let query = query.columns(row_columns(rows, context.format))?;
     let written = runtime()?.block_on(async {
         let stream = query.order(Order::OldestFirst).stream().await?;

@@ -34,7 +34,7 @@ pub(super) fn page_trace(
 /// Writes a session as `sessions` does.
 fn write(context: &mut Context<'_>, session: &Session) {
     let id = &session.id;
-    if let Err(error) = list::write_with_id(context, Rows::Sessions, "session_id", id) {
+    if let Err(error) = list::write_session(context, id) {
         // It is done, and nobody else knows the id.
         eprintln!("The session is {id}; it cannot be shown: {error}");
     }
@@ -43,7 +43,7 @@ fn write(context: &mut Context<'_>, session: &Session) {
 /// Writes the spans of a session; for people below the session.
 fn show(context: &mut Context<'_>, id: &str) -> Result<(), Error> {
     if context.format == Format::Table {
-        list::write_with_id(context, Rows::Sessions, "session_id", id)?;
+        list::write_session(context, id)?;
     }
     let spans = list::write_with_id(context, Rows::Spans, "session_id", id)?;
     if spans == 0 {
