@@ -449,7 +449,7 @@ async fn what_has_nothing_in_common_is_refused() {
     for (other, expected) in [
         (store.team(&team("other")).query(), "of different teams"),
         (another.team(&team("acme")).query(), "of different stores"),
-        (acme.requests(), "over requests"),
+        (acme.requests(), "over different rows"),
     ] {
         let refused = acme.query().compare(other, 10).await.unwrap_err();
         let is_refused =
