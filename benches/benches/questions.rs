@@ -107,8 +107,8 @@ fn kept_codes(criterion: &mut Criterion) {
     assert_eq!(ask(&store), expected);
 }
 
-/// The newest 50 sessions with the number of all, of a million spans and a thousand sessions that
-/// were started, and the same of one user.
+/// The newest 50 sessions, alone and with the number of all, and those of one user: of a million
+/// spans and a thousand sessions that were started.
 fn sessions(criterion: &mut Criterion) {
     const STARTED: u64 = 1_000;
     let directory = machine::directory();

@@ -278,9 +278,9 @@ Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, join
 --search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]
 pub struct ColumnsArguments {
-    /// Those of spans, or of what else.
+    /// What the columns are of.
     #[command(flatten)]
-    pub rows: RowsArguments,
+    pub of: RowsArguments,
 }
 
 /// Arguments of `sql`.

@@ -71,16 +71,11 @@ pub fn table() -> &'static Table {
             SessionColumn::SessionKey.place(),
         ];
         const IDENTITY: &[usize] = &[SessionColumn::SessionKey.place()];
-        let roles = Roles {
-            team: SessionColumn::TeamId.place(),
-            start: SessionColumn::StartTime.place(),
-            ids: &[],
-            order: ORDER,
-            identity: IDENTITY,
-            attributes: None,
-            shared: &[],
-            parent: None,
-        };
+        let (team, start) = (
+            SessionColumn::TeamId.place(),
+            SessionColumn::StartTime.place(),
+        );
+        let roles = Roles::plain(team, start, ORDER, IDENTITY);
         Table::new("sessions", 1, COLUMNS, roles)
     });
     &TABLE

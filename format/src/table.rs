@@ -334,6 +334,27 @@ pub struct Roles {
     pub parent: Option<ParentColumns>,
 }
 
+impl Roles {
+    /// Those of a table without indexed ids, attributes, shared columns and parents.
+    pub const fn plain(
+        team: usize,
+        start: usize,
+        order: &'static [usize],
+        identity: &'static [usize],
+    ) -> Self {
+        Self {
+            team,
+            start,
+            ids: &[],
+            order,
+            identity,
+            attributes: None,
+            shared: &[],
+            parent: None,
+        }
+    }
+}
+
 /// Columns of ids of which one names a row of the same trace, its parent. Files have the
 /// distance to that row, and the id only where there is no such row.
 #[derive(Debug, Clone, Copy)]

@@ -41,9 +41,9 @@ pub struct CompareArguments {
     /// Only with others that start before this time
     #[arg(long, group = "other", value_name = "TIME")]
     pub with_until: Option<TimeArgument>,
-    /// Spans, or what else.
+    /// What the rows are.
     #[command(flatten)]
-    pub rows: RowsArguments,
+    pub of: RowsArguments,
     /// At most this many values, those that differ most
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,

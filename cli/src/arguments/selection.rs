@@ -101,9 +101,9 @@ pub struct Counted {
     /// Which ones.
     #[command(flatten)]
     pub selection: Selection,
-    /// Spans, or what else.
+    /// What the rows are.
     #[command(flatten)]
-    pub rows: RowsArguments,
+    pub of: RowsArguments,
 }
 
 /// Arguments of `count`.

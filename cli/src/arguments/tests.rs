@@ -155,7 +155,7 @@ fn requests_have_orders_of_their_own_and_can_be_counted() {
                 Command::Timeline(timeline) => timeline.counted,
                 other => panic!("{other:?} counts nothing"),
             };
-            assert_eq!(counted.rows.rows(), rows, "{command}{option}");
+            assert_eq!(counted.of.rows(), rows, "{command}{option}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::output::RowWriter;
 
 pub(super) fn run(arguments: &ColumnsArguments, format: Format, out: Out<'_>) -> Result<(), Error> {
-    let columns: Vec<FilterColumn> = arguments.rows.rows().filter_columns().collect();
+    let columns: Vec<FilterColumn> = arguments.of.rows().filter_columns().collect();
     let texts = |of: fn(&FilterColumn) -> &'static str| -> ArrayRef {
         Arc::new(StringViewArray::from_iter_values(columns.iter().map(of)))
     };

@@ -12,7 +12,7 @@ use crate::output::grouped;
 use crate::time::now_nanos;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CompareArguments) -> Result<(), Error> {
-    let rows = arguments.rows.rows();
+    let rows = arguments.of.rows();
     let now = now_nanos();
     let [one, other] = arguments.selections();
     let one = one.apply_at(context.query(rows), now)?;

@@ -9,7 +9,7 @@ use crate::arguments::CountArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &CountArguments) -> Result<(), Error> {
-    let rows = arguments.counted.rows.rows();
+    let rows = arguments.counted.of.rows();
     let query = context.select(rows, &arguments.counted.selection)?;
     let count = runtime()?.block_on(query.count())?;
     let count: ArrayRef = Arc::new(UInt64Array::from(vec![count]));

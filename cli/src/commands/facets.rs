@@ -12,7 +12,7 @@ use crate::error::Error;
 const TABLE_VALUES: usize = 20;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Result<(), Error> {
-    let counted = arguments.counted.rows.rows();
+    let counted = arguments.counted.of.rows();
     let query = context.select(counted, &arguments.counted.selection)?;
     let columns = arguments.columns.iter().map(String::as_str);
     let facets = if arguments.choices {

@@ -16,7 +16,7 @@ const BAR_CELLS: u64 = 40;
 const TABLE_VALUES: usize = 4;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TimelineArguments) -> Result<(), Error> {
-    let counted = arguments.counted.rows.rows();
+    let counted = arguments.counted.of.rows();
     let query = context.select(counted, &arguments.counted.selection)?;
     let timeline = query.timeline(arguments.buckets, arguments.by.as_deref());
     let timeline = runtime()?.block_on(timeline)?;

@@ -9,7 +9,7 @@ use crate::arguments::TopArguments;
 use crate::error::Error;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TopArguments) -> Result<(), Error> {
-    let counted = arguments.counted.rows.rows();
+    let counted = arguments.counted.of.rows();
     let query = context.select(counted, &arguments.counted.selection)?;
     let top = runtime()?.block_on(query.top(&arguments.value, arguments.limit))?;
     let values: StringViewArray = top.iter().map(|count| count.value.as_deref()).collect();

@@ -1,5 +1,6 @@
 //! `trace`: one trace as a tree, as JSON or as OTLP.
 
+use spanstore::query::Rows;
 use spanstore::{SpanRow, Spans, TraceId};
 use spanstore_format::otlp;
 use spanstore_format::span::Origin;
@@ -10,7 +11,6 @@ use crate::error::Error;
 use crate::output::{JsonRows, pick, row_columns};
 use crate::time;
 use crate::tree::{TreeSpan, render};
-use spanstore::query::Rows;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TraceArguments) -> Result<(), Error> {
     let trace_id = arguments.trace_id;

@@ -1,13 +1,13 @@
 //! Which columns are shown when none were asked for.
 
 use arrow::array::RecordBatch;
+use spanstore::query::Rows;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::table::TableColumn;
 use spanstore_format::{requests, sessions, span};
 
 use crate::arguments::Format;
 use crate::error::Error;
-use spanstore::query::Rows;
 
 /// The columns of a span in a table for people.
 const OF_SPANS: &[&str] = &[

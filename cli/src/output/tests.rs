@@ -9,11 +9,11 @@ use arrow::ipc::reader::StreamReader;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use serde_json::{Value as Json, json};
+use spanstore::query::Rows;
 use spanstore_format::otlp::{AnyValue, Event, InstrumentationScope, KeyValue, Link, Span, Value};
 
 use super::*;
 use crate::arguments::Format;
-use spanstore::query::Rows;
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue {

@@ -191,8 +191,22 @@ impl Job {
         self.over_choices(asked, &[]).await
     }
 
-    /// The same, where of rows without a condition only the first in the order of the question
-    /// are needed: so many, from those on that start at a time.
+    /// The same, with the rows too that do not fulfil what is asked of some columns.
+    pub(super) async fn over_choices(
+        &self,
+        asked: &Asked,
+        columns: &[Column],
+    ) -> Result<(Self, Condition), Error> {
+        match asked.question.rows {
+            Rows::Spans => Ok((self.clone(), asked.condition(&[])?)),
+            Rows::Requests => self.over_requests(asked, columns).await,
+            Rows::Sessions => self.over_sessions(asked, None).await,
+        }
+    }
+
+    /// The job over the rows that are asked for, as [`Job::over`] gives it, where only the first
+    /// in the order of the question are needed: so many, and those before them from a start on.
+    /// It may have others too.
     pub(super) async fn over_first(
         &self,
         asked: &Asked,
@@ -213,19 +227,6 @@ impl Job {
             is_newest_first,
         };
         self.over_sessions(asked, Some(needed)).await
-    }
-
-    /// The same, with the rows too that do not fulfil what is asked of some columns.
-    pub(super) async fn over_choices(
-        &self,
-        asked: &Asked,
-        columns: &[Column],
-    ) -> Result<(Self, Condition), Error> {
-        match asked.question.rows {
-            Rows::Spans => Ok((self.clone(), asked.condition(&[])?)),
-            Rows::Requests => self.over_requests(asked, columns).await,
-            Rows::Sessions => self.over_sessions(asked, None).await,
-        }
     }
 
     /// What ends the reading of rows, and accounts for them.

@@ -90,15 +90,15 @@ struct Found {
 
 impl Query {
     /// Follows what comes in from now on: the spans that the query finds as soon as they are
-    /// acknowledged, or its requests when they are first seen and whenever they have changed: at
-    /// most once a second, but for a tail that is behind. Its columns and its times are those of the query, the order is
-    /// that of the appends, and the limit is how many rows are given at a time, without one
-    /// 1,000.
+    /// acknowledged, or its requests when they are first seen and whenever they have changed. A
+    /// request is given at most once a second, unless the tail is behind. Columns and times are
+    /// those of the query, and the order is that of the appends. The limit is how many rows are
+    /// given at a time; without one it is 1,000.
     ///
     /// What a tail gives is what queries find then: a span that was forgotten before the tail
     /// came to it is not there. In modes of [`Durability`](crate::Durability) other than `Sync`
-    /// a crash may lose spans that were given, and what comes after it may be left out up to as
-    /// many appends as were lost.
+    /// a crash may lose spans that were given. Later appends may then take their sequences, and a
+    /// tail from an older cursor leaves those out.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a limit of more than 10,000; [`Error::UnknownColumn`] of a query
@@ -267,11 +267,11 @@ struct Came {
 }
 
 impl Came {
-    /// The sequence that a tail goes on with after rows of such sequences, which rise; `all` is
-    /// how many there are.
-    fn next(&self, sequences: &[i64], all: usize) -> i64 {
-        match sequences.last() {
-            Some(last) if !self.skips && sequences.len() < all => last + 1,
+    /// The sequence that a tail goes on with, where rows were given up to one and there may be
+    /// more after it.
+    fn next(&self, last: Option<&i64>) -> i64 {
+        match last {
+            Some(last) if !self.skips => last + 1,
             _ => self.end,
         }
     }
@@ -293,19 +293,18 @@ impl Job {
         let rows = columns
             .first(self, condition.clone(), direction, came.limit, table)
             .await?;
-        let all = match rows.num_rows() {
-            rows if rows < came.limit => rows,
-            _ if came.skips => self.count(condition).await? as usize,
-            // The next look tells whether there are more.
-            _ => usize::MAX,
-        };
-        let found = columns.found(&rows, came)?;
-        let given = found.sequences.len();
-        let missed = if came.skips { all - given } else { 0 };
+        let is_full = rows.num_rows() >= came.limit;
+        let (rows, sequences) = columns.in_order(&rows, came)?;
+        let mut missed = 0;
+        if is_full && came.skips {
+            missed = self.count(condition).await? - rows.num_rows() as u64;
+        }
+        let next = came.next(sequences.last().filter(|_| is_full));
         Ok(Found {
-            missed: missed as u64,
-            next: came.next(&found.sequences, all),
-            ..found
+            rows,
+            sequences,
+            missed,
+            next,
         })
     }
 
@@ -329,13 +328,14 @@ impl Job {
             order.get(..end)
         };
         let chosen = chosen.unwrap_or_default();
-        let sequences: Vec<i64> = chosen.iter().map(|(last, _)| *last).collect();
-        let next = came.next(&sequences, all);
-        let missed = if came.skips { all - chosen.len() } else { 0 };
+        let left_out = all - chosen.len();
+        let last = chosen.last().map(|(last, _)| last);
+        let next = came.next(last.filter(|_| left_out > 0));
+        let missed = if came.skips { left_out as u64 } else { 0 };
         let columns = Columns::new(&asked, RequestColumn::LastSequence.place());
         let table = Rows::Requests.table();
-        let found = if chosen.is_empty() {
-            columns.found(&RecordBatch::new_empty(columns.schema(table)?), came)?
+        let rows = if chosen.is_empty() {
+            RecordBatch::new_empty(columns.schema(table)?)
         } else {
             let asked = asked.of_traces(chosen.iter().map(|(_, id)| id))?;
             let (job, condition) = self.over(&asked).await?;
@@ -347,12 +347,14 @@ impl Job {
                 is_descending: came.skips,
             };
             let rows = columns.first(&job, condition, direction, usize::MAX, table);
-            columns.found(&rows.await?, came)?
+            rows.await?
         };
+        let (rows, sequences) = columns.in_order(&rows, came)?;
         Ok(Found {
-            missed: missed as u64,
+            rows,
+            sequences,
+            missed,
             next,
-            ..found
         })
     }
 
@@ -492,8 +494,8 @@ impl Columns {
         Ok(own.ok_or_else(others)?.values())
     }
 
-    /// Rows in the order of their sequences.
-    fn found(&self, rows: &RecordBatch, came: &Came) -> Result<Found, Error> {
+    /// The columns that are asked for, of rows in the order of their sequences, and these.
+    fn in_order(&self, rows: &RecordBatch, came: &Came) -> Result<(RecordBatch, Vec<i64>), Error> {
         let sequences = self.sequences(rows)?.iter().copied();
         let mut order: Vec<(i64, u32)> = sequences.zip(0..).collect();
         if came.skips {
@@ -505,11 +507,7 @@ impl Columns {
         let asked: Vec<usize> = (0..self.asked).collect();
         let asked = rows.project(&asked);
         let rows = asked.and_then(|rows| take_record_batch(&rows, &UInt32Array::from(order)));
-        Ok(Found {
-            rows: rows.map_err(|error| columns_error("rows", &error))?,
-            sequences,
-            missed: 0,
-            next: came.end,
-        })
+        let rows = rows.map_err(|error| columns_error("rows", &error))?;
+        Ok((rows, sequences))
     }
 }

@@ -21,7 +21,8 @@ impl Team {
     /// `session_id`. It is as durable as the store's [`Durability`](crate::Durability) says
     /// when this returns.
     ///
-    /// The registry keeps spans from nobody: they may carry an id that it does not know.
+    /// The registry keeps spans from nobody: they may carry an id that it does not know. Spans of
+    /// local deployments are stored like others; their column `environment` tells them.
     ///
     /// # Errors
     /// [`Error::LocalDeployment`] for an environment other than `preview` and `production`;

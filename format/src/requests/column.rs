@@ -159,17 +159,12 @@ pub fn table() -> &'static Table {
             RequestColumn::TraceId.place(),
         ];
         const IDENTITY: &[usize] = &[RequestColumn::TraceId.place()];
-        let roles = Roles {
-            team: RequestColumn::TeamId.place(),
-            start: RequestColumn::StartTime.place(),
-            // The spans of an id tell which requests have it.
-            ids: &[],
-            order: ORDER,
-            identity: IDENTITY,
-            attributes: None,
-            shared: &[],
-            parent: None,
-        };
+        // The spans of an id tell which requests have it.
+        let (team, start) = (
+            RequestColumn::TeamId.place(),
+            RequestColumn::StartTime.place(),
+        );
+        let roles = Roles::plain(team, start, ORDER, IDENTITY);
         Table::new("requests", 1, COLUMNS, roles)
     });
     &TABLE

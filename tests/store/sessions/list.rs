@@ -10,9 +10,9 @@ use futures::executor::block_on;
 use spanstore::io::SimulatedDisk;
 use spanstore::otlp::Span;
 use spanstore::query::{Order, Query};
-use spanstore::{Error, ManualClock, Store, Team};
+use spanstore::{Error, ManualClock, Store, Team, TraceId};
 use spanstore_test_support::model::sessions::Session as Listed;
-use spanstore_test_support::spans::{request, span, text};
+use spanstore_test_support::spans::{request, span, text, trace_id};
 use spanstore_test_support::{NOW, open_at, quiet, sessions, team};
 
 use super::{DAY, by};
@@ -292,6 +292,33 @@ fn pages_of_sessions_show_the_spans_that_the_first_one_saw() {
     let expected: Vec<(String, i64)> = all.into_iter().zip([0, 3, 0, 1, 2]).collect();
     assert_eq!(found, expected);
     assert_eq!(ids(acme.sessions()).len(), 6);
+}
+
+/// Of so many spans a segment stores the requests, and what they say of sessions is kept.
+#[test]
+fn what_is_kept_of_sessions_changes_with_their_requests() {
+    let world = World::new();
+    let store = world.open();
+    let acme = store.team(&team("acme"));
+    let session = |n: u64| format!("session-{}", n % 2);
+    acme.append(request((0..200).map(|n| root(n, &session(n), NOW - HOUR))))
+        .unwrap();
+    store.seal().unwrap();
+    let counts = || {
+        let mut listed = sessions(&acme).unwrap();
+        listed.sort();
+        let counts = listed.iter().map(|one| (one.counts.0, one.counts.1));
+        counts.collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        assert_eq!(counts(), [(100, 100), (100, 100)]);
+    }
+    acme.append(request([failed_child(7, NOW - HOUR)])).unwrap();
+    assert_eq!(counts(), [(100, 100), (100, 101)], "a late span");
+    acme.forget_trace(TraceId(trace_id(8))).unwrap();
+    assert_eq!(counts(), [(99, 99), (100, 101)], "a trace was forgotten");
+    store.compact().unwrap();
+    assert_eq!(counts(), [(99, 99), (100, 101)], "merged");
 }
 
 #[test]
