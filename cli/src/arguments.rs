@@ -8,11 +8,13 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 
+use crate::commands::Access;
 use crate::error::Error;
 use crate::time::TimeArgument;
 
 mod compare;
 mod export;
+mod follow;
 mod list;
 mod requests;
 mod selection;
@@ -20,6 +22,7 @@ mod session;
 
 pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
+pub use follow::{TailArguments, WaitArguments};
 pub use list::{ListArguments, RowOrder};
 pub use requests::{RequestArguments, RequestsArguments};
 pub use selection::{
@@ -176,6 +179,10 @@ pub enum Command {
     PageTrace(PageTraceArguments),
     /// List sessions, newest first: those that were started, and those that only requests name
     Sessions(SessionsArguments),
+    /// Show spans or requests as they are appended
+    Tail(TailArguments),
+    /// List the teams of the store, with how much of a month's quota each has used
+    Teams(UsageArguments),
     /// Show how much of a month's quota is used
     Usage(UsageArguments),
     /// Change the team's quota
@@ -383,6 +390,17 @@ pub struct RetainArguments {
     pub accept_clock: bool,
 }
 
+impl RetainArguments {
+    /// What it does with the store.
+    pub fn access(&self) -> Access {
+        if self.kept.is_some() || self.accept_clock {
+            Access::Write
+        } else {
+            Access::Read
+        }
+    }
+}
+
 /// How long spans are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -552,7 +570,9 @@ impl Command {
             | Self::Session(_)
             | Self::PageTrace(_)
             | Self::Sessions(_)
+            | Self::Teams(_)
             | Self::Inspect(_) => ROWS,
+            Self::Tail(_) => &[Format::Table, Format::Json, Format::Csv],
             Self::Trace(_) => &[Format::Tree, Format::Json, Format::OtlpJson],
             Self::Ingest(_)
             | Self::Usage(_)

@@ -9,6 +9,7 @@ mod count;
 mod demo;
 mod export;
 mod facets;
+mod follow;
 mod forget;
 mod generate;
 mod ingest;
@@ -24,6 +25,7 @@ mod rows;
 mod seal;
 mod session;
 mod sql;
+mod teams;
 mod timeline;
 mod top;
 mod trace;
@@ -40,6 +42,7 @@ use tokio::runtime::Runtime;
 use crate::arguments::{Arguments, Command, Format, GlobalOptions, Selection};
 use crate::error::Error;
 use crate::output::RowWriter;
+use crate::time::{now_nanos, short};
 
 /// Where the output of a command goes.
 type Out<'a> = &'a mut (dyn Write + Send);
@@ -63,8 +66,20 @@ impl Outcome {
     }
 }
 
+/// What a command does with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads it, also while another process has it open.
+    Read,
+    /// Changes it.
+    Write,
+    /// Changes it, and makes it where there is none.
+    Create,
+}
+
 /// What a command that works on a store gets.
 struct Context<'a> {
+    options: &'a GlobalOptions,
     store: Store,
     team: Team,
     format: Format,
@@ -79,63 +94,75 @@ struct Context<'a> {
 /// Whatever keeps the command from its end.
 pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     let format = arguments.format()?;
-    let open = |create, out| Context::open(&arguments.options, create, format, out);
+    let open = |access, out| Context::open(&arguments.options, access, format, out);
+    let read = |out| open(Access::Read, out);
+    let write = |out| open(Access::Write, out);
+    let create = |out| open(Access::Create, out);
     match &arguments.command {
         Command::Generate(generate) => generate::run(generate, out)?,
         Command::Columns(it) => columns::run(it, format, out)?,
         Command::Demo => demo::run(&arguments.options, out)?,
         Command::Repair(repair) => repair::run(repair, format, out)?,
-        Command::Ingest(ingest) => open(true, out)?.run(|context| ingest::run(context, ingest))?,
-        Command::Quota(quota) => open(true, out)?.run(|context| quota::run(context, quota))?,
-        Command::Query(query) => open(false, out)?.run(|context| query::run(context, query))?,
+        Command::Ingest(it) => create(out)?.run(|context| ingest::run(context, it))?,
+        Command::Quota(it) => create(out)?.run(|context| quota::run(context, it))?,
+        Command::Query(it) => read(out)?.run(|context| query::run(context, it))?,
         Command::Requests(it) => {
             let rows = Rows::Requests;
-            open(false, out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
+            read(out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
         }
-        Command::Request(it) => open(false, out)?.run(|context| request::run(context, it))?,
-        Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
-        Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
-        Command::Top(it) => open(false, out)?.run(|context| top::run(context, it))?,
-        Command::Compare(it) => open(false, out)?.run(|context| compare::run(context, it))?,
-        Command::Timeline(it) => open(false, out)?.run(|context| timeline::run(context, it))?,
-        Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
-        Command::Trace(trace) => open(false, out)?.run(|context| trace::run(context, trace))?,
+        Command::Request(it) => read(out)?.run(|context| request::run(context, it))?,
+        Command::Count(it) => read(out)?.run(|context| count::run(context, it))?,
+        Command::Facets(it) => read(out)?.run(|context| facets::run(context, it))?,
+        Command::Top(it) => read(out)?.run(|context| top::run(context, it))?,
+        Command::Compare(it) => read(out)?.run(|context| compare::run(context, it))?,
+        Command::Timeline(it) => read(out)?.run(|context| timeline::run(context, it))?,
+        Command::Sql(it) => read(out)?.run(|context| sql::run(context, it))?,
+        Command::Trace(it) => read(out)?.run(|context| trace::run(context, it))?,
         Command::Session(it) => {
-            open(it.command.may_be_first(), out)?.run(|context| session::run(context, it))?;
+            open(it.command.access(), out)?.run(|context| session::run(context, it))?;
         }
         Command::PageTrace(it) => {
-            open(true, out)?.run(|context| session::page_trace(context, it))?;
+            open(it.command.access(), out)?.run(|context| session::page_trace(context, it))?;
         }
         Command::Sessions(it) => {
             let rows = Rows::Sessions;
-            open(false, out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
+            read(out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
         }
-        Command::Usage(usage) => open(false, out)?.run(|context| usage::run(context, usage))?,
-        Command::Export(export) => {
-            let options = export.interchange(format)?;
-            open(false, out)?.run(|context| export::run(context, export, options))?;
+        Command::Tail(it) => read(out)?.run(|context| follow::run(context, it))?,
+        Command::Teams(it) => read(out)?.run(|context| teams::run(context, it))?,
+        Command::Usage(it) => read(out)?.run(|context| usage::run(context, it))?,
+        Command::Export(it) => {
+            let options = it.interchange(format)?;
+            read(out)?.run(|context| export::run(context, it, options))?;
         }
-        Command::Seal => open(false, out)?.run(seal::run)?,
-        Command::Inspect(it) => open(false, out)?.run(|context| inspect::run(context, it))?,
-        Command::Compact(it) => open(false, out)?.run(|context| compact::run(context, it))?,
-        Command::Retain(it) => open(false, out)?.run(|context| retain::run(context, it))?,
-        Command::Forget(it) => open(false, out)?.run(|context| forget::run(context, it))?,
-        Command::Backup(it) => open(false, out)?.run(|context| backup::run(context, it))?,
-        Command::Check => return open(false, out)?.run(check::run),
+        Command::Seal => write(out)?.run(seal::run)?,
+        Command::Inspect(it) => read(out)?.run(|context| inspect::run(context, it))?,
+        Command::Compact(it) => write(out)?.run(|context| compact::run(context, it))?,
+        Command::Retain(it) => open(it.access(), out)?.run(|context| retain::run(context, it))?,
+        Command::Forget(it) => write(out)?.run(|context| forget::run(context, it))?,
+        Command::Backup(it) => write(out)?.run(|context| backup::run(context, it))?,
+        Command::Check => return write(out)?.run(check::run),
     }
     Ok(Outcome::Done)
 }
 
 impl<'a> Context<'a> {
     fn open(
-        options: &GlobalOptions,
-        create: bool,
+        options: &'a GlobalOptions,
+        access: Access,
         format: Format,
         out: Out<'a>,
     ) -> Result<Self, Error> {
-        let store = Store::open(options.store_directory(), store_options(options, create))?;
-        let team = store.team(&options.team);
+        let opened = now_nanos();
+        let (store, team) = open(options, access)?;
+        if access == Access::Read && format == Format::Table && !store.recovered().is_settled {
+            let seen = short(opened);
+            eprintln!(
+                "The store is being written, or was not closed: seen as it was at {seen} UTC."
+            );
+        }
         Ok(Self {
+            options,
             store,
             team,
             format,
@@ -199,16 +226,24 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Opens the store, and the team of it that was named.
+fn open(options: &GlobalOptions, access: Access) -> Result<(Store, Team), Error> {
+    let store = Store::open(options.store_directory(), store_options(options, access))?;
+    let team = store.team(&options.team);
+    Ok((store, team))
+}
+
 /// A person waits for the answer, so queries have more time and memory than in a
 /// service.
-fn store_options(options: &GlobalOptions, create: bool) -> StoreOptions {
+fn store_options(options: &GlobalOptions, access: Access) -> StoreOptions {
     let query_limits = QueryLimits {
         time: Duration::from_secs(options.time_limit),
         memory_bytes: 1 << 30,
         ..QueryLimits::default()
     };
     StoreOptions {
-        create,
+        create: access == Access::Create,
+        read_only: access == Access::Read,
         query_limits,
         ..StoreOptions::default()
     }

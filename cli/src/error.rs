@@ -37,6 +37,14 @@ pub enum Error {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] spanstore::Error),
+    /// What was waited for has not come.
+    #[error("{what} after {seconds} s; --timeout sets how long it is waited for")]
+    NotReady {
+        /// What there is of it.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// What is stored of a span cannot be read.
     #[error("spans: {0}")]
     Stored(#[from] spanstore_format::FormatError),

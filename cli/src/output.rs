@@ -9,6 +9,7 @@ mod cell;
 mod columns;
 mod csv;
 mod json;
+mod lines;
 mod message;
 mod report;
 mod rows;

@@ -38,6 +38,17 @@ pub enum Error {
         /// The file that could not grow.
         path: String,
     },
+    /// The store was opened to be read alone
+    /// ([`StoreOptions::read_only`](crate::StoreOptions::read_only)).
+    #[error("the store was opened to be read alone, and is not changed")]
+    ReadOnly,
+    /// Another process changes the store faster than what changes can be copied. Nothing was
+    /// touched; try again.
+    #[error("the store {path} changes all the time and cannot be copied: try again")]
+    Changing {
+        /// The store.
+        path: String,
+    },
     /// Another process, or another handle of this one, has the store open.
     #[error("the store {path} is open elsewhere")]
     Locked {

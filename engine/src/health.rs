@@ -89,12 +89,21 @@ pub struct TaskFailure {
 pub(crate) struct Health {
     poison: OnceLock<String>,
     is_closed: AtomicBool,
+    is_read_only: bool,
     /// Wakes those who wait for what comes, when nothing can come any more.
     ended: Arc<Notify>,
     failures: Mutex<BTreeMap<Task, TaskFailure>>,
 }
 
 impl Health {
+    /// That of a store that is read alone, or not.
+    pub(crate) fn new(is_read_only: bool) -> Self {
+        Self {
+            is_read_only,
+            ..Self::default()
+        }
+    }
+
     fn failures(&self) -> MutexGuard<'_, BTreeMap<Task, TaskFailure>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,8 +116,8 @@ impl Health {
         }
     }
 
-    /// What wakes those who wait for what comes, when writes are refused. They are to look at
-    /// [`Health::check`] before they wait.
+    /// What wakes those who wait for what comes, when nothing can come any more. They are to
+    /// look at [`Health::check_open`] before they wait.
     #[cfg(feature = "query")]
     pub(crate) fn ended(&self) -> Arc<Notify> {
         Arc::clone(&self.ended)
@@ -124,9 +133,19 @@ impl Health {
         })
     }
 
-    /// Answers the error of a store that takes no writes: it is poisoned or
-    /// closed.
+    /// Answers the error of a store that takes no writes: it is poisoned, closed or read
+    /// alone.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.check_open()?;
+        if self.is_read_only {
+            return Err(Error::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Answers the error of a store to which nothing can come any more: it is poisoned or
+    /// closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned {
                 cause: cause.clone(),
@@ -156,8 +175,8 @@ impl Health {
     ) -> Result<T, Error> {
         match &result {
             Ok(_) => drop(self.failures().remove(&task)),
-            // The store closes: the work did not fail, it was ended.
-            Err(Error::Closed) => {}
+            // The work did not fail: it was ended, or never begun.
+            Err(Error::Closed | Error::ReadOnly) => {}
             Err(error) => {
                 let mut failures = self.failures();
                 let failure = failures.entry(task).or_insert_with(|| TaskFailure {

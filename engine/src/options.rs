@@ -259,6 +259,17 @@ impl Default for QueryLimits {
 pub struct StoreOptions {
     /// Make the store where there is none.
     pub create: bool,
+    /// Read the store alone, also while another process has it open and writes to it. Nothing of
+    /// it is changed or locked, and calls that would change something answer
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly). What is seen is what the files had when the
+    /// store was opened, and what [`Store::refresh`](crate::Store::refresh) has found since;
+    /// spans may be seen a moment before their append is acknowledged. The catalog is copied into
+    /// memory, and the log is replayed as in any open.
+    ///
+    /// Segments that the other process replaces stay readable with [`ReadBy::Map`]. With
+    /// [`ReadBy::Pread`] a query may find that one is gone; then the store is to be opened
+    /// again.
+    pub read_only: bool,
     /// When an acknowledged batch is on disk.
     pub durability: Durability,
     /// Spans that a team may write in a month, by its plan.
@@ -334,6 +345,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             create: true,
+            read_only: false,
             durability: Durability::Sync,
             plan_limits: PlanLimits::default(),
             limits: Limits::default(),

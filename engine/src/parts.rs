@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Sender, bounded};
 use spanstore_format::TeamId;
@@ -19,6 +19,7 @@ use crate::maintenance::threads::Threads;
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::recent::RecentFiles;
+use crate::recovery::Following;
 use crate::registry::Registry;
 use crate::retention::RetentionClock;
 use crate::segments::Segments;
@@ -53,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) sealer: Sender<Request>,
     pub(crate) compactor: Arc<Compactor>,
     pub(crate) threads: Threads,
+    /// Of a store that is read alone.
+    pub(crate) following: Option<Mutex<Following>>,
     #[cfg(feature = "query")]
     pub(crate) queries: crate::query::Engine,
 }

@@ -1,6 +1,7 @@
 //! What opening a store does, in order: lock and catalog, strays, replay of
-//! the unsealed log.
+//! the unsealed log. A store that is read alone is opened on copies in place of the first.
 
+mod read_only;
 mod strays;
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::Health;
 use crate::io::Disk;
-use crate::log::{Log, LogBounds, Recovered};
+use crate::log::{Follower, Log, LogBounds, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::recent::{Recent, RecentFiles, Remember};
@@ -43,13 +44,15 @@ pub(crate) struct Recovery {
     pub(crate) quota: Arc<Quota>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) log: Log,
-    pub(crate) admission: Admission,
+    pub(crate) replay: Replay,
     pub(crate) recent: Arc<Recent>,
     pub(crate) recent_files: Arc<RecentFiles>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) recovered: Recovered,
     /// Whether what was remembered of sealed appends is lost.
     pub(crate) has_forgotten_appends: bool,
+    /// Whether the catalog knew the end of the log.
+    pub(crate) is_settled: bool,
 }
 
 /// Recovers the store at `root`. A crash in here leaves what the next try
@@ -68,8 +71,38 @@ pub(crate) fn recover(
     if options.create {
         create(root)?;
     }
-    let catalog = Arc::new(Catalog::open(disk, root, options.create)?);
+    let catalog = Catalog::open(disk, root, options.create)?;
     create(&segment::directory(root))?;
+    recover_behind(catalog, disk, root, options, seed, clock)
+}
+
+/// Recovers the store at `root`, which another process may have open, from copies in memory. Changes
+/// nothing.
+pub(crate) fn recover_copy(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    options: &StoreOptions,
+    seed: u64,
+    clock: &Arc<dyn Clock>,
+) -> Result<Recovery, Error> {
+    let (copies, catalog) = read_only::copy(disk, root, options.read_by)?;
+    let files: Arc<dyn Disk> = Arc::clone(&copies) as _;
+    let recovery = recover_behind(catalog, &files, root, options, seed, clock)?;
+    // Nobody reads it again.
+    copies.forget(&root.join("log"));
+    Ok(recovery)
+}
+
+/// Recovers all that lies behind the catalog.
+fn recover_behind(
+    catalog: Catalog,
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    options: &StoreOptions,
+    seed: u64,
+    clock: &Arc<dyn Clock>,
+) -> Result<Recovery, Error> {
+    let catalog = Arc::new(catalog);
     let summaries = catalog.segments()?;
     let strays = strays::find(&**disk, root, &catalog, &summaries)?;
     let erasures = Erasures::new(catalog.erasures()?);
@@ -91,45 +124,49 @@ pub(crate) fn recover(
         options.gather_rows,
         catalog.first_unsealed()?,
     ));
-    let health = Arc::new(Health::default());
+    let health = Arc::new(Health::new(options.read_only));
     let segments = Segments::new(disk, root, cache, removals, &catalog, &view, &health)?;
     let settings = Settings::read(&catalog, &health, options.plan_limits)?;
     let retention = RetentionClock::open(&catalog, &health, clock)?;
     let quota = Quota::new(&catalog);
     let registry = Arc::new(Registry::new(&catalog));
     let recent_file = catalog.recent_file()?;
-    let has_forgotten_appends = !load_recent(&recent_files, &recent, recent_file)?;
+    // Only appends ask for them.
+    let wanted = recent_file.filter(|_| !options.read_only);
+    let has_forgotten_appends = !load_recent(&recent_files, &recent, wanted)?;
+    let quota = Arc::new(quota);
     let mut replay = Replay {
         seed,
-        quota: &quota,
-        view: &view,
-        recent: &recent,
-        registry: &registry,
+        quota: Arc::clone(&quota),
+        view: Arc::clone(&view),
+        recent: Arc::clone(&recent),
+        registry: Arc::clone(&registry),
         admission: Admission::default(),
+    };
+    let bounds = LogBounds {
+        first_unsealed: catalog.first_unsealed()?,
+        settled: catalog.log_settled()?,
     };
     let (log, recovered) = Log::open(
         Arc::clone(disk),
         &root.join("log"),
-        LogBounds {
-            first_unsealed: catalog.first_unsealed()?,
-            settled: catalog.log_settled()?,
-        },
-        &mut |sequence, payload| replay.record(sequence, Bytes::copy_from_slice(payload)),
+        bounds,
+        &mut |sequence, payload| replay.record(sequence, Bytes::copy_from_slice(payload), None),
     )?;
-    let admission = replay.admission;
     recent.expire();
     recent_files.remove_others(recent_file)?;
     strays.remove(disk, root, &catalog, log.next_sequence())?;
     Ok(Recovery {
+        is_settled: log.next_sequence() <= bounds.settled,
         catalog,
         view,
         health,
         settings: Arc::new(settings),
         retention: Arc::new(retention),
-        quota: Arc::new(quota),
+        quota,
         segments: Arc::new(segments),
         log,
-        admission,
+        replay,
         recent,
         recent_files,
         registry,
@@ -159,18 +196,56 @@ fn load_recent(files: &RecentFiles, recent: &Recent, file: Option<u64>) -> Resul
     }
 }
 
-/// What the unsealed log is replayed into.
-struct Replay<'a> {
-    seed: u64,
-    quota: &'a Quota,
-    view: &'a View,
-    recent: &'a Recent,
-    registry: &'a Registry,
-    admission: Admission,
+/// Reads what another process appends to the log of a store that was recovered from a copy.
+#[derive(Debug)]
+pub(crate) struct Following {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    follower: Follower,
+    replay: Replay,
 }
 
-impl Replay<'_> {
-    fn record(&mut self, sequence: u64, payload: Bytes) -> Result<(), Error> {
+impl Following {
+    /// Goes on behind what was replayed.
+    pub(crate) fn new(
+        disk: &Arc<dyn Disk>,
+        clock: &Arc<dyn Clock>,
+        log: &Log,
+        replay: Replay,
+    ) -> Self {
+        Self {
+            disk: Arc::clone(disk),
+            clock: Arc::clone(clock),
+            follower: log.follower(),
+            replay,
+        }
+    }
+
+    /// Shows what was appended since. Answers whether more can be read in this way.
+    pub(crate) fn read(&mut self) -> Result<bool, Error> {
+        let replay = &mut self.replay;
+        let now = self.clock.monotonic_nanos();
+        self.follower.read(&*self.disk, &mut |sequence, payload| {
+            replay.record(sequence, Bytes::copy_from_slice(payload), Some(now))
+        })
+    }
+}
+
+/// What the unsealed log is replayed into.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    seed: u64,
+    quota: Arc<Quota>,
+    view: Arc<View>,
+    recent: Arc<Recent>,
+    registry: Arc<Registry>,
+    /// What the writer needs to know of the rows.
+    pub(crate) admission: Admission,
+}
+
+impl Replay {
+    /// Takes a record that was read now, by the monotonic clock, or that was there before.
+    fn record(&mut self, sequence: u64, payload: Bytes, arrived: Option<u64>) -> Result<(), Error> {
         let corrupt = |error: FormatError| Error::corrupt(format!("log record {sequence}"), error);
         let record = AppendRecord::read(sequence, payload).map_err(corrupt)?;
         let team = TeamId::new(&record.team)?;
@@ -182,7 +257,8 @@ impl Replay<'_> {
         let prepared = prepare(&team, source, None, self.seed)?;
         for part in prepared.parts {
             let (month, identities) = (part.month, part.identities.clone());
-            let (admitted, appended) = replayed(part, &record.left_out, sequence)?;
+            let (admitted, mut appended) = replayed(part, &record.left_out, sequence)?;
+            appended.arrived = arrived;
             let identities = identities.into_iter().zip(&admitted);
             self.admission.replay(
                 identities

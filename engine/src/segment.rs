@@ -388,7 +388,7 @@ impl Segment {
 
     fn block_file(&self) -> Result<BlockFile, Error> {
         let failed = |error| Error::io("open", &self.path, error);
-        let file = self.disk.open(&self.path, OpenMode::Existing);
+        let file = self.disk.open(&self.path, OpenMode::Read);
         let file = file.map_err(failed)?;
         Ok(BlockFile {
             segment: self.summary.id,

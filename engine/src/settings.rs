@@ -101,6 +101,11 @@ impl Settings {
         Ok(())
     }
 
+    /// The teams for which something is set.
+    pub(crate) fn teams(&self) -> HashSet<TeamId> {
+        self.current().teams.keys().cloned().collect()
+    }
+
     /// Spans that a team may write in a month.
     pub(crate) fn limit(&self, team: &TeamId) -> u64 {
         let current = self.current();

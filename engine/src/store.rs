@@ -1,7 +1,8 @@
 //! A store: opens and closes, and hands out teams.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
@@ -22,7 +23,7 @@ use crate::maintenance::threads::Threads;
 use crate::maintenance::{MaintenanceReport, without_panic};
 use crate::options::StoreOptions;
 use crate::parts::Parts;
-use crate::recovery::{Recovery, recover};
+use crate::recovery::{Following, Recovery, recover, recover_copy};
 use crate::team::Team;
 use crate::write::message::Control;
 use crate::write::queue::Queue;
@@ -48,13 +49,18 @@ pub struct RecoveryReport {
     /// but of the appends before the last seal, one that is sent again is stored
     /// again, also with the same idempotency key.
     pub has_forgotten_appends: bool,
+    /// Whether the catalog knew where the log ends: the store was closed, or nothing was
+    /// appended for a second. Beside a process that writes, a store that is read alone finds it
+    /// so or not; where it is not so, there may be more by now.
+    pub is_settled: bool,
 }
 
 impl Store {
     /// Opens the store in a directory, or makes one there.
     ///
     /// Takes time in proportion to what is not sealed yet. The store is this
-    /// process's own until the last handle is gone.
+    /// process's own until the last handle is gone, unless it is opened to be read alone
+    /// ([`StoreOptions::read_only`]).
     ///
     /// # Errors
     /// [`Error::Locked`] when it is open elsewhere, [`Error::NotFound`] when
@@ -63,7 +69,8 @@ impl Store {
     /// [`Error::UnknownSegment`], which touch nothing and say what to do;
     /// [`Error::Corrupt`] when the log is damaged, or a file is of a newer version
     /// (a damaged log needs [`repair`](crate::repair())); [`Error::NoSpace`] when a
-    /// full disk has no room for what opening writes; [`Error::Io`].
+    /// full disk has no room for what opening writes; [`Error::Changing`] of a store that is
+    /// read alone; [`Error::Io`].
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, Error> {
         Self::open_on(Arc::new(RealDisk), path, options, Arc::new(SystemClock))
     }
@@ -83,6 +90,11 @@ impl Store {
         let seed = disk.random_number();
         #[cfg(feature = "query")]
         let queries = crate::query::Engine::new(&options.query_limits)?;
+        let recover = if options.read_only {
+            recover_copy
+        } else {
+            recover
+        };
         let Recovery {
             catalog,
             view,
@@ -92,12 +104,13 @@ impl Store {
             quota,
             segments,
             log,
-            admission,
+            replay,
             recent,
             recent_files,
             registry,
             recovered,
             has_forgotten_appends,
+            is_settled,
         } = recover(&disk, &root, &options, seed, &clock)?;
         let (queue, jobs) = Queue::new(options.queue_bytes);
         let (writer, control) = unbounded();
@@ -118,7 +131,6 @@ impl Store {
             seals,
             gatherer,
         };
-        let writing = Writer::new(tools, log, admission);
         let sealing = Sealer {
             segments: Arc::clone(&segments),
             recent,
@@ -144,28 +156,34 @@ impl Store {
         }));
         let threads = Threads::new(&health);
         let failed = |error| Error::io("start a thread for", &root, error);
-        threads
-            .start_writer(move || writing.run(&jobs, &control))
-            .map_err(failed)?;
-        threads
-            .start("spanstore-sealer", move || {
-                sealing.run(&seal_requests, &seals_due);
-            })
-            .map_err(failed)?;
-        if options.background {
-            let (gathered, gathering) = (Arc::clone(&view), Arc::clone(&health));
+        let following = if options.read_only {
+            Some(Mutex::new(Following::new(&disk, &clock, &log, replay)))
+        } else {
+            let writing = Writer::new(tools, log, replay.admission);
             threads
-                .start_with_writer("spanstore-gatherer", move || {
-                    gather::run(&gathered, &gathering, &gathers_due);
+                .start_writer(move || writing.run(&jobs, &control))
+                .map_err(failed)?;
+            threads
+                .start("spanstore-sealer", move || {
+                    sealing.run(&seal_requests, &seals_due);
                 })
                 .map_err(failed)?;
-            let compacting = Arc::clone(&compactor);
-            threads
-                .start("spanstore-compactor", move || {
-                    compacting.run(&compactions_due);
-                })
-                .map_err(failed)?;
-        }
+            if options.background {
+                let (gathered, gathering) = (Arc::clone(&view), Arc::clone(&health));
+                threads
+                    .start_with_writer("spanstore-gatherer", move || {
+                        gather::run(&gathered, &gathering, &gathers_due);
+                    })
+                    .map_err(failed)?;
+                let compacting = Arc::clone(&compactor);
+                threads
+                    .start("spanstore-compactor", move || {
+                        compacting.run(&compactions_due);
+                    })
+                    .map_err(failed)?;
+            }
+            None
+        };
         Ok(Self {
             parts: Arc::new(Parts {
                 options,
@@ -189,6 +207,7 @@ impl Store {
                 sealer,
                 compactor,
                 threads,
+                following,
                 #[cfg(feature = "query")]
                 queries,
             }),
@@ -197,6 +216,7 @@ impl Store {
                 log_bytes: recovered.bytes,
                 torn_bytes: recovered.torn_bytes,
                 has_forgotten_appends,
+                is_settled,
             },
         })
     }
@@ -210,9 +230,46 @@ impl Store {
         }
     }
 
+    /// The teams that have or had spans, or for which something is set, by name. A team that was
+    /// forgotten is among them until it is erased. Reads a number for each team and month.
+    ///
+    /// # Errors
+    /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read.
+    pub fn teams(&self) -> Result<BTreeSet<TeamId>, Error> {
+        let parts = &*self.parts;
+        // Rows that are sealed meanwhile are in the one or in the other.
+        let unsealed = parts.view.unsealed_teams();
+        let mut teams = parts.catalog.teams()?;
+        teams.extend(unsealed);
+        teams.extend(parts.settings.teams());
+        Ok(teams)
+    }
+
     /// What opening found in the log.
     pub fn recovered(&self) -> RecoveryReport {
         self.recovered
+    }
+
+    /// Shows what another process has appended since to a store that is read alone
+    /// ([`StoreOptions::read_only`]), and wakes its tails and those who wait for a trace. Takes time in
+    /// proportion to what is new. Answers whether that is all: if not, the other process has
+    /// sealed spans or taken back an append, and the store is to be opened again, where tails and
+    /// pages go on with their cursors. What was forgotten or set since is seen then too.
+    ///
+    /// Of any other store it is always all.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`]: what was read before stays.
+    pub fn refresh(&self) -> Result<bool, Error> {
+        let Some(following) = &self.parts.following else {
+            return Ok(true);
+        };
+        let read = following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read();
+        gather::gather(&self.parts.view)?;
+        read
     }
 
     /// Whether writes are taken, and what fails in the background.
@@ -263,6 +320,7 @@ impl Store {
     /// [`Error::Corrupt`] when a segment is damaged: it stays as it is.
     /// [`Error::Io`], and [`Error::Closed`] when the store is closed meanwhile.
     pub fn compact(&self) -> Result<CompactReport, Error> {
+        self.parts.health.check()?;
         self.parts.compactor.compact_all()
     }
 
@@ -401,8 +459,13 @@ impl Store {
     /// verifies every checksum and every count, and names what is wrong.
     ///
     /// # Errors
-    /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read.
+    /// [`Error::CatalogDamaged`], [`Error::Io`] when the catalog cannot be read;
+    /// [`Error::ReadOnly`].
     pub fn check(&self) -> Result<CheckReport, Error> {
+        // Its files may be replaced meanwhile by whoever has it open.
+        if self.parts.following.is_some() {
+            return Err(Error::ReadOnly);
+        }
         let Parts {
             segments,
             catalog,

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 use spanstore_format::catalog::{Erased, Erasure};
@@ -290,6 +290,14 @@ impl View {
     pub(crate) fn hot_rows(&self) -> u64 {
         let state = self.read();
         state.active.rows() + state.sealing.as_ref().map_or(0, |sealing| sealing.rows())
+    }
+
+    /// The teams that have rows that are not sealed.
+    pub(crate) fn unsealed_teams(&self) -> HashSet<TeamId> {
+        let state = self.read();
+        let sealing = state.sealing.as_deref();
+        let buffers = sealing.into_iter().chain([&state.active]);
+        buffers.flat_map(HotBuffer::teams).cloned().collect()
     }
 
     /// Whether rows that are not sealed are among some of a team.

@@ -145,6 +145,24 @@ fn verify(store: &Store, known: &Known, context: &str) {
     }
 }
 
+/// What a store has that is opened to be read alone, as it lies there; none where there is no
+/// store yet.
+fn seen_alone(disk: &SimulatedDisk, context: &str) -> Option<[Vec<u64>; 2]> {
+    let before = disk.paths();
+    let options = StoreOptions {
+        read_only: true,
+        ..options()
+    };
+    let store = match open_on(Arc::new(disk.clone()), "/store", options) {
+        Err(Error::NotFound { .. }) => return None,
+        opened => opened.unwrap_or_else(|error| panic!("{context}, read alone: {error}")),
+    };
+    let found = ["acme", "other"].map(|name| exported(&store, name));
+    drop(store);
+    assert_eq!(disk.paths(), before, "{context}");
+    Some(found)
+}
+
 fn month_of(n: u64) -> Month {
     Month::of(spread(n).start_time_unix_nano.cast_signed())
 }
@@ -203,8 +221,15 @@ fn a_crash_at_every_operation_loses_and_doubles_nothing() {
             let known = workload(&disk);
             assert_happened(&disk, operation);
             disk.restart(cut);
+            // Files of a process that was killed are what a reader finds beside one that writes.
+            let is_killed = matches!(cut, PowerCut::KeepAll);
+            let read_alone = is_killed.then(|| seen_alone(&disk, &context)).flatten();
             let store = open(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
             verify(&store, &known, &context);
+            let found = ["acme", "other"].map(|name| exported(&store, name));
+            if let Some(read_alone) = read_alone {
+                assert_eq!(found, read_alone, "{context}");
+            }
             assert_eq!(store.check().unwrap().damage, [], "{context}");
             // No stray stays, and writing goes on.
             let unfinished = disk

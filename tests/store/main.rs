@@ -38,6 +38,7 @@ mod pipeline;
 mod query;
 mod query_limits;
 mod quota;
+mod read_only;
 mod receipts;
 mod repair;
 mod repeats;

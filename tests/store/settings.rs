@@ -178,3 +178,35 @@ fn a_fault_leaves_the_old_or_the_new_when_the_store_is_opened_again() {
         assert!(failed > 0, "{name}");
     }
 }
+
+#[test]
+fn teams_are_those_with_spans_or_settings() {
+    let (_, store) = filled();
+    let names = || {
+        let teams = store.teams().unwrap();
+        teams
+            .iter()
+            .map(|one| one.as_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["acme", "other"]);
+    let unsealed = store.team(&team("unsealed"));
+    unsealed.append(request([span(0)])).unwrap();
+    let set = store.team(&team("set"));
+    set.set_plan(Plan::Pro).unwrap();
+    // One that is only asked for is none.
+    assert_eq!(
+        store
+            .team(&team("asked"))
+            .trace(TraceId(trace_id(0)))
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(names(), ["acme", "other", "set", "unsealed"]);
+    store.team(&team("acme")).forget().unwrap();
+    set.forget().unwrap();
+    assert_eq!(names(), ["acme", "other", "unsealed"]);
+    store.erase().unwrap();
+    assert_eq!(names(), ["other", "unsealed"]);
+}

@@ -4,18 +4,21 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use spanstore::NewSession;
 
-use super::{ListArguments, Selection};
+use super::{ListArguments, Selection, WaitArguments};
+use crate::commands::Access;
 
 /// Arguments of `session`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   spanstore session start --user ada --environment preview --host shop.example.com
+  spanstore session wait SESSION_ID --timeout 30
   spanstore session show SESSION_ID
   spanstore session restart SESSION_ID
   spanstore session stop SESSION_ID
 
 A session is open until it is stopped. Its id is what the spans of its requests carry as `session.id`.
+A trace is ready when its root is there and no span of it came for 2 seconds.
 `sessions` lists them.")]
 pub struct SessionArguments {
     /// What to do with it.
@@ -34,12 +37,18 @@ pub enum SessionCommand {
     Restart(SessionId),
     /// Show a session and list the spans that carry its id, oldest first, whether it was started here or not
     Show(SessionId),
+    /// Wait until the first trace that carries the session's id is ready, and list the requests of the session
+    Wait(WaitArguments),
 }
 
 impl SessionCommand {
-    /// Whether it may be the first thing that is written to a store.
-    pub fn may_be_first(&self) -> bool {
-        matches!(self, Self::Start(_))
+    /// What it does with the store.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Start(_) => Access::Create,
+            Self::Stop(_) | Self::Restart(_) => Access::Write,
+            Self::Show(_) | Self::Wait(_) => Access::Read,
+        }
     }
 }
 
@@ -71,8 +80,9 @@ pub struct SessionsArguments {
 /// Arguments of `page-trace`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   spanstore page-trace start --user ada --environment production
+  spanstore page-trace wait SESSION_ID
 
 Like other sessions it is open until `session stop` stops it.")]
 pub struct PageTraceArguments {
@@ -86,6 +96,18 @@ pub struct PageTraceArguments {
 pub enum PageTraceCommand {
     /// Start a session of one page load, and show it with its id
     Start(NewSessionArguments),
+    /// Wait until the trace of the page load is ready, and show it
+    Wait(WaitArguments),
+}
+
+impl PageTraceCommand {
+    /// What it does with the store.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Start(_) => Access::Create,
+            Self::Wait(_) => Access::Read,
+        }
+    }
 }
 
 /// The id of a session.

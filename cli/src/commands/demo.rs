@@ -3,7 +3,7 @@
 use arrow::array::{Array, AsArray};
 use spanstore::{Month, SpanBatch, Team, TraceId};
 
-use super::{Context, Out, query, runtime, trace, usage};
+use super::{Access, Context, Out, query, runtime, trace, usage};
 use crate::arguments::{Format, GlobalOptions, Order, QueryArguments, Selection};
 use crate::error::Error;
 use crate::generate::Application;
@@ -18,7 +18,7 @@ const FILTER: &str = "level = 'error' and path like '/api/%'";
 /// Works in the store that was named, or in a temporary one.
 pub(super) fn run(options: &GlobalOptions, out: Out<'_>) -> Result<(), Error> {
     if options.store.is_some() {
-        return Context::open(options, true, Format::Table, out)?.run(show);
+        return Context::open(options, Access::Create, Format::Table, out)?.run(show);
     }
     let directory = tempfile::tempdir().map_err(Error::io("temporary directory"))?;
     let options = GlobalOptions {
@@ -27,7 +27,7 @@ pub(super) fn run(options: &GlobalOptions, out: Out<'_>) -> Result<(), Error> {
         format: None,
         time_limit: options.time_limit,
     };
-    Context::open(&options, true, Format::Table, out)?.run(show)
+    Context::open(&options, Access::Create, Format::Table, out)?.run(show)
 }
 
 fn show(context: &mut Context<'_>) -> Result<(), Error> {

@@ -3,9 +3,9 @@
 use spanstore::Session;
 use spanstore::query::Rows;
 
-use super::{Context, list};
+use super::{Context, follow, list, trace};
 use crate::arguments::{
-    Format, PageTraceArguments, PageTraceCommand, SessionArguments, SessionCommand,
+    Format, PageTraceArguments, PageTraceCommand, SessionArguments, SessionCommand, TraceArguments,
 };
 use crate::error::Error;
 
@@ -16,6 +16,11 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &SessionArguments) -> Re
         SessionCommand::Stop(one) => team.stop_session(&one.session_id)?,
         SessionCommand::Restart(one) => team.restart_session(&one.session_id)?,
         SessionCommand::Show(one) => return show(context, &one.session_id),
+        SessionCommand::Wait(one) => {
+            follow::wait(context, one)?;
+            list::write_with_id(context, Rows::Requests, "session_id", &one.session_id)?;
+            return Ok(());
+        }
     };
     write(context, &session);
     Ok(())
@@ -25,10 +30,17 @@ pub(super) fn page_trace(
     context: &mut Context<'_>,
     arguments: &PageTraceArguments,
 ) -> Result<(), Error> {
-    let PageTraceCommand::Start(new) = &arguments.command;
-    let session = context.team.start_page_trace(new.session())?;
-    write(context, &session);
-    Ok(())
+    match &arguments.command {
+        PageTraceCommand::Start(new) => {
+            let session = context.team.start_page_trace(new.session())?;
+            write(context, &session);
+            Ok(())
+        }
+        PageTraceCommand::Wait(one) => {
+            let trace_id = follow::wait(context, one)?;
+            trace::run(context, &TraceArguments { trace_id })
+        }
+    }
 }
 
 /// Writes a session as `sessions` does.

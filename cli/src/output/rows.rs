@@ -10,6 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::lines::Lines;
 use super::{csv, json, table};
 use crate::arguments::Format;
 use crate::error::Error;
@@ -28,6 +29,10 @@ enum Form<W: Write + Send> {
         out: W,
         waiting: Vec<RecordBatch>,
         written: bool,
+    },
+    Lines {
+        out: W,
+        lines: Lines,
     },
     Json(W),
     Csv(W),
@@ -77,6 +82,25 @@ impl<W: Write + Send> RowWriter<W> {
         Ok(Self { schema, form })
     }
 
+    /// Begins an output that shows each row when it is written: lines in place of a table.
+    ///
+    /// # Errors
+    /// As [`RowWriter::new`].
+    pub fn following(format: Format, schema: SchemaRef, out: W) -> Result<Self, Error> {
+        if format != Format::Table {
+            return Self::new(format, schema, out);
+        }
+        let mut lines = Self {
+            form: Form::Lines {
+                out,
+                lines: Lines::default(),
+            },
+            schema: SchemaRef::clone(&schema),
+        };
+        lines.write(&RecordBatch::new_empty(schema))?;
+        Ok(lines)
+    }
+
     /// Writes a batch.
     ///
     /// # Errors
@@ -96,10 +120,29 @@ impl<W: Write + Send> RowWriter<W> {
                     *written = true;
                 }
             }
+            Form::Lines { out, lines } => lines.write(batch, out)?,
             Form::Json(out) => json::write(batch, out)?,
             Form::Csv(out) => csv::write(batch, out)?,
             Form::Parquet(writer) => writer.write(batch)?,
             Form::Arrow(writer) => writer.write(batch)?,
+        }
+        Ok(())
+    }
+
+    /// Hands on what was written so far, but for rows of a table.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        match &mut self.form {
+            Form::Table { out, .. }
+            | Form::Lines { out, .. }
+            | Form::Json(out)
+            | Form::Csv(out) => {
+                out.flush()?;
+            }
+            Form::Parquet(writer) => writer.inner_mut().flush()?,
+            Form::Arrow(writer) => writer.flush()?,
         }
         Ok(())
     }
@@ -121,7 +164,7 @@ impl<W: Write + Send> RowWriter<W> {
                 table::write(&waiting, &mut out)?;
                 out
             }
-            Form::Json(out) | Form::Csv(out) => out,
+            Form::Lines { out, .. } | Form::Json(out) | Form::Csv(out) => out,
             Form::Parquet(writer) => writer.into_inner()?,
             Form::Arrow(writer) => writer.into_inner()?,
         };

@@ -41,20 +41,52 @@ pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(),
     Ok(())
 }
 
-fn written(cell: Cell<'_>) -> comfy_table::Cell {
-    let left = |text: &str| comfy_table::Cell::new(shorten(text, CELL_WIDTH));
-    let right = |text: String| comfy_table::Cell::new(text).set_alignment(CellAlignment::Right);
+/// A value as a table shows it.
+pub(super) struct Shown {
+    pub(super) text: String,
+    pub(super) is_right: bool,
+}
+
+impl Shown {
+    /// One that stands on the left.
+    pub(super) fn left(text: &str) -> Self {
+        Self {
+            text: shorten(text, CELL_WIDTH),
+            is_right: false,
+        }
+    }
+
+    fn right(text: String) -> Self {
+        Self {
+            text,
+            is_right: true,
+        }
+    }
+}
+
+/// How a table shows a value.
+pub(super) fn shown(cell: Cell<'_>) -> Shown {
     match cell {
-        Cell::Null => left(""),
-        Cell::Text(text) => left(text),
-        Cell::Written(text) => left(&text),
-        Cell::Boolean(truth) => left(if truth { "true" } else { "false" }),
-        Cell::Integer(number) => right(number.to_string()),
-        Cell::Unsigned(number) => right(number.to_string()),
-        Cell::Float(number) => right(number.to_string()),
-        Cell::Time(nanos) => left(&time::short(nanos)),
-        Cell::Duration(nanos) => right(time::humanise(nanos)),
-        Cell::Message(Value::Array(elements)) if elements.is_empty() => left(""),
-        Cell::Message(value) => left(&value.to_string()),
+        Cell::Null => Shown::left(""),
+        Cell::Text(text) => Shown::left(text),
+        Cell::Written(text) => Shown::left(&text),
+        Cell::Boolean(truth) => Shown::left(if truth { "true" } else { "false" }),
+        Cell::Integer(number) => Shown::right(number.to_string()),
+        Cell::Unsigned(number) => Shown::right(number.to_string()),
+        Cell::Float(number) => Shown::right(number.to_string()),
+        Cell::Time(nanos) => Shown::left(&time::short(nanos)),
+        Cell::Duration(nanos) => Shown::right(time::humanise(nanos)),
+        Cell::Message(Value::Array(elements)) if elements.is_empty() => Shown::left(""),
+        Cell::Message(value) => Shown::left(&value.to_string()),
+    }
+}
+
+fn written(cell: Cell<'_>) -> comfy_table::Cell {
+    let shown = shown(cell);
+    let cell = comfy_table::Cell::new(shown.text);
+    if shown.is_right {
+        cell.set_alignment(CellAlignment::Right)
+    } else {
+        cell
     }
 }

@@ -44,7 +44,7 @@ fn block_of(offset: u64) -> usize {
 }
 
 /// The checksum of a block; never 0, which stands for one that is not known.
-fn sum_of(block: &[u8]) -> u32 {
+pub(super) fn sum_of(block: &[u8]) -> u32 {
     crc32c::crc32c(block).max(1)
 }
 

@@ -131,6 +131,23 @@ pub(super) struct Remains {
     pub(super) quarantined: u64,
 }
 
+impl Remains {
+    /// The error of a directory that holds these and no catalog.
+    pub(super) fn without_catalog(&self, root: &Path) -> Error {
+        if *self == Self::default() {
+            return Error::NotFound {
+                path: root.display().to_string(),
+            };
+        }
+        Error::CatalogMissing {
+            path: root.join(NAME).display().to_string(),
+            segments: self.segments,
+            logs: self.logs,
+            quarantined: self.quarantined,
+        }
+    }
+}
+
 /// Counts what a directory holds of a store.
 pub(super) fn remains(disk: &dyn Disk, root: &Path) -> Result<Remains, Error> {
     let mut remains = Remains::default();

@@ -17,11 +17,12 @@
 //!
 //! [`guard`] calls redb, [`backend`] compares each block with its checksum,
 //! [`published`] keeps the checksums beside, [`create`] makes files, [`changes`]
-//! holds what is committed, [`sessions`] the tables of sessions. What is decoded here
-//! is not trusted either.
+//! holds what is committed, [`sessions`] the tables of sessions, [`copied`] copies for who
+//! only reads. What is decoded here is not trusted either.
 
 mod backend;
 mod changes;
+mod copied;
 mod create;
 mod guard;
 mod published;
@@ -41,6 +42,7 @@ use spanstore_format::version::CATALOG_VERSION;
 use spanstore_format::{FormatError, Month, SegmentId, TeamId};
 use twox_hash::XxHash3_128;
 
+pub(crate) use self::copied::CatalogCopy;
 use self::create::Remains;
 use self::guard::{CallError, Guard};
 pub(crate) use self::sessions::{AllSessions, SessionChanges, TeamChanges};
@@ -214,9 +216,7 @@ impl Catalog {
                 let remains = create::remains(&**disk, root)?;
                 let is_empty = remains == Remains::default();
                 if is_empty && !create {
-                    return Err(Error::NotFound {
-                        path: root.display().to_string(),
-                    });
+                    return Err(remains.without_catalog(root));
                 }
                 if is_empty {
                     create::make(disk, root, &Content::empty())?;
@@ -225,12 +225,7 @@ impl Catalog {
                 // is there before any other part.
                 disk.open(&path, OpenMode::Existing)
                     .map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => Error::CatalogMissing {
-                            path: path.display().to_string(),
-                            segments: remains.segments,
-                            logs: remains.logs,
-                            quarantined: remains.quarantined,
-                        },
+                        io::ErrorKind::NotFound => remains.without_catalog(root),
                         _ => Error::io("open", &path, error),
                     })?
             }
@@ -242,6 +237,12 @@ impl Catalog {
         };
         catalog.check_version()?;
         Ok(catalog)
+    }
+
+    /// Why a store without a catalog cannot be opened.
+    pub(crate) fn missing(disk: &dyn Disk, root: &Path) -> Error {
+        let remains = create::remains(disk, root);
+        remains.map_or_else(|error| error, |remains| remains.without_catalog(root))
     }
 
     /// Makes the catalog of a store at `root` that was written without one.
@@ -351,6 +352,17 @@ impl Catalog {
                 });
             }
             Ok((segments_in(read)?, counts))
+        })
+    }
+
+    /// The teams that have sealed spans, or had some that were not erased with the team.
+    pub(crate) fn teams(&self) -> Result<BTreeSet<TeamId>, Error> {
+        self.guard.read(|read| {
+            let mut teams = BTreeSet::new();
+            for entry in read.open_table(COUNTERS)?.iter()? {
+                teams.insert(team(entry?.0.value().1)?);
+            }
+            Ok(teams)
         })
     }
 

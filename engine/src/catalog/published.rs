@@ -13,7 +13,7 @@ use super::backend::CatalogFile;
 use crate::error::Error;
 use crate::io::{Disk, OpenMode};
 
-fn path(root: &Path) -> PathBuf {
+pub(super) fn path(root: &Path) -> PathBuf {
     root.join("catalog.sums")
 }
 

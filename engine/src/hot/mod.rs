@@ -214,6 +214,11 @@ impl HotBuffer {
         hot.is_some_and(|hot| hot.months.contains_key(&month))
     }
 
+    /// The teams that have rows.
+    pub(crate) fn teams(&self) -> impl Iterator<Item = &TeamId> {
+        self.teams.keys()
+    }
+
     /// Whether a team has rows.
     pub(crate) fn has_rows_of(&self, team: &TeamId) -> bool {
         self.teams.contains_key(team)

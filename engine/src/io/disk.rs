@@ -12,6 +12,8 @@ use bytes::Bytes;
 pub enum OpenMode {
     /// A new file; one of that name is an error.
     CreateNew,
+    /// A file that is there, to be read alone.
+    Read,
     /// A file that is there.
     Existing,
     /// A file that is there, or a new one.
@@ -55,7 +57,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` when it is not there, else what the system says.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading, and for writing unless the mode says otherwise.
     ///
     /// # Errors
     /// What the system says.

@@ -1,8 +1,10 @@
 //! The only code that touches files.
 //!
 //! Everything goes through [`Disk`]: [`RealDisk`] is the file system,
-//! [`SimulatedDisk`] keeps files in memory and can lose power.
+//! [`SimulatedDisk`] keeps files in memory and can lose power, [`CopiedFiles`] has
+//! copies of files that another process may be writing.
 
+mod copied;
 mod disk;
 mod real;
 mod simulated;
@@ -14,4 +16,5 @@ pub use simulated::{
     SimulatedDisk,
 };
 
+pub(crate) use copied::CopiedFiles;
 pub(crate) use disk::{FileWriter, is_no_space};

@@ -56,10 +56,10 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(mode != OpenMode::Read);
         match mode {
             OpenMode::CreateNew => options.create_new(true),
-            OpenMode::Existing => &mut options,
+            OpenMode::Read | OpenMode::Existing => &mut options,
             OpenMode::CreateOrExisting => options.create(true),
         };
         Ok(Box::new(RealFile {

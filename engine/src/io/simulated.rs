@@ -377,7 +377,9 @@ impl Disk for SimulatedDisk {
         let file = match (state.names.seen.get(path).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(file), _) => file,
-            (None, OpenMode::Existing) => return Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Read | OpenMode::Existing) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             (None, _) => {
                 if !path
                     .parent()

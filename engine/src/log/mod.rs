@@ -1,4 +1,4 @@
-//! The write-ahead log's files: append and sync, replay, rotate, release.
+//! The write-ahead log's files: append and sync, replay, follow, rotate, release.
 //!
 //! Each file is named by its first sequence. Records of a file are contiguous,
 //! and so are files. A new file gets its name when its header is on disk, and
@@ -7,6 +7,7 @@
 //! the file before; the catalog notes how far the last one reached.
 
 mod files;
+mod follow;
 mod open;
 mod survey;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileSummary, encode_frame};
 
 use self::files::{create, discard, file_path};
+pub(crate) use self::follow::{Follower, copy};
 pub(crate) use self::open::LogBounds;
 pub(crate) use self::survey::{LogSurvey, survey};
 use crate::error::Error;

@@ -119,7 +119,7 @@ pub(crate) fn survey(
 
 /// The header of a file, if it is good.
 fn header(disk: &dyn Disk, path: &Path) -> Option<FileHeader> {
-    let file = disk.open(path, OpenMode::Existing).ok()?;
+    let file = disk.open(path, OpenMode::Read).ok()?;
     let mut bytes = [0; FILE_HEADER_BYTES];
     file.read_at(0, &mut bytes).ok()?;
     FileHeader::decode(&bytes).ok()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use datafusion::common::utils::memory::get_record_batch_memory_size;
 use futures::TryStreamExt;
 use futures::future::select;
@@ -169,6 +169,15 @@ impl Tail {
         self
     }
 
+    /// The columns of what is given.
+    pub fn schema(&self) -> SchemaRef {
+        let question = &self.query.question;
+        let all = question.rows.table().schema();
+        let asked = question.columns.iter();
+        let asked = asked.filter_map(|place| all.fields().get(*place).cloned());
+        Arc::new(Schema::new(asked.collect::<Vec<_>>()))
+    }
+
     /// Where a tail goes on after what was given ([`Query::tail_from`]).
     pub fn cursor(&self) -> String {
         self.signer.write(&Cursor {
@@ -202,7 +211,7 @@ impl Tail {
                 // What comes from here on wakes it, and so does the end.
                 let (came, ended) = (pin!(signal.notify.notified()), pin!(ended.notified()));
                 if signal.times() == times {
-                    self.query.source.health().check()?;
+                    self.query.source.health().check_open()?;
                     select(came, ended).await;
                     continue;
                 }

@@ -120,7 +120,7 @@ pub fn repair_on(
     let (from, to) = (from.as_ref(), to.as_ref());
     let _lock = lock(&**disk, from)?;
     make_empty(&**disk, to)?;
-    let old = OldCatalog::read(&**disk, from);
+    let old = OldCatalog::read(disk, from);
     let found = files::find(&**disk, from, &old)?;
     let highest = found.iter().map(|one| one.id.0).max().unwrap_or(0);
     let kept = files::choose(found, &old);

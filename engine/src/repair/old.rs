@@ -9,9 +9,9 @@ use spanstore_format::catalog::{Erasure, TeamSettings};
 use spanstore_format::segment::SegmentSummary;
 use spanstore_format::{SegmentId, TeamId};
 
-use crate::catalog::{AllSessions, Catalog, Count};
+use crate::catalog::{AllSessions, Catalog, CatalogCopy, Count};
 use crate::error::Error;
-use crate::io::{Disk, OpenMode, SimulatedDisk};
+use crate::io::{CopiedFiles, Disk};
 
 /// The parts of a catalog that can be read; none for one that cannot.
 #[derive(Debug, Default)]
@@ -28,44 +28,17 @@ pub(super) struct OldCatalog {
     pub(super) damage: Option<String>,
 }
 
-/// The files of a catalog in memory: opening one writes to it.
-struct Copy {
-    files: Vec<(&'static str, Vec<u8>)>,
+/// Reads parts of a copy of a catalog.
+struct OldFiles<'a> {
+    disk: &'a Arc<dyn Disk>,
+    copy: CatalogCopy,
 }
 
-const ROOT: &str = "/";
-
-impl Copy {
-    fn read(disk: &dyn Disk, root: &Path) -> io::Result<Self> {
-        let mut files = Vec::new();
-        for name in ["catalog.redb", "catalog.sums"] {
-            let file = match disk.open(&root.join(name), OpenMode::Existing) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !files.is_empty() => {
-                    continue;
-                }
-                opened => opened?,
-            };
-            let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
-            file.read_at(0, &mut bytes)?;
-            files.push((name, bytes));
-        }
-        Ok(Self { files })
-    }
-
-    /// Opens the first so many of the files as a catalog of its own.
-    fn open(&self, files: usize) -> Result<Catalog, Error> {
-        let root = Path::new(ROOT);
-        let disk = SimulatedDisk::new();
-        let failed = |error| Error::io("copy", root, error);
-        disk.create_dir_all(root).map_err(failed)?;
-        for (name, bytes) in self.files.iter().take(files) {
-            let file = disk
-                .open(&root.join(name), OpenMode::CreateNew)
-                .map_err(failed)?;
-            file.write_at(0, bytes).map_err(failed)?;
-        }
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        Catalog::open(&disk, root, false)
+impl OldFiles<'_> {
+    /// Opens the copy as a catalog, with or without the checksums that were published.
+    fn open(&self, with_published: bool) -> Result<Catalog, Error> {
+        let files = Arc::new(CopiedFiles::new(self.disk));
+        self.copy.open(&files, with_published)
     }
 
     /// Reads something. A catalog that was damaged at something else is opened anew for it,
@@ -73,19 +46,19 @@ impl Copy {
     /// that it can do without does not matter.
     fn table<T>(
         &self,
-        files: usize,
+        with_published: bool,
         damage: &mut Option<String>,
         read: impl Fn(&Catalog) -> Result<T, Error>,
     ) -> Option<T> {
-        match self.open(files).and_then(|catalog| read(&catalog)) {
+        match self.open(with_published).and_then(|catalog| read(&catalog)) {
             Ok(found) => Some(found),
             Err(error) => {
-                // The path is that of the copy.
+                // Who reads of it knows the file.
                 damage.get_or_insert_with(|| match error {
                     Error::CatalogDamaged { cause, .. } => cause,
                     other => other.to_string(),
                 });
-                let again = self.open(1).and_then(|catalog| read(&catalog));
+                let again = self.open(false).and_then(|catalog| read(&catalog));
                 again.ok()
             }
         }
@@ -94,9 +67,9 @@ impl Copy {
 
 impl OldCatalog {
     /// Reads what can be read. Changes nothing.
-    pub(super) fn read(disk: &dyn Disk, root: &Path) -> Self {
-        let copy = match Copy::read(disk, root) {
-            Ok(copy) => copy,
+    pub(super) fn read(disk: &Arc<dyn Disk>, root: &Path) -> Self {
+        let copy = match CatalogCopy::read(&**disk, root) {
+            Ok(copy) => OldFiles { disk, copy },
             Err(error) => {
                 let damage = match error.kind() {
                     io::ErrorKind::NotFound => "it is missing".to_owned(),
@@ -109,26 +82,26 @@ impl OldCatalog {
             }
         };
         let mut damage = None;
-        let mut files = copy.files.len();
-        if let Err(older @ Error::CatalogOlder { .. }) = copy.open(files) {
+        let mut with_published = true;
+        if let Err(older @ Error::CatalogOlder { .. }) = copy.open(true) {
             // What it says holds, as far as it goes.
             damage = Some(older.to_string());
-            files = 1;
+            with_published = false;
         }
         let mut old = Self {
-            meta: copy.table(files, &mut damage, Catalog::meta),
-            segments: copy.table(files, &mut damage, Catalog::segments),
+            meta: copy.table(with_published, &mut damage, Catalog::meta),
+            segments: copy.table(with_published, &mut damage, Catalog::segments),
             replaced: BTreeSet::new(),
-            counts: copy.table(files, &mut damage, |catalog| {
+            counts: copy.table(with_published, &mut damage, |catalog| {
                 catalog.segments_and_counts().map(|(_, counts)| counts)
             }),
-            erased: copy.table(files, &mut damage, Catalog::erased),
-            settings: copy.table(files, &mut damage, Catalog::settings),
-            erasures: copy.table(files, &mut damage, Catalog::erasures),
-            sessions: copy.table(files, &mut damage, Catalog::all_sessions),
+            erased: copy.table(with_published, &mut damage, Catalog::erased),
+            settings: copy.table(with_published, &mut damage, Catalog::settings),
+            erasures: copy.table(with_published, &mut damage, Catalog::erasures),
+            sessions: copy.table(with_published, &mut damage, Catalog::all_sessions),
             damage: None,
         };
-        let replaced = copy.table(files, &mut damage, Catalog::replaced);
+        let replaced = copy.table(with_published, &mut damage, Catalog::replaced);
         old.replaced = replaced.unwrap_or_default();
         old.damage = damage;
         old

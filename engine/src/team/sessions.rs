@@ -215,6 +215,7 @@ impl Team {
         reply: Reply<Session>,
         room: Room,
     ) -> Result<(), Error> {
+        self.parts.health.check()?;
         self.parts.queue.send(Job {
             team: self.id.clone(),
             work: Work::Session(command, reply),

@@ -297,17 +297,9 @@ impl<'a> FileFrames<'a> {
     /// Reads the frames of a file whose header cannot be read. `header` says
     /// what is known of it from elsewhere.
     pub fn read_behind(header: FileHeader, bytes: &'a [u8]) -> Self {
-        let mut frames = Vec::new();
-        let mut end = FILE_HEADER_BYTES.min(bytes.len());
-        let mut next = header.first_sequence;
-        while let Some((frame, after)) = frame_at(bytes, end, header.mark)
-            && frame.sequence == next
-            && let Some(following) = next.checked_add(1)
-        {
-            frames.push(frame);
-            next = following;
-            end = after;
-        }
+        let start = FILE_HEADER_BYTES.min(bytes.len());
+        let (frames, end) = frames_at(bytes, start, header.mark, header.first_sequence);
+        let next = header.first_sequence.saturating_add(frames.len() as u64);
         Self {
             header,
             frames,
@@ -384,6 +376,23 @@ impl<'a> FileFrames<'a> {
             },
         }
     }
+}
+
+/// The frames of the file with `mark` that follow each other from a place on, the first with
+/// the sequence `next`, up to the first that is not good; and where that stands. Places are
+/// counted from the start of `bytes`, which may be a part of the file.
+pub fn frames_at(bytes: &[u8], from: usize, mark: u64, mut next: u64) -> (Vec<Frame<'_>>, usize) {
+    let mut frames = Vec::new();
+    let mut end = from;
+    while let Some((frame, after)) = frame_at(bytes, end, mark)
+        && frame.sequence == next
+        && let Some(following) = next.checked_add(1)
+    {
+        frames.push(frame);
+        next = following;
+        end = after;
+    }
+    (frames, end)
 }
 
 /// The good frames from a place on, wherever they begin, with sequences from
