@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, StringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanstore_format::{Month, SegmentId, TeamId, TraceId};
 
@@ -16,6 +16,7 @@ mod compare;
 mod export;
 mod follow;
 mod list;
+mod manual;
 mod requests;
 mod selection;
 mod session;
@@ -24,6 +25,7 @@ pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
 pub use follow::{TailArguments, WaitArguments};
 pub use list::{ListArguments, RowOrder};
+pub use manual::{CompletionsArguments, ManArguments};
 pub use requests::{RequestArguments, RequestsArguments};
 pub use selection::{
     CountArguments, Counted, FacetsArguments, RowsArguments, Selection, TimelineArguments,
@@ -188,8 +190,10 @@ pub enum Command {
     /// Change the team's quota
     Quota(QuotaArguments),
     /// Write what is in the log into segments now
+    #[command(after_help = "Example:\n  spanstore seal")]
     Seal,
     /// Read the whole store (segments, log and catalog) and verify every checksum and count
+    #[command(after_help = "Example:\n  spanstore check")]
     Check,
     /// Build a store anew from what can be read of a damaged one
     Repair(RepairArguments),
@@ -207,7 +211,12 @@ pub enum Command {
     Export(ExportArguments),
     /// Make the traces of a sample application, as OTLP JSON lines
     Generate(GenerateArguments),
+    /// Write what a shell needs to complete commands
+    Completions(CompletionsArguments),
+    /// Write the manual: a page for each command
+    Man(ManArguments),
     /// Make sample traces, ingest them, and show a list, a trace and the quota
+    #[command(after_help = "Example:\n  spanstore demo")]
     Demo,
 }
 
@@ -253,8 +262,13 @@ pub struct QueryArguments {
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: Order,
     /// Which columns, with commas between them
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    #[arg(long, value_delimiter = ',', value_parser = column_name(), value_name = "COLUMN,…")]
     pub columns: Option<Vec<String>>,
+}
+
+/// One of several columns, with or without blanks beside it.
+fn column_name() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().map(|name| name.trim().to_owned())
 }
 
 /// Order of a list of spans.
@@ -311,6 +325,10 @@ pub struct SqlArguments {
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore trace TRACE_ID
+  spanstore trace TRACE_ID --format json")]
 pub struct TraceArguments {
     /// The trace's id, in hexadecimal digits
     #[arg(value_name = "TRACE_ID")]
@@ -319,6 +337,11 @@ pub struct TraceArguments {
 
 /// Arguments of `usage`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore usage
+  spanstore usage --team acme --month 2026-11 --format json
+  spanstore teams")]
 pub struct UsageArguments {
     /// The UTC month [default: the present one]
     #[arg(long, value_name = "YYYY-MM")]
@@ -327,6 +350,9 @@ pub struct UsageArguments {
 
 /// Arguments of `quota`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spanstore quota set 500000 --team acme")]
 pub struct QuotaArguments {
     /// What to do with the quota.
     #[command(subcommand)]
@@ -346,6 +372,11 @@ pub enum QuotaCommand {
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore inspect
+  spanstore inspect SEGMENT
+  spanstore inspect --debt")]
 pub struct InspectArguments {
     /// The segment, as the list names it
     #[arg(value_name = "SEGMENT")]
@@ -358,6 +389,10 @@ pub struct InspectArguments {
 
 /// Arguments of `compact`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spanstore compact
+  spanstore compact --erase")]
 pub struct CompactArguments {
     /// Remove what was forgotten from every file, the log and the catalog included
     #[arg(long)]
@@ -496,6 +531,9 @@ pub struct ForgetSessions {
 
 /// Arguments of `backup`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spanstore backup ./spanstore-backup")]
 pub struct BackupArguments {
     /// An empty directory, or one to be made
     #[arg(value_name = "DIR")]
@@ -586,7 +624,7 @@ impl Command {
             | Self::Backup(_) => REPORT,
             Self::Export(_) => &[Format::OtlpJson, Format::OtlpProtobuf, Format::Parquet],
             Self::Generate(_) => &[Format::OtlpJson],
-            Self::Demo => &[Format::Table],
+            Self::Demo | Self::Completions(_) | Self::Man(_) => &[Format::Table],
         }
     }
 }

@@ -15,6 +15,7 @@ mod generate;
 mod ingest;
 mod inspect;
 mod list;
+mod manual;
 mod pages;
 mod query;
 mod quota;
@@ -101,6 +102,8 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     match &arguments.command {
         Command::Generate(generate) => generate::run(generate, out)?,
         Command::Columns(it) => columns::run(it, format, out)?,
+        Command::Completions(it) => manual::completions(it, out)?,
+        Command::Man(it) => manual::man(it)?,
         Command::Demo => demo::run(&arguments.options, out)?,
         Command::Repair(repair) => repair::run(repair, format, out)?,
         Command::Ingest(it) => create(out)?.run(|context| ingest::run(context, it))?,

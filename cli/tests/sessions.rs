@@ -79,29 +79,6 @@ fn sessions_are_started_listed_restarted_and_stopped() {
 }
 
 #[test]
-fn the_examples_of_the_help_work() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = directory.path();
-    let mut id = String::new();
-    for command in ["session", "page-trace"] {
-        let help = run(store, &[command, "--help"]);
-        let examples = help
-            .lines()
-            .filter_map(|line| line.strip_prefix("  spanstore "));
-        let examples: Vec<&str> = examples.collect();
-        assert!(examples.iter().all(|one| one.starts_with(command)));
-        assert!(!examples.is_empty(), "{help}");
-        for example in examples {
-            let example = example.replace("SESSION_ID", &id);
-            let arguments: Vec<&str> = example.split(' ').collect();
-            for session in lines(store, &arguments) {
-                id = session["session_id"].as_str().unwrap().to_owned();
-            }
-        }
-    }
-}
-
-#[test]
 fn a_user_is_forgotten_with_what_was_started_and_traced() {
     let sample = sample(500);
     let store = sample.path();

@@ -1,7 +1,10 @@
 //! Arguments of `tail`, and of those that wait for a trace.
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use spanstore::query::Rows;
+
+use super::column_name;
 
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
@@ -25,10 +28,10 @@ pub struct TailArguments {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub search: Option<String>,
     /// Which columns, with commas between them
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    #[arg(long, value_delimiter = ',', value_parser = column_name(), value_name = "COLUMN,…")]
     pub columns: Option<Vec<String>>,
     /// End when so many rows were shown, and all that the last append brought
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub limit: Option<usize>,
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS")]

@@ -1,12 +1,15 @@
 //! How a list of requests or of sessions is shown.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+
+use super::column_name;
 
 /// Which rows of a list, in which order, and what of them.
 #[derive(Debug, Args)]
 pub struct ListArguments {
     /// At most this many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub limit: Option<usize>,
     /// Those that follow on a page before: what its last line, or the note below it, said. All
     /// pages show the spans that the first one saw
@@ -16,7 +19,7 @@ pub struct ListArguments {
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: RowOrder,
     /// Which columns, with commas between them
-    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    #[arg(long, value_delimiter = ',', value_parser = column_name(), value_name = "COLUMN,…")]
     pub columns: Option<Vec<String>>,
     /// Say on standard error how many there are in all, whatever --limit says
     #[arg(long, conflicts_with = "explain")]

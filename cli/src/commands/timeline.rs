@@ -19,7 +19,9 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &TimelineArguments) -> R
     let counted = arguments.counted.of.rows();
     let query = context.select(counted, &arguments.counted.selection)?;
     let timeline = query.timeline(arguments.buckets, arguments.by.as_deref());
-    let timeline = runtime()?.block_on(timeline)?;
+    let timeline = runtime()?.block_on(timeline);
+    let by = arguments.by.as_deref().unwrap_or_default();
+    let timeline = timeline.map_err(Error::of_filter(by))?;
     let rows = if context.format == Format::Table {
         chart(&timeline, arguments.by.is_some(), counted)?
     } else {
