@@ -49,6 +49,7 @@ mod sequences;
 mod sessions;
 mod settings;
 mod shared;
+mod suggest;
 mod tails;
 mod trace_status;
 mod unreadable;

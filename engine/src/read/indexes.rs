@@ -311,7 +311,7 @@ impl Indexes<'_> {
 
     /// The place of resources among what rows share, and that of the column of the file
     /// that has their numbers.
-    fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
+    pub(super) fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
         let mut shared = self.reader.table().roles().shared.iter();
         let shared = shared.position(|shared| shared.kind == SharedKind::Resources)?;
         Some((shared, columns.number(shared)?))
@@ -319,7 +319,7 @@ impl Indexes<'_> {
 
     /// An attribute of resources given by their numbers, and that of no resource after
     /// them; none where the resources are so large that rows are read instead.
-    fn resource_values(
+    pub(super) fn resource_values(
         &self,
         attribute: &Attribute,
         shared: usize,

@@ -24,6 +24,67 @@ const EVENT_ATTRIBUTES_FIELD: u32 = 3;
 /// The field of `Resource` that holds its attributes.
 pub const RESOURCE_FIELD: u32 = 1;
 
+/// What a value of an attribute is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ValueType {
+    /// A string.
+    Text,
+    /// An integer of 64 bits.
+    Integer,
+    /// A double.
+    Double,
+    /// A boolean.
+    Boolean,
+    /// An array of values.
+    List,
+    /// Keys with values.
+    Map,
+    /// Bytes.
+    Bytes,
+    /// No value.
+    Empty,
+}
+
+impl ValueType {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Bytes => "bytes",
+            Self::Empty => "empty",
+        }
+    }
+
+    /// That of an encoded value.
+    fn of(value: &[u8]) -> Self {
+        match Fields(value).next() {
+            Some((2, _)) => Self::Boolean,
+            Some((3, _)) => Self::Integer,
+            Some((4, _)) => Self::Double,
+            Some((5, _)) => Self::List,
+            Some((6, _)) => Self::Map,
+            Some((7, _)) => Self::Bytes,
+            Some(_) => Self::Text,
+            None => Self::Empty,
+        }
+    }
+}
+
+/// The keys of the attributes in an encoded message in their order, and what their values
+/// are. A key may come twice.
+pub fn keys(message: &[u8], field: u32) -> impl Iterator<Item = (&str, ValueType)> {
+    entries(message, field).filter_map(|entry| {
+        // Protobuf leaves out an empty text, and an empty message.
+        let key = std::str::from_utf8(key_of(entry).unwrap_or_default()).ok()?;
+        Some((key, ValueType::of(value_of(entry).unwrap_or_default())))
+    })
+}
+
 /// The text of a value: a string as it is, numbers in decimal, bytes in
 /// base64, arrays and key-value lists as JSON; nothing for an empty value.
 pub fn text(value: &AnyValue) -> Option<Cow<'_, str>> {
@@ -78,11 +139,7 @@ pub fn has(message: &[u8], field: u32, key: &str) -> bool {
 /// within lists too, and of numbers and booleans as [`text`] has it.
 pub fn any_text(message: &[u8], field: u32, is_wanted: &dyn Fn(&str) -> bool) -> bool {
     entries(message, field).any(|entry| {
-        let value = Fields(entry).find_map(|(number, payload)| match payload {
-            Payload::Bytes(value) if number == 2 => Some(value),
-            _ => None,
-        });
-        value.is_some_and(|value| match Fields(value).next() {
+        value_of(entry).is_some_and(|value| match Fields(value).next() {
             // The common case, a string, is not copied.
             Some((1, Payload::Bytes(text))) => std::str::from_utf8(text).is_ok_and(is_wanted),
             _ => AnyValue::decode(value).is_ok_and(|value| any_text_of(&value, is_wanted)),
@@ -121,7 +178,11 @@ pub fn any_text_of_events(message: &[u8], is_wanted: &dyn Fn(&str) -> bool) -> b
 
 /// The encoded value of the attribute `key`.
 fn find<'a>(message: &'a [u8], field: u32, key: &str) -> Option<&'a [u8]> {
-    let entry = entries(message, field).find(|entry| is_key(entry, key))?;
+    value_of(entries(message, field).find(|entry| is_key(entry, key))?)
+}
+
+/// The encoded value of an encoded attribute.
+fn value_of(entry: &[u8]) -> Option<&[u8]> {
     Fields(entry).find_map(|(number, payload)| match payload {
         Payload::Bytes(value) if number == 2 => Some(value),
         _ => None,
@@ -170,7 +231,7 @@ pub(crate) fn key_of(entry: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::{ArrayValue, KeyValue, Resource, Span};
+    use crate::otlp::{ArrayValue, KeyValue, KeyValueList, Resource, Span};
 
     fn attributes() -> Vec<KeyValue> {
         let attribute = |key: &str, value| KeyValue {
@@ -230,9 +291,42 @@ mod tests {
     }
 
     #[test]
+    fn keys_come_with_the_types_of_their_values() {
+        let span = Span {
+            name: "n".into(),
+            attributes: attributes(),
+            ..Span::default()
+        };
+        let bytes = span.encode_to_vec();
+        let found: Vec<(&str, ValueType)> = keys(&bytes, SPAN_FIELD).collect();
+        let expected = [
+            ("a", ValueType::Text),
+            ("n", ValueType::Integer),
+            ("d", ValueType::Double),
+            ("t", ValueType::Boolean),
+            ("s", ValueType::Text),
+            ("", ValueType::Text),
+            ("empty", ValueType::Empty),
+            ("a", ValueType::Text),
+            ("list", ValueType::List),
+        ];
+        assert_eq!(found, expected);
+        for (value, expected) in [
+            (Value::KvlistValue(KeyValueList::default()), ValueType::Map),
+            (Value::BytesValue(vec![1]), ValueType::Bytes),
+            (Value::StringValue(String::new()), ValueType::Text),
+            (Value::IntValue(0), ValueType::Integer),
+        ] {
+            let value = AnyValue { value: Some(value) };
+            assert_eq!(ValueType::of(&value.encode_to_vec()), expected);
+        }
+    }
+
+    #[test]
     fn garbage_finds_nothing() {
         for bytes in [&[0x4a, 0xff, 0xff][..], &[0x4b], &[0xff; 12], &[0x4a, 5, 1]] {
             assert_eq!(find_text(bytes, SPAN_FIELD, "a"), None);
+            assert!(keys(bytes, SPAN_FIELD).all(|(key, _)| key.is_empty()));
             assert!(!has(bytes, SPAN_FIELD, "a"));
         }
     }
