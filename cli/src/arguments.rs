@@ -17,6 +17,7 @@ mod list;
 mod requests;
 mod selection;
 mod session;
+mod suggest;
 
 pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
@@ -29,6 +30,9 @@ pub use selection::{
 pub use session::{
     Environment, NewSessionArguments, PageTraceArguments, PageTraceCommand, SessionArguments,
     SessionCommand, SessionId, SessionsArguments,
+};
+pub use suggest::{
+    SuggestArguments, SuggestCommand, SuggestNamesArguments, SuggestValuesArguments,
 };
 
 const DEFAULT_STORE: &str = "./spanstore-data";
@@ -162,6 +166,8 @@ pub enum Command {
     Facets(FacetsArguments),
     /// The most frequent values of a column or an attribute
     Top(TopArguments),
+    /// What may be typed: names and values that begin with a text
+    Suggest(SuggestArguments),
     /// What tells two sets of spans or requests apart: the values whose shares differ most
     Compare(CompareArguments),
     /// How many spans or requests start when
@@ -545,6 +551,7 @@ impl Command {
             | Self::Columns(_)
             | Self::Count(_)
             | Self::Facets(_)
+            | Self::Suggest(_)
             | Self::Top(_)
             | Self::Compare(_)
             | Self::Timeline(_)

@@ -24,6 +24,7 @@ mod rows;
 mod seal;
 mod session;
 mod sql;
+mod suggest;
 mod timeline;
 mod top;
 mod trace;
@@ -96,6 +97,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Count(count) => open(false, out)?.run(|context| count::run(context, count))?,
         Command::Facets(it) => open(false, out)?.run(|context| facets::run(context, it))?,
         Command::Top(it) => open(false, out)?.run(|context| top::run(context, it))?,
+        Command::Suggest(it) => open(false, out)?.run(|context| suggest::run(context, it))?,
         Command::Compare(it) => open(false, out)?.run(|context| compare::run(context, it))?,
         Command::Timeline(it) => open(false, out)?.run(|context| timeline::run(context, it))?,
         Command::Sql(sql) => open(false, out)?.run(|context| sql::run(context, sql))?,
