@@ -45,7 +45,7 @@ pub struct AttributeKeys {
 }
 
 impl AttributeKeys {
-    /// So many spans are decoded in about 10 ms: what suits a search bar.
+    /// How many spans a search bar may well have decoded while somebody types.
     pub const DECODED_SPANS: u64 = 65_536;
 }
 
@@ -134,6 +134,9 @@ const KEY_BYTES: usize = 2 * size_of::<(String, OfKey)>();
 
 /// Memory is accounted for in steps of so many bytes.
 const HELD_STEP: usize = 64 << 10;
+
+/// Rows in memory that are decoded before it is asked whether the query is to end.
+const ROWS_A_CHECK: usize = 8_192;
 
 impl Counted {
     fn new(prefix: &Arc<Prefix>) -> Self {
@@ -338,7 +341,7 @@ impl Job {
             let (interrupt, prefix) = (Arc::clone(&interrupt), Arc::clone(&prefix));
             move || {
                 let mut counted = Counted::new(&prefix);
-                let count = || add_hot(&part, &rows, left_out, &mut counted);
+                let count = || add_hot(&part, &rows, left_out, &mut counted, &*interrupt);
                 interrupt.meter().time(Stage::Answer, count)?;
                 counted.hold(&*interrupt)?;
                 Ok(counted)
@@ -406,11 +409,19 @@ fn add_hot(
     rows: &BooleanBuffer,
     left_out: usize,
     counted: &mut Counted,
+    interrupt: &dyn Interrupt,
 ) -> Result<(), Error> {
     let read = |owner: Owner| part.values(&owner.column().into(), rows);
     let messages = read(Owner::Span)?;
-    for message in messages.as_binary_view().iter().skip(left_out).flatten() {
-        counted.add_message(Owner::Span, message, 1, |_| false);
+    let messages = messages.as_binary_view().iter();
+    for (row, message) in messages.enumerate().skip(left_out) {
+        if row.is_multiple_of(ROWS_A_CHECK) {
+            interrupt.check()?;
+            counted.hold(interrupt)?;
+        }
+        if let Some(message) = message {
+            counted.add_message(Owner::Span, message, 1, |_| false);
+        }
     }
     let resources = read(Owner::Resource)?;
     let resources = resources.as_binary_view();
