@@ -279,7 +279,8 @@ Examples:
 
 A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests, and
 call search('text'), which looks in any case at names, status messages, columns read from attributes,
-attributes and events; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
+attributes and events; any_event(name = 'exception' and attributes['exception.type'] = 'Timeout'), which asks for
+one event; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
 Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, joined by and, or and not.
 --search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]

@@ -20,6 +20,7 @@ mod crash;
 mod damage;
 mod debt;
 mod erase;
+mod events;
 mod explain;
 mod facets;
 mod forget;

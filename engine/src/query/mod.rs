@@ -20,6 +20,7 @@ mod constraints;
 mod counts;
 mod cursor;
 mod engine;
+mod events;
 mod explain;
 mod filter;
 mod functions;

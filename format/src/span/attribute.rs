@@ -15,12 +15,6 @@ use crate::wire::{Fields, Payload};
 
 /// The field of `Span` that holds its attributes.
 pub const SPAN_FIELD: u32 = 9;
-/// The field of `Span` that holds its events.
-const EVENT_FIELD: u32 = 11;
-/// The field of `Event` that holds its name.
-const EVENT_NAME_FIELD: u32 = 2;
-/// The field of `Event` that holds its attributes.
-const EVENT_ATTRIBUTES_FIELD: u32 = 3;
 /// The field of `Resource` that holds its attributes.
 pub const RESOURCE_FIELD: u32 = 1;
 
@@ -108,9 +102,24 @@ pub fn text(value: &AnyValue) -> Option<Cow<'_, str>> {
 pub fn number(value: &AnyValue) -> Option<f64> {
     match value.value.as_ref()? {
         Value::IntValue(number) => Some(*number as f64),
-        Value::DoubleValue(number) => Some(*number),
-        Value::StringValue(text) => text.trim().parse().ok(),
+        Value::DoubleValue(number) => Some(comparable(*number)),
+        Value::StringValue(text) => number_of_text(text),
         _ => None,
+    }
+}
+
+/// The number of a text that reads as one.
+pub fn number_of_text(text: &str) -> Option<f64> {
+    text.trim().parse().ok().map(comparable)
+}
+
+/// The number so that equal ones have equal bits, as comparisons of columns want it: a zero is
+/// positive, and so is what is no number.
+pub fn comparable(number: f64) -> f64 {
+    if number.is_nan() {
+        f64::NAN
+    } else {
+        number + 0.0
     }
 }
 
@@ -163,19 +172,6 @@ fn any_text_of(value: &AnyValue, is_wanted: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// Whether the name or a text among the attributes of an event in the encoded events of a span
-/// is wanted, as by [`any_text`].
-pub fn any_text_of_events(message: &[u8], is_wanted: &dyn Fn(&str) -> bool) -> bool {
-    entries(message, EVENT_FIELD).any(|event| {
-        let mut names = Fields(event).filter_map(|(number, payload)| match payload {
-            Payload::Bytes(name) if number == EVENT_NAME_FIELD => Some(name),
-            _ => None,
-        });
-        names.any(|name| std::str::from_utf8(name).is_ok_and(is_wanted))
-            || any_text(event, EVENT_ATTRIBUTES_FIELD, is_wanted)
-    })
-}
-
 /// The encoded value of the attribute `key`.
 fn find<'a>(message: &'a [u8], field: u32, key: &str) -> Option<&'a [u8]> {
     value_of(entries(message, field).find(|entry| is_key(entry, key))?)
@@ -189,7 +185,8 @@ fn value_of(entry: &[u8]) -> Option<&[u8]> {
     })
 }
 
-fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
+/// The fields of this number in a message, such as its attributes.
+pub(super) fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
     Fields(message).filter_map(move |(number, payload)| match payload {
         Payload::Bytes(entry) if number == field => Some(entry),
         _ => None,
@@ -287,7 +284,35 @@ mod tests {
             assert_eq!(find_number(&bytes, field, "n"), Some(-7.0));
             assert_eq!(find_number(&bytes, field, "s"), Some(200.0));
             assert_eq!(find_number(&bytes, field, "a"), None);
+            assert_eq!(find_number(&bytes, field, "t"), None);
         }
+    }
+
+    #[test]
+    fn numbers_that_are_equal_have_equal_bits() {
+        for (text, expected) in [
+            (" 2.5e2\n", Some(250.0)),
+            ("-0", Some(0.0)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("-NaN", Some(f64::NAN)),
+            ("+7", Some(7.0)),
+            ("7 s", None),
+            ("0x7", None),
+            ("", None),
+        ] {
+            let found = number_of_text(text);
+            assert_eq!(
+                found.map(f64::to_bits),
+                expected.map(f64::to_bits),
+                "{text}"
+            );
+        }
+        let double = |number| AnyValue {
+            value: Some(Value::DoubleValue(number)),
+        };
+        let bits = |value| number(&value).map(f64::to_bits);
+        assert_eq!(bits(double(-0.0)), Some(0));
+        assert_eq!(bits(double(-f64::NAN)), Some(f64::NAN.to_bits()));
     }
 
     #[test]
