@@ -34,6 +34,7 @@ mod look_ups;
 mod merges;
 mod messages;
 mod months;
+mod numbers;
 mod pages;
 mod pipeline;
 mod query;

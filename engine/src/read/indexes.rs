@@ -18,6 +18,7 @@ use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{
     Column, FileColumns, Id, MOST_RESOURCE_BYTES, Partition, SegmentReader,
 };
+use spanstore_format::span::attribute::number_of_text;
 use spanstore_format::table::{ColumnType, IndexedId, SharedKind};
 
 use super::condition::Leaf;
@@ -402,7 +403,7 @@ fn promoted_values(aspect: Aspect, value: PromotedType, values: &[&[u8]]) -> Opt
         (PromotedType::Text, Aspect::Number) => {
             let numbers = values
                 .iter()
-                .map(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+                .map(|value| number_of_text(std::str::from_utf8(value).ok()?));
             Some(Arc::new(numbers.chain([None]).collect::<Float64Array>()))
         }
         (PromotedType::Integer, _) => {
