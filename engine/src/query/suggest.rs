@@ -69,8 +69,8 @@ impl Query {
     /// times in RFC 3339. Rows without a value are not counted.
     ///
     /// Of requests `service` and `resource` are what their spans have, each value once a
-    /// request, as filters mean it; `level` and `function` are those that a list shows, the
-    /// worst level and the function of the root. An attribute of requests is that of their
+    /// request, as filters mean it; `level` and `function` are those that a list of requests
+    /// shows, while a filter asks for those of any span. An attribute of requests is that of their
     /// spans: a value is counted once for each request that has a span with it, as
     /// `any(attributes['key'] = 'value')` finds them. Sessions have no attributes.
     ///
