@@ -13,10 +13,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use spanstore::query::Aggregate;
+use spanstore::query::{Aggregate, AttributeKeys};
 use spanstore::{
-    NewSession, SpanBatchBuilder, SpanBuilder, SpanId, Store, StoreOptions, TeamId, TraceId,
-    TraceStatus,
+    NewSession, SpanBatchBuilder, SpanBuilder, SpanId, SpanRow, Store, StoreOptions, TeamId,
+    TraceId, TraceStatus,
 };
 use spanstore_benches::questions::QUESTIONS;
 use spanstore_benches::{append, bodies, by_hand, machine, newest_first, open, team};
@@ -161,6 +161,85 @@ fn sessions(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a search bar offers of a million spans while somebody types: values and keys that begin
+/// with some letters, of all spans and of some.
+fn suggestions(criterion: &mut Criterion) {
+    let directory = machine::directory();
+    let bodies = bodies(1_000_000, 500);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut group = criterion.benchmark_group("suggestions of a million spans");
+    group.sample_size(20);
+    for (state, seals) in [("one segment", 1), ("eight segments", 8)] {
+        let store = open(&directory.path().join(state), by_hand());
+        let team = store.team(&team());
+        for part in bodies.chunks(bodies.len().div_ceil(seals)) {
+            assert_eq!(append(&team, part).1, 0);
+            store.seal().unwrap();
+        }
+        let rows = newest_first(&team);
+        for (filter, is_found) in [("true", false), ("level = 'error'", true)] {
+            let query = || team.query().filter(filter).unwrap();
+            for (what, name, prefix) in [
+                ("a facet", "route", "/api"),
+                ("an attribute with a facet", "attributes['db.system']", "p"),
+                (
+                    "an attribute of a facet's column",
+                    "attributes['http.route']",
+                    "/api",
+                ),
+                ("an attribute of resources", "resource['service.name']", ""),
+                ("a column without a facet", "path", "/api/"),
+                (
+                    "an attribute without a facet",
+                    "attributes['db.query.text']",
+                    "sel",
+                ),
+            ] {
+                let ask = || {
+                    let values = query().suggest_values(name, prefix, 10);
+                    runtime.block_on(values).unwrap()
+                };
+                for one in ask().values {
+                    let value = one.value.replace('\'', "''");
+                    let with = query().filter(&format!("{name} = '{value}'")).unwrap();
+                    assert_eq!(runtime.block_on(with.count()).unwrap(), one.rows);
+                }
+                group.bench_function(format!("{what} where {filter}, {state}"), |bencher| {
+                    bencher.iter(|| black_box(ask()));
+                });
+            }
+            for (what, decoded) in [
+                ("keys", AttributeKeys::DECODED_SPANS),
+                ("keys, all exact", u64::MAX),
+            ] {
+                let ask = || {
+                    let keys = query().attribute_keys("d", 20, decoded);
+                    runtime.block_on(keys).unwrap()
+                };
+                let found = ask();
+                let key = found
+                    .keys
+                    .iter()
+                    .find(|one| one.key == "db.system")
+                    .unwrap();
+                let is_error = |row: &&SpanRow| !is_found || row.level == "error";
+                let has = |row: &&SpanRow| {
+                    let mut attributes = row.otlp.attributes.iter();
+                    attributes.any(|one| one.key == "db.system")
+                };
+                let expected = rows.iter().filter(is_error).filter(has).count();
+                assert_eq!(key.spans, expected as u64);
+                group.bench_function(format!("{what} where {filter}, {state}"), |bencher| {
+                    bencher.iter(|| black_box(ask()));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
 /// How long after its quiet time a trace is told to be ready.
 fn waits(criterion: &mut Criterion) {
     const QUIET: Duration = Duration::from_millis(20);
@@ -254,5 +333,13 @@ fn tails(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, questions, kept_codes, sessions, waits, tails);
+criterion_group!(
+    benches,
+    questions,
+    kept_codes,
+    sessions,
+    suggestions,
+    waits,
+    tails
+);
 criterion_main!(benches);

@@ -20,6 +20,7 @@ mod manual;
 mod requests;
 mod selection;
 mod session;
+mod suggest;
 
 pub use compare::CompareArguments;
 pub use export::{ExportArguments, ExportedTable, IdsArgument, TimeUnitArgument};
@@ -34,6 +35,9 @@ pub use selection::{
 pub use session::{
     Environment, NewSessionArguments, PageTraceArguments, PageTraceCommand, SessionArguments,
     SessionCommand, SessionId, SessionsArguments,
+};
+pub use suggest::{
+    SuggestArguments, SuggestCommand, SuggestNamesArguments, SuggestValuesArguments,
 };
 
 const DEFAULT_STORE: &str = "./spanstore-data";
@@ -167,6 +171,8 @@ pub enum Command {
     Facets(FacetsArguments),
     /// The most frequent values of a column or an attribute
     Top(TopArguments),
+    /// What may be typed: names and values that begin with a text
+    Suggest(SuggestArguments),
     /// What tells two sets of spans or requests apart: the values whose shares differ most
     Compare(CompareArguments),
     /// How many spans or requests start when
@@ -294,7 +300,8 @@ Examples:
 
 A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests, and
 call search('text'), which looks in any case at names, status messages, columns read from attributes,
-attributes and events; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
+attributes and events; any_event(name = 'exception' and attributes['exception.type'] = 'Timeout'), which asks for
+one event; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
 Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, joined by and, or and not.
 --search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]
@@ -601,6 +608,7 @@ impl Command {
             | Self::Columns(_)
             | Self::Count(_)
             | Self::Facets(_)
+            | Self::Suggest(_)
             | Self::Top(_)
             | Self::Compare(_)
             | Self::Timeline(_)

@@ -26,6 +26,7 @@ mod rows;
 mod seal;
 mod session;
 mod sql;
+mod suggest;
 mod teams;
 mod timeline;
 mod top;
@@ -72,6 +73,8 @@ impl Outcome {
 pub enum Access {
     /// Reads it, also while another process has it open.
     Read,
+    /// Reads it, and what another process writes.
+    Follow,
     /// Changes it.
     Write,
     /// Changes it, and makes it where there is none.
@@ -117,6 +120,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
         Command::Count(it) => read(out)?.run(|context| count::run(context, it))?,
         Command::Facets(it) => read(out)?.run(|context| facets::run(context, it))?,
         Command::Top(it) => read(out)?.run(|context| top::run(context, it))?,
+        Command::Suggest(it) => read(out)?.run(|context| suggest::run(context, it))?,
         Command::Compare(it) => read(out)?.run(|context| compare::run(context, it))?,
         Command::Timeline(it) => read(out)?.run(|context| timeline::run(context, it))?,
         Command::Sql(it) => read(out)?.run(|context| sql::run(context, it))?,
@@ -131,7 +135,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
             let rows = Rows::Sessions;
             read(out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
         }
-        Command::Tail(it) => read(out)?.run(|context| follow::run(context, it))?,
+        Command::Tail(it) => open(Access::Follow, out)?.run(|context| follow::run(context, it))?,
         Command::Teams(it) => read(out)?.run(|context| teams::run(context, it))?,
         Command::Usage(it) => read(out)?.run(|context| usage::run(context, it))?,
         Command::Export(it) => {
@@ -158,7 +162,8 @@ impl<'a> Context<'a> {
     ) -> Result<Self, Error> {
         let opened = now_nanos();
         let (store, team) = open(options, access)?;
-        if access == Access::Read && format == Format::Table && !store.recovered().is_settled {
+        let is_for_people = matches!(format, Format::Table | Format::Tree);
+        if access == Access::Read && is_for_people && !store.recovered().is_settled {
             let seen = short(opened);
             eprintln!(
                 "The store is being written, or was not closed: seen as it was at {seen} UTC."
@@ -246,7 +251,7 @@ fn store_options(options: &GlobalOptions, access: Access) -> StoreOptions {
     };
     StoreOptions {
         create: access == Access::Create,
-        read_only: access == Access::Read,
+        read_only: matches!(access, Access::Read | Access::Follow),
         query_limits,
         ..StoreOptions::default()
     }

@@ -27,10 +27,15 @@ fn service(directory: &Path) -> (Store, Team) {
     (store, team)
 }
 
-/// Appends so many spans of a trace that begins now; the first is its root.
+/// Appends so many spans of a trace of a minute ago; the first is its root.
 fn append(team: &Team, trace: u8, session: &str, spans: u8) {
+    append_after(team, trace, session, spans, -60_000_000_000);
+}
+
+/// The same of a trace that begins so many nanoseconds from now.
+fn append_after(team: &Team, trace: u8, session: &str, spans: u8, nanos: i64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let now = now.as_nanos() as u64;
+    let now = (now.as_nanos() as u64).saturating_add_signed(nanos);
     let id = |span: u8| format!("{trace:02x}{span:02x}000000000000");
     let spans = (1..=spans).map(|span| {
         json!({
@@ -222,7 +227,9 @@ fn who_waits_for_a_trace_sees_it_when_it_is_ready() {
     };
     append(&team, 1, "one", 2);
     refused("none", "no span of the session is here after 0 s");
-    // Another process cannot know when it came, so what is there was there long enough.
+    // Another process cannot know when it came, but when it ended.
+    append_after(&team, 9, "nine", 1, 0);
+    refused("nine", "still come after 0 s");
     let ready = wait("one");
     let shown = String::from_utf8_lossy(&ready.stdout);
     assert!(

@@ -33,7 +33,7 @@ fn a_wrong_filter_has_a_caret_under_what_is_wrong() {
 }
 
 #[test]
-fn a_search_bar_s_text_is_a_filter() {
+fn a_search_bar_s_text_and_a_condition_on_events_are_filters() {
     let directory = sample(3_000);
     let store = directory.path();
     for (search, filter) in [
@@ -50,6 +50,10 @@ fn a_search_bar_s_text_is_a_filter() {
         assert_eq!(found, count("--filter", filter), "{search}");
         assert!(!found.contains("{\"spans\":0}"), "{search}: {found}");
     }
+    let count = |filter| run(store, &["count", "--filter", filter, "--format", "json"]);
+    let found = count("any_event(name = 'exception' and attributes['exception.type'] is not null)");
+    assert_eq!(found, count("any_event(name = 'exception')"));
+    assert!(!found.contains("{\"spans\":0}"), "{found}");
     let found = output(store, &["count", "--search", "level:error sesion:a"]);
     let errors = String::from_utf8(found.stderr).unwrap();
     let lines: Vec<&str> = errors.lines().collect();

@@ -325,5 +325,10 @@ fn counts_over_requests_are_those_of_the_listed_requests() {
         numbers(&rows(store, &["requests"]), "level")
     );
     let refused = output(store, &with(&["top", "attributes['db.system']"]));
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        told.contains("\n^") && told.contains("attributes['db.system']"),
+        "{told}"
+    );
 }

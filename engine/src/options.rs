@@ -263,8 +263,9 @@ pub struct StoreOptions {
     /// it is changed or locked, and calls that would change something answer
     /// [`Error::ReadOnly`](crate::Error::ReadOnly). What is seen is what the files had when the
     /// store was opened, and what [`Store::refresh`](crate::Store::refresh) has found since;
-    /// spans may be seen a moment before their append is acknowledged. The catalog is copied into
-    /// memory, and the log is replayed as in any open.
+    /// spans may be seen a moment before their append is acknowledged, and when that fails for a
+    /// full disk they are taken back. The catalog is copied into memory, the log is replayed as
+    /// in any open, and all segments are mapped, whatever [`StoreOptions::open_files`] says.
     ///
     /// Segments that the other process replaces stay readable with [`ReadBy::Map`]. With
     /// [`ReadBy::Pread`] a query may find that one is gone; then the store is to be opened

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::health::Health;
 use crate::io::Disk;
-use crate::log::{Follower, Log, LogBounds, Recovered};
+use crate::log::{Follower, Log, LogBounds, LogNames, Recovered};
 use crate::options::StoreOptions;
 use crate::quota::Quota;
 use crate::recent::{Recent, RecentFiles, Remember};
@@ -53,6 +53,8 @@ pub(crate) struct Recovery {
     pub(crate) has_forgotten_appends: bool,
     /// Whether the catalog knew the end of the log.
     pub(crate) is_settled: bool,
+    /// Where reading goes on in the log of another process; none of a store of this one.
+    pub(crate) follower: Option<Follower>,
 }
 
 /// Recovers the store at `root`. A crash in here leaves what the next try
@@ -86,10 +88,14 @@ pub(crate) fn recover_copy(
     clock: &Arc<dyn Clock>,
 ) -> Result<Recovery, Error> {
     let (copies, catalog) = read_only::copy(disk, root, options.read_by)?;
+    let log = root.join("log");
+    let had_files = !LogNames::list(&*copies, &log)?.firsts.is_empty();
     let files: Arc<dyn Disk> = Arc::clone(&copies) as _;
-    let recovery = recover_behind(catalog, &files, root, options, seed, clock)?;
+    let mut recovery = recover_behind(catalog, &files, root, options, seed, clock)?;
+    let torn = recovery.recovered.torn_bytes;
+    recovery.follower = Some(recovery.log.follower(had_files, torn));
     // Nobody reads it again.
-    copies.forget(&root.join("log"));
+    copies.forget(&log);
     Ok(recovery)
 }
 
@@ -158,6 +164,7 @@ fn recover_behind(
     strays.remove(disk, root, &catalog, log.next_sequence())?;
     Ok(Recovery {
         is_settled: log.next_sequence() <= bounds.settled,
+        follower: None,
         catalog,
         view,
         health,
@@ -210,13 +217,13 @@ impl Following {
     pub(crate) fn new(
         disk: &Arc<dyn Disk>,
         clock: &Arc<dyn Clock>,
-        log: &Log,
+        follower: Follower,
         replay: Replay,
     ) -> Self {
         Self {
             disk: Arc::clone(disk),
             clock: Arc::clone(clock),
-            follower: log.follower(),
+            follower,
             replay,
         }
     }
@@ -255,6 +262,7 @@ impl Replay {
         self.registry.apply(&team, &record);
         let source = Source::of_body(record.request)?;
         let prepared = prepare(&team, source, None, self.seed)?;
+        let mut batches = Vec::new();
         for part in prepared.parts {
             let (month, identities) = (part.month, part.identities.clone());
             let (admitted, mut appended) = replayed(part, &record.left_out, sequence)?;
@@ -269,11 +277,11 @@ impl Replay {
             let rows = appended.batch.rows.num_rows() as u64;
             self.quota.add(month, &team, rows);
             if rows > 0 {
-                self.view.publish([(team.clone(), appended)], sequence + 1);
+                batches.push((team.clone(), appended));
             }
         }
         // Those without rows count too: cursors know their sequences.
-        self.view.publish([], sequence + 1);
+        self.view.publish(batches, sequence + 1);
         if let (Some(content), Some(receipt)) = (record.content, record.receipt) {
             let content = content_of(&content).ok_or_else(|| {
                 let found = format!("{} bytes", content.len());

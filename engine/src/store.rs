@@ -111,6 +111,7 @@ impl Store {
             recovered,
             has_forgotten_appends,
             is_settled,
+            follower,
         } = recover(&disk, &root, &options, seed, &clock)?;
         let (queue, jobs) = Queue::new(options.queue_bytes);
         let (writer, control) = unbounded();
@@ -156,8 +157,9 @@ impl Store {
         }));
         let threads = Threads::new(&health);
         let failed = |error| Error::io("start a thread for", &root, error);
-        let following = if options.read_only {
-            Some(Mutex::new(Following::new(&disk, &clock, &log, replay)))
+        let following = if let Some(follower) = follower {
+            let following = Following::new(&disk, &clock, follower, replay);
+            Some(Mutex::new(following))
         } else {
             let writing = Writer::new(tools, log, replay.admission);
             threads
@@ -252,11 +254,12 @@ impl Store {
 
     /// Shows what another process has appended since to a store that is read alone
     /// ([`StoreOptions::read_only`]), and wakes its tails and those who wait for a trace. Takes time in
-    /// proportion to what is new. Answers whether that is all: if not, the other process has
-    /// sealed spans or taken back an append, and the store is to be opened again, where tails and
-    /// pages go on with their cursors. What was forgotten or set since is seen then too.
+    /// proportion to what is new. Answers whether more can be seen in this way: if not, the other
+    /// process has sealed spans or taken back an append, and the store is to be opened again,
+    /// where tails and pages go on with their cursors. What was forgotten or set since is seen
+    /// then too, and memory of what is sealed is free again.
     ///
-    /// Of any other store it is always all.
+    /// Any other store shows all by itself.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`]: what was read before stays.

@@ -187,7 +187,25 @@ fn replaced_segments_stay_readable() {
 /// Something is committed at each moment of a copy.
 #[test]
 fn what_changes_while_it_is_copied_is_copied_again() {
-    for file in ["catalog.sums", "catalog.redb"] {
+    type Plan = fn(&InterruptedDisk, Box<dyn FnOnce() + Send>);
+    let moments: [(&str, Plan); 5] = [
+        ("before the catalog", |disk, change| {
+            disk.after_open("catalog.sums", change);
+        }),
+        ("in the catalog", |disk, change| {
+            disk.after_open("catalog.redb", change);
+        }),
+        ("before the log", |disk, change| {
+            disk.before_list("log", change);
+        }),
+        ("in the log", |disk, change| {
+            disk.after_open("00000000000000000003.log", change);
+        }),
+        ("before the segments", |disk, change| {
+            disk.before_map(change);
+        }),
+    ];
+    for (moment, plan) in moments {
         for is_sealed in [false, true] {
             let directory = tempfile::tempdir().unwrap();
             let writing = Arc::new(open(directory.path()));
@@ -198,19 +216,47 @@ fn what_changes_while_it_is_copied_is_copied_again() {
             append(&writing, (10..15).map(span));
             let disk = InterruptedDisk::default();
             let changing = Arc::clone(&writing);
-            disk.after_open(file, move || {
+            let change = move || {
                 if is_sealed {
                     changing.seal().unwrap();
                 } else {
                     changing.compact().unwrap();
                 }
-                append(&changing, [span(15)]);
-            });
+            };
+            plan(&disk, Box::new(change));
             let reading = open_on(Arc::new(disk.clone()), directory.path(), alone());
             let reading = reading.unwrap();
-            assert!(!disk.is_planned(), "{file}");
-            assert_eq!(numbers(&reading), (0..16).collect::<Vec<_>>(), "{file}");
+            assert!(!disk.is_planned(), "{moment}");
+            assert_eq!(numbers(&reading), (0..15).collect::<Vec<_>>(), "{moment}");
         }
+    }
+}
+
+/// A file of the log is begun and the one before is gone while a seal goes on.
+#[test]
+fn a_seal_that_is_followed_is_told_when_it_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = InterruptedDisk::default();
+    let writing = open_on(Arc::new(disk.clone()), directory.path(), quiet()).unwrap();
+    append(&writing, [span(0)]);
+    let reading = open_with(directory.path(), alone());
+    append(&writing, [span(1)]);
+    let following = reading.clone();
+    disk.after_new_files(0, move || assert!(following.refresh().unwrap()));
+    writing.seal().unwrap();
+    assert!(!disk.is_planned());
+    assert_eq!(numbers(&reading), [0, 1]);
+    append(&writing, [span(2)]);
+    assert!(!reading.refresh().unwrap(), "rows are sealed by now");
+    assert_eq!(numbers(&reading), [0, 1, 2]);
+    assert!(!reading.refresh().unwrap());
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -225,6 +271,8 @@ fn readers_see_each_acknowledged_span_once_whatever_the_writer_does() {
     let (begun, acknowledged) = (AtomicU64::new(1), AtomicU64::new(1));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Readers end also when the writer fails.
+            let _end = OnDrop(|| acknowledged.store(u64::MAX, Ordering::SeqCst));
             for batch in 1..=BATCHES {
                 begun.store(batch + 1, Ordering::SeqCst);
                 append(&writing, [span(batch)]);
@@ -239,9 +287,11 @@ fn readers_see_each_acknowledged_span_once_whatever_the_writer_does() {
         });
         for _ in 0..2 {
             scope.spawn(|| {
-                let mut known = 0;
-                while known <= BATCHES {
-                    known = acknowledged.load(Ordering::SeqCst);
+                loop {
+                    let known = acknowledged.load(Ordering::SeqCst);
+                    if known > BATCHES {
+                        break;
+                    }
                     let reading = open_with(directory.path(), alone());
                     let found = numbers(&reading);
                     let most = begun.load(Ordering::SeqCst);
@@ -251,7 +301,7 @@ fn readers_see_each_acknowledged_span_once_whatever_the_writer_does() {
                         "{known} to {most}: {count}"
                     );
                     assert_eq!(found, (0..count).collect::<Vec<_>>());
-                    let known = acknowledged.load(Ordering::SeqCst);
+                    let known = acknowledged.load(Ordering::SeqCst).min(BATCHES + 1);
                     let is_all = reading.refresh().unwrap();
                     let later = numbers(&reading);
                     let least = if is_all { known } else { count };
@@ -313,6 +363,11 @@ fn who_waits_for_a_trace_is_woken_by_a_refresh() {
     let disk = SimulatedDisk::new();
     let writing = open_on(Arc::new(disk.clone()), "/store", quiet()).unwrap();
     append(&writing, [span(20)]);
+    let patient = StoreOptions {
+        trace_quiet_time: Duration::from_hours(1),
+        ..alone()
+    };
+    let patient = open_on(Arc::new(disk.clone()), "/store", patient).unwrap();
     let reading = open_on(Arc::new(disk), "/store", alone()).unwrap();
     let acme = reading.team(&team("acme"));
     let wait = |team: Team| async move {
@@ -324,6 +379,16 @@ fn who_waits_for_a_trace_is_woken_by_a_refresh() {
         assert!(reading.refresh().unwrap());
     }));
     assert_eq!(status.unwrap(), TraceStatus::Ready);
+    assert!(patient.refresh().unwrap());
+    let status = |n| {
+        let seen = patient.team(&team("acme"));
+        seen.trace_status(TraceId(trace_id(n))).unwrap()
+    };
+    assert_eq!(status(2), TraceStatus::Ready, "it was there before");
+    assert!(matches!(
+        status(0),
+        TraceStatus::Partial { has_root: true, .. }
+    ));
 }
 
 #[test]
@@ -389,20 +454,65 @@ fn a_log_that_cannot_be_followed_is_told() {
     let log = std::fs::read_dir(directory.path().join("log")).unwrap();
     let log = log.last().unwrap().unwrap().path();
     let length = std::fs::metadata(&log).unwrap().len();
-    let file = || std::fs::OpenOptions::new().write(true).open(&log).unwrap();
-    let reading = open_with(directory.path(), alone());
+    let cut = |length| {
+        let file = std::fs::OpenOptions::new().write(true).open(&log).unwrap();
+        file.set_len(length).unwrap();
+    };
+    let reading = || open_with(directory.path(), alone());
+    let [cut_short, replaced, removed] = [reading(), reading(), reading()];
     append(&writing, [span(1)]);
     let whole = std::fs::read(&log).unwrap();
     // A part of a record is one that is being written, when it is seen first.
-    file().set_len(length + 9).unwrap();
-    assert!(reading.refresh().unwrap());
-    assert!(!reading.refresh().unwrap());
+    cut(length + 9);
+    assert!(cut_short.refresh().unwrap() && replaced.refresh().unwrap());
+    assert!(!cut_short.refresh().unwrap());
     std::fs::write(&log, &whole).unwrap();
-    assert!(reading.refresh().unwrap());
-    assert_eq!(numbers(&reading), [0, 1]);
-    file().set_len(length).unwrap();
-    assert!(!reading.refresh().unwrap());
+    assert!(replaced.refresh().unwrap());
+    assert_eq!(numbers(&replaced), [0, 1]);
+    assert!(!cut_short.refresh().unwrap(), "nothing is read after that");
+    cut(length);
+    assert!(!replaced.refresh().unwrap());
+    // One that a killed process has left is nobody's, however often it is looked at.
+    cut(length - 9);
+    let torn = reading();
+    assert_eq!(torn.recovered().torn_bytes, length - 9 - 64);
+    for _ in 0..3 {
+        assert!(torn.refresh().unwrap());
+    }
     std::fs::remove_file(&log).unwrap();
+    assert!(!removed.refresh().unwrap());
+    assert_eq!(numbers(&removed), [0]);
+}
+
+#[test]
+fn a_store_without_a_log_is_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let writing = open(directory.path());
+    append(&writing, [span(0)]);
+    let copy = directory.path().join("copy");
+    writing.backup(&copy).unwrap();
+    let reading = open_with(&copy, alone());
+    assert!(reading.refresh().unwrap() && reading.refresh().unwrap());
+    assert_eq!(numbers(&reading), [0]);
+    let writing = open(&copy);
+    append(&writing, [span(1)]);
     assert!(!reading.refresh().unwrap());
-    assert_eq!(numbers(&reading), [0, 1]);
+}
+
+/// A catalog that was put back is found out by what was published of a newer one.
+#[test]
+fn an_older_catalog_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = directory.path().join("catalog.redb");
+    drop(open(directory.path()));
+    let older = std::fs::read(&catalog).unwrap();
+    let writing = open(directory.path());
+    writing
+        .set_retention(Some(Duration::from_hours(24)))
+        .unwrap();
+    drop(writing);
+    std::fs::write(&catalog, older).unwrap();
+    let opened = open_on(Arc::new(RealDisk), directory.path(), alone());
+    let error = opened.unwrap_err();
+    assert!(matches!(error, Error::CatalogOlder { .. }), "{error}");
 }

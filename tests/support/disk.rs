@@ -18,6 +18,10 @@ enum Moment {
     Opened(&'static str),
     /// Before a file of this name is synced.
     Sync(&'static str),
+    /// Before a directory of this name is listed.
+    List(&'static str),
+    /// Before a file is mapped.
+    Map,
 }
 
 /// The file system; runs an action once, at a certain moment, and keeps files
@@ -44,6 +48,16 @@ impl InterruptedDisk {
     /// Runs `action` when a file of this name is about to be synced.
     pub fn before_sync(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
         *self.planned() = Some((Moment::Sync(name), Box::new(action)));
+    }
+
+    /// Runs `action` when a directory of this name is about to be listed.
+    pub fn before_list(&self, name: &'static str, action: impl FnOnce() + Send + 'static) {
+        *self.planned() = Some((Moment::List(name), Box::new(action)));
+    }
+
+    /// Runs `action` when a file is about to be mapped.
+    pub fn before_map(&self, action: impl FnOnce() + Send + 'static) {
+        *self.planned() = Some((Moment::Map, Box::new(action)));
     }
 
     /// Fails to remove files whose names end like this, from now on; none for
@@ -77,7 +91,7 @@ impl InterruptedDisk {
                 *files -= 1;
                 false
             }
-            Moment::Opened(_) | Moment::Sync(_) => false,
+            Moment::Opened(_) | Moment::Sync(_) | Moment::List(_) | Moment::Map => false,
         });
     }
 }
@@ -94,6 +108,7 @@ impl Disk for InterruptedDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.run(|moment| matches!(moment, Moment::List(name) if path.ends_with(*name)));
         self.disk.list(path)
     }
 
@@ -111,6 +126,7 @@ impl Disk for InterruptedDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
+        self.run(|moment| matches!(moment, Moment::Map));
         self.disk.map(path)
     }
 

@@ -30,7 +30,7 @@ pub struct TailArguments {
     /// Which columns, with commas between them
     #[arg(long, value_delimiter = ',', value_parser = column_name(), value_name = "COLUMN,…")]
     pub columns: Option<Vec<String>>,
-    /// End when so many rows were shown, and all that the last append brought
+    /// End when so many rows were shown, and the others of the append that brought the last one
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub limit: Option<usize>,
     /// End after so many seconds

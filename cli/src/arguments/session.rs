@@ -18,7 +18,7 @@ Examples:
   spanstore session stop SESSION_ID
 
 A session is open until it is stopped. Its id is what the spans of its requests carry as `session.id`.
-A trace is ready when its root is there and no span of it came for 2 seconds.
+A trace is ready when its root is there, and all its spans ended, or the last one came, 2 seconds ago.
 `sessions` lists them.")]
 pub struct SessionArguments {
     /// What to do with it.
@@ -47,7 +47,8 @@ impl SessionCommand {
         match self {
             Self::Start(_) => Access::Create,
             Self::Stop(_) | Self::Restart(_) => Access::Write,
-            Self::Show(_) | Self::Wait(_) => Access::Read,
+            Self::Show(_) => Access::Read,
+            Self::Wait(_) => Access::Follow,
         }
     }
 }
@@ -105,7 +106,7 @@ impl PageTraceCommand {
     pub fn access(&self) -> Access {
         match self {
             Self::Start(_) => Access::Create,
-            Self::Wait(_) => Access::Read,
+            Self::Wait(_) => Access::Follow,
         }
     }
 }

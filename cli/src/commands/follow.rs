@@ -1,18 +1,27 @@
 //! `tail`, and waiting for a trace: what another process writes.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use serde_json::json;
 use spanstore::query::Tail;
-use spanstore::{Team, TraceId, TraceStatus};
+use spanstore::{Spans, Store, StoreOptions, Team, TraceId, TraceStatus};
 
 use super::{Access, Context, open, runtime};
 use crate::arguments::{Format, TailArguments, WaitArguments};
 use crate::error::Error;
 use crate::output::{RowWriter, row_columns};
+use crate::time::now_nanos;
 
 /// The time between two looks at the log.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a look at what has come may go on when the store is to be opened again.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Rows that a tail gives at a time, at most, and those of the append that brought the last.
+const MOST_ROWS: usize = 1_000;
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &TailArguments) -> Result<(), Error> {
     runtime()?.block_on(tail(context, arguments))
@@ -29,33 +38,84 @@ async fn tail(context: &mut Context<'_>, arguments: &TailArguments) -> Result<()
     } = context;
     let end = arguments.timeout.and_then(after);
     let mut left = arguments.limit.unwrap_or(usize::MAX);
-    let mut tail = begin(team, *format, arguments, arguments.cursor.as_deref())?;
-    let mut writer = RowWriter::following(*format, tail.schema(), &mut *out)?;
+    let format = *format;
+    let begin = |team: &Team, left: usize, cursor: Option<&str>| {
+        begin(team, format, arguments, left, cursor)
+    };
+    let mut tail = begin(team, left, arguments.cursor.as_deref())?;
+    let mut writer = RowWriter::following(format, tail.schema(), &mut *out)?;
     writer.flush()?;
-    loop {
-        if let Ok(arrivals) = tokio::time::timeout(PAUSE, tail.next()).await {
-            let rows = arrivals?.rows;
-            writer.write(&rows)?;
-            writer.flush()?;
-            left = left.saturating_sub(rows.num_rows());
+    let ended = loop {
+        match next(store, &mut tail, end).await {
+            Ok(Next::Rows(rows)) => {
+                left = left.saturating_sub(rows.num_rows());
+                let written = writer.write(&rows).and_then(|()| writer.flush());
+                if written.is_err() || left == 0 {
+                    break written;
+                }
+                if left < MOST_ROWS {
+                    tail = begin(team, left, Some(&tail.cursor()))?;
+                }
+            }
+            Ok(Next::Outdated) => match open(options, Access::Follow) {
+                // The next look says so again.
+                Err(Error::Store(spanstore::Error::Changing { .. })) => {}
+                Err(error) => break Err(error),
+                Ok(opened) => {
+                    (*store, *team) = opened;
+                    let cursor = tail.cursor();
+                    tail = match begin(team, left, Some(&cursor)) {
+                        Err(Error::Store(spanstore::Error::InvalidCursor { .. })) => {
+                            eprintln!("The last spans were taken back: the disk is full.");
+                            begin(team, left, None)?
+                        }
+                        begun => begun?,
+                    };
+                }
+            },
+            Ok(Next::End) => break Ok(()),
+            Err(error) => break Err(error),
         }
-        if left == 0 || end.is_some_and(|end| end <= Instant::now()) {
-            break;
-        }
-        if !store.refresh()? {
-            let cursor = tail.cursor();
-            (*store, *team) = open(options, Access::Read)?;
-            tail = begin(team, *format, arguments, Some(&cursor))?;
-        }
-    }
+    };
     writer.finish()?;
     let cursor = tail.cursor();
-    if *format == Format::Json {
+    if format == Format::Json {
         writeln!(out, "{}", json!({ "next_cursor": cursor }))?;
+        out.flush()?;
     } else {
         eprintln!("The next ones: --cursor {cursor}");
     }
-    Ok(())
+    ended
+}
+
+/// What happens next to a tail.
+enum Next {
+    /// Something has come.
+    Rows(RecordBatch),
+    /// The store is to be opened again.
+    Outdated,
+    /// The time is over.
+    End,
+}
+
+async fn next(store: &Store, tail: &mut Tail, end: Option<Instant>) -> Result<Next, Error> {
+    // One look goes on for as long as it takes: begun anew each time it might never end.
+    let mut coming = pin!(tail.next());
+    loop {
+        if let Ok(arrivals) = tokio::time::timeout(PAUSE, &mut coming).await {
+            return Ok(Next::Rows(arrivals?.rows));
+        }
+        if end.is_some_and(|end| end <= Instant::now()) {
+            return Ok(Next::End);
+        }
+        if !store.refresh()? {
+            let last = tokio::time::timeout(LAST_LOOK, &mut coming).await;
+            return match last {
+                Ok(arrivals) => Ok(Next::Rows(arrivals?.rows)),
+                Err(_) => Ok(Next::Outdated),
+            };
+        }
+    }
 }
 
 fn after(seconds: u64) -> Option<Instant> {
@@ -66,6 +126,7 @@ fn begin(
     team: &Team,
     format: Format,
     arguments: &TailArguments,
+    left: usize,
     cursor: Option<&str>,
 ) -> Result<Tail, Error> {
     let rows = arguments.rows();
@@ -84,6 +145,7 @@ fn begin(
         Some(names) => query.columns(names.iter().map(String::as_str))?,
         None => query.columns(row_columns(rows, format))?,
     };
+    query = query.limit(left.min(MOST_ROWS));
     Ok(match cursor {
         Some(cursor) => query.tail_from(cursor)?,
         None => query.tail()?,
@@ -93,21 +155,27 @@ fn begin(
 /// Waits until the first trace of a session is ready.
 pub(super) fn wait(context: &mut Context<'_>, arguments: &WaitArguments) -> Result<TraceId, Error> {
     let end = after(arguments.timeout);
+    let quiet_time = StoreOptions::default().trace_quiet_time;
+    // The trace and the number of its spans, and since when it is so.
+    let mut seen = None;
     loop {
         let what = match context.team.page_trace(&arguments.session_id)? {
             None => "no span of the session is here".to_owned(),
-            Some((trace, _)) => match context.team.trace_status(trace)? {
-                TraceStatus::Ready => return Ok(trace),
-                TraceStatus::Unknown => format!("trace {trace} is not here"),
-                TraceStatus::Partial { spans, has_root } => {
-                    let root = if has_root {
-                        "spans still come"
-                    } else {
-                        "its root is not here"
-                    };
-                    format!("trace {trace} has {spans} spans and is not ready: {root}")
+            Some((trace, spans)) => {
+                let now = (trace, spans.len());
+                let (_, since) = seen
+                    .filter(|(before, _)| *before == now)
+                    .unwrap_or((now, Instant::now()));
+                seen = Some((now, since));
+                let is_quiet = since.elapsed() >= quiet_time || is_over(&spans, quiet_time)?;
+                match context.team.trace_status(trace)? {
+                    TraceStatus::Ready if is_quiet => return Ok(trace),
+                    TraceStatus::Partial {
+                        has_root: false, ..
+                    } => format!("the root of trace {trace} is not here"),
+                    _ => format!("spans of trace {trace} still come"),
                 }
-            },
+            }
         };
         if end.is_some_and(|end| end <= Instant::now()) {
             return Err(Error::NotReady {
@@ -117,7 +185,20 @@ pub(super) fn wait(context: &mut Context<'_>, arguments: &WaitArguments) -> Resu
         }
         std::thread::sleep(PAUSE);
         if !context.store.refresh()? {
-            (context.store, context.team) = open(context.options, Access::Read)?;
+            match open(context.options, Access::Follow) {
+                Err(Error::Store(spanstore::Error::Changing { .. })) => {}
+                opened => (context.store, context.team) = opened?,
+            }
         }
     }
+}
+
+/// Whether all spans ended some time ago. Who reads beside a writer does not know when they came.
+fn is_over(spans: &Spans, quiet_time: Duration) -> Result<bool, Error> {
+    let rows = spans.rows()?;
+    let ends = rows
+        .iter()
+        .map(|span| span.start_nanos.saturating_add(span.duration_nanos));
+    let passed = now_nanos().saturating_sub(ends.max().unwrap_or(i64::MAX));
+    Ok(u128::try_from(passed).is_ok_and(|passed| passed >= quiet_time.as_nanos()))
 }

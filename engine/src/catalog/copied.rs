@@ -18,6 +18,8 @@ pub(crate) struct CatalogCopy {
     root: PathBuf,
     catalog: Vec<u8>,
     sums: Option<Vec<u8>>,
+    /// Whether each block is as it was published after a commit: then the copy is what the
+    /// catalog was after it.
     is_published: bool,
 }
 
@@ -38,20 +40,22 @@ impl CatalogCopy {
         })
     }
 
-    /// Whether each block is as it was published after a commit: then the copy is what the
-    /// catalog was after it.
-    pub(crate) fn is_published(&self) -> bool {
-        self.is_published
-    }
-
     /// Whether the files are as they were copied.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn is_current(&self, disk: &dyn Disk) -> io::Result<bool> {
-        let is_same = self.sums == published_bytes(disk, &self.root)?;
-        // What is published changes with each commit.
-        Ok(is_same && (self.is_published || self.catalog == bytes(disk, &self.root.join(NAME))?))
+        if self.sums != published_bytes(disk, &self.root)? {
+            return Ok(false);
+        }
+        let path = self.root.join(NAME);
+        if !self.is_published {
+            return Ok(self.catalog == bytes(disk, &path)?);
+        }
+        // Each commit changes the first block, also one that is not published.
+        let mut first = vec![0; self.catalog.len().min(SUM_BLOCK_BYTES as usize)];
+        disk.open(&path, OpenMode::Read)?.read_at(0, &mut first)?;
+        Ok(self.catalog.starts_with(&first))
     }
 
     /// Opens the copy as a catalog, and adds its files to others. Without what was published

@@ -239,6 +239,11 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Whether a store has a catalog.
+    pub(crate) fn is_there(disk: &dyn Disk, root: &Path) -> bool {
+        disk.open(&root.join(NAME), OpenMode::Read).is_ok()
+    }
+
     /// Why a store without a catalog cannot be opened.
     pub(crate) fn missing(disk: &dyn Disk, root: &Path) -> Error {
         let remains = create::remains(disk, root);

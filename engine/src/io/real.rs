@@ -37,7 +37,11 @@ impl Disk for RealDisk {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // It was removed, or has another name by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let kind = if metadata.is_dir() {
                 EntryKind::Directory
             } else {
@@ -76,8 +80,8 @@ impl Disk for RealDisk {
         }
         // SAFETY: Only segments are mapped. They are complete when they get
         // their names, nothing is ever written to them again, and they are
-        // removed as a whole, which leaves the mapping alone. The store's lock
-        // keeps other writers of ours away; the docs forbid others to truncate.
+        // removed as a whole, which leaves the mapping alone. No process of
+        // ours cuts one; the docs forbid others to.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Bytes::from_owner(map))
     }

@@ -12,16 +12,16 @@ const UNFINISHED: &str = ".unfinished";
 
 /// The names in the log's directory.
 #[derive(Debug, Default)]
-pub(super) struct LogNames {
+pub(crate) struct LogNames {
     /// First sequences of the files, rising.
-    pub(super) firsts: Vec<u64>,
+    pub(crate) firsts: Vec<u64>,
     /// Files that a crash kept from being finished. They have no records.
     pub(super) unfinished: Vec<String>,
 }
 
 impl LogNames {
     /// Lists them; a directory that is not there has none.
-    pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Self, Error> {
         let entries = match disk.list(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             entries => entries.map_err(|error| Error::io("list", directory, error))?,

@@ -50,46 +50,65 @@ fn read_behind(disk: &dyn Disk, path: &Path, offset: u64) -> Result<Option<Vec<u
 #[derive(Debug)]
 pub(crate) struct Follower {
     directory: PathBuf,
-    /// The first sequence of the file.
+    /// The first sequence of the oldest file that was read; none where there was no file.
+    oldest: Option<u64>,
+    /// The first sequence of the file that is read.
     first: u64,
     mark: u64,
     /// Bytes of the file that were read.
     offset: u64,
     /// The sequence of the next record.
     next: u64,
-    /// Whether bytes that are no whole record stood behind that place.
-    is_torn: bool,
+    /// Bytes behind that place that are no whole record: an append that a crash cut off, as it was
+    /// found at first; and as it was found at last.
+    torn: [u64; 2],
+    /// Whether nothing more can be read from here.
+    is_over: bool,
 }
 
 impl Log {
-    /// Where reading goes on behind what was replayed.
-    pub(crate) fn follower(&self) -> Follower {
-        let (first, offset) = self
-            .files
-            .back()
-            .map_or((self.next, 0), |file| (file.first, file.bytes));
+    /// Where reading goes on in the log that this one is a copy of, which had files or not and
+    /// ended with so many torn bytes.
+    pub(crate) fn follower(&self, had_files: bool, torn: u64) -> Follower {
+        let last = self.files.back();
+        let (first, offset) = last.map_or((self.next, 0), |file| (file.first, file.bytes));
+        let oldest = self.files.front().filter(|_| had_files);
         Follower {
             directory: self.directory.clone(),
+            oldest: oldest.map(|file| file.first),
             first,
             mark: self.mark,
             offset,
             next: self.next,
-            is_torn: false,
+            torn: [torn; 2],
+            is_over: false,
         }
     }
 }
 
 impl Follower {
     /// Hands the records that were written since to `each`, in order. Answers whether more may be
-    /// read from here: not when files were let go of, as their records are sealed, and
-    /// not when the file was cut, as an append that failed does.
+    /// read from here: not when a file was let go of, as its records are sealed, nor when the
+    /// file was cut, as an append that failed does, nor after an error.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Corrupt`]; what `each` answers.
     pub(crate) fn read(&mut self, disk: &dyn Disk, each: &mut Each<'_>) -> Result<bool, Error> {
+        if self.is_over {
+            return Ok(false);
+        }
+        let read = self.read_on(disk, each);
+        self.is_over = !matches!(read, Ok(true));
+        read
+    }
+
+    fn read_on(&mut self, disk: &dyn Disk, each: &mut Each<'_>) -> Result<bool, Error> {
         loop {
             // A file is complete when the next one is there.
             let names = LogNames::list(disk, &self.directory)?;
+            let Some(oldest) = self.oldest else {
+                return Ok(names.firsts.is_empty());
+            };
             let following = names.firsts.iter().find(|first| **first > self.first);
             let path = file_path(&self.directory, self.first);
             let Some(bytes) = read_behind(disk, &path, self.offset)? else {
@@ -101,36 +120,41 @@ impl Follower {
                 self.next = frame.sequence + 1;
             }
             self.offset += end as u64;
-            let is_torn = end < bytes.len();
+            let torn = (bytes.len() - end) as u64;
             match following {
-                Some(first) if *first == self.next && !is_torn => self.go_on(disk)?,
+                Some(first) if *first == self.next && torn == 0 => {
+                    if !self.go_on(disk)? {
+                        return Ok(false);
+                    }
+                }
                 Some(_) => return Ok(false),
                 None => {
                     // A write may be at work; but not for ever.
-                    let goes_on = !(is_torn && self.is_torn && frames.is_empty());
-                    self.is_torn = is_torn;
-                    return Ok(goes_on);
+                    let [at_first, at_last] = self.torn;
+                    let is_stuck = frames.is_empty() && torn > 0 && at_last > 0;
+                    let at_first = if frames.is_empty() { at_first } else { 0 };
+                    self.torn = [at_first, torn];
+                    return Ok(names.firsts.contains(&oldest) && (!is_stuck || torn == at_first));
                 }
             }
         }
     }
 
-    /// Goes on at the start of the next file.
-    fn go_on(&mut self, disk: &dyn Disk) -> Result<(), Error> {
+    /// Goes on at the start of the next file, if it is still there.
+    fn go_on(&mut self, disk: &dyn Disk) -> Result<bool, Error> {
         let path = file_path(&self.directory, self.next);
-        let header = header(disk, &path)?;
+        let mut header = [0; FILE_HEADER_BYTES];
+        let opened = disk.open(&path, OpenMode::Read);
+        match opened.and_then(|file| file.read_at(0, &mut header)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            read => read.map_err(|error| Error::io("read", &path, error))?,
+        }
+        let header = FileHeader::decode(&header);
+        let header = header.map_err(|error| Error::corrupt(path.display().to_string(), error))?;
         self.first = self.next;
         self.mark = header.mark;
         self.offset = FILE_HEADER_BYTES as u64;
-        Ok(())
+        self.torn = [0; 2];
+        Ok(true)
     }
-}
-
-fn header(disk: &dyn Disk, path: &Path) -> Result<FileHeader, Error> {
-    let mut header = [0; FILE_HEADER_BYTES];
-    let read = disk
-        .open(path, OpenMode::Read)
-        .and_then(|file| file.read_at(0, &mut header));
-    read.map_err(|error| Error::io("read", path, error))?;
-    FileHeader::decode(&header).map_err(|error| Error::corrupt(path.display().to_string(), error))
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use spanstore_format::log::frame::{FILE_HEADER_BYTES, FileSummary, encode_frame};
 
+pub(crate) use self::files::LogNames;
 use self::files::{create, discard, file_path};
 pub(crate) use self::follow::{Follower, copy};
 pub(crate) use self::open::LogBounds;

@@ -205,7 +205,7 @@ impl Replay<'_> {
         if is_torn {
             let torn = bytes.len() as u64 - end;
             self.recovered.torn_bytes += torn;
-            tracing::warn!(file = %path.display(), bytes = torn, "cutting an unacknowledged write");
+            tracing::warn!(file = %path.display(), bytes = torn, "an unacknowledged write is left out");
         }
         let settled = frames.frames().last().map_or(0, |last| last.settled);
         let settled = settled.max(self.bounds.settled);

@@ -7,22 +7,25 @@ mod values;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::segment::facets::{CodeCounts, Facet, Facets, integer_of};
-use spanstore_format::segment::promotion::PromotedType;
+use spanstore_format::segment::facets::{CodeCounts, Facet, FacetValue, Facets, integer_of};
+use spanstore_format::segment::promotion::access::Attribute;
+use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{Column, FileColumns};
 use spanstore_format::table::ColumnType;
 
 pub(super) use self::column::FacetColumn;
 use self::column::facet_columns;
 pub(super) use self::values::Counts;
+use super::attribute_order::{OfOrder, rows_by_order};
 use super::builder::Query;
 use super::job::{Job, on_each};
+use super::suggest::Prefix;
 use crate::error::Error;
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
@@ -181,11 +184,7 @@ impl Job {
                 Ok(())
             }
         };
-        let new = || {
-            columns
-                .iter()
-                .map(|column| Counts::new(self, column.most_values))
-        };
+        let new = || columns.iter().map(|column| Counts::new(self, column));
         let hot = self.hot(&condition, &interrupt)?;
         let mut hot = self.by_threads(hot, || new().collect(), work).await?;
         let mut counts: Vec<Counts> = hot.pop().unwrap_or_else(|| new().collect());
@@ -230,6 +229,25 @@ impl Job {
 }
 
 impl Job {
+    /// Whether a facet tells the values of a column in some partition that may have rows which
+    /// fulfil a condition.
+    pub(super) fn is_indexed(
+        &self,
+        condition: &Condition,
+        column: &FacetColumn,
+    ) -> Result<bool, Error> {
+        for matching in self.sealed(condition, &self.interrupt())? {
+            let corrupt = |error| matching.corrupt(error);
+            let of_file = matching.sealed.reader.columns().map_err(corrupt)?;
+            let facets = matching.facets()?;
+            let indexed = facets.map(|facets| indexed(&matching, &of_file, facets, column));
+            if indexed.transpose()?.flatten().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The values of a column in some rows, read. Each thread counts those of the row groups
     /// that it comes to.
     async fn read_values(
@@ -244,7 +262,7 @@ impl Job {
             let count = || values(&matching, &of_rows, rows, counts);
             matching.interrupt.meter().time(Stage::Answer, count)
         };
-        let new = || Counts::new(self, column.most_values);
+        let new = || Counts::new(self, column);
         self.by_threads(groups.collect(), new, work).await
     }
 }
@@ -265,7 +283,7 @@ fn sharing_codes(
         let codes = match matching.facets()? {
             Some(facets) => {
                 let facet = indexed(matching, &of_file, facets, column)?;
-                facet.and_then(|(facet, _)| facet.code_column())
+                facet.and_then(|indexed| indexed.facet.code_column())
             }
             None => None,
         };
@@ -289,49 +307,132 @@ fn facets(
     let mut known = CodeCounts::default();
     let of_each = columns.iter().map(|(place, column)| {
         matching.interrupt.check()?;
-        let mut counts = Counts::new(job, column.most_values);
+        let mut counts = Counts::new(job, column);
         let is_indexed = facet(matching, column, rows, &mut known, &mut counts)?;
         Ok((*place, column.clone(), is_indexed.then_some(counts)))
     });
     of_each.collect()
 }
 
-/// The facet of a column, and the type of its values; none where no facet tells all of them.
+/// What the values of a facet are.
+enum ValueKind<'a> {
+    /// Values of a type.
+    Typed(ColumnType),
+    /// Numbers of resources, of which this attribute is asked for; and the place of resources
+    /// among what rows share.
+    Resource(&'a Attribute, usize),
+}
+
+/// The facet of a column, and what its values are.
+struct Indexed<'f> {
+    facet: Facet<'f>,
+    kind: ValueKind<'f>,
+    /// Where the column of a promoted key is that of another value too: the number of the key,
+    /// and the place of the order of attributes, which says what rows have the key.
+    named: Option<(usize, usize)>,
+}
+
+/// The facet of a column; none where no facet tells all of its values.
 fn indexed<'f>(
     matching: &Matching,
     of_file: &FileColumns,
     facets: &'f Facets,
-    column: &FacetColumn,
-) -> Result<Option<(Facet<'f>, ColumnType)>, Error> {
+    column: &'f FacetColumn,
+) -> Result<Option<Indexed<'f>>, Error> {
     let corrupt = |error| matching.corrupt(error);
+    let mut named = None;
     let found = match &column.column {
         Column::Stored(place) => {
             let description = matching.sealed.reader.table().column(*place);
             let of_file = of_file.place(*place);
-            of_file.zip(description.map(|description| description.value))
+            of_file.zip(description.map(|description| ValueKind::Typed(description.value)))
+        }
+        Column::Attribute(attribute) if attribute.owner == Owner::Resource => {
+            let resources = matching.resources(of_file);
+            resources.map(|(shared, place)| (place, ValueKind::Resource(attribute, shared)))
         }
         Column::Attribute(attribute) => match of_file.promoted().find(&attribute.key) {
-            Some((number, key)) if key.is_own && key.suffix.is_none() => {
+            Some((number, key)) if key.suffix.is_none() => {
                 let has_strays = facets.has_strays(number).map_err(corrupt)?;
-                let value = match key.value {
-                    PromotedType::Text => Some(ColumnType::Text),
-                    PromotedType::Integer => Some(ColumnType::Int64),
-                    PromotedType::Boolean => Some(ColumnType::Boolean),
-                    PromotedType::Double => None,
+                let value = match (key.value, key.is_own) {
+                    (PromotedType::Text, _) => Some(ColumnType::Text),
+                    (PromotedType::Integer, true) => Some(ColumnType::Int64),
+                    (PromotedType::Integer, false) => Some(ColumnType::Int32),
+                    (PromotedType::Boolean, _) => Some(ColumnType::Boolean),
+                    (PromotedType::Double, _) => None,
                 };
-                value
-                    .filter(|_| !has_strays)
-                    .map(|value| (key.column, value))
+                if !key.is_own {
+                    named = of_file.order().map(|order| (number, order));
+                }
+                let is_known = !has_strays && (key.is_own || named.is_some());
+                let value = value.filter(|_| is_known);
+                value.map(|value| (key.column, ValueKind::Typed(value)))
             }
             _ => None,
         },
         Column::OfFile(..) => None,
     };
-    let Some((place, value)) = found else {
+    let Some((place, kind)) = found else {
         return Ok(None);
     };
     let facet = facets.facet(place).map_err(corrupt)?;
-    Ok(facet.map(|facet| (facet, value)))
+    Ok(facet.map(|facet| Indexed { facet, kind, named }))
+}
+
+/// Makes texts of the values of a facet.
+enum Texts {
+    Typed(ColumnType),
+    /// The text of each value.
+    Resources(ArrayRef),
+}
+
+impl Texts {
+    /// None where rows are rather read.
+    fn new(
+        kind: &ValueKind<'_>,
+        matching: &Matching,
+        facet: &Facet<'_>,
+    ) -> Result<Option<Self>, Error> {
+        let (attribute, shared) = match kind {
+            ValueKind::Typed(of) => return Ok(Some(Self::Typed(*of))),
+            ValueKind::Resource(attribute, shared) => (attribute, *shared),
+        };
+        let values = (0..facet.len()).map(|place| facet.value(place));
+        let values: Result<Vec<FacetValue>, FormatError> = values.collect();
+        let values = values.map_err(|error| matching.corrupt(error))?;
+        let numbers: Vec<&[u8]> = values.iter().map(|value| value.bytes.as_ref()).collect();
+        let texts = matching.values_of_resources(attribute, shared, &numbers)?;
+        Ok(texts.map(Self::Resources))
+    }
+
+    /// The text of the value at a place, if it is one.
+    fn text(&self, facet: &Facet<'_>, place: usize) -> Result<Option<String>, FormatError> {
+        let malformed = || FormatError::malformed("facets", 0, "values of a column", "others");
+        match self {
+            Self::Typed(kind) => {
+                let value = facet.value(place)?;
+                let text = stored_text(*kind, &value.bytes).ok_or_else(malformed)?;
+                Ok(Some(text.into_owned()))
+            }
+            Self::Resources(texts) => {
+                let texts = texts.as_string_view_opt().ok_or_else(malformed)?;
+                let is_text = place < texts.len() && texts.is_valid(place);
+                Ok(is_text.then(|| texts.value(place).to_owned()))
+            }
+        }
+    }
+
+    /// For each value and for none whether it is counted.
+    fn wanted(&self, facet: &Facet<'_>, prefix: &Prefix) -> Result<Vec<bool>, FormatError> {
+        if prefix.is_empty() {
+            return Ok(vec![true; facet.len() + 1]);
+        }
+        let is_wanted = |place| {
+            let text = self.text(facet, place)?;
+            Ok(text.is_some_and(|text| prefix.is_of(&text)))
+        };
+        (0..facet.len()).map(is_wanted).collect()
+    }
 }
 
 /// Postings that are compared with some rows, at most: to count the codes of the rows takes
@@ -353,11 +454,17 @@ fn facet(
         return Ok(false);
     };
     let columns = reader.columns().map_err(corrupt)?;
-    let Some((facet, kind)) = indexed(matching, &columns, facets, column)? else {
+    let Some(indexed) = indexed(matching, &columns, facets, column)? else {
         return Ok(false);
     };
+    let Indexed { facet, kind, named } = indexed;
+    let Some(texts) = Texts::new(&kind, matching, &facet)? else {
+        return Ok(false);
+    };
+    let wanted = texts.wanted(&facet, &column.prefix).map_err(corrupt)?;
+    let is_wanted = |place: usize| wanted.get(place).copied().unwrap_or(false);
     let are_all = rows.len() == matching.sealed.partition.rows.len() as u64;
-    let are_many = facet.code_column().is_none() && facet.len() > MOST_POSTINGS;
+    let are_many = facet.postings_of(is_wanted).map_err(corrupt)? > MOST_POSTINGS;
     if are_many && !are_all && matching.is_coded(&column.column)? {
         return Ok(false);
     }
@@ -366,18 +473,23 @@ fn facet(
         matching.interrupt.meter().pages(0, postings.len() as u64);
         Ok(postings)
     };
-    let of_rows = facet.counts(rows, known, &read).map_err(corrupt)?;
-    let of_rows = |place: usize| of_rows.get(place).copied().unwrap_or_default();
-    for place in (0..facet.len()).filter(|place| of_rows(*place) > 0) {
-        let value = facet.value(place).map_err(corrupt)?;
-        let text = stored_text(kind, &value.bytes);
-        let text = text.ok_or_else(|| {
-            let expected = format!("values of {:?}", column.column);
-            corrupt(FormatError::malformed("facets", 0, expected, "others"))
-        })?;
-        counts.add(Some(text), of_rows(place))?;
+    let of_rows = match named {
+        None => facet.counts(rows, is_wanted, known, &read),
+        Some((key, order)) => {
+            let of_key = rows_by_order(matching, order, OfOrder::Names(key), rows)?;
+            counts.add(None, rows.len() - of_key.len())?;
+            facet.counts(&of_key, is_wanted, &mut CodeCounts::default(), &read)
+        }
+    };
+    let of_rows = of_rows.map_err(corrupt)?.into_iter().enumerate();
+    for (place, rows) in of_rows.filter(|(_, rows)| *rows > 0) {
+        let text = if place < facet.len() {
+            texts.text(&facet, place).map_err(corrupt)?
+        } else {
+            None
+        };
+        counts.add(text.map(Cow::Owned), rows)?;
     }
-    counts.add(None, of_rows(facet.len()))?;
     Ok(true)
 }
 

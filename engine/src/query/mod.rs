@@ -12,6 +12,7 @@
 
 mod aggregate;
 mod any_span;
+mod attribute_order;
 mod builder;
 mod compare;
 mod condition;
@@ -19,6 +20,7 @@ mod constraints;
 mod counts;
 mod cursor;
 mod engine;
+mod events;
 mod explain;
 mod filter;
 mod functions;
@@ -38,6 +40,7 @@ mod search;
 mod select;
 mod sessions;
 mod sql;
+mod suggest;
 mod table;
 mod tail;
 mod timeline;
@@ -54,6 +57,9 @@ pub use datafusion::execution::SendableRecordBatchStream;
 pub use filter::{Filter, FilterColumn, FilterError, FilterLimits, Rows, Shorthand};
 pub use page::Page;
 pub use permalink::{ListView, TraceView, View, ViewError};
+pub use spanstore_format::segment::promotion::Owner;
+pub use spanstore_format::span::attribute::ValueType;
+pub use suggest::{AttributeKey, AttributeKeys, SuggestedValue, SuggestedValues};
 pub use tail::{Arrivals, Tail};
 pub use timeline::{Series, Timeline};
 

@@ -4,19 +4,20 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, FixedSizeBinaryArray, RecordBatch};
 use roaring::RoaringBitmap;
 use spanstore_format::requests::{RequestColumn, table};
 use spanstore_format::segment::Column;
 use spanstore_format::span::SpanColumn;
 use spanstore_format::{FormatError, SegmentId, TraceId};
 
-use super::filter::SomeSpan;
+use super::filter::{Rows, SomeSpan};
 use super::job::{Asked, Holding, Job, on_each, on_each_row_group};
 use crate::error::Error;
 use crate::read::bounded::{Bounded, Limits};
 use crate::read::condition::{Condition, Leaf, Predicate};
 use crate::read::constraints::Constraints;
+use crate::read::group::{Grouping, Term};
 use crate::read::interrupt::Interrupt;
 use crate::read::matching::Matching;
 use crate::read::meter::Stage;
@@ -166,6 +167,42 @@ impl Job {
             self.next_batch().await?;
         }
         Ok((traces, held))
+    }
+
+    /// The condition that a span is of a request that is asked for.
+    pub(super) async fn spans_of_requests(&self, asked: &Asked) -> Result<Condition, Error> {
+        let question = &asked.question;
+        if question.filters.is_empty() && (question.since, question.until) == (None, None) {
+            return Ok(Condition::always());
+        }
+        let (requests, condition) = self.over_requests(asked, &[]).await?;
+        let id = Column::Stored(RequestColumn::TraceId.place());
+        let grouping = Arc::new(Grouping {
+            keys: vec![Term::column(id, table())?],
+            measures: Vec::new(),
+        });
+        let (ids, _held) = requests.group(&Arc::new(condition), &grouping).await?;
+        let ids = ids.first().and_then(|ids| ids.as_fixed_size_binary_opt());
+        let ids = ids.ok_or_else(|| Error::internal("requests", &"no ids of traces"))?;
+        let mut traces = Traces::new();
+        add_ids(ids, &mut traces)?;
+        let held = self.held("traces of requests");
+        held.set(2 * traces.capacity() * size_of::<[u8; 16]>())?;
+        let are_few = traces.len() <= MOST_LOOKED_UP;
+        let of_span = Leaf {
+            table: Rows::Spans.table(),
+            columns: vec![SpanColumn::TraceId.into()],
+            necessary: if are_few {
+                of_traces(&traces)
+            } else {
+                Constraints::default()
+            },
+            predicate: Arc::new(IsOfTraces {
+                traces,
+                _held: held,
+            }),
+        };
+        Ok(Condition::Leaf(of_span).narrowed())
     }
 
     /// The traces of spans that are not sealed and fulfil a condition.
@@ -329,12 +366,43 @@ fn add_traces(rows: &RecordBatch, traces: &mut Traces) -> Result<(), Error> {
     let ids = rows.columns().first();
     let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
     let wrong = || FormatError::malformed("columns", 0, "ids of traces", "others");
-    let ids = ids.ok_or_else(|| Error::corrupt("rows", wrong()))?;
+    add_ids(ids.ok_or_else(|| Error::corrupt("rows", wrong()))?, traces)
+}
+
+/// Adds traces by their ids.
+fn add_ids(ids: &FixedSizeBinaryArray, traces: &mut Traces) -> Result<(), Error> {
     for id in ids.iter().flatten() {
         let id = <[u8; 16]>::try_from(id);
-        traces.insert(id.map_err(|_| Error::corrupt("rows", wrong()))?);
+        let wrong = |_| FormatError::malformed("columns", 0, "ids of traces", "others");
+        traces.insert(id.map_err(|error| Error::corrupt("rows", wrong(error)))?);
     }
     Ok(())
+}
+
+/// Is true of the spans of some traces.
+#[derive(Debug)]
+struct IsOfTraces {
+    traces: Traces,
+    _held: Holding,
+}
+
+impl Predicate for IsOfTraces {
+    fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+        is_of(&self.traces, rows)
+    }
+
+    fn text(&self) -> String {
+        "a span of a request that is asked for".into()
+    }
+}
+
+/// For each row whether the id in its first column is that of one of some traces.
+fn is_of(traces: &Traces, rows: &RecordBatch) -> Result<BooleanArray, Error> {
+    let ids = rows.columns().first();
+    let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
+    let ids = ids.ok_or_else(|| Error::internal("requests", &"no ids of traces"))?;
+    let is_one = |id: Option<&[u8]>| id.is_some_and(|id| traces.contains(id));
+    Ok(ids.iter().map(|id| Some(is_one(id))).collect())
 }
 
 /// Is true of the requests with some spans, false of others.
@@ -382,11 +450,7 @@ impl HasSpan {
 
 impl Predicate for HasSpan {
     fn holds(&self, rows: &RecordBatch) -> Result<BooleanArray, Error> {
-        let ids = rows.columns().first();
-        let ids = ids.and_then(|ids| ids.as_fixed_size_binary_opt());
-        let ids = ids.ok_or_else(|| Error::internal("requests", &"no ids of traces"))?;
-        let is_one = |id: Option<&[u8]>| id.is_some_and(|id| self.traces.contains(id));
-        Ok(ids.iter().map(|id| Some(is_one(id))).collect())
+        is_of(&self.traces, rows)
     }
 
     fn text(&self) -> String {

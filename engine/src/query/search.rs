@@ -17,8 +17,9 @@ use datafusion::prelude::lit;
 use memchr::{memchr2, memchr2_iter};
 use regex::bytes::{Regex, RegexBuilder};
 use spanstore_format::span::SpanColumn;
-use spanstore_format::span::attribute::{SPAN_FIELD, any_text, any_text_of_events};
+use spanstore_format::span::attribute::{SPAN_FIELD, any_text};
 use spanstore_format::span::column::Source;
+use spanstore_format::span::event::any_text_of_events;
 use spanstore_format::table::{ColumnType, Table};
 
 use super::filter::quoted;

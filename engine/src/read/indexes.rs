@@ -18,6 +18,7 @@ use spanstore_format::segment::promotion::{Owner, PromotedType};
 use spanstore_format::segment::{
     Column, FileColumns, Id, MOST_RESOURCE_BYTES, Partition, SegmentReader,
 };
+use spanstore_format::span::attribute::number_of_text;
 use spanstore_format::table::{ColumnType, IndexedId, SharedKind};
 
 use super::condition::Leaf;
@@ -311,7 +312,7 @@ impl Indexes<'_> {
 
     /// The place of resources among what rows share, and that of the column of the file
     /// that has their numbers.
-    fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
+    pub(super) fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
         let mut shared = self.reader.table().roles().shared.iter();
         let shared = shared.position(|shared| shared.kind == SharedKind::Resources)?;
         Some((shared, columns.number(shared)?))
@@ -319,7 +320,7 @@ impl Indexes<'_> {
 
     /// An attribute of resources given by their numbers, and that of no resource after
     /// them; none where the resources are so large that rows are read instead.
-    fn resource_values(
+    pub(super) fn resource_values(
         &self,
         attribute: &Attribute,
         shared: usize,
@@ -402,7 +403,7 @@ fn promoted_values(aspect: Aspect, value: PromotedType, values: &[&[u8]]) -> Opt
         (PromotedType::Text, Aspect::Number) => {
             let numbers = values
                 .iter()
-                .map(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+                .map(|value| number_of_text(std::str::from_utf8(value).ok()?));
             Some(Arc::new(numbers.chain([None]).collect::<Float64Array>()))
         }
         (PromotedType::Integer, _) => {

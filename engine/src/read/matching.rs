@@ -9,14 +9,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
 use roaring::RoaringBitmap;
 use spanstore_format::FormatError;
-use spanstore_format::segment::Column;
 use spanstore_format::segment::facets::Facets;
 use spanstore_format::segment::promotion::access::{Aspect, Attribute};
 use spanstore_format::segment::promotion::{Owner, PromotedType};
+use spanstore_format::segment::{Column, FileColumns};
 
 use super::bounded::{ANY, Bounded, Limits};
 use super::condition::{Condition, Leaf, OfAnyAttribute, Predicate};
@@ -214,6 +214,26 @@ impl Matching {
             facets,
             interrupt: &*self.interrupt,
         }
+    }
+
+    /// The place of resources among what rows share, and that of the column of the file that
+    /// has their numbers.
+    pub(crate) fn resources(&self, columns: &FileColumns) -> Option<(usize, usize)> {
+        self.indexes(None).resources(columns)
+    }
+
+    /// An attribute of resources given by their numbers as facets have them, and that of no
+    /// resource after them; none where the resources are so large that rows are read instead.
+    pub(crate) fn values_of_resources(
+        &self,
+        attribute: &Attribute,
+        shared: usize,
+        numbers: &[&[u8]],
+    ) -> Result<Option<ArrayRef>, Error> {
+        let values = self
+            .indexes(None)
+            .resource_values(attribute, shared, numbers);
+        values.map_err(|stop| self.stopped(stop))
     }
 
     fn stopped(&self, stop: Stop) -> Error {

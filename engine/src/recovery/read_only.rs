@@ -1,10 +1,10 @@
 //! Copies what changes of a store that another process may have open, as it is at one time.
 //!
 //! The catalog's checksums are published after each commit: a catalog that they fit is what it
-//! was after that commit. Files of the log and replaced segments are removed after the
-//! commit that lets go of them was published. So the log belongs to the catalog if the same
-//! is published before and after it was copied; and a segment that is missing is one that was
-//! replaced if something else is published by then.
+//! was after that commit. Where they do not fit, as after a crash, two equal copies are one
+//! catalog, and redb verifies each page. Files of the log and replaced segments are removed
+//! after the commit that lets go of them. So the log belongs to the catalog if there was no commit
+//! before it was copied, and a segment that is missing was replaced if there was one.
 
 use std::io;
 use std::path::Path;
@@ -52,7 +52,15 @@ fn try_copy(
     let failed = |error| Error::io("copy the catalog of", root, error);
     let copy = match CatalogCopy::read(&**disk, root) {
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => return Err(Catalog::missing(&**disk, root)),
+            io::ErrorKind::NotFound => {
+                let missing = Catalog::missing(&**disk, root);
+                // Unless another process was just making the store.
+                return if Catalog::is_there(&**disk, root) {
+                    Ok(None)
+                } else {
+                    Err(missing)
+                };
+            }
             // It became shorter.
             io::ErrorKind::UnexpectedEof => return Ok(None),
             _ => return Err(failed(error)),
@@ -68,7 +76,7 @@ fn try_copy(
     if !is_current()? {
         return Ok(None);
     }
-    let catalog = copy.open(&files, copy.is_published())?;
+    let catalog = copy.open(&files, true)?;
     if read_by == ReadBy::Map {
         let mut is_missing = false;
         for summary in catalog.segments()? {

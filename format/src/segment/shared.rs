@@ -426,6 +426,14 @@ impl SharedRows {
         })
     }
 
+    /// The message of each row, if it has one.
+    pub fn of_rows(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.rows.iter().map(|row| {
+            let message = self.messages.get(row? as usize)?;
+            message.message.as_deref()
+        })
+    }
+
     /// The messages, each once; null for one that only has a schema URL.
     fn messages(&self) -> BinaryViewArray {
         let messages = self.messages.iter();

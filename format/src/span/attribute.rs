@@ -15,14 +15,69 @@ use crate::wire::{Fields, Payload};
 
 /// The field of `Span` that holds its attributes.
 pub const SPAN_FIELD: u32 = 9;
-/// The field of `Span` that holds its events.
-const EVENT_FIELD: u32 = 11;
-/// The field of `Event` that holds its name.
-const EVENT_NAME_FIELD: u32 = 2;
-/// The field of `Event` that holds its attributes.
-const EVENT_ATTRIBUTES_FIELD: u32 = 3;
 /// The field of `Resource` that holds its attributes.
 pub const RESOURCE_FIELD: u32 = 1;
+
+/// What a value of an attribute is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ValueType {
+    /// A string.
+    Text,
+    /// An integer of 64 bits.
+    Integer,
+    /// A double.
+    Double,
+    /// A boolean.
+    Boolean,
+    /// An array of values.
+    List,
+    /// Keys with values.
+    Map,
+    /// Bytes.
+    Bytes,
+    /// No value.
+    Empty,
+}
+
+impl ValueType {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Bytes => "bytes",
+            Self::Empty => "empty",
+        }
+    }
+
+    /// That of an encoded value.
+    fn of(value: &[u8]) -> Self {
+        match Fields(value).next() {
+            Some((2, _)) => Self::Boolean,
+            Some((3, _)) => Self::Integer,
+            Some((4, _)) => Self::Double,
+            Some((5, _)) => Self::List,
+            Some((6, _)) => Self::Map,
+            Some((7, _)) => Self::Bytes,
+            Some(_) => Self::Text,
+            None => Self::Empty,
+        }
+    }
+}
+
+/// The keys of the attributes in an encoded message in their order, and what their values
+/// are. A key may come twice.
+pub fn keys(message: &[u8], field: u32) -> impl Iterator<Item = (&str, ValueType)> {
+    entries(message, field).filter_map(|entry| {
+        // Protobuf leaves out an empty text, and an empty message.
+        let key = std::str::from_utf8(key_of(entry).unwrap_or_default()).ok()?;
+        Some((key, ValueType::of(value_of(entry).unwrap_or_default())))
+    })
+}
 
 /// The text of a value: a string as it is, numbers in decimal, bytes in
 /// base64, arrays and key-value lists as JSON; nothing for an empty value.
@@ -47,9 +102,24 @@ pub fn text(value: &AnyValue) -> Option<Cow<'_, str>> {
 pub fn number(value: &AnyValue) -> Option<f64> {
     match value.value.as_ref()? {
         Value::IntValue(number) => Some(*number as f64),
-        Value::DoubleValue(number) => Some(*number),
-        Value::StringValue(text) => text.trim().parse().ok(),
+        Value::DoubleValue(number) => Some(comparable(*number)),
+        Value::StringValue(text) => number_of_text(text),
         _ => None,
+    }
+}
+
+/// The number of a text that reads as one.
+pub fn number_of_text(text: &str) -> Option<f64> {
+    text.trim().parse().ok().map(comparable)
+}
+
+/// The number so that equal ones have equal bits, as comparisons of columns want it: a zero is
+/// positive, and so is what is no number.
+pub fn comparable(number: f64) -> f64 {
+    if number.is_nan() {
+        f64::NAN
+    } else {
+        number + 0.0
     }
 }
 
@@ -78,11 +148,7 @@ pub fn has(message: &[u8], field: u32, key: &str) -> bool {
 /// within lists too, and of numbers and booleans as [`text`] has it.
 pub fn any_text(message: &[u8], field: u32, is_wanted: &dyn Fn(&str) -> bool) -> bool {
     entries(message, field).any(|entry| {
-        let value = Fields(entry).find_map(|(number, payload)| match payload {
-            Payload::Bytes(value) if number == 2 => Some(value),
-            _ => None,
-        });
-        value.is_some_and(|value| match Fields(value).next() {
+        value_of(entry).is_some_and(|value| match Fields(value).next() {
             // The common case, a string, is not copied.
             Some((1, Payload::Bytes(text))) => std::str::from_utf8(text).is_ok_and(is_wanted),
             _ => AnyValue::decode(value).is_ok_and(|value| any_text_of(&value, is_wanted)),
@@ -106,29 +172,21 @@ fn any_text_of(value: &AnyValue, is_wanted: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// Whether the name or a text among the attributes of an event in the encoded events of a span
-/// is wanted, as by [`any_text`].
-pub fn any_text_of_events(message: &[u8], is_wanted: &dyn Fn(&str) -> bool) -> bool {
-    entries(message, EVENT_FIELD).any(|event| {
-        let mut names = Fields(event).filter_map(|(number, payload)| match payload {
-            Payload::Bytes(name) if number == EVENT_NAME_FIELD => Some(name),
-            _ => None,
-        });
-        names.any(|name| std::str::from_utf8(name).is_ok_and(is_wanted))
-            || any_text(event, EVENT_ATTRIBUTES_FIELD, is_wanted)
-    })
-}
-
 /// The encoded value of the attribute `key`.
 fn find<'a>(message: &'a [u8], field: u32, key: &str) -> Option<&'a [u8]> {
-    let entry = entries(message, field).find(|entry| is_key(entry, key))?;
+    value_of(entries(message, field).find(|entry| is_key(entry, key))?)
+}
+
+/// The encoded value of an encoded attribute.
+fn value_of(entry: &[u8]) -> Option<&[u8]> {
     Fields(entry).find_map(|(number, payload)| match payload {
         Payload::Bytes(value) if number == 2 => Some(value),
         _ => None,
     })
 }
 
-fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
+/// The fields of this number in a message, such as its attributes.
+pub(super) fn entries(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> {
     Fields(message).filter_map(move |(number, payload)| match payload {
         Payload::Bytes(entry) if number == field => Some(entry),
         _ => None,
@@ -170,7 +228,7 @@ pub(crate) fn key_of(entry: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::{ArrayValue, KeyValue, Resource, Span};
+    use crate::otlp::{ArrayValue, KeyValue, KeyValueList, Resource, Span};
 
     fn attributes() -> Vec<KeyValue> {
         let attribute = |key: &str, value| KeyValue {
@@ -226,6 +284,66 @@ mod tests {
             assert_eq!(find_number(&bytes, field, "n"), Some(-7.0));
             assert_eq!(find_number(&bytes, field, "s"), Some(200.0));
             assert_eq!(find_number(&bytes, field, "a"), None);
+            assert_eq!(find_number(&bytes, field, "t"), None);
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_equal_have_equal_bits() {
+        for (text, expected) in [
+            (" 2.5e2\n", Some(250.0)),
+            ("-0", Some(0.0)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("-NaN", Some(f64::NAN)),
+            ("+7", Some(7.0)),
+            ("7 s", None),
+            ("0x7", None),
+            ("", None),
+        ] {
+            let found = number_of_text(text);
+            assert_eq!(
+                found.map(f64::to_bits),
+                expected.map(f64::to_bits),
+                "{text}"
+            );
+        }
+        let double = |number| AnyValue {
+            value: Some(Value::DoubleValue(number)),
+        };
+        let bits = |value| number(&value).map(f64::to_bits);
+        assert_eq!(bits(double(-0.0)), Some(0));
+        assert_eq!(bits(double(-f64::NAN)), Some(f64::NAN.to_bits()));
+    }
+
+    #[test]
+    fn keys_come_with_the_types_of_their_values() {
+        let span = Span {
+            name: "n".into(),
+            attributes: attributes(),
+            ..Span::default()
+        };
+        let bytes = span.encode_to_vec();
+        let found: Vec<(&str, ValueType)> = keys(&bytes, SPAN_FIELD).collect();
+        let expected = [
+            ("a", ValueType::Text),
+            ("n", ValueType::Integer),
+            ("d", ValueType::Double),
+            ("t", ValueType::Boolean),
+            ("s", ValueType::Text),
+            ("", ValueType::Text),
+            ("empty", ValueType::Empty),
+            ("a", ValueType::Text),
+            ("list", ValueType::List),
+        ];
+        assert_eq!(found, expected);
+        for (value, expected) in [
+            (Value::KvlistValue(KeyValueList::default()), ValueType::Map),
+            (Value::BytesValue(vec![1]), ValueType::Bytes),
+            (Value::StringValue(String::new()), ValueType::Text),
+            (Value::IntValue(0), ValueType::Integer),
+        ] {
+            let value = AnyValue { value: Some(value) };
+            assert_eq!(ValueType::of(&value.encode_to_vec()), expected);
         }
     }
 
@@ -233,6 +351,7 @@ mod tests {
     fn garbage_finds_nothing() {
         for bytes in [&[0x4a, 0xff, 0xff][..], &[0x4b], &[0xff; 12], &[0x4a, 5, 1]] {
             assert_eq!(find_text(bytes, SPAN_FIELD, "a"), None);
+            assert!(keys(bytes, SPAN_FIELD).all(|(key, _)| key.is_empty()));
             assert!(!has(bytes, SPAN_FIELD, "a"));
         }
     }

@@ -4,6 +4,7 @@ pub mod attribute;
 pub mod column;
 pub mod columns;
 pub mod encoded;
+pub mod event;
 pub mod mapping;
 pub mod origin;
 pub mod request;

@@ -6,6 +6,7 @@ use spanstore_format::segment::promotion::access::Attribute;
 
 use crate::error::Error;
 use crate::query::filter::Rows;
+use crate::query::suggest::Prefix;
 
 /// A column whose values are counted.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub(in crate::query) struct FacetColumn {
     pub(super) is_list: bool,
     /// Different values that are counted, at most.
     pub(super) most_values: usize,
+    /// What the values begin with that are counted.
+    pub(super) prefix: Prefix,
 }
 
 impl FacetColumn {
@@ -42,6 +45,7 @@ impl FacetColumn {
             column: Column::Stored(place),
             is_list,
             most_values: usize::MAX,
+            prefix: Prefix::default(),
         })
     }
 
@@ -51,7 +55,19 @@ impl FacetColumn {
             column: Column::Attribute(attribute),
             is_list: false,
             most_values,
+            prefix: Prefix::default(),
         }
+    }
+
+    /// The column, of whose values only those are counted that begin with a text; of lists all
+    /// are.
+    pub(in crate::query) fn beginning_with(self, prefix: &Prefix) -> Self {
+        let prefix = if self.is_list {
+            Prefix::default()
+        } else {
+            prefix.clone()
+        };
+        Self { prefix, ..self }
     }
 }
 

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 use spanstore_format::FormatError;
 
-use super::FacetCount;
+use super::{FacetColumn, FacetCount};
 use crate::error::Error;
 use crate::query::aggregate::most_first;
 use crate::query::job::{Holding, Job};
+use crate::query::suggest::Prefix;
 
 /// Values of a facet, counted.
 pub(in crate::query) struct Counts {
@@ -19,6 +20,8 @@ pub(in crate::query) struct Counts {
     pub(in crate::query) most_values: usize,
     /// Whether there are more; then no value is.
     pub(in crate::query) are_too_many: bool,
+    /// What the values begin with that are counted.
+    prefix: Prefix,
     /// Memory that they take, and for how much of it was accounted.
     bytes: usize,
     held_bytes: usize,
@@ -29,12 +32,13 @@ pub(in crate::query) struct Counts {
 const HELD_STEP: usize = 64 << 10;
 
 impl Counts {
-    pub(super) fn new(job: &Job, most_values: usize) -> Self {
+    pub(super) fn new(job: &Job, column: &FacetColumn) -> Self {
         Self {
             spans: HashMap::new(),
             none: 0,
-            most_values,
+            most_values: column.most_values,
             are_too_many: false,
+            prefix: column.prefix.clone(),
             bytes: 0,
             held_bytes: 0,
             held: job.held("values of a facet"),
@@ -48,7 +52,7 @@ impl Counts {
         };
         if let Some(counted) = self.spans.get_mut(&*value) {
             *counted += spans;
-        } else if spans == 0 || self.are_too_many {
+        } else if spans == 0 || self.are_too_many || !self.prefix.is_of(&value) {
             return Ok(());
         } else if self.spans.len() == self.most_values {
             self.drop_values()?;
@@ -113,6 +117,11 @@ impl Counts {
     /// How many rows have a value or none, where a row has one at most.
     pub(in crate::query) fn total(&self) -> u64 {
         self.none + self.spans.values().sum::<u64>()
+    }
+
+    /// The values with their rows, in any order.
+    pub(in crate::query) fn into_values(self) -> impl Iterator<Item = (String, u64)> {
+        self.spans.into_iter()
     }
 
     /// The values, the most frequent first.

@@ -7,6 +7,7 @@ use spanstore_format::span::SpanColumn;
 
 use super::syntax::Name;
 use super::{FilterError, Rows};
+use crate::query::events;
 use crate::query::functions::IdKind;
 
 /// What a value is, as far as comparisons care.
@@ -86,11 +87,27 @@ pub struct FilterColumn {
     pub is_facet: bool,
 }
 
+/// Whose columns a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those of the rows of a query.
+    Rows(Rows),
+    /// Those of an event of a span.
+    Event,
+}
+
+impl From<Rows> for Scope {
+    fn from(rows: Rows) -> Self {
+        Self::Rows(rows)
+    }
+}
+
 impl Rows {
     /// The columns that filters over these rows may name, in the order of the table.
     pub fn filter_columns(self) -> impl Iterator<Item = FilterColumn> {
         // Attributes are named by their keys.
-        let named = visible(self).filter(|field| field.name() != SpanColumn::Attributes.name());
+        let named =
+            visible(self.into()).filter(|field| field.name() != SpanColumn::Attributes.name());
         named.map(move |field| {
             let column = self.table().place_of(field.name());
             let column = column.and_then(|place| self.table().column(place));
@@ -120,26 +137,28 @@ const HIDDEN: &[SpanColumn] = &[
 /// [`FilterError::Unexpected`] that lists the nearest names.
 pub(super) fn resolve(
     name: &Name,
-    rows: Rows,
+    scope: impl Into<Scope>,
     position: usize,
 ) -> Result<(&'static str, Kind), FilterError> {
-    let exact = visible(rows).find(|field| field.name() == &name.text);
-    let folded = || visible(rows).find(|field| name.is(field.name()));
+    let scope = scope.into();
+    let exact = visible(scope).find(|field| field.name() == &name.text);
+    let folded = || visible(scope).find(|field| name.is(field.name()));
     match exact.or_else(folded) {
         Some(field) => Ok((field.name(), Kind::of(field))),
-        None => Err(unknown(name, rows, position)),
+        None => Err(unknown(name, scope, position)),
     }
 }
 
 /// The columns that filters see.
-fn visible(rows: Rows) -> impl Iterator<Item = &'static Field> {
+fn visible(scope: Scope) -> impl Iterator<Item = &'static Field> {
     static OF_SPANS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Spans));
     static OF_REQUESTS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Requests));
     static OF_SESSIONS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| seen(Rows::Sessions));
-    let fields = match rows {
-        Rows::Spans => &*OF_SPANS,
-        Rows::Requests => &*OF_REQUESTS,
-        Rows::Sessions => &*OF_SESSIONS,
+    let fields = match scope {
+        Scope::Rows(Rows::Spans) => &*OF_SPANS,
+        Scope::Rows(Rows::Requests) => &*OF_REQUESTS,
+        Scope::Rows(Rows::Sessions) => &*OF_SESSIONS,
+        Scope::Event => events::fields(),
     };
     fields.iter().map(AsRef::as_ref)
 }
@@ -152,7 +171,7 @@ fn seen(rows: Rows) -> Vec<FieldRef> {
     columns.map(|column| Arc::new(column.field())).collect()
 }
 
-fn unknown(name: &Name, rows: Rows, position: usize) -> FilterError {
+fn unknown(name: &Name, scope: Scope, position: usize) -> FilterError {
     // Longer names are nobody's misspelling, and comparing them takes time.
     const LONGEST: usize = 64;
     let wanted: String = name
@@ -166,12 +185,12 @@ fn unknown(name: &Name, rows: Rows, position: usize) -> FilterError {
         distance(&wanted, known) <= farthest
             || (wanted.len() > 2 && (known.contains(&wanted) || wanted.contains(known)))
     };
-    let mut near: Vec<_> = visible(rows)
+    let mut near: Vec<_> = visible(scope)
         .map(Field::name)
         .filter(|known| is_near(known))
         .collect();
     if near.is_empty() {
-        near = visible(rows).map(Field::name).collect();
+        near = visible(scope).map(Field::name).collect();
     }
     let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
     let expected = match near.as_slice() {

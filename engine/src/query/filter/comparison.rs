@@ -13,6 +13,7 @@ use super::literal;
 use super::syntax::{Comparison, Literal, Node, NodeKind};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
+use spanstore_format::span::attribute::comparable;
 
 use crate::query::functions::attribute_expr;
 
@@ -74,7 +75,7 @@ enum Operand {
 fn operand(value: &Value, literal: &Literal, position: usize) -> Result<Operand, FilterError> {
     let number = match literal {
         Literal::Integer(number) => Some(*number as f64),
-        Literal::Decimal(number) => Some(*number),
+        Literal::Decimal(number) => Some(comparable(*number)),
         _ => None,
     };
     match (&value.attribute, value.kind, literal) {

@@ -7,7 +7,7 @@ use datafusion::functions::{string, unicode};
 use datafusion::logical_expr::{Expr, Like, Operator};
 use datafusion::prelude::lit;
 
-use super::columns::{self, Kind};
+use super::columns::{self, Kind, Scope};
 use super::comparison::{self, Value, attribute, binary, join, negate};
 use super::literal;
 use super::pattern;
@@ -18,6 +18,7 @@ use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
 use spanstore_format::span::SpanColumn;
 
+use crate::query::events;
 use crate::query::functions;
 use crate::query::search::Needle;
 
@@ -46,16 +47,16 @@ pub(super) fn value(node: &Node, rows: Rows, limits: &FilterLimits) -> Result<Va
 }
 
 pub(super) struct Lowering<'a> {
-    pub(super) rows: Rows,
+    pub(super) scope: Scope,
     pub(super) limits: &'a FilterLimits,
     /// What is asked of the spans of requests.
     pub(super) some_spans: RefCell<Vec<SomeSpan>>,
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(rows: Rows, limits: &'a FilterLimits) -> Self {
+    pub(super) fn new(scope: impl Into<Scope>, limits: &'a FilterLimits) -> Self {
         Self {
-            rows,
+            scope: scope.into(),
             limits,
             some_spans: RefCell::default(),
         }
@@ -66,7 +67,7 @@ type Lowered<T = Expr> = Result<T, FilterError>;
 
 impl Lowering<'_> {
     pub(super) fn condition(&self, node: &Node) -> Lowered {
-        if self.rows == Rows::Requests
+        if self.scope == Scope::Rows(Rows::Requests)
             && let Some(asked) = self.of_some_span(node)?
         {
             return Ok(asked);
@@ -156,13 +157,10 @@ impl Lowering<'_> {
                 })
             }
             NodeKind::SomeSpan(_) => {
-                let expected = match self.rows {
-                    Rows::Sessions => "a condition on the columns of a session",
-                    Rows::Spans | Rows::Requests => "a condition on one span",
-                };
                 let found = "`any`, which asks for a span of a request";
-                Err(FilterError::unexpected(node.position, expected, found))
+                Err(self.other_scope(node.position, found))
             }
+            NodeKind::SomeEvent(condition) => self.some_event(condition, node.position),
             NodeKind::Literal(Literal::Boolean(truth)) => Ok(lit(*truth)),
             NodeKind::Literal(literal) => Err(FilterError::unexpected(
                 node.position,
@@ -180,6 +178,35 @@ impl Lowering<'_> {
                 }
             }
         }
+    }
+
+    /// The condition that some event of a span fulfils one.
+    fn some_event(&self, condition: &Node, position: usize) -> Lowered {
+        if self.scope != Scope::Rows(Rows::Spans) {
+            return Err(
+                self.other_scope(position, "`any_event`, which asks for an event of a span")
+            );
+        }
+        let of_event = Self::new(Scope::Event, self.limits).condition(condition)?;
+        let any_event = events::any_event(of_event);
+        any_event.map_err(|error| {
+            let expected = "a condition on an event";
+            FilterError::unexpected(condition.position, expected, error.to_string())
+        })
+    }
+
+    /// The error for a condition on something else than the scope.
+    fn other_scope(&self, position: usize, found: &str) -> FilterError {
+        let expected = match self.scope {
+            Scope::Rows(Rows::Sessions) => "a condition on the columns of a session",
+            Scope::Rows(Rows::Requests) => {
+                "a condition on a request: what asks for a span stands within `any`, such as \
+                 any(any_event(name = 'exception'))"
+            }
+            Scope::Rows(Rows::Spans) => "a condition on one span",
+            Scope::Event => "a condition on one event",
+        };
+        FilterError::unexpected(position, expected, found)
     }
 
     fn conditions(&self, nodes: &[Node]) -> Lowered<Vec<Expr>> {
@@ -286,10 +313,10 @@ impl Lowering<'_> {
                     return Err(wrong("a text in single quotes"));
                 };
                 let text = text_literal(text)?;
-                if self.rows == Rows::Requests {
+                if self.scope == Scope::Rows(Rows::Requests) {
                     return Err(not_alone(position));
                 }
-                Ok(Value::new(self.search(&text)?, Kind::Boolean))
+                Ok(Value::new(self.search(&text, position)?, Kind::Boolean))
             }
             Function::Has => {
                 if let [key] = arguments {
@@ -316,7 +343,7 @@ impl Lowering<'_> {
 
     /// Whether a text is in the name, the status message, a column that is made of attributes,
     /// an attribute or an event of a span, or in any text of a session; never null.
-    fn search(&self, text: &Text) -> Lowered {
+    fn search(&self, text: &Text, position: usize) -> Lowered {
         pattern::check_length(text, self.limits)?;
         let unexpected =
             |found| FilterError::unexpected(text.position, "a text to look for", found);
@@ -326,9 +353,13 @@ impl Lowering<'_> {
         let needle = Needle::new(&text.content);
         let needle = needle.ok_or_else(|| unexpected("one that is too long"))?;
         let needle = Arc::new(needle);
-        let places = match self.rows {
-            Rows::Sessions => needle.in_texts(self.rows.table()),
-            Rows::Spans | Rows::Requests => needle.in_span(),
+        let places = match self.scope {
+            Scope::Rows(Rows::Sessions) => needle.in_texts(Rows::Sessions.table()),
+            Scope::Rows(Rows::Spans | Rows::Requests) => needle.in_span(),
+            Scope::Event => {
+                let found = "`search`, which looks at a whole span";
+                return Err(self.other_scope(position, found));
+            }
         };
         Ok(join(places, Operator::Or))
     }
@@ -359,25 +390,30 @@ impl Lowering<'_> {
     }
 
     fn column(&self, name: &Name, position: usize) -> Lowered<Value> {
-        if self.rows == Rows::Requests && name.is("has_trace") {
+        if self.scope == Scope::Rows(Rows::Requests) && name.is("has_trace") {
             return Ok(Value::new(lit(true), Kind::Boolean));
         }
-        let (column, kind) = columns::resolve(name, self.rows, position)?;
+        let (column, kind) = columns::resolve(name, self.scope, position)?;
         check_column(column, position)?;
         Ok(Value::new(Expr::Column(column.into()), kind))
     }
 
     fn owner(&self, name: &Name, position: usize) -> Lowered<Owner> {
         let owner = owner(name, position)?;
-        let (expected, rows) = match self.rows {
-            Rows::Spans => return Ok(owner),
-            Rows::Requests => (
+        let (expected, of) = match self.scope {
+            Scope::Rows(Rows::Spans) => return Ok(owner),
+            Scope::Event if owner == Owner::Span => return Ok(owner),
+            Scope::Event => ("`attributes`, which an event has", "an event"),
+            Scope::Rows(Rows::Requests) => (
                 "attributes within `any`, such as any(attributes['key'] = 'value')",
-                "request",
+                "a request",
             ),
-            Rows::Sessions => ("a column of sessions, which have no attributes", "session"),
+            Scope::Rows(Rows::Sessions) => (
+                "a column of sessions, which have no attributes",
+                "a session",
+            ),
         };
-        let found = format!("`{}` of a {rows}", name.text);
+        let found = format!("`{}` of {of}", name.text);
         Err(FilterError::unexpected(position, expected, found))
     }
 }

@@ -101,6 +101,7 @@ impl Rows {
 /// | `attributes['key']`, `resource['key']` | an attribute of the span or of its resource |
 /// | `has('key')`, `has(attributes, 'key')`, `has(resource, 'key')` | whether the attribute is there, with a value or without |
 /// | `search('text')` | whether the text is in the name, the status message, a column that attributes are read into (such as `path` or `service`), the value of an attribute of the span, or the name or the value of an attribute of one of its events. Upper and lower case are the same. Values are texts, numbers and booleans, within lists too; keys and bytes are not looked at, nor are ids, kind, level, scope, links, and attributes of the resource that no column has. `%` stands for itself. Over requests: of one of its spans |
+/// | `any_event(name = 'exception' and attributes['exception.type'] = 'Timeout')` | whether some event of the span meets all of the condition, never null. In it `name`, `time` and `attributes['key']` are those of the event, and all forms but `search`, `status_class` and `resource` may stand there. Over requests it stands within `any` |
 /// | `status_class(5)` | the same as `status_code = '5xx'` |
 /// | `lower(x)`, `upper(x)`, `length(x)` | `length` counts characters |
 /// | `starts_with(x, 'a')`, `ends_with(x, 'a')`, `contains(x, 'a')` | |
@@ -119,7 +120,21 @@ impl Rows {
 /// | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
 /// | `status_code` | an integer, a text of one, or (without order) a class such as `'5xx'` |
 /// | a boolean column | `true` or `false` |
-/// | an attribute | a text compares with its text; a number with its number (integers, doubles, texts of either, as 64-bit floats); `true` and `false` with the text `true` and `false` |
+/// | `time` of an event | as `start_time`; an event that does not say when it was has no value |
+/// | an attribute | a text compares with its text; a number with its number; `true` and `false` with the text `true` and `false` |
+///
+/// The text of an attribute is a string as it is, an integer or a double in decimal digits, `true`
+/// or `false`, bytes in base64, lists and maps as JSON. So `attributes['retries'] = '3'` finds the
+/// integer 3 and the string `3`, and `<` between texts goes by their bytes: `'10' < '9'`.
+///
+/// The number of an attribute is that of an integer or a double, and of a string that reads as one
+/// (`250`, ` 2.5e2 `, `-0`, `inf`; spaces around it do not matter). Booleans, bytes, lists, maps
+/// and other strings have none. So `attributes['retries'] = 3` finds the integer 3, the double 3.0
+/// and the strings `3` and `3.0`. Numbers are 64-bit floats: integers beyond 2^53 equal those that
+/// round to the same float. NaN is above all numbers and equals itself; -0 equals 0. An attribute
+/// without a number compares like a column without a value: it is not found by `!= 3` either, but
+/// by `(attributes['retries'] = 3) is not true`. In a list each value compares as its own type
+/// says: `attributes['retries'] in (3, 'many')` finds both.
 ///
 /// Comparisons have SQL's three truth values: compared with a column that has
 /// no value, even by `!=`, the answer is neither true nor false, and the row is

@@ -11,6 +11,10 @@ use super::{FilterError, FilterLimits};
 /// Nodes that a `search` counts as, beside itself and its text: it is asked of many columns.
 const NODES_OF_SEARCH: usize = 62;
 
+/// What asks for a span of a request, and for an event of a span.
+const ANY: &str = "any";
+const ANY_EVENT: &str = "any_event";
+
 /// Words that are no column names unless they are quoted.
 const KEYWORDS: &[&str] = &[
     "and", "or", "not", "in", "between", "like", "ilike", "escape", "is", "null", "true", "false",
@@ -277,13 +281,16 @@ impl Parser<'_> {
             let key = self.text("a key in single quotes")?.content;
             self.symbol("]")?;
             NodeKind::Subscript { name, key }
-        } else if !name.quoted && name.text.eq_ignore_ascii_case("any") && self.take_symbol("(") {
+        } else if let Some(some) = Self::some(&name)
+            && self.take_symbol("(")
+        {
             let condition = self.nested(position, Self::any)?;
             self.symbol(")")?;
-            NodeKind::SomeSpan(Box::new(condition))
+            some(Box::new(condition))
         } else if !name.quoted && self.at_symbol("(") {
             let function = Function::of(&name.text).ok_or_else(|| {
-                let names: Vec<_> = Function::NAMES.iter().map(|(name, _)| *name).collect();
+                let names = Function::NAMES.iter().map(|(name, _)| *name);
+                let names: Vec<_> = names.chain([ANY, ANY_EVENT]).collect();
                 let expected = format!("one of the functions {}", names.join(", "));
                 FilterError::unexpected(position, expected, format!("`{}`", name.text))
             })?;
@@ -299,6 +306,18 @@ impl Parser<'_> {
             NodeKind::Column(name)
         };
         Ok(Node { position, kind })
+    }
+
+    /// What a name before a condition in parentheses means, if it means something.
+    fn some(name: &Name) -> Option<fn(Box<Node>) -> NodeKind> {
+        let is = |word: &str| !name.quoted && name.text.eq_ignore_ascii_case(word);
+        if is(ANY) {
+            Some(NodeKind::SomeSpan)
+        } else if is(ANY_EVENT) {
+            Some(NodeKind::SomeEvent)
+        } else {
+            None
+        }
     }
 
     /// What stands between the parentheses of a call, and the closing one.

@@ -61,6 +61,8 @@ pub(super) enum NodeKind {
     },
     /// `any(a)`: of the spans of a request
     SomeSpan(Box<Node>),
+    /// `any_event(a)`: of the events of a span
+    SomeEvent(Box<Node>),
     /// `name`
     Column(Name),
     /// `name['key']`

@@ -1,4 +1,5 @@
 mod evaluation;
+mod events;
 mod property;
 mod refusal;
 mod shorthand;

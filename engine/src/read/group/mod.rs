@@ -63,7 +63,10 @@ impl Term {
     }
 
     /// Its values for a batch with its columns.
-    fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
+    ///
+    /// # Errors
+    /// What its expression answers.
+    pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, Error> {
         match (&self.expression, rows.columns()) {
             (Some(expression), _) => expression.evaluate(rows),
             (None, [values]) => Ok(Arc::clone(values)),

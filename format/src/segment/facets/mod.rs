@@ -394,10 +394,9 @@ impl Facet<'_> {
             }
         };
         let mut postings = Vec::with_capacity(self.len() + 1);
-        for place in 0..self.len() {
-            postings.push(self.value(place)?.posting);
+        for place in 0..=self.len() {
+            postings.push(self.posting(place, nulls)?);
         }
-        postings.push(nulls);
         let postings = postings.into_iter().enumerate();
         // All rows but the others, where one is wanted that has all that others have not.
         let is_reversed = postings
@@ -430,15 +429,45 @@ impl Facet<'_> {
         }
     }
 
+    /// How many postings are compared with rows to count the values at some places, given as
+    /// in [`Facet::rows_of`]: that of a value which is left out takes all others.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when the block makes no sense.
+    pub fn postings_of(&self, is_wanted: impl Fn(usize) -> bool) -> Result<usize, FormatError> {
+        let Stored::Postings(nulls) = self.stored else {
+            return Ok(0);
+        };
+        let mut wanted = 0;
+        for place in (0..=self.len()).filter(|place| is_wanted(*place)) {
+            let [_, length] = self.posting(place, nulls)?;
+            if length == ALL_OTHERS {
+                return Ok(self.len());
+            }
+            wanted += 1;
+        }
+        Ok(wanted)
+    }
+
+    /// The posting at a place, after those of values that of null.
+    fn posting(&self, place: usize, nulls: [u32; 2]) -> Result<[u32; 2], FormatError> {
+        if place < self.len() {
+            Ok(self.value(place)?.posting)
+        } else {
+            Ok(nulls)
+        }
+    }
+
     /// How many of some rows of the partition have each value, in the order of the
-    /// values, and then how many have none. `known` is kept for the next facet, of the
-    /// same rows.
+    /// values, and then how many have none; 0 at places that are not wanted, which are given
+    /// as in [`Facet::rows_of`]. `known` is kept for the next facet, of the same rows.
     ///
     /// # Errors
     /// What `read` answers, and [`FormatError::Malformed`].
     pub fn counts(
         &self,
         rows: &RoaringBitmap,
+        is_wanted: impl Fn(usize) -> bool,
         known: &mut CodeCounts,
         read: ReadPostings<'_>,
     ) -> Result<Vec<u64>, FormatError> {
@@ -451,9 +480,10 @@ impl Facet<'_> {
             let mut counts = if others.is_empty() {
                 vec![0; self.len() + 1]
             } else {
-                self.counts_of_few(&others, known, read)?
+                self.counts_of_few(&others, &is_wanted, known, read)?
             };
-            for (place, count) in counts.iter_mut().enumerate() {
+            let wanted = counts.iter_mut().enumerate();
+            for (place, count) in wanted.filter(|(place, _)| is_wanted(*place)) {
                 let of_all = if place < self.len() {
                     self.value(place)?.rows
                 } else {
@@ -463,12 +493,13 @@ impl Facet<'_> {
             }
             return Ok(counts);
         }
-        self.counts_of_few(rows, known, read)
+        self.counts_of_few(rows, &is_wanted, known, read)
     }
 
     fn counts_of_few(
         &self,
         rows: &RoaringBitmap,
+        is_wanted: &dyn Fn(usize) -> bool,
         known: &mut CodeCounts,
         read: ReadPostings<'_>,
     ) -> Result<Vec<u64>, FormatError> {
@@ -483,8 +514,9 @@ impl Facet<'_> {
                 };
                 let last = values.last().copied().unwrap_or_default();
                 let values = values.iter().copied().chain(std::iter::repeat(last));
-                for (value, rows) in values.zip(of_codes) {
-                    if let Some(count) = counts.get_mut(usize::from(value)) {
+                let values = values.map(usize::from).zip(of_codes);
+                for (value, rows) in values.filter(|(value, _)| is_wanted(*value)) {
+                    if let Some(count) = counts.get_mut(value) {
                         *count += rows;
                     }
                 }
@@ -492,22 +524,27 @@ impl Facet<'_> {
             }
         };
         let mut left_out = None;
+        for place in (0..counts.len()).filter(|place| is_wanted(*place)) {
+            let [_, length] = self.posting(place, nulls)?;
+            if length == ALL_OTHERS {
+                left_out = Some(place);
+            }
+        }
         let mut others = 0;
         for (place, count) in counts.iter_mut().enumerate() {
-            let [start, length] = if place < self.len() {
-                self.value(place)?.posting
-            } else {
-                nulls
-            };
-            if length == ALL_OTHERS {
-                left_out = Some(count);
+            let is_counted = left_out.is_some() || is_wanted(place);
+            if !is_counted || left_out == Some(place) {
                 continue;
             }
+            let [start, length] = self.posting(place, nulls)?;
             let posting = Posting::of_words(start, length);
-            *count = posting.count(rows, &self.facets.rows, read)?;
-            others += *count;
+            let of_place = posting.count(rows, &self.facets.rows, read)?;
+            others += of_place;
+            if is_wanted(place) {
+                *count = of_place;
+            }
         }
-        if let Some(count) = left_out {
+        if let Some(count) = left_out.and_then(|place| counts.get_mut(place)) {
             *count = rows.len().saturating_sub(others);
         }
         Ok(counts)

@@ -133,7 +133,20 @@ proptest! {
             for (sevenths, known) in [0, 3, 5, 7].into_iter().zip(&mut known) {
                 let some: RoaringBitmap = rows.clone().filter(|row| row % 7 < sevenths).collect();
                 let counts = sets.iter().map(|set| set.intersection_len(&some));
-                prop_assert_eq!(facet.counts(&some, known, &read), Ok(counts.collect()));
+                let counts: Vec<u64> = counts.collect();
+                prop_assert_eq!(&facet.counts(&some, |_| true, known, &read).unwrap(), &counts);
+                for wanted in [0b101_0101u32, 0b0010, 0] {
+                    let is_wanted = |place: usize| wanted >> place & 1 == 1;
+                    let places = counts.iter().enumerate();
+                    let some_counts = places.map(|(place, count)| {
+                        if is_wanted(place) { *count } else { 0 }
+                    });
+                    let found = facet.counts(&some, is_wanted, known, &read);
+                    prop_assert_eq!(found, Ok(some_counts.collect()));
+                    let most = wanted.count_ones() as usize;
+                    let postings = facet.postings_of(is_wanted).unwrap();
+                    prop_assert!(postings <= most || postings == facet.len());
+                }
             }
         }
     }

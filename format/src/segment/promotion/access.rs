@@ -194,7 +194,7 @@ impl Attribute {
             }
             Aspect::Number => {
                 let numbers = (0..rows).map(|row| match find(row) {
-                    Found::Plain(Plain::Text(text)) => text.trim().parse().ok(),
+                    Found::Plain(Plain::Text(text)) => attribute::number_of_text(text),
                     Found::Plain(Plain::Integer(number)) => Some(number as f64),
                     Found::Plain(Plain::Double(number)) => Some(number),
                     Found::Plain(Plain::Boolean(_)) => None,

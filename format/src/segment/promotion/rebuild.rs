@@ -136,6 +136,22 @@ pub(in crate::segment) fn attributes<'a>(
     Ok(Arc::new(rows.finish()))
 }
 
+/// What an attribute order says of a row: which promoted keys it has in columns, by their
+/// numbers, and whether it has other attributes beside them.
+pub fn named(order: Option<&[u8]>) -> (Vec<usize>, bool) {
+    let Some(mut codes) = order else {
+        return (Vec::new(), true);
+    };
+    let (mut numbers, mut has_others) = (Vec::new(), false);
+    while let Some(code) = wire::take_shortest_varint(&mut codes) {
+        match code.checked_sub(1) {
+            Some(number) => numbers.push(number as usize),
+            None => has_others = true,
+        }
+    }
+    (numbers, has_others)
+}
+
 /// For each row whether its order names a key.
 pub(super) fn names(order: &BinaryViewArray, number: usize) -> BooleanArray {
     let wanted = number as u64 + 1;

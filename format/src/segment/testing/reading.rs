@@ -96,7 +96,9 @@ fn read_indexes(reader: &SegmentReader, partition: &Partition) {
         let rows = facet.rows_of(|place| place % 2 == 0, &read);
         drop(rows.map(|rows| (rows.all(), rows.of_row_group(0))));
         let some = partition.rows.clone().take(1_000).step_by(3).collect();
-        drop(facet.counts(&some, &mut CodeCounts::default(), &read));
+        drop(facet.postings_of(|place| place % 2 == 0));
+        drop(facet.counts(&some, |_| true, &mut CodeCounts::default(), &read));
+        drop(facet.counts(&some, |place| place < 3, &mut CodeCounts::default(), &read));
         for value in (0..facet.len().min(8)).filter_map(|place| facet.value(place).ok()) {
             drop(facet.rows(&value, &read));
         }

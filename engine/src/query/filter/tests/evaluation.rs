@@ -12,7 +12,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::create_physical_expr;
 use prost::Message;
-use spanstore_format::otlp::{AnyValue, KeyValue, Resource, Span, Value};
+use spanstore_format::otlp::{AnyValue, Event, KeyValue, Resource, Span, Value};
 use spanstore_format::span::schema;
 
 use super::*;
@@ -30,7 +30,11 @@ pub(super) struct Row {
     pub(super) cold: Option<bool>,
     pub(super) attributes: Vec<(String, Value)>,
     pub(super) resource: Vec<(String, Value)>,
+    pub(super) events: Vec<RowEvent>,
 }
+
+/// An event of a row: its name, its time and its attributes.
+pub(super) type RowEvent = (String, u64, Vec<(String, Value)>);
 
 /// The id whose last byte this is.
 pub(super) fn id<const N: usize>(last: u8) -> [u8; N] {
@@ -109,6 +113,22 @@ pub(super) fn batch(rows: &[Row]) -> RecordBatch {
                 });
                 Arc::new(messages.collect::<BinaryViewArray>())
             }
+            "events" => {
+                let messages = rows.iter().map(|row| {
+                    let events = row.events.iter().map(|(name, time, attributes)| Event {
+                        name: name.clone(),
+                        time_unix_nano: *time,
+                        attributes: key_values(attributes),
+                        ..Event::default()
+                    });
+                    let message = Span {
+                        events: events.collect(),
+                        ..Span::default()
+                    };
+                    (!row.events.is_empty()).then(|| message.encode_to_vec())
+                });
+                Arc::new(messages.collect::<BinaryViewArray>())
+            }
             _ if field.is_nullable() => new_null_array(field.data_type(), rows.len()),
             _ if *field.data_type() == DataType::UInt32 => {
                 Arc::new(arrow::array::UInt32Array::from_value(0, rows.len()))
@@ -147,6 +167,10 @@ fn rows() -> Vec<Row> {
             ("flag".into(), Value::BoolValue(true)),
         ],
         resource: vec![("region".into(), text("fra1"))],
+        events: vec![
+            ("exception".into(), 12, vec![("type".into(), text("E1"))]),
+            ("retry".into(), 15, vec![("number".into(), text("2"))]),
+        ],
         ..Row::default()
     };
     let second = Row {
@@ -162,6 +186,14 @@ fn rows() -> Vec<Row> {
             ("http.status_code".into(), text("503")),
             ("ratio".into(), Value::DoubleValue(0.5)),
             ("it's [odd]".into(), text("λ")),
+        ],
+        events: vec![
+            ("exception".into(), 0, vec![("type".into(), text("E2"))]),
+            (
+                "retry".into(),
+                25,
+                vec![("number".into(), Value::IntValue(3))],
+            ),
         ],
         ..Row::default()
     };
@@ -246,7 +278,56 @@ fn finds_the_rows() {
         ("has(resource, 'region')", [1, 0, 0]),
         ("resource is null", [1, 1, 1]),
         ("name > session_id or flags = 0", [1, 1, 1]),
-        ("events is null", [1, 1, 1]),
+        ("events is null", [0, 0, 1]),
+        ("any_event(name = 'exception')", [1, 1, 0]),
+        ("ANY_EVENT(Name = 'exception')", [1, 1, 0]),
+        ("not any_event(name = 'exception')", [0, 0, 1]),
+        ("any_event(not name = 'exception')", [1, 1, 0]),
+        ("any_event(attributes['type'] = 'E1')", [1, 0, 0]),
+        // Of two events each has a part of it.
+        (
+            "any_event(name = 'retry' and attributes['type'] = 'E1')",
+            [0, 0, 0],
+        ),
+        (
+            "any_event(name = 'retry') and any_event(attributes['type'] = 'E1')",
+            [1, 0, 0],
+        ),
+        (
+            "any_event(name = 'retry' or attributes['type'] = 'E2')",
+            [1, 1, 0],
+        ),
+        ("any_event(attributes['number'] >= 2)", [1, 1, 0]),
+        ("any_event(attributes['number'] = 3)", [0, 1, 0]),
+        ("any_event(attributes['number'] in (2, 'E1'))", [1, 0, 0]),
+        ("any_event(attributes['number'] != 3)", [1, 0, 0]),
+        (
+            "any_event((attributes['number'] = 3) is not true)",
+            [1, 1, 0],
+        ),
+        (
+            "any_event(has('number') and not has(attributes, 'type'))",
+            [1, 1, 0],
+        ),
+        ("any_event(time >= 15)", [1, 1, 0]),
+        ("any_event(time between 12 and 13)", [1, 0, 0]),
+        ("any_event(time is null)", [0, 1, 0]),
+        (
+            "any_event(time < '1970-01-01T00:00:00.000000013Z')",
+            [1, 0, 0],
+        ),
+        (
+            "any_event(name like 'ret%' and lower(name) ~ 'y$')",
+            [1, 1, 0],
+        ),
+        (
+            "any_event(length(name) = 9 and starts_with(attributes['type'], 'E'))",
+            [1, 1, 0],
+        ),
+        ("any_event(true)", [1, 1, 0]),
+        ("any_event(name = 'none') or name = 'Ünïcode'", [0, 0, 1]),
+        ("any_event(name = 'retry') = cold_start", [1, 0, 0]),
+        ("any_event(name = 'retry') is not true", [0, 0, 1]),
         ("sequence = 7", [1, 1, 0]),
         ("sequence > 7 and sequence <= 9000000000", [0, 0, 1]),
         ("sequence in (8, 9)", [0, 0, 1]),

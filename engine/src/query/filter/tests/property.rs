@@ -492,6 +492,7 @@ fn row() -> impl Strategy<Value = Row> {
                     cold,
                     attributes,
                     resource,
+                    events: Vec::new(),
                 }
             },
         )

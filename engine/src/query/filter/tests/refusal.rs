@@ -102,6 +102,83 @@ fn nothing_of_other_tables_or_teams() {
 }
 
 #[test]
+fn nothing_of_an_event_but_what_it_has() {
+    let over = |rows, text: &str| Filter::over(rows, text, &FilterLimits::default());
+    for (text, position, part) in [
+        ("any_event()", 10, "a condition"),
+        ("any_event(name)", 10, "a condition, found a text"),
+        ("any_event(name = 'a'", 20, "`)`"),
+        ("any_event(nam = 'a')", 10, "such as name"),
+        ("any_event(status_code = 5)", 10, "name, time, attributes"),
+        (
+            "any_event(status_class(5))",
+            23,
+            "unknown column `status_code`",
+        ),
+        ("any_event(time = 'now')", 17, "a time"),
+        (
+            "any_event(attributes is null)",
+            10,
+            "a key, as in attributes['key']",
+        ),
+        (
+            "any_event(resource['a'] = 'b')",
+            10,
+            "`attributes`, which an event has",
+        ),
+        (
+            "any_event(has(resource, 'a'))",
+            14,
+            "`attributes`, which an event has",
+        ),
+        ("any_event(search('a'))", 10, "a condition on one event"),
+        (
+            "any_event(any_event(name = 'a'))",
+            10,
+            "a condition on one event",
+        ),
+        ("any_event(any(name = 'a'))", 10, "a condition on one event"),
+        ("any_evnt(name = 'a')", 0, "any_event"),
+        ("any_event = 5", 0, "unknown column `any_event`"),
+        ("\"any_event\"(name = 'a')", 11, "`and`, `or` or the end"),
+        ("any_event(name = 'a', name = 'b')", 20, "`)`"),
+        ("any_event(name = 'a') > 5", 24, "`true` or `false`"),
+    ] {
+        refused(text, position, part);
+    }
+    let of_requests = over(Rows::Requests, "spans > 5 and any_event(name = 'a')").unwrap_err();
+    assert_eq!(of_requests.position(), 14);
+    assert!(
+        of_requests.to_string().contains("any(any_event("),
+        "{of_requests}"
+    );
+    assert!(over(Rows::Requests, "any(any_event(name = 'a'))").is_ok());
+    let of_sessions = over(Rows::Sessions, "any_event(name = 'a')").unwrap_err();
+    assert!(
+        of_sessions.to_string().contains("columns of a session"),
+        "{of_sessions}"
+    );
+    // What stands within counts as what stands without.
+    let deep = format!("any_event({}name = 'a'{})", "(".repeat(64), ")".repeat(64));
+    refused(&deep, 73, "nested deeper than 64 levels");
+    let few = FilterLimits {
+        nodes: 20,
+        ..FilterLimits::default()
+    };
+    let many = format!("any_event({}true)", "true or ".repeat(10));
+    let error = Filter::parse(&many, &few).unwrap_err();
+    assert!(
+        matches!(error, FilterError::TooManyNodes { limit: 20, .. }),
+        "{error}"
+    );
+    let long = format!("any_event(contains(name, '{}'))", "x".repeat(1_025));
+    assert!(matches!(
+        parse(&long),
+        Err(FilterError::PatternTooLong { position: 25, .. })
+    ));
+}
+
+#[test]
 fn nothing_of_the_wrong_type() {
     for (text, position, part) in [
         ("path = 5", 7, "a text in single quotes, found the number 5"),
