@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::CommandFactory;
 use spanstore::query::Rows;
 use spanstore_format::interchange::{IdForm, InterchangeOptions, TimePrecision};
