@@ -220,8 +220,10 @@ pub enum Command {
     Completions(CompletionsArguments),
     /// Write the manual: a page for each command
     Man(ManArguments),
-    /// Make sample traces, ingest them, and show a list, a trace and the quota
-    #[command(after_help = "Example:\n  spanstore demo")]
+    /// Try it out: start a session, append sample traces, and show the session, its requests, a trace and the quota
+    #[command(
+        after_help = "Examples:\n  spanstore demo\n  spanstore demo --store ./another\n\nThe store is ./spanstore-demo unless --store names another. It is kept, and the commands that are shown can be typed again."
+    )]
     Demo,
 }
 

@@ -507,17 +507,15 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn the_demonstration_shows_a_list_a_tree_and_the_quota() {
+fn the_demonstration_goes_from_a_session_to_a_trace() {
     let directory = tempfile::tempdir().unwrap();
-    let store = directory.path().join("store");
-    let text = run(
-        directory.path(),
-        &["demo", "--store", store.to_str().unwrap()],
-    );
+    let store = directory.path().join("a store");
+    let name = store.to_str().unwrap();
+    let text = run(directory.path(), &["demo", "--store", name]);
     for expected in [
         "2000 spans",
-        "spanstore query",
-        "start_time",
+        "session   open ",
+        "│ start_time",
         "▲ ",
         "█",
         "✗ error",
@@ -525,7 +523,21 @@ fn the_demonstration_shows_a_list_a_tree_and_the_quota() {
     ] {
         assert!(text.contains(expected), "{expected} is missing:\n{text}");
     }
-    assert!(store.exists());
+    // What is shown can be typed again, in the store that is kept.
+    let commands: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .collect();
+    assert_eq!(commands.len(), 7, "{text}");
+    for command in commands {
+        let store = format!("--store '{name}'");
+        let words = command.strip_suffix(&store).unwrap();
+        let words: Vec<&str> = words.split_whitespace().skip(1).collect();
+        assert!(
+            !run(&directory.path().join("a store"), &words).is_empty(),
+            "{command}"
+        );
+    }
 }
 
 #[test]
