@@ -1,6 +1,9 @@
 //! What attributes of mixed types are, compared with a number: each span is found by the
 //! comparison, by its opposite, or by neither, as the rules say, wherever its value lies.
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use spanstore::Team;
@@ -103,7 +106,13 @@ async fn count(acme: &Team, filter: &str) -> u64 {
 
 async fn check(acme: &Team, numbers: &[Vec<Option<f64>>], state: &str) {
     for (place, key) in KEYS.into_iter().enumerate() {
-        for (text, literal) in [("3", 3.0), ("0", 0.0), ("-0.0", 0.0), ("2.5e2", 250.0)] {
+        for (text, literal) in [
+            ("3", 3.0),
+            ("0", 0.0),
+            ("-0.0", 0.0),
+            ("2.5e2", 250.0),
+            ("9007199254740992", 9_007_199_254_740_992.0),
+        ] {
             for operator in ["=", "!=", "<", "<=", ">", ">="] {
                 let condition = format!("attributes['{key}'] {operator} {text}");
                 let truth = |one: &Vec<Option<f64>>| {
@@ -130,6 +139,17 @@ async fn check(acme: &Team, numbers: &[Vec<Option<f64>>], state: &str) {
         let list = format!("attributes['{key}'] in (3, -0.0)");
         let zeros = numbers.iter().filter(|one| one[place] == Some(0.0)).count() as u64;
         assert_eq!(count(acme, &list).await, threes + zeros, "{state}: {list}");
+        let known = numbers.iter().filter(|one| one[place].is_some()).count() as u64;
+        let others = format!("attributes['{key}'] not in (3, 0)");
+        let expected = known - threes - zeros;
+        assert_eq!(count(acme, &others).await, expected, "{state}: {others}");
+        for zero in ["= -0.0", "in (-0.0)"] {
+            let sql = format!("SELECT count(*) FROM spans WHERE attributes['{key}'] {zero}");
+            let rows = acme.sql(&sql).await.unwrap();
+            let rows: Vec<_> = rows.try_collect().await.unwrap();
+            let found = rows[0].column(0).as_primitive::<Int64Type>();
+            assert_eq!(found.value(0) as u64, zeros, "{state}: {sql}");
+        }
     }
 }
 

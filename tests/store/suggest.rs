@@ -39,7 +39,7 @@ const FILTERS: [Filter; 5] = [
 ];
 
 /// Names of values, and texts that some of these begin with.
-const VALUES: [(&str, &[&str]); 17] = [
+const VALUES: [(&str, &[&str]); 19] = [
     ("method", &["", "g", "po", "none"]),
     ("status_code", &["", "5", "20"]),
     ("name", &["", "OPERATION 1", "%"]),
@@ -57,6 +57,8 @@ const VALUES: [(&str, &[&str]); 17] = [
     ("attributes['list']", &["", "["]),
     ("attributes['none']", &["", "a"]),
     ("resource['cloud.region']", &["", "REGION-", "x"]),
+    ("has('db.system')", &["", "T"]),
+    ("has(resource, 'cloud.region')", &["", "f"]),
 ];
 
 fn begins(text: &str, prefix: &str) -> bool {

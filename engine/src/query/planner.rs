@@ -14,6 +14,7 @@ use datafusion::prelude::lit;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use spanstore_format::segment::promotion::access::Aspect;
+use spanstore_format::span::attribute::comparable;
 
 use super::functions::{AttributeAccess, IdKind, attribute_expr, owner};
 
@@ -197,7 +198,11 @@ fn typed(
         && are_numbers
     {
         let number = attribute_expr(owner, Aspect::Number, column.clone(), key);
-        return Ok(Transformed::yes((number, others)));
+        let others = others.into_iter().map(|other| match other {
+            Expr::Literal(ScalarValue::Float64(Some(number)), _) => lit(comparable(number)),
+            other => other,
+        });
+        return Ok(Transformed::yes((number, others.collect())));
     }
     Ok(Transformed::no((value, others)))
 }

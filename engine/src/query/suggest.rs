@@ -14,7 +14,7 @@ use arrow::datatypes::Int64Type;
 use datafusion::logical_expr::Expr;
 use spanstore_format::requests::RequestColumn;
 use spanstore_format::segment::Column;
-use spanstore_format::segment::promotion::access::Attribute;
+use spanstore_format::segment::promotion::access::{Aspect, Attribute};
 use spanstore_format::span::SpanColumn;
 
 pub use self::keys::{AttributeKey, AttributeKeys};
@@ -139,7 +139,11 @@ enum Named {
 
 impl Named {
     fn new(rows: Rows, name: &str) -> Result<Self, Error> {
-        let attribute = |expr: &Expr| AttributeAccess::of(expr)?.attribute();
+        // Its text: whether it is there is another value.
+        let attribute = |expr: &Expr| {
+            let attribute = AttributeAccess::of(expr)?.attribute()?;
+            (attribute.aspect == Aspect::Text).then_some(attribute)
+        };
         let value = NamedValue::parse(rows, name);
         if rows == Rows::Requests
             && value.is_err()

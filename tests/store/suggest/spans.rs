@@ -118,6 +118,10 @@ impl Item {
             "duration" => Some(self.duration().to_string()),
             "trace_id" => Some(to_hex(self.trace())),
             "service" => of(&self.resource, "service.name"),
+            "has('db.system')" => Some(of_span("db.system").is_some().to_string()),
+            "has(resource, 'cloud.region')" => {
+                Some(of(&self.resource, "cloud.region").is_some().to_string())
+            }
             name => {
                 let (owner, key) = name.split_once("['").unwrap();
                 let key = key.strip_suffix("']").unwrap();

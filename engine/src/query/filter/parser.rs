@@ -11,6 +11,9 @@ use super::{FilterError, FilterLimits};
 /// Nodes that a `search` counts as, beside itself and its text: it is asked of many columns.
 const NODES_OF_SEARCH: usize = 62;
 
+/// Nodes that an `any_event` counts as, beside its condition: it decodes all events of a span.
+const NODES_OF_ANY_EVENT: usize = 30;
+
 /// What asks for a span of a request, and for an event of a span.
 const ANY: &str = "any";
 const ANY_EVENT: &str = "any_event";
@@ -286,7 +289,11 @@ impl Parser<'_> {
         {
             let condition = self.nested(position, Self::any)?;
             self.symbol(")")?;
-            some(Box::new(condition))
+            let asked = some(Box::new(condition));
+            if matches!(asked, NodeKind::SomeEvent(_)) {
+                self.nodes += NODES_OF_ANY_EVENT;
+            }
+            asked
         } else if !name.quoted && self.at_symbol("(") {
             let function = Function::of(&name.text).ok_or_else(|| {
                 let names = Function::NAMES.iter().map(|(name, _)| *name);

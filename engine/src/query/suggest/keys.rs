@@ -39,8 +39,9 @@ pub struct AttributeKeys {
     pub keys: Vec<AttributeKey>,
     /// How many different keys begin with the prefix, those beyond the limit included.
     pub total: u64,
-    /// Spans with attributes in no column that were not looked at, since there were more than
-    /// were to be decoded. With 0 all is exact and no key is missing.
+    /// Spans that were not looked at, since there were more than were to be decoded, and that may
+    /// have attributes in no column; those without any attribute are among them. With 0 all is
+    /// exact and no key is missing.
     pub unread_spans: u64,
 }
 
@@ -76,7 +77,7 @@ impl Query {
     /// Keys of resources, and keys that segments keep in columns of their own (common ones whose
     /// values agree in type), are counted exactly without their values. What else a span has is
     /// decoded, of unsealed spans all of it: of at most `decoded_spans` spans, unsealed ones
-    /// first, then those of the latest segments, the latest of each first
+    /// first, then those of the latest segments, of each those of the latest traces first
     /// ([`AttributeKeys::DECODED_SPANS`]; [`u64::MAX`] for all). If there are more,
     /// [`AttributeKeys::unread_spans`] says how many, rare keys may be missing, and
     /// [`AttributeKey::is_exact`] says which counts are exact all the same.
