@@ -148,6 +148,19 @@ fn teams(directory: &Path) {
         "memory of the open store with every team read once: {:.0} bytes a team",
         (after - before) as f64 / TEAMS as f64
     );
+    let catalog = std::fs::metadata(path.join("catalog.redb")).unwrap().len();
+    let start = Instant::now();
+    let reading = StoreOptions {
+        read_only: true,
+        ..by_hand()
+    };
+    let reading = open(&path, reading);
+    println!(
+        "open beside it, to be read alone, with a catalog of {:.1} MB: {:.2} ms",
+        catalog as f64 / 1e6,
+        milliseconds(start.elapsed())
+    );
+    drop(reading);
     report("trace of a small team", 2_000, |n| {
         let (team, trace) = &traces[n * 37 % traces.len()];
         assert!(!store.team(team).trace(*trace).unwrap().is_empty());

@@ -1,8 +1,8 @@
 //! The only code that touches files.
 //!
 //! Everything goes through [`Disk`]: [`RealDisk`] is the file system,
-//! [`SimulatedDisk`] keeps files in memory and can lose power, [`CopiedFiles`] has
-//! copies of files that another process may be writing.
+//! [`SimulatedDisk`] keeps files in memory and can lose power. Copies of files that another
+//! process may be writing are a disk too (`copied`).
 
 mod copied;
 mod disk;
