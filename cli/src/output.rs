@@ -14,11 +14,13 @@ mod message;
 mod report;
 mod rows;
 mod table;
+mod terminal;
 
 pub use columns::{pick, row_columns};
 pub use json::JsonRows;
 pub use report::{Report, grouped};
 pub use rows::RowWriter;
+pub use terminal::width;
 
 #[cfg(test)]
 mod tests;

@@ -115,13 +115,19 @@ pub fn arrange(spans: &[TreeSpan]) -> Vec<Node> {
 }
 
 const BAR_WIDTH: usize = 32;
+/// How narrow bars and names become, where the terminal is narrow.
+const LEAST_BAR_WIDTH: usize = 8;
+const LEAST_LABEL_WIDTH: usize = 12;
+/// What a line has beside name and bar: frame, duration, and the mark of an error.
+const OTHER_WIDTH: usize = 24;
 const NAME_WIDTH: usize = 56;
 /// Deeper spans are drawn at this depth, with their depth as a number.
 const DRAWN_DEPTH: usize = 16;
 
 /// Draws a trace: name, a bar placed by offset and duration within the whole
-/// trace, and duration. `▲` marks infrastructure, `✗` an error.
-pub fn render(spans: &[TreeSpan]) -> String {
+/// trace, and duration. `▲` marks infrastructure, `✗` an error. Bars, then names, are shorter where
+/// lines are to have `width` characters, as far as that goes.
+pub fn render(spans: &[TreeSpan], width: Option<usize>) -> String {
     let begin = spans.iter().map(|span| span.start).min().unwrap_or(0);
     let end = spans
         .iter()
@@ -137,19 +143,26 @@ pub fn render(spans: &[TreeSpan]) -> String {
                 .map(|span| (node, span, label(node, span)))
         })
         .collect();
-    let width = lines
+    let longest = lines
         .iter()
         .map(|(_, _, label)| label.chars().count())
         .max()
         .unwrap_or(0);
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(OTHER_WIDTH));
+    let bar_width = room
+        .saturating_sub(longest)
+        .clamp(LEAST_BAR_WIDTH, BAR_WIDTH);
+    let width = longest.min(room.saturating_sub(bar_width).max(LEAST_LABEL_WIDTH));
 
     let mut text = String::new();
     for (node, span, label) in lines {
         let duration = time::humanise(span.duration.max(0));
+        let label = shorten(&label, width);
         let bar = bar(
             span.start.saturating_sub(begin),
             span.duration.max(0),
             extent,
+            bar_width,
         );
         let mut line = format!("{label:<width$}  │{bar}│ {duration:>10}");
         if span.error {
@@ -184,16 +197,16 @@ fn label(node: Node, span: &TreeSpan) -> String {
     format!("{:indent$}{depth}{mark}{name}", "")
 }
 
-/// A bar of fixed width; the shortest span still shows.
-fn bar(offset: i64, duration: i64, extent: i64) -> String {
+/// A bar of this width; the shortest span still shows.
+fn bar(offset: i64, duration: i64, extent: i64, width: usize) -> String {
     let cell = |nanos: i64| {
         let part = nanos as f64 / (extent.max(1)) as f64;
-        ((part * BAR_WIDTH as f64).round() as usize).min(BAR_WIDTH)
+        ((part * width as f64).round() as usize).min(width)
     };
-    let from = cell(offset).min(BAR_WIDTH - 1);
+    let from = cell(offset).min(width - 1);
     let to = cell(offset.saturating_add(duration)).max(from + 1);
     let drawn = if duration == 0 { "╵" } else { "█" }.repeat(to - from);
-    format!("{:from$}{drawn}{:rest$}", "", "", rest = BAR_WIDTH - to)
+    format!("{:from$}{drawn}{:rest$}", "", "", rest = width - to)
 }
 
 /// At most `width` characters, and none that a terminal would obey.

@@ -133,3 +133,36 @@ fn the_examples_of_each_command_work() {
     assert!(place.directory.path().join(pages).exists());
     place.done("bash -n ~/.local/share/bash-completion/completions/spanstore");
 }
+
+#[test]
+fn the_demo_fits_narrow_and_wide_terminals() {
+    let place = Place::new();
+    for columns in [80, 200] {
+        let text = place.done(&format!(
+            "COLUMNS={columns} spanstore demo --store ./{columns}"
+        ));
+        let is_typed = |line: &&str| line.starts_with("$ ");
+        let lines = text.lines().filter(|line| !is_typed(line));
+        // The ids and times alone of a table may be wider than the terminal.
+        let is_wanted = |line: &&str| !line.starts_with(['│', '┌', '╞', '└']);
+        let wide = lines
+            .filter(is_wanted)
+            .find(|line| line.chars().count() > columns);
+        assert_eq!(
+            wide.filter(|line| !line.contains("sample application")),
+            None
+        );
+    }
+    let list = "COLUMNS=80 spanstore query --columns start_time,name,trace_id";
+    let text = place.done(list);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert!(text.contains('…'), "{text}");
+    let piped = place.done("spanstore query --columns start_time,name,trace_id");
+    assert!(
+        piped.lines().all(|line| line.chars().count() > 80),
+        "{piped}"
+    );
+}

@@ -8,7 +8,7 @@ use spanstore_format::span::Origin;
 use super::{Context, Out};
 use crate::arguments::{Format, TraceArguments};
 use crate::error::Error;
-use crate::output::{JsonRows, pick, row_columns};
+use crate::output::{JsonRows, pick, row_columns, width};
 use crate::time;
 use crate::tree::{TreeSpan, render};
 
@@ -60,7 +60,7 @@ pub(super) fn write_tree(trace_id: TraceId, spans: &Spans, out: Out<'_>) -> Resu
         time::humanise(extent),
         spans.len()
     )?;
-    out.write_all(render(&spans).as_bytes())?;
+    out.write_all(render(&spans, width()).as_bytes())?;
     Ok(())
 }
 

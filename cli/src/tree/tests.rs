@@ -65,7 +65,7 @@ fn orphans_cycles_and_repeated_ids_have_their_places() {
             ("span 3", 1, Place::Child),
         ]
     );
-    let text = render(&spans);
+    let text = render(&spans, None);
     assert!(
         text.contains("(parent 0000000000000063 is missing)"),
         "{text}"
@@ -88,14 +88,14 @@ fn a_drawing() {
   span 2  │        ████████████████        │    16.0 µs  ✗ error
     \u{fffd}[2J  │                               ╵│       0 ns
 ";
-    assert_eq!(render(&spans), expected);
-    assert_eq!(render(&[]), "");
+    assert_eq!(render(&spans, None), expected);
+    assert_eq!(render(&[], None), "");
 }
 
 #[test]
 fn a_hundred_thousand_levels_are_drawn() {
     let spans: Vec<_> = (1..=100_000).map(|id| span(id, id - 1, 5, 5)).collect();
-    let text = render(&spans);
+    let text = render(&spans, None);
     assert_eq!(text.lines().count(), 100_000);
     assert!(text.lines().last().unwrap().contains("[99999] span 100000"));
     assert!(text.len() < 40_000_000);
@@ -108,7 +108,7 @@ fn extreme_times_are_drawn() {
         span(2, 1, i64::MAX, i64::MAX),
         span(3, 1, 0, -5),
     ];
-    assert_eq!(render(&spans).lines().count(), 3);
+    assert_eq!(render(&spans, None).lines().count(), 3);
 }
 
 #[test]
@@ -155,6 +155,21 @@ proptest! {
             let by = rotation % rotated.len();
             rotated.rotate_left(by);
         }
-        prop_assert_eq!(render(&spans), render(&rotated));
+        prop_assert_eq!(render(&spans, None), render(&rotated, None));
     }
+}
+
+#[test]
+fn lines_are_as_narrow_as_the_terminal() {
+    let mut spans = [span(1, 0, 0, 99), span(2, 1, 10, 9), span(3, 2, 10, 9)];
+    spans[1].name = "a name that is rather long for a terminal".into();
+    spans[2].error = true;
+    for width in [40, 60, 80, 100] {
+        let text = render(&spans, Some(width));
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(width.max(44)), "{width}:\n{text}");
+        assert!(text.contains("█") && text.contains("✗ error"), "{text}");
+    }
+    let wide = render(&spans, Some(200));
+    assert_eq!(wide, render(&spans, None));
 }
