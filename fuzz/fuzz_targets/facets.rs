@@ -38,7 +38,8 @@ fuzz_target!(|input: (u16, u16, &[u8])| {
             check(rows.of_row_group(u32::MAX));
         }
         let some = partition.clone().step_by(3).collect();
-        drop(facet.counts(&some, &mut CodeCounts::default(), &read));
+        drop(facet.counts(&some, |_| true, &mut CodeCounts::default(), &read));
+        drop(facet.counts(&some, |place| place < 3, &mut CodeCounts::default(), &read));
         // A search finds what lies in order.
         let values = (0..facet.len()).map(|place| facet.value(place));
         let Ok(values) = values.collect::<Result<Vec<_>, _>>() else {
