@@ -5,6 +5,7 @@ mod check;
 mod columns;
 mod compact;
 mod compare;
+mod confirm;
 mod count;
 mod demo;
 mod export;

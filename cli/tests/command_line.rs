@@ -623,9 +623,18 @@ fn spans_are_kept_forgotten_and_backed_up() {
     );
 
     // The sample lies in yesterday's 24 hours.
-    run(store, &["retain", "0s"]);
+    let refused = output(store, &["retain", "0s"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("hide 2000 spans that started"), "{told}");
+    assert_eq!(count(store), 2_000);
+    run(store, &["retain", "0s", "--yes"]);
     assert_eq!(count(store), 0);
     run(store, &["retain", "default"]);
+    let every_team = output(store, &["retain", "0s", "--every-team"]);
+    let told = String::from_utf8_lossy(&every_team.stderr);
+    assert!(told.contains("hide 2000 spans that started"), "{told}");
+    // No span is older, so nothing is asked.
     run(store, &["retain", "8w", "--every-team"]);
     let shown = json(store, &["retain", "--accept-clock", "--format", "json"]);
     assert_eq!(shown["kept"], "4838400 s");

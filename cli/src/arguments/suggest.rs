@@ -36,7 +36,7 @@ Examples:
 
 Columns come first, then keys of attributes, the most frequent first. With --requests the attributes are those
 of the spans of these requests, which filters name within any(…). Attributes that no column holds are decoded
-span by span: of the latest 65,536 spans, unless --exact is given. `exact` says whether so many spans have the key,
+span by span: of the latest 16,384 spans, unless --exact is given. `exact` says whether so many spans have the key,
 or at least so many.")]
 pub struct SuggestNamesArguments {
     /// What the names begin with, in any case

@@ -1,11 +1,11 @@
 //! `forget`: spans that are not to be found again.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, IsTerminal, Write};
 
 use spanstore::query::Query;
 use spanstore::{Erased, Team, TraceId};
 
+use super::confirm::{self, confirm};
 use super::{Context, runtime};
 use crate::arguments::{Forget, ForgetArguments};
 use crate::error::Error;
@@ -72,11 +72,7 @@ fn count<'r>(team: &Team, rows: impl IntoIterator<Item = &'r Erased>) -> Result<
 }
 
 fn question(team: &Team, spans: Option<u64>, names: &[String]) -> String {
-    let spans = match spans {
-        Some(1) => "1 span".into(),
-        Some(spans) => format!("{spans} spans"),
-        None => "an unknown number of spans".into(),
-    };
+    let spans = confirm::spans(spans);
     let mut shown: Vec<String> = names.iter().take(SHOWN).cloned().collect();
     if names.len() > SHOWN {
         shown.push(format!("{} others", names.len() - SHOWN));
@@ -87,24 +83,4 @@ fn question(team: &Team, spans: Option<u64>, names: &[String]) -> String {
         None => "",
     };
     format!("forget {spans} ({}){hidden} for good", shown.escape_debug())
-}
-
-/// Asks the person at the terminal.
-fn confirm(what: &str) -> Result<(), Error> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Error::Usage(format!("this would {what}; --yes does so")));
-    }
-    let mut errors = io::stderr();
-    write!(errors, "spanstore: {what}? [y/N] ").map_err(Error::io("asking"))?;
-    errors.flush().map_err(Error::io("asking"))?;
-    let mut answer = String::new();
-    let read = stdin.lock().read_line(&mut answer);
-    if read.map_err(Error::io("the answer"))? == 0 {
-        writeln!(errors).map_err(Error::io("asking"))?;
-    }
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Error::Usage("nothing was forgotten".into())),
-    }
 }

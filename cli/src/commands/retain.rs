@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use super::Context;
+use spanstore::Team;
+
+use super::confirm::{self, confirm};
+use super::{Context, runtime};
 use crate::arguments::{RetainArguments, Retention};
 use crate::error::Error;
 use crate::output::Report;
-use crate::time::short;
+use crate::time::{now_nanos, short};
 
 pub(super) fn run(context: &mut Context<'_>, arguments: &RetainArguments) -> Result<(), Error> {
     if let Some(kept) = arguments.kept {
-        set(context, kept, arguments.every_team)?;
+        set(context, kept, arguments)?;
     }
     if arguments.accept_clock {
         context.store.accept_clock()?;
@@ -46,7 +49,8 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &RetainArguments) -> Res
     report.write(context.format, &mut context.out)
 }
 
-fn set(context: &Context<'_>, kept: Retention, is_every_team: bool) -> Result<(), Error> {
+fn set(context: &Context<'_>, kept: Retention, arguments: &RetainArguments) -> Result<(), Error> {
+    let is_every_team = arguments.every_team;
     let kept = match (kept, is_every_team) {
         (Retention::For(kept), _) => Some(kept),
         (Retention::Default, true) => {
@@ -56,12 +60,48 @@ fn set(context: &Context<'_>, kept: Retention, is_every_team: bool) -> Result<()
         (Retention::Forever, false) => Some(Duration::MAX),
         (Retention::Forever, true) | (Retention::Default, false) => None,
     };
+    if !arguments.yes {
+        // A team without its own is under what holds for every team.
+        let of_every_team = context.store.retention().filter(|_| !is_every_team);
+        if let Some(holds) = kept.or(of_every_team) {
+            ask(context, holds, is_every_team)?;
+        }
+    }
     if is_every_team {
         context.store.set_retention(kept)?;
     } else {
         context.team.set_retention(kept)?;
     }
     Ok(())
+}
+
+/// Asks whether the spans that are older are to be hidden and then removed, if there are any.
+fn ask(context: &Context<'_>, kept: Duration, is_every_team: bool) -> Result<(), Error> {
+    let kept_nanos = i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX);
+    let first_kept = now_nanos().saturating_sub(kept_nanos);
+    let runtime = runtime()?;
+    let older = |team: &Team| {
+        let query = team.query().filter(&format!("start_time < {first_kept}"))?;
+        Ok(runtime.block_on(query.count())?)
+    };
+    // What is damaged cannot be counted; the time can be set all the same.
+    let older: Result<u64, Error> = if is_every_team {
+        let teams = context.store.teams()?.into_iter();
+        let teams = teams.map(|id| context.store.team(&id));
+        let under_it = teams.filter(|team| team.retention().is_none());
+        under_it.map(|team| older(&team)).sum()
+    } else {
+        older(&context.team)
+    };
+    let older = older.ok();
+    if older == Some(0) {
+        return Ok(());
+    }
+    let older = confirm::spans(older);
+    let before = short(first_kept);
+    confirm(&format!(
+        "hide {older} that started before {before}, and remove them later"
+    ))
 }
 
 /// A time that spans are kept, in words.
