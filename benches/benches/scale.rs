@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use spanstore::{Month, SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
+use spanstore::{Month, Remembered, SpanBatch, Store, StoreOptions, Team, TeamId, TraceId};
 use spanstore_benches::{
     NOW, append, bodies, bodies_of, by_hand, machine, milliseconds, open, report, team,
 };
@@ -137,16 +137,34 @@ fn teams(directory: &Path) {
         );
     }
     println!("files: {}", files_below(&path));
-    let before = ALLOCATED.load(Ordering::Relaxed);
-    let start = Instant::now();
-    let store = open(&path, StoreOptions::default());
-    println!("open: {:.2} ms", milliseconds(start.elapsed()));
-    // Every team was looked at once: what stays is what an idle team costs.
-    let traces = traces_of(&store, &small);
-    let after = ALLOCATED.load(Ordering::Relaxed);
+    let traces = traces_of(&small);
+    let memory = |options: StoreOptions| {
+        let before = ALLOCATED.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let store = open(&path, options);
+        let opened = milliseconds(start.elapsed());
+        // Every team is looked at once: what stays is what an idle team costs.
+        for (team, _) in &traces {
+            black_box(store.team(team).usage(Month::of(NOW))).unwrap();
+        }
+        let after = ALLOCATED.load(Ordering::Relaxed);
+        (store, opened, (after - before) as f64 / TEAMS as f64)
+    };
+    let repeats = Remembered {
+        time: Duration::ZERO,
+        bytes: 0,
+    };
+    let forgetful = StoreOptions {
+        repeats,
+        ..by_hand()
+    };
+    let (store, _, without) = memory(forgetful);
+    drop(store);
+    let (store, opened, with) = memory(StoreOptions::default());
+    println!("open: {opened:.2} ms");
     println!(
-        "memory of the open store with every team read once: {:.0} bytes a team",
-        (after - before) as f64 / TEAMS as f64
+        "memory of the open store with every team read once: {with:.0} bytes a team, {without:.0} \
+         when nothing is remembered of its appends"
     );
     let catalog = std::fs::metadata(path.join("catalog.redb")).unwrap().len();
     let start = Instant::now();
@@ -211,14 +229,12 @@ fn ingest(
 }
 
 /// One trace of each team.
-fn traces_of(store: &Store, bodies: &[Vec<u8>]) -> Vec<(TeamId, TraceId)> {
+fn traces_of(bodies: &[Vec<u8>]) -> Vec<(TeamId, TraceId)> {
     let traces = bodies.iter().enumerate().map(|(number, body)| {
         let request = spanstore::otlp::protobuf::decode(body).unwrap();
         let span = &request.resource_spans[0].scope_spans[0].spans[0];
         let trace = TraceId::from_bytes(&span.trace_id).unwrap();
-        let team = name(number);
-        black_box(store.team(&team).usage(Month::of(NOW))).unwrap();
-        (team, trace)
+        (name(number), trace)
     });
     traces.collect()
 }

@@ -1,6 +1,6 @@
 //! Appends of all teams within a time and a number of bytes, oldest out first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -33,20 +33,23 @@ pub(super) struct Noted {
 pub(super) struct Memory<K> {
     limits: Remembered,
     teams: HashMap<TeamId, OfTeam<K>>,
-    /// The team of each append, by number: oldest first.
-    order: BTreeMap<u64, TeamId>,
+    /// By number: oldest first. They are not with their teams, most of which have one, as a
+    /// node of a tree has room for eleven.
+    appends: BTreeMap<u64, Append<K>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct OfTeam<K> {
     numbers: HashMap<K, u64>,
-    appends: BTreeMap<u64, Append<K>>,
+    /// The numbers again: oldest first.
+    order: BTreeSet<u64>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Append<K> {
+    team: TeamId,
     key: K,
     noted: Noted,
     bytes: usize,
@@ -57,7 +60,7 @@ impl<K: Hash + Eq + Clone> Memory<K> {
         Self {
             limits,
             teams: HashMap::new(),
-            order: BTreeMap::new(),
+            appends: BTreeMap::new(),
             bytes: 0,
         }
     }
@@ -79,8 +82,8 @@ impl<K: Hash + Eq + Clone> Memory<K> {
 
     /// The append of a key, unless its time is over.
     pub(super) fn get(&self, team: &TeamId, key: &K, now: i64) -> Option<&Noted> {
-        let of_team = self.teams.get(team)?;
-        let append = of_team.appends.get(of_team.numbers.get(key)?)?;
+        let number = self.teams.get(team)?.numbers.get(key)?;
+        let append = self.appends.get(number)?;
         (!self.is_over(append.noted.at, now)).then_some(&append.noted)
     }
 
@@ -110,7 +113,7 @@ impl<K: Hash + Eq + Clone> Memory<K> {
         }
         while let Some(of_team) = self.teams.get(team)
             && of_team.bytes + bytes > most
-            && let Some(oldest) = of_team.appends.first_key_value().map(|(number, _)| *number)
+            && let Some(oldest) = of_team.order.first().copied()
         {
             self.remove(oldest);
         }
@@ -119,17 +122,23 @@ impl<K: Hash + Eq + Clone> Memory<K> {
             self.bytes += bytes;
             OfTeam {
                 numbers: HashMap::new(),
-                appends: BTreeMap::new(),
+                order: BTreeSet::new(),
                 bytes,
             }
         });
         of_team.numbers.insert(key.clone(), number);
-        of_team.appends.insert(number, Append { key, noted, bytes });
+        of_team.order.insert(number);
         of_team.bytes += bytes;
         self.bytes += bytes;
-        self.order.insert(number, team.clone());
+        let append = Append {
+            team: team.clone(),
+            key,
+            noted,
+            bytes,
+        };
+        self.appends.insert(number, append);
         while self.bytes > self.limits.bytes
-            && let Some(oldest) = self.order.first_key_value().map(|(number, _)| *number)
+            && let Some(oldest) = self.appends.first_key_value().map(|(number, _)| *number)
         {
             self.remove(oldest);
         }
@@ -137,9 +146,7 @@ impl<K: Hash + Eq + Clone> Memory<K> {
 
     /// Lets go of what is too old.
     pub(super) fn expire(&mut self, now: i64) {
-        while let Some((number, team)) = self.order.first_key_value()
-            && let Some(of_team) = self.teams.get(team)
-            && let Some(append) = of_team.appends.get(number)
+        while let Some((number, append)) = self.appends.first_key_value()
             && self.is_over(append.noted.at, now)
         {
             let number = *number;
@@ -152,30 +159,28 @@ impl<K: Hash + Eq + Clone> Memory<K> {
         let Some(of_team) = self.teams.remove(team) else {
             return;
         };
-        for number in of_team.appends.keys() {
-            self.order.remove(number);
+        for number in &of_team.order {
+            self.appends.remove(number);
         }
         self.bytes -= of_team.bytes;
         self.shrink();
     }
 
     fn remove(&mut self, number: u64) {
-        let Some(team) = self.order.remove(&number) else {
+        let Some(append) = self.appends.remove(&number) else {
             return;
         };
-        let Some(of_team) = self.teams.get_mut(&team) else {
+        let Some(of_team) = self.teams.get_mut(&append.team) else {
             return;
         };
-        let Some(append) = of_team.appends.remove(&number) else {
-            return;
-        };
+        of_team.order.remove(&number);
         of_team.numbers.remove(&append.key);
         of_team.bytes -= append.bytes;
         self.bytes -= append.bytes;
         shrink(&mut of_team.numbers);
-        if of_team.appends.is_empty() {
+        if of_team.order.is_empty() {
             self.bytes -= of_team.bytes;
-            self.teams.remove(&team);
+            self.teams.remove(&append.team);
             self.shrink();
         }
     }
@@ -192,16 +197,13 @@ impl<K: Hash + Eq + Clone> Memory<K> {
         before: u64,
         most: usize,
     ) -> Vec<(u64, TeamId, K, Noted)> {
-        let numbers = self.order.range(from..before.max(from)).take(most);
-        numbers
-            .filter_map(|(number, team)| {
-                let append = self.teams.get(team)?.appends.get(number)?;
-                Some((
-                    *number,
-                    team.clone(),
-                    append.key.clone(),
-                    append.noted.clone(),
-                ))
+        let appends = self.appends.range(from..before.max(from)).take(most);
+        appends
+            .map(|(number, append)| {
+                let Append {
+                    team, key, noted, ..
+                } = append;
+                (*number, team.clone(), key.clone(), noted.clone())
             })
             .collect()
     }
@@ -316,7 +318,7 @@ mod tests {
         assert!(memory.get(&team(8), &1, 0).is_some());
         memory.expire(10 * SECOND);
         assert_eq!((memory.bytes(), memory.teams.capacity()), (0, 0));
-        assert!(memory.order.is_empty());
+        assert!(memory.appends.is_empty());
         let mut off = Memory::new(Remembered {
             time: Duration::ZERO,
             bytes: 1 << 20,

@@ -13,6 +13,7 @@ use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
 use hashbrown::HashSet;
 use roaring::{MultiOps, RoaringBitmap};
+use spanstore_format::segment::layout::encoding::PAGE_ROWS;
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::span::attribute::ValueType;
 use spanstore_format::span::first_views;
@@ -29,12 +30,13 @@ use crate::read::hot::HotPart;
 use crate::read::interrupt::Interrupt;
 use crate::read::matching::{Matching, part};
 use crate::read::meter::Stage;
+use crate::read::scan::{row_groups, rows_of_group};
 
 /// Rows in memory that are decoded before it is asked whether the query is to end.
 const ROWS_A_CHECK: usize = 8_192;
 
-/// Rows of a file that one thread decodes.
-const ROWS_A_PIECE: u32 = 8_192;
+/// Rows of a file that one thread decodes: of whole pages, so that none is decoded twice.
+const ROWS_A_PIECE: u32 = 12 * PAGE_ROWS as u32;
 
 /// Keys of attributes to choose from, as [`Query::attribute_keys`] gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,9 +232,13 @@ impl Job {
             }
         });
         let others = others.await?.union();
-        let pieces = (others.min().unwrap_or(0)..=others.max().unwrap_or(0))
-            .step_by(ROWS_A_PIECE as usize)
-            .map(|first| part(&others, first..first.saturating_add(ROWS_A_PIECE)))
+        let pieces = row_groups(&others).flat_map(|group| {
+            let rows = rows_of_group(group);
+            let firsts = rows.clone().step_by(ROWS_A_PIECE as usize);
+            firsts.map(move |first| first..rows.end.min(first.saturating_add(ROWS_A_PIECE)))
+        });
+        let pieces = pieces
+            .map(|rows| part(&others, rows))
             .filter(|rows| !rows.is_empty())
             .map(Piece::Others);
         let prefix = Arc::clone(&counted.prefix);
