@@ -7,8 +7,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -209,6 +210,37 @@ fn a_tail_shows_what_another_process_appends() {
     run(directory.path(), &of_requests);
     let wrong = output(directory.path(), &["tail", "--cursor", "00"]);
     assert_eq!(wrong.status.code(), Some(1));
+}
+
+#[test]
+fn a_tail_that_is_interrupted_says_where_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_store, team) = service(directory.path());
+    append(&team, 1, "one", 1);
+    let begun = ["tail", "--timeout", "0", "--format", "json"];
+    let begun = lines(&run(directory.path(), &begun));
+    let cursor = begun[0]["next_cursor"].as_str().unwrap();
+    append(&team, 2, "two", 1);
+    for signal in ["-INT", "-TERM"] {
+        let mut command = spanstore(directory.path());
+        command.args(["tail", "--cursor", cursor, "--format", "json"]);
+        let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut shown = BufReader::new(tail.stdout.take().unwrap());
+        let mut first = String::new();
+        shown.read_line(&mut first).unwrap();
+        assert_eq!(lines(&first)[0]["name"], "span 2.1");
+        let killed = Command::new("kill")
+            .args([signal, &tail.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let mut rest = String::new();
+        shown.read_to_string(&mut rest).unwrap();
+        assert!(tail.wait().unwrap().success());
+        let rest = lines(&rest);
+        assert_eq!(rest.len(), 1, "{rest:?}");
+        assert_ne!(rest[0]["next_cursor"], cursor);
+        assert!(rest[0]["next_cursor"].is_string());
+    }
 }
 
 #[test]

@@ -412,7 +412,8 @@ impl Store {
     /// Makes a copy of the store in an empty directory, as it is now, while it
     /// is written to: everything that was acknowledged before the call is in it,
     /// and it opens as a store. Segments are linked where the file system can: damage
-    /// to the medium is then damage to both, so copy the backup to another one.
+    /// to the medium is then damage to both, so copy the backup to another one. Cursors of this
+    /// store are refused by the copy, which goes on apart from it.
     ///
     /// # Errors
     /// [`Error::NotEmpty`] when the directory has something in it, and as

@@ -20,6 +20,7 @@ fn a_backup_opens_with_everything_acknowledged_before() {
     acme.set_quota(Some(170)).unwrap();
     let copy = directory.path().join("deep/copy");
     store.backup(&copy).unwrap();
+    let cursor = acme.query().tail().unwrap().cursor();
     // The store goes on; the copy does not change.
     acme.append(request((150..160).map(span))).unwrap();
     store.compact().unwrap();
@@ -39,6 +40,9 @@ fn a_backup_opens_with_everything_acknowledged_before() {
     let usage = acme.usage(Month::of(NOW)).unwrap();
     assert_eq!((usage.used, usage.limit), (150, 170));
     assert_eq!(backup.check().unwrap().damage, []);
+    // Both go on apart: a place in the one is none in the other.
+    let refused = acme.query().tail_from(&cursor).unwrap_err();
+    assert!(matches!(refused, Error::InvalidCursor { .. }), "{refused}");
     let receipt = acme.append(request((200..250).map(span))).unwrap();
     assert_eq!(receipt.accepted, 20);
     backup.seal().unwrap();

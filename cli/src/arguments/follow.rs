@@ -16,7 +16,7 @@ Examples:
   spanstore tail --requests --cursor 01a3… --timeout 60
 
 It shows what is appended from now on, in the order of the appends; with --cursor also what came since the tail that gave the cursor. A request is shown when it is first seen and when it has changed, at most once a second. \
-The last line of JSON is {\"next_cursor\": …}; other formats say it on standard error.")]
+It ends with --limit, --timeout or Ctrl-C. The last line of JSON is {\"next_cursor\": …}; other formats say it on standard error.")]
 pub struct TailArguments {
     /// Requests (one a trace) in place of spans; filters and columns are those of `requests`
     #[arg(long)]

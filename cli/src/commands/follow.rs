@@ -1,10 +1,14 @@
 //! `tail`, and waiting for a trace: what another process writes.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use spanstore::query::Tail;
 use spanstore::{Spans, Store, StoreOptions, Team, TraceId, TraceStatus};
 
@@ -36,7 +40,10 @@ async fn tail(context: &mut Context<'_>, arguments: &TailArguments) -> Result<()
         out,
         ..
     } = context;
-    let end = arguments.timeout.and_then(after);
+    let end = End {
+        time: arguments.timeout.and_then(after),
+        is_interrupted: interrupted()?,
+    };
     let mut left = arguments.limit.unwrap_or(usize::MAX);
     let format = *format;
     let begin = |team: &Team, left: usize, cursor: Option<&str>| {
@@ -46,11 +53,11 @@ async fn tail(context: &mut Context<'_>, arguments: &TailArguments) -> Result<()
     let mut writer = RowWriter::following(format, tail.schema(), &mut *out)?;
     writer.flush()?;
     let ended = loop {
-        match next(store, &mut tail, end).await {
+        match next(store, &mut tail, &end).await {
             Ok(Next::Rows(rows)) => {
                 left = left.saturating_sub(rows.num_rows());
                 let written = writer.write(&rows).and_then(|()| writer.flush());
-                if written.is_err() || left == 0 {
+                if written.is_err() || left == 0 || end.is_now() {
                     break written;
                 }
                 if left < MOST_ROWS {
@@ -66,7 +73,7 @@ async fn tail(context: &mut Context<'_>, arguments: &TailArguments) -> Result<()
                     let cursor = tail.cursor();
                     tail = match begin(team, left, Some(&cursor)) {
                         Err(Error::Store(spanstore::Error::InvalidCursor { .. })) => {
-                            eprintln!("The last spans were taken back: the disk is full.");
+                            eprintln!("Another store lies there now, or its last spans were taken back as the disk is full. What comes from now on is shown.");
                             begin(team, left, None)?
                         }
                         begun => begun?,
@@ -98,14 +105,39 @@ enum Next {
     End,
 }
 
-async fn next(store: &Store, tail: &mut Tail, end: Option<Instant>) -> Result<Next, Error> {
+/// When a tail ends.
+struct End {
+    time: Option<Instant>,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+impl End {
+    fn is_now(&self) -> bool {
+        self.is_interrupted.load(Ordering::Relaxed)
+            || self.time.is_some_and(|time| time <= Instant::now())
+    }
+}
+
+/// What is true once the process is asked to end; asked again, it ends at once.
+fn interrupted() -> Result<Arc<AtomicBool>, Error> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let status = 128 + signal;
+        flag::register_conditional_shutdown(signal, status, Arc::clone(&is_interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&is_interrupted)))
+            .map_err(Error::io("waiting for signals"))?;
+    }
+    Ok(is_interrupted)
+}
+
+async fn next(store: &Store, tail: &mut Tail, end: &End) -> Result<Next, Error> {
     // One look goes on for as long as it takes: begun anew each time it might never end.
     let mut coming = pin!(tail.next());
     loop {
         if let Ok(arrivals) = tokio::time::timeout(PAUSE, &mut coming).await {
             return Ok(Next::Rows(arrivals?.rows));
         }
-        if end.is_some_and(|end| end <= Instant::now()) {
+        if end.is_now() {
             return Ok(Next::End);
         }
         if !store.refresh()? {

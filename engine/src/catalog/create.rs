@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use redb::{
-    Database, Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTransaction,
+    Database, Key, ReadTransaction, ReadableTable, Table, TableDefinition, Value, WriteTransaction,
 };
 use spanstore_format::catalog::encode_segment;
 use spanstore_format::version::CATALOG_VERSION;
@@ -51,7 +51,7 @@ pub(super) fn make(disk: &Arc<dyn Disk>, root: &Path, content: &Content) -> Resu
     let made = commit(&database, |transaction| {
         let numbers = Numbers {
             content_seed: disk.random_number(),
-            cursor_key: [disk.random_number(), disk.random_number()],
+            cursor_key: cursor_key(&**disk),
         };
         write(transaction, content, &numbers)
     });
@@ -65,6 +65,17 @@ pub(super) fn make(disk: &Arc<dyn Disk>, root: &Path, content: &Content) -> Resu
 struct Numbers {
     content_seed: u64,
     cursor_key: [u64; 2],
+}
+
+fn cursor_key(disk: &dyn Disk) -> [u64; 2] {
+    [disk.random_number(), disk.random_number()]
+}
+
+fn set_cursor_key(meta: &mut Table<'_, &'static str, u64>, key: [u64; 2]) -> Result<(), CallError> {
+    for (name, number) in CURSOR_KEY.into_iter().zip(key) {
+        meta.insert(name, number)?;
+    }
+    Ok(())
 }
 
 /// Writes all tables. What was remembered of recent appends is not known to the new
@@ -81,9 +92,7 @@ fn write(
     meta.remove(LOG_SETTLED)?;
     meta.remove(RECENT_FILE)?;
     meta.insert(CONTENT_SEED, numbers.content_seed)?;
-    for (name, number) in CURSOR_KEY.into_iter().zip(numbers.cursor_key) {
-        meta.insert(name, number)?;
-    }
+    set_cursor_key(&mut meta, numbers.cursor_key)?;
     meta.insert(VERSION, u64::from(CATALOG_VERSION))?;
     meta.insert(COMMITS, 1)?;
     meta.insert(FIRST_UNSEALED, content.first_unsealed)?;
@@ -245,7 +254,8 @@ pub(super) fn copy(
 }
 
 /// Copies all tables into a new file beside, for a store that begins a log of
-/// its own, and closes it.
+/// its own, and closes it. Its sequences go on apart from the other's, so that cursors of the
+/// other would name other spans in it: it gets a key of its own.
 pub(super) fn copy_closed(
     read: &ReadTransaction,
     disk: &Arc<dyn Disk>,
@@ -253,7 +263,9 @@ pub(super) fn copy_closed(
 ) -> Result<(), CallError> {
     let (file, database) = copy(read, disk, root, 1)?;
     let changed = commit(&database, |write| {
-        write.open_table(META)?.remove(LOG_SETTLED)?;
+        let mut meta = write.open_table(META)?;
+        meta.remove(LOG_SETTLED)?;
+        set_cursor_key(&mut meta, cursor_key(&**disk))?;
         write.open_table(REPLACED)?.retain(|_, ()| false)?;
         Ok(())
     });
