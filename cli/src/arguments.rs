@@ -198,7 +198,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  spanstore seal")]
     Seal,
     /// Read the whole store (segments, log and catalog) and verify every checksum and count
-    #[command(after_help = "Example:\n  spanstore check")]
+    #[command(
+        after_help = "Example:\n  spanstore check\n\nNobody else can open the store meanwhile; a service checks its own with `Store::check`."
+    )]
     Check,
     /// Build a store anew from what can be read of a damaged one
     Repair(RepairArguments),
@@ -222,7 +224,7 @@ pub enum Command {
     Man(ManArguments),
     /// Try it out: start a session, append sample traces, and show the session, its requests, a trace and the quota
     #[command(
-        after_help = "Examples:\n  spanstore demo\n  spanstore demo --store ./another\n\nThe store is ./spanstore-demo unless --store names another. It is kept, and the commands that are shown can be typed again."
+        after_help = "Examples:\n  spanstore demo\n  spanstore demo --store ./another\n\nThe store is ./spanstore-demo unless --store or SPANSTORE_DIR names another, which must be empty. It is kept, and the commands that are shown can be typed again."
     )]
     Demo,
 }
@@ -466,7 +468,9 @@ pub struct ForgetSessions {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  spanstore backup ./spanstore-backup")]
+  spanstore backup ./spanstore-backup
+
+Nobody else can open the store meanwhile; a service copies its own with `Store::backup`, while it writes. Cursors of the store are refused by the copy.")]
 pub struct BackupArguments {
     /// An empty directory, or one to be made
     #[arg(value_name = "DIR")]

@@ -100,7 +100,8 @@ struct Context<'a> {
 pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     let format = arguments.format()?;
     let open = |access, out| Context::open(&arguments.options, access, format, out);
-    let read = |out| open(Access::Read, out);
+    let look = |out| open(Access::Read, out);
+    let read = |out| look(out)?.with_known_team();
     let write = |out| open(Access::Write, out);
     let create = |out| open(Access::Create, out);
     match &arguments.command {
@@ -137,14 +138,14 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
             read(out)?.run(|context| pages::run(context, rows, &it.selection, &it.list))?;
         }
         Command::Tail(it) => open(Access::Follow, out)?.run(|context| follow::run(context, it))?,
-        Command::Teams(it) => read(out)?.run(|context| teams::run(context, it))?,
+        Command::Teams(it) => look(out)?.run(|context| teams::run(context, it))?,
         Command::Usage(it) => read(out)?.run(|context| usage::run(context, it))?,
         Command::Export(it) => {
             let options = it.interchange(format)?;
             read(out)?.run(|context| export::run(context, it, options))?;
         }
         Command::Seal => write(out)?.run(seal::run)?,
-        Command::Inspect(it) => read(out)?.run(|context| inspect::run(context, it))?,
+        Command::Inspect(it) => look(out)?.run(|context| inspect::run(context, it))?,
         Command::Compact(it) => write(out)?.run(|context| compact::run(context, it))?,
         Command::Retain(it) => open(it.access(), out)?.run(|context| retain::run(context, it))?,
         Command::Forget(it) => write(out)?.run(|context| forget::run(context, it))?,
@@ -178,6 +179,15 @@ impl<'a> Context<'a> {
             out,
             cost: None,
         })
+    }
+
+    /// Tells people when the name of the team may be a wrong one.
+    fn with_known_team(self) -> Result<Self, Error> {
+        let team = self.team.id();
+        if !self.store.has_team(team)? {
+            eprintln!("The store has no spans of team {team}; `teams` lists those that it has.");
+        }
+        Ok(self)
     }
 
     /// A query for all rows of the team.

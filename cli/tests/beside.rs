@@ -311,4 +311,12 @@ fn teams_are_listed_with_their_quota() {
         }
     }
     assert_eq!(teams[1]["limit"], 50);
+
+    // A wrong name is told, whatever the answer is.
+    for (team, is_told) in [("acme", false), ("acmee", true)] {
+        let answer = output(directory.path(), &["count", "--team", team]);
+        assert!(answer.status.success());
+        let told = String::from_utf8_lossy(&answer.stderr);
+        assert_eq!(told.contains("no spans of team acmee"), is_told, "{told}");
+    }
 }

@@ -523,6 +523,11 @@ fn the_demonstration_goes_from_a_session_to_a_trace() {
     ] {
         assert!(text.contains(expected), "{expected} is missing:\n{text}");
     }
+    // It writes into no store that is there.
+    let again = output(directory.path(), &["demo", "--store", name]);
+    assert_eq!(again.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(told.contains("is not empty"), "{told}");
     // What is shown can be typed again, in the store that is kept.
     let commands: Vec<&str> = text
         .lines()

@@ -90,6 +90,9 @@ impl Place {
         if is_of("tail") {
             line = format!("{} --timeout 0", line.replace(" --timeout 60", ""));
         }
+        if is_of("demo") {
+            line = format!("rm -rf spanstore-demo another && {line}");
+        }
         if is_of("forget") && !line.contains("--yes") {
             line.push_str(" --yes");
         }

@@ -247,6 +247,17 @@ impl Store {
         Ok(teams)
     }
 
+    /// Whether a team is among [`Store::teams`].
+    ///
+    /// # Errors
+    /// As [`Store::teams`].
+    pub fn has_team(&self, team: &TeamId) -> Result<bool, Error> {
+        let parts = &*self.parts;
+        let is_here =
+            parts.view.unsealed_teams().contains(team) || parts.settings.teams().contains(team);
+        Ok(is_here || parts.catalog.has_team(team)?)
+    }
+
     /// What opening found in the log.
     pub fn recovered(&self) -> RecoveryReport {
         self.recovered

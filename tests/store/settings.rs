@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spanstore::io::{Fault, PowerCut, SimulatedDisk};
-use spanstore::{Error, Month, Plan, Store, TraceId};
+use spanstore::otlp::Span;
+use spanstore::{Error, Month, Plan, SpanBatch, Store, TraceId};
 use spanstore_test_support::spans::{request, span, trace_id};
 use spanstore_test_support::{NOW, open_on, quiet, team};
 
@@ -184,6 +185,16 @@ fn teams_are_those_with_spans_or_settings() {
     let (_, store) = filled();
     let names = || {
         let teams = store.teams().unwrap();
+        for name in [
+            "a", "acme", "acmee", "asked", "other", "set", "unsealed", "z",
+        ] {
+            let team = team(name);
+            assert_eq!(
+                store.has_team(&team).unwrap(),
+                teams.contains(&team),
+                "{name}"
+            );
+        }
         teams
             .iter()
             .map(|one| one.as_str().to_owned())
@@ -209,4 +220,38 @@ fn teams_are_those_with_spans_or_settings() {
     assert_eq!(names(), ["acme", "other", "unsealed"]);
     store.erase().unwrap();
     assert_eq!(names(), ["other", "unsealed"]);
+}
+
+#[test]
+fn a_team_is_found_whatever_months_it_has_spans_in() {
+    let (_, store) = filled();
+    let month = 31 * 86_400_000_000_000;
+    for (name, months) in [
+        ("b", &[0, 3][..]),
+        ("c", &[5]),
+        ("zz", &[2, 4]),
+        ("aa", &[9]),
+    ] {
+        let of_team = store.team(&team(name));
+        let spans = months.iter().map(|ago| Span {
+            start_time_unix_nano: NOW.cast_unsigned() - ago * month,
+            ..span(*ago)
+        });
+        let batch = SpanBatch::from_otlp(request(spans)).any_time();
+        let accepted = of_team.append(batch).unwrap().accepted;
+        assert_eq!(accepted, months.len() as u64);
+    }
+    store.seal().unwrap();
+    let teams = store.teams().unwrap();
+    assert_eq!(teams.len(), 6);
+    for name in [
+        "a", "aa", "acme", "b", "bb", "c", "d", "other", "z", "zz", "zzz",
+    ] {
+        let team = team(name);
+        assert_eq!(
+            store.has_team(&team).unwrap(),
+            teams.contains(&team),
+            "{name}"
+        );
+    }
 }

@@ -18,8 +18,9 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &CompactArguments) -> Re
     report.rows_removed += merged.rows_removed;
     report.bytes_written += merged.bytes_written;
     Report::new()
-        .with("segments_before", report.segments_before)
-        .with("segments_after", report.segments_after)
+        .with("segments_replaced", report.segments_before)
+        .with("segments_written", report.segments_after)
+        .with("segments", context.store.segments().len())
         .with("rows_written", report.rows_written)
         .with("rows_removed", report.rows_removed)
         .with("bytes_written", report.bytes_written)

@@ -34,6 +34,14 @@ pub(super) fn run(options: &GlobalOptions, out: Out<'_>) -> Result<(), Error> {
             time_limit: options.time_limit,
         },
     };
+    let store = demo.options.store_directory();
+    if std::fs::read_dir(store).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::Usage(format!(
+            "the demo makes a store of its own, and {} is not empty: name another directory with \
+             --store, or remove it",
+            store.display()
+        )));
+    }
     demo.run(out)
 }
 

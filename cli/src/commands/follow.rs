@@ -73,7 +73,9 @@ async fn tail(context: &mut Context<'_>, arguments: &TailArguments) -> Result<()
                     let cursor = tail.cursor();
                     tail = match begin(team, left, Some(&cursor)) {
                         Err(Error::Store(spanstore::Error::InvalidCursor { .. })) => {
-                            eprintln!("Another store lies there now, or its last spans were taken back as the disk is full. What comes from now on is shown.");
+                            eprintln!(
+                                "Another store lies there now, or its last spans were taken back as the disk is full. What comes from now on is shown."
+                            );
                             begin(team, left, None)?
                         }
                         begun => begun?,

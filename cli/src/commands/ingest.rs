@@ -71,7 +71,10 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
         .with("refused_by_reason", by_reason)
         .with("duplicates", counts.duplicates)
         .with("skipped_lines", summary.skipped_lines)
-        .with("seconds", begin.elapsed().as_secs_f64());
+        .with(
+            "seconds",
+            (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+        );
     let written = report.write(context.format, &mut context.out);
     let by_time = [RefusalReason::TooOld, RefusalReason::TooFarAhead];
     let by_time = by_time
@@ -80,6 +83,12 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &IngestArguments) -> Res
     let by_time: u64 = by_time.sum();
     if by_time > 0 {
         eprintln!("spanstore: {by_time} spans are too old or of the future; --any-time takes them");
+    }
+    let all = counts.accepted + counts.duplicates + counts.refused.values().sum::<u64>();
+    if all == 0 && result.is_ok() {
+        eprintln!(
+            "spanstore: there was no span to store; in OTLP JSON they stand in `resourceSpans`"
+        );
     }
     result.and(written)
 }

@@ -371,6 +371,35 @@ impl Catalog {
         })
     }
 
+    /// Whether a team is among [`Catalog::teams`]. Reads about a number for each month.
+    pub(crate) fn has_team(&self, team: &TeamId) -> Result<bool, Error> {
+        self.guard.read(|read| {
+            let counters = read.open_table(COUNTERS)?;
+            let mut month = 0;
+            // The first one from the team on in a month, or the first month after it.
+            loop {
+                let mut following = counters.range((month, team.as_str())..)?;
+                let Some(entry) = following.next() else {
+                    return Ok(false);
+                };
+                let (key, _) = entry?;
+                let (found, of_team) = key.value();
+                if found == month && of_team == team.as_str() {
+                    return Ok(true);
+                }
+                let next = if found == month {
+                    month.checked_add(1)
+                } else {
+                    Some(found)
+                };
+                match next {
+                    Some(next) => month = next,
+                    None => return Ok(false),
+                }
+            }
+        })
+    }
+
     /// Sealed spans that count towards a partition's quota.
     pub(crate) fn sealed_count(&self, month: Month, team: &TeamId) -> Result<u64, Error> {
         self.guard.read(|read| {
