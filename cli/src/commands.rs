@@ -89,6 +89,7 @@ struct Context<'a> {
     team: Team,
     format: Format,
     out: Out<'a>,
+    is_team_known: bool,
     /// What adds up the cost, where that is asked for in place of the answer.
     cost: Option<Meter>,
 }
@@ -177,16 +178,14 @@ impl<'a> Context<'a> {
             team,
             format,
             out,
+            is_team_known: true,
             cost: None,
         })
     }
 
-    /// Tells people when the name of the team may be a wrong one.
-    fn with_known_team(self) -> Result<Self, Error> {
-        let team = self.team.id();
-        if !self.store.has_team(team)? {
-            eprintln!("The store has no spans of team {team}; `teams` lists those that it has.");
-        }
+    /// Has it told, below an answer, when the name of the team may be a wrong one.
+    fn with_known_team(mut self) -> Result<Self, Error> {
+        self.is_team_known = self.store.has_team(self.team.id())?;
         Ok(self)
     }
 
@@ -241,6 +240,10 @@ impl<'a> Context<'a> {
         let closed = self.store.close();
         let value = result?;
         closed?;
+        if !self.is_team_known {
+            let team = self.team.id();
+            eprintln!("The store has no spans of team {team}; `teams` lists those that it has.");
+        }
         Ok(value)
     }
 }

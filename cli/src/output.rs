@@ -8,6 +8,7 @@
 mod cell;
 mod columns;
 mod csv;
+mod fit;
 mod json;
 mod lines;
 mod message;

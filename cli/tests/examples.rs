@@ -144,17 +144,40 @@ fn the_demo_fits_narrow_and_wide_terminals() {
         let text = place.done(&format!(
             "COLUMNS={columns} spanstore demo --store ./{columns}"
         ));
-        let is_typed = |line: &&str| line.starts_with("$ ");
-        let lines = text.lines().filter(|line| !is_typed(line));
-        // The ids and times alone of a table may be wider than the terminal.
-        let is_wanted = |line: &&str| !line.starts_with(['│', '┌', '╞', '└']);
-        let wide = lines
-            .filter(is_wanted)
-            .find(|line| line.chars().count() > columns);
-        assert_eq!(
-            wide.filter(|line| !line.contains("sample application")),
-            None
+        let is_typed = |line: &&str| line.starts_with("$ ") || line.contains("sample application");
+        let mut lines = text.lines().filter(|line| !is_typed(line));
+        let wide = lines.find(|line| line.chars().count() > columns);
+        assert_eq!(wide, None);
+    }
+    for list in ["query", "requests", "sessions"] {
+        let lines = |columns: usize| {
+            let list = format!("COLUMNS={columns} spanstore {list} --limit 9 2>&1 >/dev/null");
+            let told = place.done(&list);
+            (place.done(&list.replace("2>&1 >/dev/null", "")), told)
+        };
+        let (narrow, told) = lines(80);
+        assert!(
+            narrow.lines().all(|line| line.chars().count() <= 80),
+            "{narrow}"
         );
+        let room = "has no room for";
+        assert!(told.contains(room), "{told}");
+        let (wide, told) = lines(200);
+        assert!(
+            wide.lines().all(|line| line.chars().count() <= 200),
+            "{wide}"
+        );
+        assert!(!told.contains(room), "{told}");
+        // Ids are whole in both.
+        let id = |text: &str| {
+            text.lines()
+                .nth(3)
+                .unwrap()
+                .rsplit(' ')
+                .nth(1)
+                .map(str::to_owned)
+        };
+        assert_eq!(id(&narrow), id(&wide));
     }
     let list = "COLUMNS=80 spanstore query --columns start_time,name,trace_id";
     let text = place.done(list);

@@ -55,7 +55,7 @@ pub(super) fn write_tree(trace_id: TraceId, spans: &Spans, out: Out<'_>) -> Resu
     let extent = end.unwrap_or(start).saturating_sub(start);
     writeln!(
         out,
-        "trace {trace_id}  {} UTC  {}  {} spans",
+        "trace {trace_id}  {} UTC\n{}  {} spans",
         time::short(start),
         time::humanise(extent),
         spans.len()

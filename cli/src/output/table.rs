@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::cell::{Cell, Column};
+use super::fit::Cells;
 use super::terminal::width;
 use crate::error::Error;
 use crate::time;
@@ -14,9 +15,6 @@ use crate::tree::shorten;
 
 /// Longest text in a cell, in characters.
 const CELL_WIDTH: usize = 48;
-
-/// How short texts become, in characters, where the terminal is narrow.
-const LEAST_CELL_WIDTH: usize = 10;
 
 /// Writes batches of the same columns as one table.
 pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(), Error> {
@@ -39,16 +37,36 @@ pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(),
             rows.push(cells.collect::<Result<Vec<_>, _>>()?);
         }
     }
+    let names = names.map(str::to_owned).collect();
+    let mut cells = Cells { names, rows };
     if let Some(width) = width() {
-        fit(&mut rows, names.clone().collect(), width);
+        if let ([row], true) = (cells.rows.as_slice(), cells.width() > width) {
+            return write_lines(&cells.names, row, out);
+        }
+        let left_out = cells.fit(width);
+        if !left_out.is_empty() {
+            let left_out = left_out.join(", ");
+            eprintln!("The terminal has no room for {left_out}; --columns names those to show.");
+        }
     }
     let mut table = Table::new();
     table
         .load_preset(presets::UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(names);
-    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(written)));
+    table.set_header(cells.names);
+    let rows = cells.rows.into_iter();
+    table.add_rows(rows.map(|row| row.into_iter().map(written)));
     writeln!(out, "{table}")?;
+    Ok(())
+}
+
+/// Writes a row with a line for each column.
+fn write_lines(names: &[String], row: &[Shown], out: &mut impl Write) -> Result<(), Error> {
+    let widths = names.iter().map(|name| name.chars().count());
+    let width = widths.max().unwrap_or(0);
+    for (name, cell) in names.iter().zip(row) {
+        writeln!(out, "{name:width$}  {}", cell.text)?;
+    }
     Ok(())
 }
 
@@ -56,8 +74,17 @@ pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(),
 pub(super) struct Shown {
     pub(super) text: String,
     pub(super) is_right: bool,
-    /// Whether a part of it tells something.
-    is_text: bool,
+    /// What a part of it tells.
+    part: Part,
+}
+
+/// What a part of a text tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Something,
+    Nothing,
+    /// About when it was.
+    Time,
 }
 
 impl Shown {
@@ -66,14 +93,14 @@ impl Shown {
         Self {
             text: shorten(text, CELL_WIDTH),
             is_right: false,
-            is_text: true,
+            part: Part::Something,
         }
     }
 
     /// One that is whole or nothing.
     fn whole(text: &str) -> Self {
         Self {
-            is_text: false,
+            part: Part::Nothing,
             ..Self::left(text)
         }
     }
@@ -82,8 +109,18 @@ impl Shown {
         Self {
             text,
             is_right: true,
-            is_text: false,
+            part: Part::Nothing,
         }
+    }
+
+    /// Whether a part of it tells something.
+    pub(super) fn is_text(&self) -> bool {
+        self.part == Part::Something
+    }
+
+    /// Whether it is a time.
+    pub(super) fn is_time(&self) -> bool {
+        self.part == Part::Time
     }
 }
 
@@ -97,41 +134,13 @@ pub(super) fn shown(cell: Cell<'_>) -> Shown {
         Cell::Integer(number) => Shown::right(number.to_string()),
         Cell::Unsigned(number) => Shown::right(number.to_string()),
         Cell::Float(number) => Shown::right(number.to_string()),
-        Cell::Time(nanos) => Shown::whole(&time::short(nanos)),
+        Cell::Time(nanos) => Shown {
+            part: Part::Time,
+            ..Shown::left(&time::short(nanos))
+        },
         Cell::Duration(nanos) => Shown::right(time::humanise(nanos)),
         Cell::Message(Value::Array(elements)) if elements.is_empty() => Shown::left(""),
         Cell::Message(value) => Shown::left(&value.to_string()),
-    }
-}
-
-/// Shortens texts, the longest first, so that a line has `width` characters, as far as that goes.
-/// Ids stay whole: they are typed again.
-fn fit(rows: &mut [Vec<Shown>], names: Vec<&str>, width: usize) {
-    let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
-    let mut are_texts = vec![true; names.len()];
-    for row in rows.iter() {
-        for ((cell, width), is_text) in row.iter().zip(&mut widths).zip(&mut are_texts) {
-            *width = cell.text.chars().count().max(*width);
-            *is_text &= cell.is_text;
-        }
-    }
-    // A blank on both sides of each cell, and what stands between and beside them.
-    let frame = 3 * names.len() + 1;
-    while widths.iter().sum::<usize>() + frame > width {
-        let columns = widths.iter_mut().zip(&names).zip(&are_texts);
-        let texts = columns.filter(|((_, name), is_text)| **is_text && !name.ends_with("_id"));
-        let longest = texts.map(|((width, _), _)| width).max();
-        match longest {
-            Some(longest) if *longest > LEAST_CELL_WIDTH => *longest -= 1,
-            _ => break,
-        }
-    }
-    for row in rows {
-        for (cell, width) in row.iter_mut().zip(&widths) {
-            if cell.is_text {
-                cell.text = shorten(&cell.text, *width);
-            }
-        }
     }
 }
 
