@@ -484,6 +484,60 @@ fn a_log_that_cannot_be_followed_is_told() {
     assert_eq!(numbers(&removed), [0]);
 }
 
+/// Records that are gone are not waited for.
+#[test]
+fn a_log_with_a_gap_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let writing = open(directory.path());
+    append(&writing, [span(0)]);
+    let reading = open_with(directory.path(), alone());
+    let logs = directory.path().join("log");
+    let log = std::fs::read_dir(&logs).unwrap().last().unwrap().unwrap();
+    std::fs::copy(log.path(), logs.join("00000000000000000009.log")).unwrap();
+    assert!(!reading.refresh().unwrap());
+    assert_eq!(numbers(&reading), [0]);
+}
+
+/// Who needs a segment that is missing is told; what else there is can be read.
+#[test]
+fn a_store_without_one_of_its_segments_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let writing = open(directory.path());
+    for part in 0..2 {
+        append(&writing, (part * 5..part * 5 + 5).map(span));
+        writing.seal().unwrap();
+    }
+    let segments = writing.segments();
+    writing.close().unwrap();
+    std::fs::remove_file(directory.path().join(segment_path(&segments[0]))).unwrap();
+    let reading = open_with(directory.path(), alone());
+    assert_eq!(reading.segments(), segments);
+    let acme = reading.team(&team("acme"));
+    assert_eq!(acme.usage(Month::of(NOW)).unwrap().used, 10);
+    let error = block_on(acme.query().spans()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+/// A commit is at work on the catalog, or a crash has left it, before its checksums are published.
+#[test]
+fn a_commit_that_is_not_published_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let writing = Arc::new(open(directory.path()));
+    append(&writing, (0..5).map(span));
+    writing.seal().unwrap();
+    append(&writing, (5..9).map(span));
+    let disk = InterruptedDisk::default();
+    let (changing, sums) = (Arc::clone(&writing), directory.path().join("catalog.sums"));
+    disk.before_list("log", move || {
+        let before = std::fs::read(&sums).unwrap();
+        changing.seal().unwrap();
+        std::fs::write(&sums, before).unwrap();
+    });
+    let reading = open_on(Arc::new(disk.clone()), directory.path(), alone()).unwrap();
+    assert!(!disk.is_planned());
+    assert_eq!(numbers(&reading), (0..9).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_store_without_a_log_is_up_to_date() {
     let directory = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use spanstore::query::{
     AttributeKey, AttributeKeys, Owner, Query, SuggestedValue, SuggestedValues, ValueType,
 };
 use spanstore::{Error, Meter, Team, TraceId};
-use spanstore_test_support::spans::{attribute, request, span, text, trace_id};
+use spanstore_test_support::spans::{attribute, integer, request, span, text, trace_id};
 use spanstore_test_support::{NOW, open, team};
 
 use self::spans::{Item, append, random};
@@ -261,6 +261,12 @@ async fn keys_beyond_what_is_decoded_are_said_to_be_so() {
     append(&acme, &items[9_000..]);
     let all: Vec<&Item> = items.iter().collect();
     let exact = keys(&all, "");
+    let none = acme.query().attribute_keys("", usize::MAX, 0);
+    let unread = none.await.unwrap().unread_spans;
+    assert!(
+        (300..6_000).contains(&unread),
+        "most have their attributes in columns"
+    );
     for decoded in [0, 100, 300, 1_000, 9_300, 20_000] {
         let query = || acme.query();
         let found = query()
@@ -268,6 +274,7 @@ async fn keys_beyond_what_is_decoded_are_said_to_be_so() {
             .await
             .unwrap();
         assert!(found.total <= exact.total);
+        assert_eq!(found.unread_spans, unread.saturating_sub(decoded));
         assert_eq!(found.unread_spans == 0, found == exact, "{decoded}");
         for key in &found.keys {
             let of_exact = |one: &&AttributeKey| (one.owner, &one.key) == (key.owner, &key.key);
@@ -293,6 +300,42 @@ async fn keys_beyond_what_is_decoded_are_said_to_be_so() {
         (few.keys.as_slice(), few.total),
         (&exact.keys[..2], exact.total)
     );
+}
+
+#[tokio::test]
+async fn keys_are_those_of_the_latest_spans_and_once_a_span() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let acme = store.team(&team("acme"));
+    let items: Vec<Item> = (0..9_000)
+        .map(|id| {
+            let mut span = span(id);
+            match id {
+                0..10 => span.attributes.push(text("early", "yes")),
+                8_990.. => span.attributes.push(text("late", "yes")),
+                _ => {}
+            }
+            if id % 100 == 7 {
+                span.attributes.push(integer("items", 1));
+            }
+            let resource = vec![text("pod", &format!("pod {}", id % 700))];
+            Item { span, resource }
+        })
+        .collect();
+    append(&acme, &items);
+    store.seal().unwrap();
+    let all: Vec<&Item> = items.iter().collect();
+    assert_eq!(all_keys(acme.query(), "").await, keys(&all, ""));
+    let few = acme.query().attribute_keys("", usize::MAX, 10);
+    let few = few.await.unwrap();
+    let spans = |key: &str| {
+        few.keys
+            .iter()
+            .find(|one| one.key == key)
+            .map(|one| one.spans)
+    };
+    assert_eq!([spans("late"), spans("early")], [Some(10), None]);
+    assert_eq!([spans("pod"), spans("items")], [Some(9_000), Some(9_000)]);
 }
 
 #[tokio::test]
