@@ -44,6 +44,7 @@ fn a_search_bar_s_text_and_a_condition_on_events_are_filters() {
             "status_code >= 500 and duration > '1ms'",
         ),
         ("checkout", "search('checkout')"),
+        ("level:>=warning", "level in ('warning', 'error', 'fatal')"),
     ] {
         let count = |option, text| run(store, &["count", option, text, "--format", "json"]);
         let found = count("--search", search);

@@ -343,7 +343,8 @@ impl Team {
     /// [`RequestColumn`](spanstore_format::requests::RequestColumn), whose `level`, `service`,
     /// `resource` and `function` are here those of the request alone, and of
     /// [`SessionColumn`](spanstore_format::sessions::SessionColumn);
-    /// times and durations are integers of nanoseconds. `attributes['key']` and
+    /// times and durations are integers of nanoseconds, and `level` is a text like others, ordered
+    /// by its bytes. `attributes['key']` and
     /// `resource['key']` are the texts of attributes. Functions whose answers can be
     /// much longer than what they are given, such as `repeat` and `replace`, are
     /// switched off. The text is for the service to write, not for strangers: see the

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use crate::table::{Roles, Table, TableColumn, table_columns};
+use crate::table::{Roles, Table, TableColumn, ValueSet, table_columns};
 
 /// A column of texts that a session may lack.
 const fn text(name: &'static str) -> TableColumn {
@@ -28,9 +28,9 @@ table_columns! {
     /// that has one.
     UserId: text("user_id").facet();
     /// `session`, or `page_trace` for one page load; null for one that was not started here.
-    Kind: text("kind").facet();
+    Kind: text("kind").with_values(ValueSet::of(&["session", "page_trace"])).facet();
     /// `open` or `stopped`; null for one that was not started here.
-    State: text("state").facet();
+    State: text("state").with_values(ValueSet::of(&["open", "stopped"])).facet();
     /// When it was started, ns UTC; of one that was not started here the start of its earliest
     /// request.
     StartTime: TableColumn::time("start_time");
@@ -49,7 +49,8 @@ table_columns! {
     /// How many of these spans have the level `error` or `fatal`.
     Errors: TableColumn::int64("errors");
     /// The environment: `preview` or `production`.
-    Environment: text("environment").facet();
+    Environment: text("environment")
+        .with_values(ValueSet::of(&["preview", "production"])).facet();
     /// The host whose requests are traced.
     Host: text("host").facet();
     /// The project.

@@ -144,6 +144,53 @@ pub enum Missing {
     Text(&'static str),
 }
 
+/// The texts that a column may have, where these are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueSet {
+    /// The texts.
+    pub texts: &'static [&'static str],
+    /// Whether they mean less and more, in their order.
+    pub is_ordered: bool,
+    /// Whether they are names of the numbers from 0 on, and a number without a name is a
+    /// value too.
+    pub has_numbers: bool,
+}
+
+impl ValueSet {
+    /// These texts alone.
+    pub const fn of(texts: &'static [&'static str]) -> Self {
+        Self {
+            texts,
+            is_ordered: false,
+            has_numbers: false,
+        }
+    }
+
+    /// These texts alone, the least first.
+    pub const fn ordered(texts: &'static [&'static str]) -> Self {
+        let mut set = Self::of(texts);
+        set.is_ordered = true;
+        set
+    }
+
+    /// The names of the numbers from 0 on, and other numbers of 32 bits.
+    pub const fn named(texts: &'static [&'static str]) -> Self {
+        let mut set = Self::of(texts);
+        set.has_numbers = true;
+        set
+    }
+
+    /// Whether a text is one of them.
+    pub fn contains(&self, text: &str) -> bool {
+        let has_no_name = |number: &i32| {
+            let place = usize::try_from(*number).ok();
+            place.is_none_or(|place| place >= self.texts.len()) && number.to_string() == text
+        };
+        let number = || text.parse().ok().filter(has_no_name);
+        self.texts.contains(&text) || self.has_numbers && number().is_some()
+    }
+}
+
 /// A column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableColumn {
@@ -165,6 +212,8 @@ pub struct TableColumn {
     pub is_facet: bool,
     /// Whether queries see it.
     pub is_visible: bool,
+    /// The texts that it may have, where not all.
+    pub values: Option<ValueSet>,
 }
 
 impl TableColumn {
@@ -179,6 +228,7 @@ impl TableColumn {
             statistics: Statistics::RowGroup,
             is_facet: false,
             is_visible: true,
+            values: None,
         }
     }
 
@@ -260,6 +310,12 @@ impl TableColumn {
     /// The column as a facet.
     pub const fn facet(mut self) -> Self {
         self.is_facet = true;
+        self
+    }
+
+    /// The column, which has these texts alone.
+    pub const fn with_values(mut self, values: ValueSet) -> Self {
+        self.values = Some(values);
         self
     }
 
@@ -464,5 +520,32 @@ impl Table {
     /// The schema of its rows in memory.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_values_has_its_texts_and_numbers_without_a_name() {
+        let names = ValueSet::named(&["unset", "ok"]);
+        for (text, is_of_names) in [
+            ("ok", true),
+            ("OK", false),
+            ("", false),
+            ("2", true),
+            ("-1", true),
+            // These have a name.
+            ("0", false),
+            ("1", false),
+            ("+2", false),
+            ("02", false),
+            ("3000000000", false),
+        ] {
+            assert_eq!(names.contains(text), is_of_names, "{text}");
+            let texts = ValueSet::of(names.texts);
+            assert_eq!(texts.contains(text), text == "ok", "{text}");
+        }
     }
 }

@@ -252,6 +252,15 @@ pub fn assemble(spans: &[SpanFacts]) -> Option<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::span::origin::LEVELS;
+
+    #[test]
+    fn levels_have_the_order_of_their_names() {
+        let levels: Vec<Level> = LEVELS.iter().map(|name| Level::of(name)).collect();
+        assert!(levels.is_sorted_by(|less, more| less < more), "{levels:?}");
+        let names: Vec<&str> = levels.iter().map(|level| level.as_str()).collect();
+        assert_eq!(names, LEVELS);
+    }
 
     fn span(id: u8, parent: Option<u8>, start: i64) -> SpanFacts {
         SpanFacts {

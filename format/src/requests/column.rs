@@ -4,7 +4,10 @@
 use std::sync::LazyLock;
 
 use crate::span::SpanColumn;
-use crate::table::{Codec, Encoding, Roles, Statistics, Table, TableColumn, table_columns};
+use crate::span::origin::LEVELS;
+use crate::table::{
+    Codec, Encoding, Roles, Statistics, Table, TableColumn, ValueSet, table_columns,
+};
 
 /// Where the value of a column comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +127,8 @@ request_columns! {
     /// How many of them have the level `warning`.
     Warnings: number("warnings"), Source::Trace;
     /// The level of the worst span: `info`, `warning`, `error`, `fatal`.
-    Level: TableColumn::text("level").facet(), Source::Trace;
+    Level: TableColumn::text("level")
+        .with_values(ValueSet::ordered(LEVELS)).facet(), Source::Trace;
     /// Whether a function had to be started: true if a span says so, false if one denies it
     /// and none says so, else null.
     ColdStart: TableColumn::boolean("cold_start").nullable(), Source::Trace;

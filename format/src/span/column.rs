@@ -9,11 +9,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampNanosecondType, UInt32Type};
 
+use super::columns::{KINDS, STATUSES};
 use super::mapping;
+use super::origin::{LEVELS, Origin};
 use crate::error::FormatError;
 use crate::table::{
     Codec, Encoding, IndexedId, Missing, ParentColumns, Roles, SharedColumns, SharedKind,
-    Statistics, Table, TableColumn, table_columns,
+    Statistics, Table, TableColumn, ValueSet, table_columns,
 };
 
 /// Where the value of a column comes from.
@@ -112,15 +114,17 @@ span_columns! {
     Name: text("name").facet(), Source::Otlp;
     /// `unspecified`, `internal`, `server`, `client`, `producer`, `consumer`, or the
     /// number of a kind unknown to OpenTelemetry.
-    Kind: text("kind").facet(), Source::Otlp;
+    Kind: text("kind").with_values(ValueSet::named(KINDS)).facet(), Source::Otlp;
     /// Who made the span: `infra`, `framework`, `user`, `fetch`.
-    Origin: text("origin").or(Missing::Text("user")).facet(), Source::Rule;
+    Origin: text("origin")
+        .or(Missing::Text("user")).with_values(ValueSet::of(Origin::NAMES)).facet(), Source::Rule;
     /// `unset`, `ok`, `error`, or the number of an unknown code.
-    Status: text("status").facet(), Source::Otlp;
+    Status: text("status").with_values(ValueSet::named(STATUSES)).facet(), Source::Otlp;
     /// The status's message; null when the span carried no status at all.
     StatusMessage: mapped("status_message"), Source::Otlp;
     /// `info`, `warning`, `error`, `fatal`.
-    Level: text("level").or(Missing::Text("info")).facet(), Source::Rule;
+    Level: text("level")
+        .or(Missing::Text("info")).with_values(ValueSet::ordered(LEVELS)).facet(), Source::Rule;
     /// The tracing session.
     SessionId: mapped("session_id"), from(&["session.id"]);
     /// The request.

@@ -500,7 +500,7 @@ fn not_empty(text: &str) -> Option<&str> {
 /// OpenTelemetry's number of an error status.
 pub(crate) const STATUS_ERROR: i32 = 2;
 
-const KINDS: [&str; 6] = [
+pub(super) const KINDS: &[&str] = &[
     "unspecified",
     "internal",
     "server",
@@ -508,26 +508,26 @@ const KINDS: [&str; 6] = [
     "producer",
     "consumer",
 ];
-const STATUSES: [&str; 3] = ["unset", "ok", "error"];
+pub(super) const STATUSES: &[&str] = &["unset", "ok", "error"];
 
 /// The value of the column `kind` for OTLP's number.
 pub fn kind_text(kind: i32) -> Cow<'static, str> {
-    name_of(&KINDS, kind)
+    name_of(KINDS, kind)
 }
 
 /// OTLP's number for a value of the column `kind`.
 pub fn kind_number(text: &str) -> Option<i32> {
-    number_of(&KINDS, text)
+    number_of(KINDS, text)
 }
 
 /// The value of the column `status` for OTLP's number.
 pub fn status_text(code: i32) -> Cow<'static, str> {
-    name_of(&STATUSES, code)
+    name_of(STATUSES, code)
 }
 
 /// OTLP's number for a value of the column `status`.
 pub fn status_number(text: &str) -> Option<i32> {
-    number_of(&STATUSES, text)
+    number_of(STATUSES, text)
 }
 
 fn name_of(names: &[&'static str], number: i32) -> Cow<'static, str> {

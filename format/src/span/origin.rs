@@ -16,8 +16,16 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// The values of the column `origin`.
+    pub(super) const NAMES: &[&str] = &[
+        Self::Infra.as_str(),
+        Self::Framework.as_str(),
+        Self::User.as_str(),
+        Self::Fetch.as_str(),
+    ];
+
     /// The value of the column `origin`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Infra => "infra",
             Self::Framework => "framework",
@@ -72,6 +80,9 @@ impl Origin {
 
 /// OpenTelemetry's number of a client span.
 const CLIENT: i32 = 3;
+
+/// The values of the column `level`, the least grave first.
+pub(crate) const LEVELS: &[&str] = &["info", "warning", "error", "fatal"];
 
 /// The value of the column `level`: what an attribute `level` says if it says
 /// one of the four; else `fatal` when the function crashed (status code -1),

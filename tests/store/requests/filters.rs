@@ -150,6 +150,12 @@ filters! {
         "level = 'info'" => ["/shop", "/logo.png"],
         "level in ('warning', 'error')" => ["/shop", "/api/none"],
         "level = 'warning'" => ["/api/none"],
+        "level >= 'warning'" => ["/shop", "/api/none"],
+        "level > 'warning'" => ["/shop"],
+        "level < 'warning'" => ["/shop", "/logo.png"],
+        "level not between 'warning' and 'error'" => ["/logo.png"],
+        "level > 'fatal'" => [],
+        "any(level > 'info')" => ["/shop", "/api/none"],
         "level != 'info'" => ["/api/none"],
         "level not in ('error', 'warning')" => ["/logo.png"],
         "not (level = 'error')" => ["/api/none", "/logo.png"];

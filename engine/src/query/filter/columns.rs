@@ -4,7 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use spanstore_format::span::SpanColumn;
+use spanstore_format::table::{TableColumn, ValueSet};
 
+use super::nearest::nearest;
 use super::syntax::Name;
 use super::{FilterError, Rows};
 use crate::query::events;
@@ -15,6 +17,8 @@ use crate::query::functions::IdKind;
 pub(super) enum Kind {
     /// Text.
     Text,
+    /// Text that is one of some values.
+    OneOf(&'static ValueSet),
     /// An integer of 32 bits.
     Int32,
     /// An integer of 64 bits.
@@ -39,7 +43,7 @@ impl Kind {
     /// The kind as an error names it.
     pub(super) fn describe(self) -> &'static str {
         match self {
-            Self::Text => "a text",
+            Self::Text | Self::OneOf(_) => "a text",
             Self::Int32 | Self::Int64 | Self::UInt32 => "an integer",
             Self::StatusCode => "a status code",
             Self::Duration => "a duration",
@@ -54,6 +58,20 @@ impl Kind {
     /// Whether `<` means something.
     pub(super) fn is_ordered(self) -> bool {
         !matches!(self, Self::Boolean | Self::Id(_) | Self::Encoded)
+    }
+
+    /// Whether it is text.
+    pub(super) fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::OneOf(_))
+    }
+
+    fn of_column(field: &Field, scope: Scope) -> Self {
+        let column = match scope {
+            Scope::Rows(rows) => rows.column(field.name()),
+            Scope::Event => None,
+        };
+        let values = column.and_then(|column| column.values.as_ref());
+        values.map_or_else(|| Self::of(field), Self::OneOf)
     }
 
     fn of(field: &Field) -> Self {
@@ -108,15 +126,18 @@ impl Rows {
         // Attributes are named by their keys.
         let named =
             visible(self.into()).filter(|field| field.name() != SpanColumn::Attributes.name());
-        named.map(move |field| {
-            let column = self.table().place_of(field.name());
-            let column = column.and_then(|place| self.table().column(place));
-            FilterColumn {
-                name: field.name(),
-                holds: Kind::of(field).describe(),
-                is_facet: column.is_some_and(|column| column.is_facet),
-            }
+        named.map(move |field| FilterColumn {
+            name: field.name(),
+            holds: Kind::of(field).describe(),
+            is_facet: self
+                .column(field.name())
+                .is_some_and(|column| column.is_facet),
         })
+    }
+
+    fn column(self, name: &str) -> Option<&'static TableColumn> {
+        let table = self.table();
+        table.column(table.place_of(name)?)
     }
 }
 
@@ -144,7 +165,7 @@ pub(super) fn resolve(
     let exact = visible(scope).find(|field| field.name() == &name.text);
     let folded = || visible(scope).find(|field| name.is(field.name()));
     match exact.or_else(folded) {
-        Some(field) => Ok((field.name(), Kind::of(field))),
+        Some(field) => Ok((field.name(), Kind::of_column(field, scope))),
         None => Err(unknown(name, scope, position)),
     }
 }
@@ -172,31 +193,8 @@ fn seen(rows: Rows) -> Vec<FieldRef> {
 }
 
 fn unknown(name: &Name, scope: Scope, position: usize) -> FilterError {
-    // Longer names are nobody's misspelling, and comparing them takes time.
-    const LONGEST: usize = 64;
-    let wanted: String = name
-        .text
-        .chars()
-        .take(LONGEST)
-        .collect::<String>()
-        .to_lowercase();
-    let is_near = |known: &str| {
-        let farthest = 1 + wanted.chars().count() / 4;
-        distance(&wanted, known) <= farthest
-            || (wanted.len() > 2 && (known.contains(&wanted) || wanted.contains(known)))
-    };
-    let mut near: Vec<_> = visible(scope)
-        .map(Field::name)
-        .filter(|known| is_near(known))
-        .collect();
-    if near.is_empty() {
-        near = visible(scope).map(Field::name).collect();
-    }
-    let near: Vec<&str> = near.into_iter().map(String::as_str).collect();
-    let expected = match near.as_slice() {
-        [only] => format!("a column, such as {only}"),
-        several => format!("one of the columns {}", several.join(", ")),
-    };
+    let known: Vec<&str> = visible(scope).map(|field| field.name().as_str()).collect();
+    let expected = expected_column(&name.text, &known);
     FilterError::unexpected(
         position,
         expected,
@@ -204,35 +202,17 @@ fn unknown(name: &Name, scope: Scope, position: usize) -> FilterError {
     )
 }
 
-/// How many characters have to be inserted, taken out or changed.
-pub(super) fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (i, l) in left.chars().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        for (r, cell) in right.chars().zip(row.iter_mut().skip(1)) {
-            let changed = diagonal + usize::from(l != r);
-            diagonal = *cell;
-            before = changed.min(*cell + 1).min(before + 1);
-            *cell = before;
+/// What is expected in place of a name that none of the known columns has.
+pub(super) fn expected_column(wanted: &str, known: &[&str]) -> String {
+    const MOST: usize = 5;
+    let mut near = nearest(wanted, known.iter().copied());
+    near.truncate(MOST);
+    match (near.as_slice(), known.get(..MOST)) {
+        ([], Some(first)) if known.len() > MOST => {
+            let (count, first) = (known.len(), first.join(", "));
+            format!("one of {count} columns, such as {first}")
         }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        for (left, right, expected) in [
-            ("a", "a", 0),
-            ("durration", "duration", 1),
-            ("statu", "status", 1),
-            ("ab", "xyz", 3),
-        ] {
-            assert_eq!(distance(left, right), expected, "{left} {right}");
-        }
+        ([], _) => format!("one of the columns {}", known.join(", ")),
+        (near, _) => format!("a column, such as {}", near.join(", ")),
     }
 }

@@ -14,6 +14,7 @@ use super::syntax::{Comparison, Literal, Node, NodeKind};
 use spanstore_format::segment::promotion::Owner;
 use spanstore_format::segment::promotion::access::Aspect;
 use spanstore_format::span::attribute::comparable;
+use spanstore_format::table::ValueSet;
 
 use crate::query::functions::attribute_expr;
 
@@ -120,6 +121,12 @@ pub(super) fn with_literal(
             found,
         ));
     }
+    if let (Kind::OneOf(values), Literal::Text(text)) = (value.kind, literal)
+        && values.is_ordered
+        && !comparison.is_equality()
+    {
+        return Ok(ranked(&value.expr, comparison, values, text));
+    }
     Ok(match operand {
         Operand::Constant(expr, constant) => binary(expr, operator(comparison), lit(constant)),
         Operand::Range(low, high) => negate(
@@ -127,6 +134,18 @@ pub(super) fn with_literal(
             comparison == Comparison::NotEqual,
         ),
     })
+}
+
+/// `value < text` in the order of the values: that it is one of those for which this holds.
+fn ranked(value: &Expr, comparison: Comparison, values: &ValueSet, text: &str) -> Expr {
+    let right = values.texts.iter().position(|known| *known == text);
+    let known = values.texts.iter().enumerate();
+    let found = known.filter(|(left, _)| comparison.holds(Some(*left).cmp(&right)));
+    let found: Vec<Expr> = found.map(|(_, known)| lit(literal::text(known))).collect();
+    if found.is_empty() {
+        return lit(false);
+    }
+    value.clone().in_list(found, false)
 }
 
 /// `left = right`, of which none is a literal; `right` stands at `position`.
@@ -143,9 +162,12 @@ pub(super) fn with_value(
     let comparable = match (left.kind, right.kind) {
         (Kind::Encoded, _) | (_, Kind::Encoded) => false,
         (Kind::StatusCode | Kind::Int32, Kind::StatusCode | Kind::Int32) => true,
-        (left, right) => left == right,
+        (left, right) => left == right || left.is_text() && right.is_text(),
     };
-    if !comparable || !(comparison.is_equality() || left.kind.is_ordered()) {
+    // The values of two columns are compared as they are, not by what they mean.
+    let is_ranked = |kind| matches!(kind, Kind::OneOf(values) if values.is_ordered);
+    let is_ordered = left.kind.is_ordered() && !is_ranked(left.kind) && !is_ranked(right.kind);
+    if !comparable || !(comparison.is_equality() || is_ordered) {
         let expected = if comparable {
             "`=` or `!=` before it".into()
         } else {

@@ -9,6 +9,7 @@ use jiff::tz::Offset;
 
 use super::FilterError;
 use super::columns::Kind;
+use super::nearest::nearest;
 use super::syntax::Literal;
 
 /// A text that DataFusion compares with our text columns as they are.
@@ -34,8 +35,17 @@ pub(super) fn constant(
         |expected: &str| FilterError::unexpected(position, expected, describe(literal));
     match (kind, literal) {
         (_, Literal::Null) => Err(unexpected("a value (`is null` finds what has none)")),
-        (Kind::Text, Literal::Text(content)) => Ok(text(content)),
-        (Kind::Text, _) => Err(unexpected("a text in single quotes")),
+        (Kind::OneOf(values), Literal::Text(content)) if !values.contains(content) => {
+            let listed: Vec<String> = values.texts.iter().map(|text| quoted(text)).collect();
+            let near = nearest(content, values.texts.iter().copied());
+            let near = near
+                .first()
+                .map(|near| format!(", such as {}", quoted(near)));
+            let (listed, near) = (listed.join(", "), near.unwrap_or_default());
+            Err(unexpected(&format!("one of {listed}{near}")))
+        }
+        (Kind::Text | Kind::OneOf(_), Literal::Text(content)) => Ok(text(content)),
+        (Kind::Text | Kind::OneOf(_), _) => Err(unexpected("a text in single quotes")),
         (Kind::Int32 | Kind::StatusCode, Literal::Integer(number)) => i32::try_from(*number)
             .map(|number| ScalarValue::Int32(Some(number)))
             .map_err(|_| unexpected("an integer of 32 bits")),

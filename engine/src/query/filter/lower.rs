@@ -243,7 +243,7 @@ impl Lowering<'_> {
     fn text(&self, node: &Node) -> Lowered {
         let value = self.value(node)?;
         match value.kind {
-            Kind::Text => Ok(value.expr),
+            kind if kind.is_text() => Ok(value.expr),
             kind => Err(FilterError::unexpected(
                 node.position,
                 "a text column",

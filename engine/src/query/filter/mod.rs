@@ -11,6 +11,7 @@ mod comparison;
 mod lexer;
 mod literal;
 mod lower;
+mod nearest;
 mod parser;
 mod pattern;
 mod requests;
@@ -115,6 +116,8 @@ impl Rows {
 /// | compared with | literal |
 /// |---|---|
 /// | a text column | a text |
+/// | `level` | one of its values; `<`, `<=`, `>`, `>=` and `between` go by how grave they are: `info`, `warning`, `error`, `fatal` |
+/// | `kind`, `origin`, `status`; of sessions `kind`, `state`, `environment` | one of its values; of spans also the number of a kind or status that has no name |
 /// | `trace_id`, `span_id`, `parent_span_id` | hexadecimal digits, leading zeros may be left out; no order |
 /// | `start_time` | RFC 3339, `'2026-11-20'` for midnight UTC, or nanoseconds since 1970 |
 /// | `duration` | nanoseconds, or `'250ms'` with `ns`, `us`, `ms`, `s`, `m` or `h` |
@@ -122,6 +125,10 @@ impl Rows {
 /// | a boolean column | `true` or `false` |
 /// | `time` of an event | as `start_time`; an event that does not say when it was has no value |
 /// | an attribute | a text compares with its text; a number with its number; `true` and `false` with the text `true` and `false` |
+///
+/// Texts are equal when their bytes are, upper and lower case included. A text that a column with
+/// certain values cannot have, such as `level = 'ERROR'`, is refused, and the nearest one named;
+/// patterns and functions take any text. In SQL `level` is a text like others, ordered by its bytes.
 ///
 /// The text of an attribute is a string as it is, an integer or a double in decimal digits, `true`
 /// or `false`, bytes in base64, lists and maps as JSON. So `attributes['retries'] = '3'` finds the

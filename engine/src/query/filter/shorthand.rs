@@ -6,6 +6,7 @@ use std::str::CharIndices;
 
 use super::columns::{self, Kind};
 use super::literal::quoted;
+use super::nearest::distance;
 use super::pattern::push_literal;
 use super::requests::is_of_spans;
 use super::syntax::{Comparison, Name};
@@ -20,7 +21,7 @@ use super::{Filter, FilterError, FilterLimits, Rows};
 /// | `service:db\|cache` | it has one of the values |
 /// | `host:*.example.com` | `*` stands for any text; alone it asks for any value |
 /// | `status:5xx`, `status:404` | the status code; other words are those of the span's status |
-/// | `duration:>250ms`, `status:>=500` | `>`, `>=`, `<`, `<=` |
+/// | `duration:>250ms`, `status:>=500`, `level:>=warning` | `>`, `>=`, `<`, `<=` |
 /// | `db.system:redis`, `@plan:pro` | an attribute, by a key with a dot or behind `@`; over requests, of one of its spans |
 /// | `has:user_id`, `has:db.system` | the column has a value, or the attribute is there |
 /// | `-route:/health` | the opposite: rows without a value are found too |
@@ -418,7 +419,7 @@ fn compared(name: &str, rows: Rows, position: usize) -> Result<Compared, FilterE
         Err(_) if name.contains('.') => Ok(Compared::Attribute(name.to_owned())),
         Err(error) => {
             let mut aliases = ALIASES.iter();
-            let near = aliases.find(|(alias, _)| columns::distance(alias, name) == 1);
+            let near = aliases.find(|(alias, _)| distance(alias, name) == 1);
             Err(near.map_or(error, |(alias, _)| {
                 let expected = format!("a column, such as {alias}");
                 FilterError::unexpected(position, expected, format!("unknown column `{name}`"))

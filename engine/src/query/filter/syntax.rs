@@ -1,5 +1,7 @@
 //! The syntax tree of a filter. Names and types are not checked yet.
 
+use std::cmp::Ordering;
+
 /// A part of a filter and where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
@@ -175,6 +177,18 @@ impl Comparison {
             Self::Greater => Self::Less,
             Self::GreaterOrEqual => Self::LessOrEqual,
             same => same,
+        }
+    }
+
+    /// Whether it holds of a left side that is so much less or more than the right one.
+    pub(super) fn holds(self, left: Ordering) -> bool {
+        match self {
+            Self::Equal => left.is_eq(),
+            Self::NotEqual => left.is_ne(),
+            Self::Less => left.is_lt(),
+            Self::LessOrEqual => left.is_le(),
+            Self::Greater => left.is_gt(),
+            Self::GreaterOrEqual => left.is_ge(),
         }
     }
 

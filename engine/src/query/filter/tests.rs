@@ -36,8 +36,8 @@ fn same(one: &str, two: &str) {
 #[test]
 fn precedence() {
     same(
-        "name = 'a' or name = 'b' and kind = 'c'",
-        "name = 'a' or ((name = 'b') and (kind = 'c'))",
+        "name = 'a' or name = 'b' and kind = 'client'",
+        "name = 'a' or ((name = 'b') and (kind = 'client'))",
     );
     same(
         "not name = 'a' and not cold_start is null",
@@ -50,10 +50,10 @@ fn precedence() {
         "(duration between 1 and 2) and (name = 'a')",
     );
     assert_ne!(
-        parse("name = 'a' or name = 'b' and kind = 'c'")
+        parse("name = 'a' or name = 'b' and kind = 'client'")
             .unwrap()
             .expr(),
-        parse("(name = 'a' or name = 'b') and kind = 'c'")
+        parse("(name = 'a' or name = 'b') and kind = 'client'")
             .unwrap()
             .expr(),
     );
@@ -61,7 +61,10 @@ fn precedence() {
 
 #[test]
 fn spelling_does_not_matter() {
-    same("name='a'AND kind='b'", " name == 'a'\n and\tKind = 'b' ");
+    same(
+        "name='a'AND kind='client'",
+        " name == 'a'\n and\tKind = 'client' ",
+    );
     same("status_code != 5", "STATUS_CODE <> 5");
     same("NAME NOT LIKE 'a%'", "\"name\" not like 'a%'");
     same("status_code < 5", "5 > status_code");
@@ -144,6 +147,23 @@ fn literals_take_the_type_of_their_column() {
     ] {
         assert_eq!(shown(text), expected, "{text}");
     }
+    for (text, levels) in [
+        ("level > 'info'", "'warning', 'error', 'fatal'"),
+        ("level >= 'warning'", "'warning', 'error', 'fatal'"),
+        ("'warning' <= level", "'warning', 'error', 'fatal'"),
+        ("level < 'error'", "'info', 'warning'"),
+        ("level <= 'info'", "'info'"),
+        ("level >= 'info'", "'info', 'warning', 'error', 'fatal'"),
+    ] {
+        same(text, &format!("level in ({levels})"));
+    }
+    same("level > 'fatal' or level < 'info'", "false or false");
+    same(
+        "level not between 'warning' and 'error'",
+        "not (level >= 'warning' and level <= 'error')",
+    );
+    assert_eq!(shown("level = name"), "level = name");
+    assert_eq!(shown("kind = '7'"), "kind = Utf8View(\"7\")");
     same(
         "duration between '1ms' and '2ms'",
         "duration >= 1000000 and duration <= 2000000",

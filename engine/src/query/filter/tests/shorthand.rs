@@ -50,6 +50,11 @@ fn terms_are_filters() {
             "(status_code = '404' or status_code >= '500')",
         ),
         (
+            "level:>=warning",
+            "level >= 'warning'",
+            "level >= 'warning'",
+        ),
+        (
             "duration:>250ms",
             "duration > '250ms'",
             "duration > '250ms'",
@@ -109,6 +114,9 @@ fn what_is_wrong_is_told_where_it_is() {
         ("level:error sesion:a", 12, "such as session,"),
         ("durration:1s", 0, "such as duration,"),
         ("ok duration:>fast", 3, "a duration"),
+        ("level:eror", 0, "such as 'error'"),
+        ("level:error|warn", 0, "such as 'warning'"),
+        ("status:eror", 0, "such as 'error'"),
         ("cold_start:maybe", 0, "true or false"),
         ("flags:many", 0, "an integer"),
         ("status:>5xx", 0, "`=` or `!=`"),
