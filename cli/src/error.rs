@@ -86,7 +86,11 @@ impl Error {
     /// The exit code of the process: 2 for wrong usage, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Filter { .. } => 2,
+            Self::Usage(_)
+            | Self::Filter { .. }
+            | Self::Store(
+                spanstore::Error::UnknownColumn { .. } | spanstore::Error::NoFacet { .. },
+            ) => 2,
             _ => 1,
         }
     }

@@ -60,3 +60,40 @@ fn a_search_bar_s_text_and_a_condition_on_events_are_filters() {
     let lines: Vec<&str> = errors.lines().collect();
     assert_eq!(lines.get(2), Some(&"            ^"), "{errors}");
 }
+
+#[test]
+fn an_unknown_column_is_wrong_usage_and_the_nearest_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    output(&store, &["quota", "set", "10"]);
+    for (arguments, expected) in [
+        (&["facets", "lvel"][..], "such as level"),
+        (&["facets", "lvel", "--requests"], "such as level"),
+        (&["facets", "path"], "top"),
+        (&["query", "--columns", "name,lvel"], "such as level"),
+        (&["requests", "--columns", "lvel"], "such as level"),
+        (&["sessions", "--columns", "usr_id"], "such as user_id"),
+        (&["tail", "--columns", "lvel"], "such as level"),
+        (&["query", "--columns", "attributes['a']"], "gives all"),
+        (&["suggest", "values", "levl"], "such as level"),
+        (&["top", "levl"], "such as level"),
+        (&["timeline", "--by", "levl"], "such as level"),
+    ] {
+        let found = output(&store, arguments);
+        let errors = String::from_utf8(found.stderr).unwrap();
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+        assert_eq!(found.status.code(), Some(2), "{arguments:?}: {errors}");
+    }
+    run(&store, &["facets", "Level"]);
+}
+
+#[test]
+fn the_caret_stands_under_a_wrong_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    output(&store, &["quota", "set", "10"]);
+    let found = output(&store, &["count", "--search", "level:info duration:>abc"]);
+    let errors = String::from_utf8(found.stderr).unwrap();
+    let caret = format!("{}^", " ".repeat(21));
+    assert_eq!(errors.lines().nth(2), Some(caret.as_str()), "{errors}");
+}

@@ -192,10 +192,12 @@ pub enum Error {
     #[error("filter: {0}")]
     InvalidFilter(#[from] crate::filter_error::FilterError),
     /// A column that was asked for is not there.
-    #[error("there is no column {name:?}")]
+    #[error("there is no column {name:?}: expected {expected}")]
     UnknownColumn {
         /// The name, at most 80 characters.
         name: String,
+        /// What may stand there, such as the names that are nearest.
+        expected: String,
     },
     /// A cursor of a page is refused.
     #[cfg(feature = "query")]
@@ -277,6 +279,15 @@ impl From<FormatError> for Error {
 }
 
 impl Error {
+    /// A column that was asked for is not there.
+    #[cfg(feature = "query")]
+    pub(crate) fn unknown_column(name: &str, expected: impl Into<String>) -> Self {
+        Self::UnknownColumn {
+            name: name.chars().take(80).collect(),
+            expected: expected.into(),
+        }
+    }
+
     /// Damage in a file, or a part of it that the medium does not hand out.
     pub(crate) fn corrupt(file: impl Into<String>, source: FormatError) -> Self {
         let file = file.into();

@@ -1,5 +1,7 @@
 //! What can be wrong with a filter text.
 
+use std::borrow::Cow;
+
 /// Why a filter text is refused. Positions are byte offsets into the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -12,7 +14,7 @@ pub enum FilterError {
         position: usize,
         /// What may stand there.
         expected: String,
-        /// What does, cut off after 40 characters.
+        /// What does; where the words are those of the text, cut off after 40 characters.
         found: String,
     },
     /// The text is too long.
@@ -60,16 +62,20 @@ pub enum FilterError {
 }
 
 impl FilterError {
-    /// A [`FilterError::Unexpected`].
+    /// A [`FilterError::Unexpected`]. What was found is cut off unless it is a constant: then
+    /// nothing in it comes from a stranger.
     pub(crate) fn unexpected(
         position: usize,
         expected: impl Into<String>,
-        found: impl Into<String>,
+        found: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::Unexpected {
             position,
             expected: expected.into(),
-            found: cut(&found.into()),
+            found: match found.into() {
+                Cow::Borrowed(ours) => ours.to_owned(),
+                Cow::Owned(theirs) => cut(&theirs),
+            },
         }
     }
 

@@ -54,15 +54,18 @@ const COMPARISONS: [Comparison; 6] = [
     Comparison::AtLeast,
 ];
 
+/// The levels, the least grave first.
+const LEVELS: [&str; 4] = ["info", "warning", "error", "fatal"];
+
 /// Columns of text, with values that spans have and one that none has.
 const TEXTS: [(&str, &[&str]); 12] = [
     (
         "name",
         &["render", "pay", "checkout 100%", "ça va_1", "none"],
     ),
-    ("kind", &["server", "client", "internal", "none"]),
+    ("kind", &["server", "client", "internal", "consumer"]),
     ("status", &["ok", "error", "unset"]),
-    ("level", &["info", "warning", "error", "fatal"]),
+    ("level", &LEVELS),
     ("service", &SERVICES),
     ("scope_name", &["model", "none"]),
     (
@@ -171,6 +174,8 @@ impl Filter {
         match self {
             Self::And(one, other) | Self::Or(one, other) => one.is_sql() && other.is_sql(),
             Self::Not(one) => one.is_sql(),
+            // SQL compares the bytes of levels.
+            Self::Compare("level", comparison, _) => comparison.is_equality(),
             Self::Compare(column, ..) | Self::In(column, _) | Self::Between(column, ..) => {
                 is_sql(column)
             }
@@ -195,7 +200,10 @@ impl Filter {
             Self::Not(one) => one.holds(span).map(|holds| !holds),
             Self::Compare(column, comparison, value) => {
                 let found = span.value(column)?;
-                let order = found.cmp(value);
+                let order = match *column {
+                    "level" => gravity(&found).cmp(&gravity(value)),
+                    _ => found.cmp(value),
+                };
                 Some(match comparison {
                     Comparison::Equal => order.is_eq(),
                     Comparison::NotEqual => order.is_ne(),
@@ -221,6 +229,10 @@ impl Filter {
 }
 
 impl Comparison {
+    fn is_equality(self) -> bool {
+        matches!(self, Self::Equal | Self::NotEqual)
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Equal => "=",
@@ -230,6 +242,14 @@ impl Comparison {
             Self::More => ">",
             Self::AtLeast => ">=",
         }
+    }
+}
+
+/// How grave a level is.
+fn gravity(level: &Value) -> Option<usize> {
+    match level {
+        Value::Text(text) => LEVELS.iter().position(|level| level == text),
+        Value::Number(_) => None,
     }
 }
 

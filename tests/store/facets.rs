@@ -238,6 +238,10 @@ async fn a_facet_that_is_none_is_refused() {
         let is_unknown = matches!(error, spanstore::Error::UnknownColumn { .. });
         assert!(is_unknown, "{error}");
     }
+    let error = acme.query().facet("servce").await.unwrap_err();
+    assert!(error.to_string().contains("such as service"), "{error}");
+    let in_any_case = acme.query().facet("Level").await.unwrap();
+    assert_eq!(in_any_case, acme.query().facet("level").await.unwrap());
     assert_eq!(acme.query().count().await.unwrap(), 10);
 }
 

@@ -202,6 +202,20 @@ async fn columns_come_as_they_were_asked_for() {
             .collect();
         assert_eq!(names, columns);
         assert!(acme.query().columns([]).is_err());
+        let renamed = acme.query().columns(["Level"]).unwrap().collect();
+        assert_eq!(renamed.await.unwrap()[0].schema().field(0).name(), "level");
+        for (name, expected) in [
+            ("lvel", "expected a column, such as level"),
+            ("resource_atributes", "such as resource_attributes"),
+            (
+                "attributes['db.system']",
+                "`attributes`, which gives all of them",
+            ),
+            ("zzzzzzzz", " columns, such as trace_id, "),
+        ] {
+            let error = acme.query().columns([name]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
         for hidden in ["team_id", "trace_start", "absent", ""] {
             let error = acme.query().columns([hidden]).unwrap_err();
             assert!(matches!(error, Error::UnknownColumn { .. }), "{error}");

@@ -70,7 +70,8 @@ fn values(context: &mut Context<'_>, arguments: &SuggestValuesArguments) -> Resu
     let rows = arguments.counted.of.rows();
     let query = context.select(rows, &arguments.counted.selection)?;
     let values = query.suggest_values(&arguments.name, &arguments.prefix, arguments.limit);
-    let found = runtime()?.block_on(values)?.values;
+    let found = runtime()?.block_on(values);
+    let found = found.map_err(Error::of_filter(&arguments.name))?.values;
     let values = found.iter().map(|one| one.value.as_str());
     let counts = found.iter().map(|one| one.rows);
     let rows = RecordBatch::try_from_iter([

@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use spanstore_format::TeamId;
-use spanstore_format::table::TableColumn;
 
 use super::engine::Engine;
 use super::filter::{Filter, FilterLimits, Rows, Shorthand};
@@ -145,26 +144,20 @@ impl Query {
         self
     }
 
-    /// Gives these columns alone, in this order.
+    /// Gives these columns alone, in this order. Names are read in any case.
     ///
     /// # Errors
-    /// [`Error::UnknownColumn`] names one that is not there; an empty name when
-    /// none was asked for.
+    /// [`Error::UnknownColumn`] names one that is not there, and those that may be meant; an
+    /// empty name when none was asked for.
     pub fn columns<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
-        let table = self.question.rows.table();
+        let rows = self.question.rows;
         let place = |name: &str| {
-            let place = table.place_of(name);
-            let is_visible = |column: &TableColumn| column.is_visible;
-            let place = place.filter(|place| table.column(*place).is_some_and(is_visible));
-            place.ok_or_else(|| Error::UnknownColumn {
-                name: name.chars().take(80).collect(),
-            })
+            let place = rows.place_of(name);
+            place.ok_or_else(|| rows.unknown_column(name, |_| true))
         };
         self.question.columns = names.into_iter().map(place).collect::<Result<_, _>>()?;
         if self.question.columns.is_empty() {
-            return Err(Error::UnknownColumn {
-                name: String::new(),
-            });
+            return Err(Error::unknown_column("", "a column"));
         }
         Ok(self)
     }

@@ -63,10 +63,10 @@ impl Query {
     /// number of spans of each: the most frequent first, of equal ones in the
     /// order of the values, spans without a value last among equals. Columns,
     /// order and limit do not matter. Out of the indexes, like
-    /// [`Query::count`].
+    /// [`Query::count`]. The name is read in any case.
     ///
     /// # Errors
-    /// [`Error::NoFacet`], [`Error::UnknownColumn`], and as
+    /// [`Error::NoFacet`], [`Error::UnknownColumn`], which names the facets that may be meant, and as
     /// [`Query::stream`].
     pub async fn facet(self, column: &str) -> Result<Vec<FacetCount>, Error> {
         let mut facets = self.facets([column]).await?;

@@ -73,9 +73,8 @@ impl Question {
             Order::MostErrorsFirst => (Bounded::Errors, true),
         };
         if self.rows.table().place_of(by.name()).is_none() {
-            return Err(Error::UnknownColumn {
-                name: by.name().into(),
-            });
+            let expected = "another order";
+            return Err(Error::unknown_column(by.name(), expected));
         }
         Ok(Direction { by, is_descending })
     }

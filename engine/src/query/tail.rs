@@ -123,9 +123,8 @@ impl Tail {
     fn new(query: Query, cursor: Option<&str>) -> Result<Self, Error> {
         let question = &query.question;
         if question.rows == Rows::Sessions {
-            return Err(Error::UnknownColumn {
-                name: Bounded::Sequence.name().into(),
-            });
+            let expected = "a tail over spans or requests";
+            return Err(Error::unknown_column(Bounded::Sequence.name(), expected));
         }
         let limit = question.limit.unwrap_or(ROWS).max(1);
         if limit > MOST_ROWS {

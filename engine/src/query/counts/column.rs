@@ -22,6 +22,13 @@ pub(in crate::query) struct FacetColumn {
 
 impl FacetColumn {
     pub(in crate::query) fn of_name(rows: Rows, name: &str) -> Result<Self, Error> {
+        let table = rows.table();
+        let column = rows.place_of(name).and_then(|place| table.column(place));
+        let column = column.ok_or_else(|| rows.unknown_column(name, |column| column.is_facet))?;
+        let name = column.name;
+        if !column.is_facet {
+            return Err(Error::NoFacet { name });
+        }
         let (is_list, column) = match (rows, RequestColumn::of_name(name)) {
             // What answered is what the spans say, of which each may say another.
             (Rows::Requests, Some(RequestColumn::Resource | RequestColumn::Resources)) => {
@@ -30,17 +37,8 @@ impl FacetColumn {
             (Rows::Requests, Some(RequestColumn::Services)) => (true, name),
             _ => (false, name),
         };
-        let table = rows.table();
-        let place = table.place_of(column);
-        let found = place.and_then(|place| Some((place, table.column(place)?)));
-        let found = found.filter(|(_, description)| description.is_visible);
-        let (place, description) = found.ok_or_else(|| Error::UnknownColumn {
-            name: name.chars().take(80).collect(),
-        })?;
-        if !description.is_facet {
-            let name = description.name;
-            return Err(Error::NoFacet { name });
-        }
+        let place = rows.place_of(column);
+        let place = place.ok_or_else(|| rows.unknown_column(column, |column| column.is_facet))?;
         Ok(Self {
             column: Column::Stored(place),
             is_list,

@@ -6,9 +6,12 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use spanstore_format::span::SpanColumn;
 use spanstore_format::table::{TableColumn, ValueSet};
 
+use super::literal::quoted;
 use super::nearest::nearest;
 use super::syntax::Name;
 use super::{FilterError, Rows};
+use crate::error::Error;
+use crate::filter_error::cut;
 use crate::query::events;
 use crate::query::functions::IdKind;
 
@@ -63,6 +66,12 @@ impl Kind {
     /// Whether it is text.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::OneOf(_))
+    }
+
+    /// Whether a literal may be a text.
+    pub(super) fn takes_texts(self) -> bool {
+        let is_id = matches!(self, Self::Id(_));
+        self.is_text() || is_id || matches!(self, Self::StatusCode | Self::Duration | Self::Time)
     }
 
     fn of_column(field: &Field, scope: Scope) -> Self {
@@ -135,6 +144,39 @@ impl Rows {
         })
     }
 
+    /// The place of the column that a name means among those that queries see, in any case.
+    pub(in crate::query) fn place_of(self, name: &str) -> Option<usize> {
+        let exact = self.table().place_of(name);
+        let mut columns = self.table().columns().iter();
+        let folded = || columns.position(|column| column.name.eq_ignore_ascii_case(name));
+        let place = exact.or_else(folded)?;
+        self.table().column(place)?.is_visible.then_some(place)
+    }
+
+    /// The error for a name that none of the columns has that are offered; it names the nearest
+    /// ones.
+    pub(in crate::query) fn unknown_column(
+        self,
+        name: &str,
+        is_offered: impl Fn(&TableColumn) -> bool,
+    ) -> Error {
+        let columns = self.table().columns().iter();
+        let offered = columns.filter(|column| column.is_visible && is_offered(column));
+        let known: Vec<&str> = offered.map(|column| column.name).collect();
+        let of_key = [
+            ("attributes[", SpanColumn::Attributes.name()),
+            ("resource[", SpanColumn::ResourceAttributes.name()),
+        ];
+        let of_key = of_key.into_iter().find(|(begin, column)| {
+            name.to_ascii_lowercase().starts_with(begin) && known.contains(column)
+        });
+        let expected = of_key.map_or_else(
+            || expected_of(name, &known),
+            |(_, column)| format!("`{column}`, which gives all of them"),
+        );
+        Error::unknown_column(name, expected)
+    }
+
     fn column(self, name: &str) -> Option<&'static TableColumn> {
         let table = self.table();
         table.column(table.place_of(name)?)
@@ -192,18 +234,30 @@ fn seen(rows: Rows) -> Vec<FieldRef> {
     columns.map(|column| Arc::new(column.field())).collect()
 }
 
+/// The error for a name of no column where a text may stand: it may be one without its quotes.
+pub(super) fn without_quotes(name: &Name, scope: Scope, position: usize) -> FilterError {
+    let text = quoted(&cut(&name.text));
+    let known = visible(scope).map(|field| field.name().as_str());
+    let near = nearest(&name.text, known).into_iter().next();
+    let column = near.map(|near| format!(", or a column, such as {near}"));
+    let column = column.unwrap_or_default();
+    let expected = format!("a text in single quotes, such as {text}{column}");
+    FilterError::unexpected(position, expected, name.describe())
+}
+
 fn unknown(name: &Name, scope: Scope, position: usize) -> FilterError {
-    let known: Vec<&str> = visible(scope).map(|field| field.name().as_str()).collect();
-    let expected = expected_column(&name.text, &known);
-    FilterError::unexpected(
-        position,
-        expected,
-        format!("unknown column `{}`", name.text),
-    )
+    let found = format!("unknown column `{}`", name.text);
+    FilterError::unexpected(position, expected(&name.text, scope), found)
+}
+
+/// What is expected in place of a name that no column has.
+pub(super) fn expected(wanted: &str, scope: impl Into<Scope>) -> String {
+    let known = visible(scope.into()).map(|field| field.name().as_str());
+    expected_of(wanted, &known.collect::<Vec<_>>())
 }
 
 /// What is expected in place of a name that none of the known columns has.
-pub(super) fn expected_column(wanted: &str, known: &[&str]) -> String {
+fn expected_of(wanted: &str, known: &[&str]) -> String {
     const MOST: usize = 5;
     let mut near = nearest(wanted, known.iter().copied());
     near.truncate(MOST);

@@ -114,7 +114,7 @@ pub(super) fn with_literal(
     let is_class = matches!(operand, Operand::Range(..));
     let is_boolean = matches!(literal, Literal::Boolean(_));
     if !comparison.is_equality() && (is_class || is_boolean || !value.kind.is_ordered()) {
-        let found = literal::describe(literal);
+        let found = literal.describe();
         return Err(FilterError::unexpected(
             position,
             "`=` or `!=` before it",
@@ -195,7 +195,7 @@ pub(super) fn one_of(value: &Value, list: &[Node], negated: bool) -> Result<Expr
             return Err(FilterError::unexpected(
                 node.position,
                 "a literal",
-                "something else",
+                node.describe(),
             ));
         };
         match operand(value, literal, node.position)? {

@@ -140,7 +140,7 @@ impl<'a> Lexer<'a> {
             Err(FilterError::unexpected(
                 start,
                 "a number, or a text in single quotes",
-                number,
+                number.to_owned(),
             ))
         }
     }

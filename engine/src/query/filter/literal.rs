@@ -32,7 +32,7 @@ pub(super) fn constant(
     position: usize,
 ) -> Result<ScalarValue, FilterError> {
     let unexpected =
-        |expected: &str| FilterError::unexpected(position, expected, describe(literal));
+        |expected: &str| FilterError::unexpected(position, expected, literal.describe());
     match (kind, literal) {
         (_, Literal::Null) => Err(unexpected("a value (`is null` finds what has none)")),
         (Kind::OneOf(values), Literal::Text(content)) if !values.contains(content) => {
@@ -78,17 +78,6 @@ pub(super) fn constant(
         },
         (Kind::Id(_), _) => Err(unexpected("an id in single quotes")),
         (Kind::Encoded, _) => Err(unexpected("no literal, since the column is encoded")),
-    }
-}
-
-/// The literal as an error shows it.
-pub(super) fn describe(literal: &Literal) -> String {
-    match literal {
-        Literal::Text(content) => format!("the text '{content}'"),
-        Literal::Integer(number) => format!("the number {number}"),
-        Literal::Decimal(number) => format!("the number {number}"),
-        Literal::Boolean(truth) => format!("`{truth}`"),
-        Literal::Null => "`null`".into(),
     }
 }
 

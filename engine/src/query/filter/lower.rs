@@ -165,7 +165,7 @@ impl Lowering<'_> {
             NodeKind::Literal(literal) => Err(FilterError::unexpected(
                 node.position,
                 "a condition",
-                literal::describe(literal),
+                literal.describe(),
             )),
             NodeKind::Column(_) | NodeKind::Subscript { .. } | NodeKind::Call { .. } => {
                 let value = self.value(node)?;
@@ -196,7 +196,7 @@ impl Lowering<'_> {
     }
 
     /// The error for a condition on something else than the scope.
-    fn other_scope(&self, position: usize, found: &str) -> FilterError {
+    fn other_scope(&self, position: usize, found: &'static str) -> FilterError {
         let expected = match self.scope {
             Scope::Rows(Rows::Sessions) => "a condition on the columns of a session",
             Scope::Rows(Rows::Requests) => {
@@ -229,7 +229,7 @@ impl Lowering<'_> {
             NodeKind::Literal(literal) => Err(FilterError::unexpected(
                 position,
                 "a column",
-                literal::describe(literal),
+                literal.describe(),
             )),
             _ => {
                 let condition = self.condition(node)?;
@@ -287,16 +287,14 @@ impl Lowering<'_> {
                 Ok(Value::new(function.call(arguments), Kind::Boolean))
             }
             Function::StatusClass => {
-                let [
-                    Node {
-                        kind: NodeKind::Literal(Literal::Integer(class @ 1..=5)),
-                        position,
-                    },
-                ] = arguments
-                else {
-                    return Err(wrong(
-                        "a class of status codes from 1 to 5, such as status_class(5)",
-                    ));
+                let expected = "a class of status codes from 1 to 5, such as status_class(5)";
+                let [argument] = arguments else {
+                    return Err(wrong(expected));
+                };
+                let position = &argument.position;
+                let NodeKind::Literal(Literal::Integer(class @ 1..=5)) = argument.kind else {
+                    let found = argument.describe();
+                    return Err(FilterError::unexpected(*position, expected, found));
                 };
                 let status = Name::unquoted(SpanColumn::StatusCode.name());
                 let class = Literal::Text(format!("{class}xx"));
@@ -382,9 +380,15 @@ impl Lowering<'_> {
                 comparison::with_literal(&self.value(left)?, comparison, literal, right.position)
             }
             _ => {
-                let (left, right, position) =
-                    (self.value(left)?, self.value(right)?, right.position);
-                comparison::with_value(left, comparison, right, position)
+                let left = self.value(left)?;
+                let position = right.position;
+                if let NodeKind::Column(name) = &right.kind
+                    && left.kind.takes_texts()
+                {
+                    columns::resolve(name, self.scope, position)
+                        .map_err(|_| columns::without_quotes(name, self.scope, position))?;
+                }
+                comparison::with_value(left, comparison, self.value(right)?, position)
             }
         }
     }
@@ -473,20 +477,12 @@ fn text_literal(node: &Node) -> Lowered<Text> {
             position: node.position,
             content: content.clone(),
         }),
-        NodeKind::Literal(other) => {
-            let found = literal::describe(other);
-            Err(FilterError::unexpected(
-                node.position,
-                "a text in single quotes",
-                found,
-            ))
-        }
         _ => {
             let expected = "a text in single quotes";
             Err(FilterError::unexpected(
                 node.position,
                 expected,
-                "something else",
+                node.describe(),
             ))
         }
     }

@@ -6,7 +6,7 @@ pub(super) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>
     const LONGEST: usize = 64;
     let wanted: String = wanted.chars().take(LONGEST).collect();
     let wanted = wanted.to_lowercase();
-    let farthest = 1 + wanted.chars().count() / 4;
+    let farthest = 1 + wanted.chars().count() / 5;
     let is_part =
         |known: &str| wanted.len() > 2 && (known.contains(&wanted) || wanted.contains(known));
     let known = known

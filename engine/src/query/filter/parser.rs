@@ -5,6 +5,7 @@
 //! parsed, so that no text makes this recursion, or one over the tree, deep.
 
 use super::lexer::{self, Token, TokenKind};
+use super::nearest::nearest;
 use super::syntax::{Comparison, Function, Literal, Name, Node, NodeKind, Text};
 use super::{FilterError, FilterLimits};
 
@@ -245,7 +246,7 @@ impl Parser<'_> {
                     position,
                     kind: NodeKind::Literal(literal),
                 }),
-                None => return Err(self.unexpected("a literal")),
+                None => return Err(self.unexpected("a literal; texts stand in single quotes")),
             }
             if !self.take_symbol(",") {
                 self.symbol(")")?;
@@ -298,7 +299,11 @@ impl Parser<'_> {
             let function = Function::of(&name.text).ok_or_else(|| {
                 let names = Function::NAMES.iter().map(|(name, _)| *name);
                 let names: Vec<_> = names.chain([ANY, ANY_EVENT]).collect();
-                let expected = format!("one of the functions {}", names.join(", "));
+                let near = nearest(&name.text, names.iter().copied());
+                let expected = match near.first() {
+                    Some(near) => format!("a function, such as {near}"),
+                    None => format!("one of the functions {}", names.join(", ")),
+                };
                 FilterError::unexpected(position, expected, format!("`{}`", name.text))
             })?;
             if function == Function::Search {

@@ -11,6 +11,7 @@ use super::pattern::push_literal;
 use super::requests::is_of_spans;
 use super::syntax::{Comparison, Name};
 use super::{Filter, FilterError, FilterLimits, Rows};
+use crate::filter_error::cut;
 
 /// What a person types into a search bar: terms with spaces between them, all of which hold.
 ///
@@ -26,8 +27,9 @@ use super::{Filter, FilterError, FilterLimits, Rows};
 /// | `has:user_id`, `has:db.system` | the column has a value, or the attribute is there |
 /// | `-route:/health` | the opposite: rows without a value are found too |
 ///
-/// A value or a text with spaces stands in double quotes, in which `*` and `|` mean
-/// themselves; so does any character behind a backslash. Columns are those of filters, and
+/// A value or a text with spaces, or a text with a colon such as `"http://a"`, stands in double
+/// quotes, in which `*` and `|` mean themselves; so does any character behind a backslash. Columns
+/// are those of filters, with the values that they may have, and
 /// `session`, `request`, `trace`, `user`, `project`, `deployment`, `env`, `start`, `query` and
 /// `message` stand for `session_id` and so on. For `or` between terms and for parentheses there
 /// is [`Filter`].
@@ -59,6 +61,15 @@ struct Value {
     comparison: Option<Comparison>,
     /// The texts between which any text stands; mostly one.
     parts: Vec<String>,
+}
+
+/// Where the parts of a term stand.
+struct Places<'t> {
+    /// Its name, or its text.
+    name: usize,
+    values: Vec<usize>,
+    /// The term from its name on, as it was typed.
+    typed: &'t str,
 }
 
 /// Other names of columns.
@@ -97,10 +108,11 @@ impl Shorthand {
             rest: text.char_indices().peekable(),
         };
         while let Some(position) = typed.skip_spaces() {
-            let term = typed.term(position)?;
-            let filter = term.filter(rows, position)?;
-            // A wrong value, such as a time, is found here. The error has the place of the term.
-            Filter::over(rows, &filter, limits).map_err(|error| error.at(position))?;
+            let (term, places) = typed.term(position)?;
+            let filter = term.filter(rows, &places)?;
+            // A wrong value, such as a time, is found here.
+            Filter::over(rows, &filter, limits)
+                .map_err(|error| error.at(term.wrong_place(rows, &places, limits)))?;
             terms.push(term);
             filters.push(filter);
         }
@@ -120,36 +132,50 @@ impl Shorthand {
 /// The terms, one space between two.
 impl fmt::Display for Shorthand {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, Term { is_negated, asked }) in self.terms.iter().enumerate() {
+        for (number, term) in self.terms.iter().enumerate() {
             if number > 0 {
                 out.write_char(' ')?;
             }
-            if *is_negated {
-                out.write_char('-')?;
+            term.fmt(out)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_negated {
+            out.write_char('-')?;
+        }
+        match &self.asked {
+            Asked::Text(text) => in_double_quotes(text, out),
+            Asked::Has(key) => {
+                out.write_str("has:")?;
+                write_name(key, out)
             }
-            match asked {
-                Asked::Text(text) => in_double_quotes(text, out)?,
-                Asked::Has(key) => {
-                    out.write_str("has:")?;
-                    write_name(key, out)?;
+            Asked::Field(column, values) => {
+                write_name(column, out)?;
+                for (number, value) in values.iter().enumerate() {
+                    out.write_char(if number == 0 { ':' } else { '|' })?;
+                    value.fmt(out)?;
                 }
-                Asked::Field(column, values) => {
-                    write_name(column, out)?;
-                    for (number, value) in values.iter().enumerate() {
-                        out.write_char(if number == 0 { ':' } else { '|' })?;
-                        if let Some(comparison) = value.comparison {
-                            out.write_str(comparison.symbol())?;
-                        }
-                        for (number, part) in value.parts.iter().enumerate() {
-                            if number > 0 {
-                                out.write_char('*')?;
-                            }
-                            if value.parts.len() == 1 || !part.is_empty() {
-                                escaped(part, "|*", "<>=", out)?;
-                            }
-                        }
-                    }
-                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(comparison) = self.comparison {
+            out.write_str(comparison.symbol())?;
+        }
+        for (number, part) in self.parts.iter().enumerate() {
+            if number > 0 {
+                out.write_char('*')?;
+            }
+            if self.parts.len() == 1 || !part.is_empty() {
+                escaped(part, "|*", "<>=", out)?;
             }
         }
         Ok(())
@@ -202,7 +228,7 @@ struct Typed<'t> {
     rest: Peekable<CharIndices<'t>>,
 }
 
-impl Typed<'_> {
+impl<'t> Typed<'t> {
     /// Where the next term begins.
     fn skip_spaces(&mut self) -> Option<usize> {
         while self.rest.next_if(|(_, one)| one.is_whitespace()).is_some() {}
@@ -218,8 +244,14 @@ impl Typed<'_> {
         next.map_or(self.text.len(), |(position, _)| *position)
     }
 
-    fn term(&mut self, start: usize) -> Result<Term, FilterError> {
+    fn term(&mut self, start: usize) -> Result<(Term, Places<'t>), FilterError> {
         let is_negated = self.take('-');
+        let mut places = Places {
+            name: self.position(),
+            values: Vec::new(),
+            typed: "",
+        };
+        let name_place = places.name;
         let is_quoted = self.rest.peek().is_some_and(|(_, one)| *one == '"');
         let is_attribute = self.take('@');
         let head = self.word(&[':'])?;
@@ -242,15 +274,18 @@ impl Typed<'_> {
             Asked::Text(name)
         } else if name == "has" {
             let sign = if self.take('@') { "@" } else { "" };
-            let position = self.position();
+            places.name = self.position();
             let name = self.word(&[])?;
             if name.is_empty() {
                 let expected = "a column or the key of an attribute, such as has:user_id";
-                return Err(FilterError::unexpected(position, expected, "none"));
+                return Err(FilterError::unexpected(places.name, expected, "none"));
             }
             Asked::Has(format!("{sign}{name}"))
         } else {
-            Asked::Field(name, self.values()?)
+            let values = self.values()?;
+            places.values = values.iter().map(|(place, _)| *place).collect();
+            let values = values.into_iter().map(|(_, value)| value);
+            Asked::Field(name, values.collect())
         };
         let position = self.position();
         if self
@@ -265,7 +300,8 @@ impl Typed<'_> {
                 format!("`{found}`"),
             ));
         }
-        Ok(Term { is_negated, asked })
+        places.typed = self.text.get(name_place..position).unwrap_or_default();
+        Ok((Term { is_negated, asked }, places))
     }
 
     fn is_at(&mut self, wanted: char) -> bool {
@@ -311,7 +347,8 @@ impl Typed<'_> {
         }
     }
 
-    fn values(&mut self) -> Result<Vec<Value>, FilterError> {
+    /// Values between `|`, each with its place.
+    fn values(&mut self) -> Result<Vec<(usize, Value)>, FilterError> {
         let mut values = vec![self.value()?];
         while self.take('|') {
             values.push(self.value()?);
@@ -319,8 +356,7 @@ impl Typed<'_> {
         Ok(values)
     }
 
-    fn value(&mut self) -> Result<Value, FilterError> {
-        let start = self.position();
+    fn value(&mut self) -> Result<(usize, Value), FilterError> {
         let comparison = if self.take('>') {
             Some((Comparison::Greater, Comparison::GreaterOrEqual))
         } else if self.take('<') {
@@ -330,6 +366,7 @@ impl Typed<'_> {
         };
         let comparison =
             comparison.map(|(without, with)| if self.take('=') { with } else { without });
+        let start = self.position();
         let mut parts = vec![String::new()];
         let mut is_empty = true;
         while let Some((_, one)) = self.rest.peek().copied() {
@@ -355,17 +392,17 @@ impl Typed<'_> {
             let expected = "a value, such as status:5xx or duration:>250ms";
             return Err(FilterError::unexpected(start, expected, "none"));
         }
-        Ok(Value { comparison, parts })
+        Ok((start, Value { comparison, parts }))
     }
 }
 
 impl Term {
-    /// The filter that it is; `position` is where it stands.
-    fn filter(&self, rows: Rows, position: usize) -> Result<String, FilterError> {
+    /// The filter that it is.
+    fn filter(&self, rows: Rows, places: &Places<'_>) -> Result<String, FilterError> {
         // Over requests, what asks for spans is true or false and stands alone.
         let (filter, is_of_spans) = match &self.asked {
             Asked::Text(text) => (format!("search({})", quoted(text)), true),
-            Asked::Has(name) => match compared(name, rows, position) {
+            Asked::Has(name) => match compared(name, rows, places) {
                 Ok(Compared::Column(column, _)) => {
                     (format!("{column} is not null"), is_of_spans(column))
                 }
@@ -377,15 +414,16 @@ impl Term {
             Asked::Field(name, values) => {
                 let status = name == "status" && values.iter().all(Value::is_status_code);
                 let name = if status { "status_code" } else { name };
-                match compared(name, rows, position)? {
+                let values = values.iter().zip(places.values.iter().copied());
+                match compared(name, rows, places)? {
                     Compared::Column(column, kind) => {
-                        let filter = one_of(column, values, |value| value.of(kind, position))?;
-                        (filter, is_of_spans(column))
+                        let literals = |value: &Value, place| value.of(kind, place);
+                        (one_of(column, values, literals)?, is_of_spans(column))
                     }
                     Compared::Attribute(key) => {
                         let access = format!("attributes[{}]", quoted(&key));
-                        let filter = one_of(&access, values, |value| Ok(value.of_attribute()))?;
-                        (of_spans(rows, &filter), true)
+                        let literals = |value: &Value, _| Ok(value.of_attribute());
+                        (of_spans(rows, &one_of(&access, values, literals)?), true)
                     }
                 }
             }
@@ -395,6 +433,31 @@ impl Term {
             (true, Rows::Requests) if is_of_spans => format!("not ({filter})"),
             (true, _) => format!("({filter}) is not true"),
         })
+    }
+
+    /// Where the value stands for which it is no filter, else its name.
+    fn wrong_place(&self, rows: Rows, places: &Places<'_>, limits: &FilterLimits) -> usize {
+        let Asked::Field(name, values) = &self.asked else {
+            return places.name;
+        };
+        if matches!(compared(name, rows, places), Ok(Compared::Attribute(_))) {
+            return places.name;
+        }
+        let is_wrong = |value: &Value, place: usize| {
+            let alone = Self {
+                is_negated: false,
+                asked: Asked::Field(name.clone(), vec![value.clone()]),
+            };
+            let places = Places {
+                values: vec![place],
+                ..*places
+            };
+            let filter = alone.filter(rows, &places);
+            filter.is_ok_and(|filter| Filter::over(rows, &filter, limits).is_err())
+        };
+        let mut values = values.iter().zip(places.values.iter().copied());
+        let wrong = values.find(|(value, place)| is_wrong(value, *place));
+        wrong.map_or(places.name, |(_, place)| place)
     }
 }
 
@@ -406,7 +469,7 @@ fn of_spans(rows: Rows, filter: &str) -> String {
     }
 }
 
-fn compared(name: &str, rows: Rows, position: usize) -> Result<Compared, FilterError> {
+fn compared(name: &str, rows: Rows, places: &Places<'_>) -> Result<Compared, FilterError> {
     if let Some(key) = name.strip_prefix('@') {
         return Ok(Compared::Attribute(key.to_owned()));
     }
@@ -414,27 +477,34 @@ fn compared(name: &str, rows: Rows, position: usize) -> Result<Compared, FilterE
         .iter()
         .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
     let column = Name::unquoted(alias.map_or(name, |(_, column)| column));
-    match columns::resolve(&column, rows, position) {
+    match columns::resolve(&column, rows, places.name) {
         Ok((column, kind)) => Ok(Compared::Column(column, kind)),
         Err(_) if name.contains('.') => Ok(Compared::Attribute(name.to_owned())),
-        Err(error) => {
+        Err(_) => {
             let mut aliases = ALIASES.iter();
             let near = aliases.find(|(alias, _)| distance(alias, name) == 1);
-            Err(near.map_or(error, |(alias, _)| {
-                let expected = format!("a column, such as {alias}");
-                FilterError::unexpected(position, expected, format!("unknown column `{name}`"))
-            }))
+            let expected = near.map_or_else(
+                || columns::expected(name, rows),
+                |(alias, _)| format!("a column, such as {alias}"),
+            );
+            let text = Term {
+                is_negated: false,
+                asked: Asked::Text(cut(places.typed)),
+            };
+            let expected = format!("{expected}; {text} in double quotes is searched as a text");
+            let found = format!("unknown column `{name}`");
+            Err(FilterError::unexpected(places.name, expected, found))
         }
     }
 }
 
 /// The condition that a value is one of some.
-fn one_of(
+fn one_of<'v>(
     access: &str,
-    values: &[Value],
-    literal_of: impl Fn(&Value) -> Result<String, FilterError>,
+    values: impl Iterator<Item = (&'v Value, usize)>,
+    literal_of: impl Fn(&Value, usize) -> Result<String, FilterError>,
 ) -> Result<String, FilterError> {
-    let conditions = values.iter().map(|value| {
+    let conditions = values.map(|(value, place)| {
         if value.parts.len() > 1 {
             return Ok(match value.like() {
                 None => format!("{access} is not null"),
@@ -442,7 +512,10 @@ fn one_of(
             });
         }
         let comparison = value.comparison.unwrap_or(Comparison::Equal).symbol();
-        Ok(format!("{access} {comparison} {}", literal_of(value)?))
+        Ok(format!(
+            "{access} {comparison} {}",
+            literal_of(value, place)?
+        ))
     });
     let conditions: Vec<String> = conditions.collect::<Result<_, FilterError>>()?;
     Ok(match conditions.as_slice() {

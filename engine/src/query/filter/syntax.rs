@@ -11,6 +11,19 @@ pub(super) struct Node {
     pub(super) kind: NodeKind,
 }
 
+impl Node {
+    /// The part as an error shows it.
+    pub(super) fn describe(&self) -> String {
+        match &self.kind {
+            NodeKind::Literal(literal) => literal.describe(),
+            NodeKind::Column(name) => name.describe(),
+            NodeKind::Subscript { name, .. } => format!("an attribute of {}", name.describe()),
+            NodeKind::Call { function, .. } => format!("`{}(…)`", function.name()),
+            _ => "a condition".into(),
+        }
+    }
+}
+
 /// What a part of a filter is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum NodeKind {
@@ -105,6 +118,15 @@ impl Name {
         }
     }
 
+    /// The name as an error shows it.
+    pub(super) fn describe(&self) -> String {
+        if self.quoted {
+            format!("\"{}\"", self.text)
+        } else {
+            format!("`{}`", self.text)
+        }
+    }
+
     /// Whether it means a column.
     pub(super) fn is(&self, column: &str) -> bool {
         self.text == column || !self.quoted && self.text.eq_ignore_ascii_case(column)
@@ -124,6 +146,19 @@ pub(super) enum Literal {
     Boolean(bool),
     /// `null`
     Null,
+}
+
+impl Literal {
+    /// The literal as an error shows it.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Text(content) => format!("the text '{content}'"),
+            Self::Integer(number) => format!("the number {number}"),
+            Self::Decimal(number) => format!("the number {number}"),
+            Self::Boolean(truth) => format!("`{truth}`"),
+            Self::Null => "`null`".into(),
+        }
+    }
 }
 
 /// An operator that compares two values.
@@ -241,5 +276,10 @@ impl Function {
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, function)| *function)
+    }
+
+    fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(_, function)| *function == self);
+        found.map_or("", |(name, _)| name)
     }
 }

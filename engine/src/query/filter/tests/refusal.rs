@@ -138,7 +138,11 @@ fn nothing_of_an_event_but_what_it_has() {
             "a condition on one event",
         ),
         ("any_event(any(name = 'a'))", 10, "a condition on one event"),
-        ("any_evnt(name = 'a')", 0, "any_event"),
+        (
+            "any_evnt(name = 'a')",
+            0,
+            "a function, such as any_event, found",
+        ),
         ("any_event = 5", 0, "unknown column `any_event`"),
         ("\"any_event\"(name = 'a')", 11, "`and`, `or` or the end"),
         ("any_event(name = 'a', name = 'b')", 20, "`)`"),
@@ -238,11 +242,19 @@ fn nothing_of_the_wrong_type() {
         ("name['a'] = 'a'", 0, "which have keys"),
         ("resource['a']['b'] = 'a'", 13, "`and`, `or` or the end"),
         ("has(name, 'a')", 4, "which have keys"),
-        ("has(attributes)", 4, "a text in single quotes"),
+        ("has(x)", 4, "a text in single quotes, found `x`"),
+        ("has(attributes)", 4, "single quotes, found `attributes`"),
+        ("search(\"x\")", 7, "single quotes, found \"x\""),
+        ("search(lower(name))", 7, "single quotes, found `lower(…)`"),
+        ("search(name = 'a')", 12, "`)`"),
         ("has('a', 'b', 'c')", 0, "a key in single quotes"),
-        ("status_class(6)", 0, "from 1 to 5"),
-        ("status_class('5xx')", 0, "from 1 to 5"),
-        ("status_class(status_code)", 0, "from 1 to 5"),
+        (
+            "status_class(7)",
+            13,
+            "from 1 to 5, such as status_class(5), found the number 7",
+        ),
+        ("status_class('5xx')", 13, "found the text '5xx'"),
+        ("status_class(status_code)", 13, "found `status_code`"),
         ("status_class(4, 5)", 0, "from 1 to 5"),
         ("status_class(5) = 5", 18, "`true` or `false`"),
         ("has('attributes', 'a')", 0, "`attributes` or `resource`"),
@@ -357,6 +369,45 @@ fn unknown_columns_name_their_neighbours() {
     assert!(some.len() < 150 && !some.contains("team_id"), "{some}");
     // What is far too long costs no time and is not quoted whole.
     assert!(sentence(&format!("{} = 1", "q".repeat(10_000))).len() < 1000);
+}
+
+#[test]
+fn a_text_without_its_quotes_is_known_as_one() {
+    for (text, position, part) in [
+        (
+            "level = error",
+            8,
+            "a text in single quotes, such as 'error', ",
+        ),
+        ("kind = \"server\"", 7, "such as 'server', found \"server\""),
+        ("attributes['a'] != b", 19, "such as 'b', found `b`"),
+        ("duration between '1ms' and fast", 27, "such as 'fast'"),
+        ("name = servce", 7, "'servce', or a column, such as service"),
+        (
+            "level in (error)",
+            10,
+            "texts stand in single quotes, found `error`",
+        ),
+        ("any_event(name = exception)", 17, "such as 'exception'"),
+        // No text can stand there.
+        ("cold_start = yes", 13, "unknown column `yes`"),
+    ] {
+        refused(text, position, part);
+    }
+    assert!(parse("name = service").is_ok());
+    let long = format!("name = {}", "q".repeat(10_000));
+    assert!(parse(&long).unwrap_err().to_string().len() < 200);
+    let control = parse("name = \"\u{1b}[2J\"").unwrap_err();
+    assert!(!control.to_string().contains('\u{1b}'));
+}
+
+#[test]
+fn only_words_of_the_filter_are_cut_off() {
+    refused("any(true)", 0, "which asks for a span of a request");
+    let encoded = "a column that can only be tested with `is null`";
+    refused("not events", 4, encoded);
+    let long = parse(&format!("name = 5 '{}'", "q".repeat(100))).unwrap_err();
+    assert!(long.to_string().ends_with("qqq…"), "{long}");
 }
 
 #[test]
