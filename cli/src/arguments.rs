@@ -306,6 +306,7 @@ call search('text'), which looks in any case at names, status messages, columns 
 attributes and events; any_event(name = 'exception' and attributes['exception.type'] = 'Timeout'), which asks for
 one event; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
 Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, joined by and, or and not.
+Texts stand in single quotes; level >= 'warning' goes by how grave levels are: info, warning, error, fatal.
 --search takes shorter texts: level:error status:5xx -route:/health \"timed out\". The
 columns that are facets are those that `facets` and `compare` count.")]
 pub struct ColumnsArguments {

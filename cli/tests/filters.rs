@@ -85,6 +85,10 @@ fn an_unknown_column_is_wrong_usage_and_the_nearest_is_named() {
         assert_eq!(found.status.code(), Some(2), "{arguments:?}: {errors}");
     }
     run(&store, &["facets", "Level"]);
+    let sample = sample(1_000);
+    let found = |name| run(sample.path(), &["facets", name, "--format", "json"]);
+    assert_eq!(found("Level"), found("level"));
+    assert!(!found("level").is_empty());
 }
 
 #[test]

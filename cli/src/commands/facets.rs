@@ -27,7 +27,14 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &FacetsArguments) -> Res
         counts.map(move |count| (column, count.value.as_deref(), count.spans))
     });
     let rows: Vec<_> = rows.collect();
-    let names = StringViewArray::from_iter_values(rows.iter().map(|(column, ..)| column));
+    // Names are read in any case, and written as they are.
+    let name = |given: &str| {
+        let mut columns = counted.filter_columns();
+        columns.find(|column| column.name.eq_ignore_ascii_case(given))
+    };
+    let names = rows.iter().map(|(column, ..)| *column);
+    let names = names.map(|given| name(given).map_or(given, |column| column.name));
+    let names = StringViewArray::from_iter_values(names);
     let values: StringViewArray = rows.iter().map(|(_, value, _)| *value).collect();
     let spans: UInt64Array = rows.iter().map(|(.., spans)| *spans).collect();
     let rows = RecordBatch::try_from_iter_with_nullable([

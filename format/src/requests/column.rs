@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use crate::span::SpanColumn;
-use crate::span::origin::LEVELS;
+use crate::span::origin::{LEVELS, Origin};
 use crate::table::{
     Codec, Encoding, Roles, Statistics, Table, TableColumn, ValueSet, table_columns,
 };
@@ -82,7 +82,9 @@ request_columns! {
     /// The services of all spans: a JSON array of texts, sorted.
     Services: TableColumn::text("services").facet(), Source::Trace;
     /// Who made the root.
-    Origin: TableColumn::text("origin").facet(), Source::Root(SpanColumn::Origin);
+    Origin: TableColumn::text("origin")
+        .with_values(ValueSet::of(Origin::NAMES)).facet(),
+        Source::Root(SpanColumn::Origin);
     /// The HTTP method of the root.
     Method: text("method").facet(), Source::Root(SpanColumn::Method);
     /// The host of the root.
@@ -197,6 +199,7 @@ mod tests {
             };
             let (one, other) = (column.description(), span.description());
             assert_eq!((one.name, one.value), (other.name, other.value));
+            assert_eq!(one.values, other.values, "{}", one.name);
             assert!(one.is_nullable || !other.is_nullable, "{}", column.name());
         }
     }

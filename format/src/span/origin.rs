@@ -17,7 +17,7 @@ pub enum Origin {
 
 impl Origin {
     /// The values of the column `origin`.
-    pub(super) const NAMES: &[&str] = &[
+    pub(crate) const NAMES: &[&str] = &[
         Self::Infra.as_str(),
         Self::Framework.as_str(),
         Self::User.as_str(),

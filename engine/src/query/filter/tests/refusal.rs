@@ -324,6 +324,7 @@ fn no_value_that_a_column_cannot_have() {
     }
     for (rows, text, position, part) in [
         (Rows::Requests, "level > 'eror'", 8, "such as 'error'"),
+        (Rows::Requests, "origin = 'usr'", 9, "such as 'user'"),
         (
             Rows::Requests,
             "any(kind = 'sever')",
