@@ -257,7 +257,7 @@ Examples:
   spanstore query --filter \"status_code >= 500\" --columns start_time,path,duration --limit 20
   spanstore query --filter \"attributes['db.system'] = 'postgresql'\" --order oldest --format json
   spanstore query --since 1h --order slowest --limit 10
-  spanstore query --search 'level:error \"timed out\"'
+  spanstore query --search 'level:error \"statement timeout\"'
 
 `spanstore columns` lists the columns, and its help the functions of filters. A table shows the first 50 rows unless --limit says otherwise; other formats give every row.")]
 pub struct QueryArguments {
@@ -303,7 +303,7 @@ Examples:
 
 A filter may also name attributes['key'] and resource['key'], in `any(…)` where it is over requests, and
 call search('text'), which looks in any case at names, status messages, columns read from attributes,
-attributes and events; any_event(name = 'exception' and attributes['exception.type'] = 'Timeout'), which asks for
+attributes and events; any_event(name = 'exception' and attributes['exception.type'] = 'DatabaseTimeout'), which asks for
 one event; has('key'), status_class(5), lower, upper, length, starts_with, ends_with and contains.
 Operators are =, !=, <, <=, >, >=, in, between, like, ilike, ~ and is null, joined by and, or and not.
 Texts stand in single quotes; level >= 'warning' goes by how grave levels are: info, warning, error, fatal.

@@ -1,6 +1,7 @@
 //! Pages of a list show what the first one saw, whatever happens meanwhile.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -175,23 +176,43 @@ async fn what_merges_change_is_no_filter_of_pages() {
     }
 }
 
+/// Copies the files of a store that nobody has open.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_older_copy_takes_no_cursor_of_later_spans() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("store"));
+    let path = directory.path().join("store");
+    let store = open(&path);
     append(&store.team(&team("acme")), spans(0, 50));
-    let copy = directory.path().join("copy");
-    store.backup(&copy).unwrap();
+    let backup = directory.path().join("backup");
+    store.backup(&backup).unwrap();
+    store.close().unwrap();
+    let older = directory.path().join("older");
+    copy(&path, &older);
+    let store = open(&path);
     append(&store.team(&team("acme")), spans(50, 10));
     let query = |store: &Store| store.team(&team("acme")).query().limit(5);
     let first = query(&store).page(None).await.unwrap();
-    let copy = open(&copy);
-    let refused = query(&copy).page(first.next.as_deref()).await;
-    assert_eq!(
-        refusal(refused),
-        "it knows spans that this store does not have"
-    );
-    let first = query(&copy).page(None).await.unwrap();
+    for (copy, expected) in [
+        (&older, "it knows spans that this store does not have"),
+        (&backup, "this store did not write it"),
+    ] {
+        let refused = query(&open(copy)).page(first.next.as_deref()).await;
+        assert_eq!(refusal(refused), expected);
+    }
+    let first = query(&open(&older)).page(None).await.unwrap();
     assert!(query(&store).page(first.next.as_deref()).await.is_ok());
 }
 
