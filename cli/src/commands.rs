@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments, out: Out<'_>) -> Result<Outcome, Error> {
     let format = arguments.format()?;
     let open = |access, out| Context::open(&arguments.options, access, format, out);
     let look = |out| open(Access::Read, out);
-    let read = |out| look(out)?.with_known_team();
+    let read = |out| Ok::<_, Error>(look(out)?.with_known_team());
     let write = |out| open(Access::Write, out);
     let create = |out| open(Access::Create, out);
     match &arguments.command {
@@ -184,9 +184,9 @@ impl<'a> Context<'a> {
     }
 
     /// Has it told, below an answer, when the name of the team may be a wrong one.
-    fn with_known_team(mut self) -> Result<Self, Error> {
-        self.is_team_known = self.store.has_team(self.team.id())?;
-        Ok(self)
+    fn with_known_team(mut self) -> Self {
+        self.is_team_known = self.store.has_team(self.team.id()).unwrap_or(true);
+        self
     }
 
     /// A query for all rows of the team.

@@ -627,11 +627,25 @@ fn spans_are_kept_forgotten_and_backed_up() {
         Some(1)
     );
 
+    let session = [
+        "session",
+        "start",
+        "--user",
+        "ada",
+        "--environment",
+        "preview",
+    ];
+    let session = json(store, &[&session[..], &["--format", "json"]].concat());
+    run(
+        store,
+        &["session", "stop", session["session_id"].as_str().unwrap()],
+    );
     // The sample lies in yesterday's 24 hours.
     let refused = output(store, &["retain", "0s"]);
     assert_eq!(refused.status.code(), Some(2));
     let told = String::from_utf8_lossy(&refused.stderr);
-    assert!(told.contains("hide 2000 spans that started"), "{told}");
+    let hidden = "hide 2000 spans that started and a session that was stopped before";
+    assert!(told.contains(hidden), "{told}");
     assert_eq!(count(store), 2_000);
     run(store, &["retain", "0s", "--yes"]);
     assert_eq!(count(store), 0);

@@ -259,6 +259,10 @@ async fn choices_are_counted_without_the_choice() {
     let methods = two.clone().facet_choices(["method"]).await.unwrap();
     assert_eq!(methods[0].iter().map(|count| count.spans).sum::<u64>(), 98);
     assert!(two.facets(["method"]).await.unwrap()[0].is_empty());
+    // A choice that nothing can be.
+    let below = acme.query().filter("level < 'info'").unwrap();
+    let levels = below.facet_choices(["level"]).await.unwrap();
+    assert_eq!(levels[0], acme.query().facet("level").await.unwrap());
     let none = acme.query().facet_choices(["duration"]).await;
     assert!(matches!(none, Err(Error::NoFacet { name: "duration" })));
 }

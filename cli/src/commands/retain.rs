@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use spanstore::Team;
+use spanstore::query::Query;
 
 use super::confirm::{self, confirm};
 use super::{Context, runtime};
@@ -80,27 +81,38 @@ fn ask(context: &Context<'_>, kept: Duration, is_every_team: bool) -> Result<(),
     let kept_nanos = i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX);
     let first_kept = now_nanos().saturating_sub(kept_nanos);
     let runtime = runtime()?;
+    let count = |query: Query, time| -> Result<u64, Error> {
+        let older = query.filter(&format!("{time} < {first_kept}"))?;
+        Ok(runtime.block_on(older.count())?)
+    };
     let older = |team: &Team| {
-        let query = team.query().filter(&format!("start_time < {first_kept}"))?;
-        Ok(runtime.block_on(query.count())?)
+        let spans = count(team.query(), "start_time")?;
+        Ok([spans, count(team.sessions(), "stopped_time")?])
     };
     // What is damaged cannot be counted; the time can be set all the same.
-    let older: Result<u64, Error> = if is_every_team {
+    let older: Result<Vec<[u64; 2]>, Error> = if is_every_team {
         let teams = context.store.teams()?.into_iter();
         let teams = teams.map(|id| context.store.team(&id));
         let under_it = teams.filter(|team| team.retention().is_none());
-        under_it.map(|team| older(&team)).sum()
+        under_it.map(|team| older(&team)).collect()
     } else {
-        older(&context.team)
+        older(&context.team).map(|older| vec![older])
     };
     let older = older.ok();
-    if older == Some(0) {
-        return Ok(());
-    }
-    let older = confirm::spans(older);
+    let sum = |place: usize| {
+        let older = older.as_ref()?.iter();
+        Some(older.filter_map(|older| older.get(place)).sum::<u64>())
+    };
+    let sessions = match (sum(0), sum(1)) {
+        (Some(0), Some(0)) => return Ok(()),
+        (_, Some(0) | None) => String::new(),
+        (_, Some(1)) => " and a session that was stopped".into(),
+        (_, Some(sessions)) => format!(" and {sessions} sessions that were stopped"),
+    };
+    let spans = confirm::spans(sum(0));
     let before = short(first_kept);
     confirm(&format!(
-        "hide {older} that started before {before}, and remove them later"
+        "hide {spans} that started{sessions} before {before}, and remove them later"
     ))
 }
 

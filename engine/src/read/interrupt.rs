@@ -35,7 +35,7 @@ pub(crate) trait Interrupt: Send + Sync {
 }
 
 /// Memory that is accounted for.
-pub(crate) type Held = Box<dyn Send>;
+pub(crate) type Held = Box<dyn Send + Sync>;
 
 /// Nothing ends the work.
 #[derive(Debug, Default)]

@@ -142,8 +142,11 @@ fn ranked(value: &Expr, comparison: Comparison, values: &ValueSet, text: &str) -
     let known = values.texts.iter().enumerate();
     let found = known.filter(|(left, _)| comparison.holds(Some(*left).cmp(&right)));
     let found: Vec<Expr> = found.map(|(_, known)| lit(literal::text(known))).collect();
-    if found.is_empty() {
-        return lit(false);
+    if let (true, Some(first)) = (found.is_empty(), values.texts.first()) {
+        // Of no value: still of this column.
+        let first = lit(literal::text(first));
+        let is_first = value.clone().eq(first.clone());
+        return is_first.and(value.clone().not_eq(first));
     }
     value.clone().in_list(found, false)
 }

@@ -412,18 +412,17 @@ impl Term {
                 }
             },
             Asked::Field(name, values) => {
-                let status = name == "status" && values.iter().all(Value::is_status_code);
-                let name = if status { "status_code" } else { name };
                 let values = values.iter().zip(places.values.iter().copied());
-                match compared(name, rows, places)? {
-                    Compared::Column(column, kind) => {
-                        let literals = |value: &Value, place| value.of(kind, place);
-                        (one_of(column, values, literals)?, is_of_spans(column))
-                    }
-                    Compared::Attribute(key) => {
-                        let access = format!("attributes[{}]", quoted(&key));
-                        let literals = |value: &Value, _| Ok(value.of_attribute());
-                        (of_spans(rows, &one_of(&access, values, literals)?), true)
+                let is_code = |value: &Value| name == "status" && value.is_status_code();
+                let (codes, others): (Vec<_>, Vec<_>) =
+                    values.partition(|(value, _)| is_code(value));
+                match (codes.is_empty(), others.is_empty()) {
+                    (true, _) => field(name, others, rows, places)?,
+                    (_, true) => field("status_code", codes, rows, places)?,
+                    _ => {
+                        let (codes, _) = field("status_code", codes, rows, places)?;
+                        let (others, is_of_spans) = field(name, others, rows, places)?;
+                        (format!("({codes} or {others})"), is_of_spans)
                     }
                 }
             }
@@ -459,6 +458,28 @@ impl Term {
         let wrong = values.find(|(value, place)| is_wrong(value, *place));
         wrong.map_or(places.name, |(_, place)| place)
     }
+}
+
+/// A filter for one of some values of a column or an attribute, each with its place; and
+/// whether it asks for spans.
+fn field(
+    name: &str,
+    values: Vec<(&Value, usize)>,
+    rows: Rows,
+    places: &Places<'_>,
+) -> Result<(String, bool), FilterError> {
+    let values = values.into_iter();
+    Ok(match compared(name, rows, places)? {
+        Compared::Column(column, kind) => {
+            let literals = |value: &Value, place| value.of(kind, place);
+            (one_of(column, values, literals)?, is_of_spans(column))
+        }
+        Compared::Attribute(key) => {
+            let access = format!("attributes[{}]", quoted(&key));
+            let literals = |value: &Value, _| Ok(value.of_attribute());
+            (of_spans(rows, &one_of(&access, values, literals)?), true)
+        }
+    })
 }
 
 fn of_spans(rows: Rows, filter: &str) -> String {

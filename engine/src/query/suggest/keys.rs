@@ -24,7 +24,7 @@ use super::Prefix;
 use crate::error::Error;
 use crate::query::builder::Query;
 use crate::query::filter::Rows;
-use crate::query::job::{Job, on_each, on_each_row_group};
+use crate::query::job::{Job, on_each};
 use crate::read::condition::Condition;
 use crate::read::hot::HotPart;
 use crate::read::interrupt::Interrupt;
@@ -199,26 +199,31 @@ impl Job {
     ) -> Result<(), Error> {
         let rows = self.exactly(matching, condition).await?;
         let file = Arc::new(File::of(matching)?);
-        let found = on_each_row_group(&rows, |rows| {
+        let groups = row_groups(&rows).map(|group| part(&rows, rows_of_group(group)));
+        let look = {
             let (matching, file) = (Arc::clone(matching), Arc::clone(&file));
-            move || {
-                let look = || file.in_columns(&matching, &rows);
+            move |(known, groups): &mut OfGroups, rows: &RoaringBitmap| {
+                let look = || file.in_columns(&matching, rows);
                 let found = matching.interrupt.meter().time(Stage::Answer, look)?;
-                Ok((rows, found))
+                groups.push((rows.clone(), found.others));
+                known.add(found, &*matching.interrupt)
             }
-        });
-        let mut found = found.await?;
-        found.sort_unstable_by_key(|(rows, _)| std::cmp::Reverse(rows.min()));
-        let (mut in_columns, mut decoded, mut left_out) = (InColumns::default(), Vec::new(), 0);
-        for (rows, of_group) in found {
-            let here = of_group.others.min(*rest);
-            let left_out_here = of_group.others - here;
+        };
+        let found = self.by_threads(groups.collect(), OfGroups::default, look);
+        let (mut in_columns, mut groups) = OfGroups::default();
+        for (of_thread, of_groups) in found.await? {
+            in_columns.add(of_thread, &*matching.interrupt)?;
+            groups.extend(of_groups);
+        }
+        groups.sort_unstable_by_key(|(rows, _)| std::cmp::Reverse(rows.min()));
+        let (mut decoded, mut left_out) = (Vec::new(), 0);
+        for (rows, others) in groups {
+            let here = others.min(*rest);
             if here > 0 {
-                decoded.push((rows, left_out_here));
+                decoded.push((rows, others - here));
             }
             *rest -= here;
-            left_out += left_out_here;
-            in_columns.add(of_group);
+            left_out += others - here;
         }
         counted.leave_out(left_out, file.certain(matching)?);
 
@@ -241,26 +246,29 @@ impl Job {
             .map(|rows| part(&others, rows))
             .filter(|rows| !rows.is_empty())
             .map(Piece::Others);
-        let prefix = Arc::clone(&counted.prefix);
-        let counts = on_each(pieces.chain([Piece::Columns(in_columns)]), |piece| {
-            let (matching, file) = (Arc::clone(matching), Arc::clone(&file));
-            let prefix = Arc::clone(&prefix);
-            move || {
-                let mut counted = Counted::new(&prefix);
-                let count = || match &piece {
-                    Piece::Columns(found) => file.add_columns(&matching, found, &mut counted),
-                    Piece::Others(rows) => file.add_others(&matching, rows, &mut counted),
+        let count = {
+            let matching = Arc::clone(matching);
+            move |counted: &mut Counted, piece: &Piece| {
+                let count = || match piece {
+                    Piece::Columns(found) => file.add_columns(&matching, found, counted),
+                    Piece::Others(rows) => file.add_others(&matching, rows, counted),
                 };
-                matching.interrupt.meter().time(Stage::Answer, count)?;
-                Ok(counted)
+                matching.interrupt.meter().time(Stage::Answer, count)
             }
-        });
+        };
+        let pieces = [Piece::Columns(in_columns)].into_iter().chain(pieces);
+        let prefix = Arc::clone(&counted.prefix);
+        let counts = self.by_threads(pieces.collect(), || Counted::new(&prefix), count);
         for one in counts.await? {
             counted.add(one);
         }
         Ok(())
     }
 }
+
+/// What a thread finds without decoding: what all of its row groups have in columns, and how many
+/// rows of each may have attributes elsewhere.
+type OfGroups = (InColumns, Vec<(RoaringBitmap, u64)>);
 
 /// What one thread counts of a partition.
 enum Piece {

@@ -109,6 +109,15 @@ fn terms_are_filters() {
 }
 
 #[test]
+fn each_status_means_what_it_means_alone() {
+    let typed = read(Rows::Spans, "-status:5xx|error|404").unwrap();
+    let filter = typed.filter();
+    let expected =
+        "(((status_code = '5xx' or status_code = '404') or status = 'error')) is not true";
+    assert_eq!(filter, expected);
+}
+
+#[test]
 fn what_is_wrong_is_told_where_it_is() {
     for (text, position, expected) in [
         ("level:error sesion:a", 12, "such as session;"),
@@ -122,6 +131,7 @@ fn what_is_wrong_is_told_where_it_is() {
         ("flags:1|many", 8, "an integer"),
         ("status:>5xx", 8, "`=` or `!=`"),
         ("status:404|eror", 11, "such as 'error'"),
+        ("status:5xx|eror|ok", 11, "such as 'error'"),
         ("trace:xyz", 6, "hexadecimal"),
         ("a \"b c", 2, "`\"` at the end"),
         ("\"a\"b", 3, "a space"),

@@ -33,10 +33,28 @@ pub(super) struct Counted {
     unread_spans: u64,
     /// The keys that no unread span has; none where all were read.
     certain: Option<HashSet<String>>,
-    /// Memory of the keys, in bytes, about, and what accounts for it.
+    /// Memory of the keys, in bytes, about.
     bytes: usize,
-    held_bytes: usize,
+    held: Growing,
+}
+
+/// What accounts for memory that grows.
+#[derive(Default)]
+pub(super) struct Growing {
+    bytes: usize,
     held: Option<Held>,
+}
+
+impl Growing {
+    /// Accounts for so many bytes at least.
+    pub(super) fn hold(&mut self, bytes: usize, interrupt: &dyn Interrupt) -> Result<(), Error> {
+        if bytes > self.bytes {
+            self.held = None;
+            self.bytes = bytes.next_multiple_of(HELD_STEP);
+            self.held = Some(interrupt.hold_bytes(self.bytes)?);
+        }
+        Ok(())
+    }
 }
 
 /// Memory of a key beside its bytes, about.
@@ -55,8 +73,7 @@ impl Counted {
             unread_spans: 0,
             certain: None,
             bytes: 0,
-            held_bytes: 0,
-            held: None,
+            held: Growing::default(),
         }
     }
 
@@ -127,12 +144,7 @@ impl Counted {
 
     /// Accounts for the memory.
     pub(super) fn hold(&mut self, interrupt: &dyn Interrupt) -> Result<(), Error> {
-        if self.bytes > self.held_bytes {
-            self.held = None;
-            self.held_bytes = self.bytes.next_multiple_of(HELD_STEP);
-            self.held = Some(interrupt.hold_bytes(self.held_bytes)?);
-        }
-        Ok(())
+        self.held.hold(self.bytes, interrupt)
     }
 
     /// The most frequent keys.

@@ -12,9 +12,10 @@ use spanstore_format::segment::promotion::{Owner, PromotedKeys, PromotedType};
 use spanstore_format::segment::{Column, FileColumns};
 use spanstore_format::span::attribute::ValueType;
 
-use super::counted::Counted;
+use super::counted::{Counted, Growing};
 use crate::error::Error;
 use crate::query::attribute_order::{OfOrder, order_column, other_columns, rows_by_order};
+use crate::read::interrupt::Interrupt;
 use crate::read::matching::Matching;
 
 /// Resources that are read at once: each may be large.
@@ -31,7 +32,7 @@ pub(super) struct File {
 }
 
 /// What is known of the keys of some rows without their attributes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct InColumns {
     /// How many of the rows have each promoted key in its column, by the key's number.
     promoted: BTreeMap<usize, u64>,
@@ -39,11 +40,15 @@ pub(super) struct InColumns {
     resources: BTreeMap<u32, u64>,
     /// How many of the rows may have attributes in no column.
     pub(super) others: u64,
+    held: Growing,
 }
+
+/// Memory of a number and how many rows have it, about.
+const ENTRY_BYTES: usize = 2 * size_of::<(u64, u64)>();
 
 impl InColumns {
     /// Adds what is known of other rows.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self, interrupt: &dyn Interrupt) -> Result<(), Error> {
         for (number, rows) in other.promoted {
             *self.promoted.entry(number).or_default() += rows;
         }
@@ -51,6 +56,12 @@ impl InColumns {
             *self.resources.entry(number).or_default() += rows;
         }
         self.others += other.others;
+        self.hold(interrupt)
+    }
+
+    fn hold(&mut self, interrupt: &dyn Interrupt) -> Result<(), Error> {
+        let entries = self.promoted.len() + self.resources.len();
+        self.held.hold(entries * ENTRY_BYTES, interrupt)
     }
 }
 
@@ -123,6 +134,7 @@ impl File {
                 })?;
             }
         }
+        found.hold(&*matching.interrupt)?;
         Ok(found)
     }
 
@@ -150,22 +162,25 @@ impl File {
         let Some(messages) = all.get(shared).and_then(Option::as_ref) else {
             return Ok(());
         };
-        let (numbers, rows): (Vec<u32>, Vec<u64>) = found.resources.iter().unzip();
-        let at_once = numbers.chunks(RESOURCES_AT_ONCE);
-        for (numbers, rows) in at_once.zip(rows.chunks(RESOURCES_AT_ONCE)) {
+        let mut left = found.resources.iter();
+        loop {
+            let at_once = left.by_ref().take(RESOURCES_AT_ONCE);
+            let (numbers, rows): (Vec<u32>, Vec<u64>) = at_once.unzip();
+            if numbers.is_empty() {
+                return Ok(());
+            }
             matching.interrupt.check()?;
-            let resources = messages.pick(&UInt32Array::from(numbers.to_vec()));
+            let resources = messages.pick(&UInt32Array::from(numbers));
             let resources = resources.map_err(corrupt)?;
             let bytes = resources.of_rows().flatten().map(<[u8]>::len).sum();
             let _held = matching.interrupt.hold_bytes(bytes)?;
             for (message, rows) in resources.of_rows().zip(rows) {
                 if let Some(message) = message {
-                    counted.add_message(Owner::Resource, message, *rows, |_| false);
+                    counted.add_message(Owner::Resource, message, rows, |_| false);
                 }
             }
             counted.hold(&*matching.interrupt)?;
         }
-        Ok(())
     }
 
     /// The rows, among some of a row group, that may have attributes in no column.
