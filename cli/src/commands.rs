@@ -183,7 +183,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Has it told, below an answer, when the name of the team may be a wrong one.
+    /// Notes whether the team is known: the name may be misspelled, and a line below the answer says so.
     fn with_known_team(mut self) -> Self {
         self.is_team_known = self.store.has_team(self.team.id()).unwrap_or(true);
         self

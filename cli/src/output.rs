@@ -17,7 +17,7 @@ mod rows;
 mod table;
 mod terminal;
 
-pub use columns::{pick, row_columns};
+pub use columns::{least_important, pick, row_columns};
 pub use json::JsonRows;
 pub use report::{Report, grouped};
 pub use rows::RowWriter;

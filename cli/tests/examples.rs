@@ -168,6 +168,13 @@ fn the_demo_fits_narrow_and_wide_terminals() {
             "{wide}"
         );
         assert!(!told.contains(room), "{told}");
+        if list == "query" {
+            // Columns that were asked for are there.
+            let asked = "start_time,level,origin,status_code,name,duration,service,trace_id";
+            let line = format!("COLUMNS=80 spanstore query --columns {asked} 2>&1");
+            let text = place.done(&line);
+            assert!(text.contains("origin") && !text.contains(room), "{text}");
+        }
         // Ids are whole in both.
         let id = |text: &str| {
             text.lines()

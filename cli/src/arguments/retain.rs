@@ -10,7 +10,7 @@ use crate::commands::Access;
 /// Arguments of `retain`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Older spans are refused and not found from now on. They are found again when the time is set longer, as long as they are in a file. They leave the files when all of their month lies beyond it: with `compact`, or by themselves within about a day. If some spans are older, it says how many, and asks.
+    after_help = "Older spans are refused and not found from now on. They are found again when the time is set longer, as long as they are in a file. They leave the files when all of their month lies beyond it: with `compact`, or by themselves within about a day. It says how many spans and stopped sessions are older, and asks; if there are none it does not ask.
 
 When the clock has gone on by more than 31 days since the store last kept the time, nothing is removed until --accept-clock says that the clock is right.
 
@@ -31,7 +31,7 @@ pub struct RetainArguments {
     /// Remove by what the clock shows, although it has leapt
     #[arg(long)]
     pub accept_clock: bool,
-    /// Do it without asking; needed where there is no terminal and spans are older
+    /// Do it without asking; needed without a terminal where something is older
     #[arg(long)]
     pub yes: bool,
 }

@@ -6,7 +6,7 @@ use spanstore::query::{Order, Query, Rows};
 use super::{Context, rows, runtime};
 use crate::arguments::Format;
 use crate::error::Error;
-use crate::output::row_columns;
+use crate::output::{least_important, row_columns};
 
 /// Rows of a table when no limit was given.
 const TABLE_ROWS: usize = 50;
@@ -27,23 +27,38 @@ pub(super) fn write(
     mut query: Query,
     listed: &Listed<'_>,
 ) -> Result<usize, Error> {
-    query = match listed.columns {
-        Some(names) => query.columns(names.iter().map(String::as_str))?,
-        None => query.columns(row_columns(listed.rows, context.format))?,
-    };
+    let may_leave_out;
+    (query, may_leave_out) = with_columns(query, listed.rows, listed.columns, context.format)?;
     let cut = (context.format == Format::Table && listed.limit.is_none()).then_some(TABLE_ROWS);
     if let Some(limit) = cut.map(|rows| rows + 1).or(listed.limit) {
         query = query.limit(limit);
     }
     let written = runtime()?.block_on(async {
         let stream = query.stream().await?;
-        rows::write(stream, cut, context).await
+        rows::write(stream, cut, may_leave_out, context).await
     })?;
     if written.is_cut {
         let rows = listed.rows.name();
         eprintln!("These are the first {TABLE_ROWS} {rows}; --limit N shows more.");
     }
     Ok(written.rows)
+}
+
+/// A query for the columns that were asked for, else for those of the format, of which a table may
+/// leave some out where the terminal is narrow.
+pub(super) fn with_columns(
+    query: Query,
+    rows: Rows,
+    asked: Option<&[String]>,
+    format: Format,
+) -> Result<(Query, &'static [&'static str]), Error> {
+    Ok(match asked {
+        Some(names) => (query.columns(names.iter().map(String::as_str))?, &[]),
+        None => {
+            let columns = row_columns(rows, format);
+            (query.columns(columns)?, least_important(rows))
+        }
+    })
 }
 
 /// Writes a session; for people without the columns that it lacks.
@@ -77,10 +92,10 @@ pub(super) fn write_with_id(
     id: &str,
 ) -> Result<usize, Error> {
     let query = with_id(context, rows, column, id)?;
-    let query = query.columns(row_columns(rows, context.format))?;
+    let (query, may_leave_out) = with_columns(query, rows, None, context.format)?;
     let written = runtime()?.block_on(async {
         let stream = query.order(Order::OldestFirst).stream().await?;
-        rows::write(stream, None, context).await
+        rows::write(stream, None, may_leave_out, context).await
     })?;
     Ok(written.rows)
 }

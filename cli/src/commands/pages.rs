@@ -7,7 +7,7 @@ use super::list::{self, Listed};
 use super::{Context, runtime};
 use crate::arguments::{Format, ListArguments, RowOrder, Selection};
 use crate::error::Error;
-use crate::output::{RowWriter, grouped, row_columns};
+use crate::output::{RowWriter, grouped};
 
 /// Rows of a page of the store, at most.
 const PAGE_ROWS: usize = 1_000;
@@ -57,10 +57,8 @@ async fn pages(
     rows: Rows,
     arguments: &ListArguments,
 ) -> Result<(), Error> {
-    let query = match &arguments.columns {
-        Some(names) => query.columns(names.iter().map(String::as_str))?,
-        None => query.columns(row_columns(rows, context.format))?,
-    };
+    let asked = arguments.columns.as_deref();
+    let (query, may_leave_out) = list::with_columns(query, rows, asked, context.format)?;
     let mut left = arguments.limit.unwrap_or(PAGE_ROWS);
     let first = query.clone().limit(left.min(PAGE_ROWS));
     let cursor = arguments.cursor.as_deref();
@@ -71,7 +69,8 @@ async fn pages(
     };
     let total = page.total;
     let mut written = 0;
-    let mut writer = RowWriter::new(context.format, page.rows.schema(), &mut *context.out)?;
+    let writer = RowWriter::new(context.format, page.rows.schema(), &mut *context.out)?;
+    let mut writer = writer.leaving_out(may_leave_out);
     let cursor = loop {
         writer.write(&page.rows)?;
         written += page.rows.num_rows();

@@ -76,7 +76,8 @@ fn set(context: &Context<'_>, kept: Retention, arguments: &RetainArguments) -> R
     Ok(())
 }
 
-/// Asks whether the spans that are older are to be hidden and then removed, if there are any.
+/// Asks whether the spans and stopped sessions that are older are to be hidden and then removed, if there
+/// are any.
 fn ask(context: &Context<'_>, kept: Duration, is_every_team: bool) -> Result<(), Error> {
     let kept_nanos = i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX);
     let first_kept = now_nanos().saturating_sub(kept_nanos);
@@ -85,31 +86,27 @@ fn ask(context: &Context<'_>, kept: Duration, is_every_team: bool) -> Result<(),
         let older = query.filter(&format!("{time} < {first_kept}"))?;
         Ok(runtime.block_on(older.count())?)
     };
-    let older = |team: &Team| {
-        let spans = count(team.query(), "start_time")?;
-        Ok([spans, count(team.sessions(), "stopped_time")?])
-    };
-    // What is damaged cannot be counted; the time can be set all the same.
-    let older: Result<Vec<[u64; 2]>, Error> = if is_every_team {
+    let teams: Vec<Team> = if is_every_team {
         let teams = context.store.teams()?.into_iter();
         let teams = teams.map(|id| context.store.team(&id));
-        let under_it = teams.filter(|team| team.retention().is_none());
-        under_it.map(|team| older(&team)).collect()
+        teams.filter(|team| team.retention().is_none()).collect()
     } else {
-        older(&context.team).map(|older| vec![older])
+        vec![context.team.clone()]
     };
-    let older = older.ok();
-    let sum = |place: usize| {
-        let older = older.as_ref()?.iter();
-        Some(older.filter_map(|older| older.get(place)).sum::<u64>())
+    // What is damaged cannot be counted; the time can be set all the same.
+    let spans = teams.iter().map(|team| count(team.query(), "start_time"));
+    let spans = spans.sum::<Result<u64, Error>>().ok();
+    let sessions = teams
+        .iter()
+        .map(|team| count(team.sessions(), "stopped_time"));
+    let sessions = sessions.sum::<Result<u64, Error>>().ok();
+    let sessions = match sessions {
+        Some(0) if spans == Some(0) => return Ok(()),
+        Some(0) | None => String::new(),
+        Some(1) => " and a session that was stopped".into(),
+        Some(sessions) => format!(" and {sessions} sessions that were stopped"),
     };
-    let sessions = match (sum(0), sum(1)) {
-        (Some(0), Some(0)) => return Ok(()),
-        (_, Some(0) | None) => String::new(),
-        (_, Some(1)) => " and a session that was stopped".into(),
-        (_, Some(sessions)) => format!(" and {sessions} sessions that were stopped"),
-    };
-    let spans = confirm::spans(sum(0));
+    let spans = confirm::spans(spans);
     let before = short(first_kept);
     confirm(&format!(
         "hide {spans} that started{sessions} before {before}, and remove them later"

@@ -15,10 +15,12 @@ pub(super) struct Written {
     pub(super) is_cut: bool,
 }
 
-/// Writes rows as they come, at most `most` of them, or what they cost in place of them.
+/// Writes rows as they come, at most `most` of them, or what they cost in place of them. A table
+/// may leave some columns out where the terminal is narrow.
 pub(super) async fn write(
     mut stream: SendableRecordBatchStream,
     most: Option<usize>,
+    may_leave_out: &'static [&'static str],
     context: &mut Context<'_>,
 ) -> Result<Written, Error> {
     let mut written = Written::default();
@@ -29,7 +31,8 @@ pub(super) async fn write(
         context.write_cost()?;
         return Ok(written);
     }
-    let mut writer = RowWriter::new(context.format, stream.schema(), &mut *context.out)?;
+    let writer = RowWriter::new(context.format, stream.schema(), &mut *context.out)?;
+    let mut writer = writer.leaving_out(may_leave_out);
     let most = most.unwrap_or(usize::MAX);
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(spanstore::Error::from)?;

@@ -11,7 +11,7 @@ pub(super) fn run(context: &mut Context<'_>, arguments: &SqlArguments) -> Result
             context.explain(&explained)?;
         }
         let stream = context.team.sql(&arguments.text).await?;
-        rows::write(stream, None, context).await
+        rows::write(stream, None, &[], context).await
     })?;
     Ok(())
 }

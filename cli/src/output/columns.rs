@@ -48,7 +48,7 @@ const OF_SESSIONS: &[&str] = &[
     "session_id",
 ];
 
-/// Those that a narrow terminal shows last, the first of which is left out first.
+/// Those that a narrow terminal has no room for, the first of which is left out first.
 const LEAST_OF_SPANS: &[&str] = &["origin", "service", "status_code", "level"];
 const LEAST_OF_REQUESTS: &[&str] = &[
     "service",
@@ -60,16 +60,13 @@ const LEAST_OF_REQUESTS: &[&str] = &[
 ];
 const LEAST_OF_SESSIONS: &[&str] = &["last_seen", "kind", "duration", "state", "requests"];
 
-/// Columns that may be left out of a list with these, in this order; none where the list is another one than
-/// that for people.
-pub(super) fn least_important(names: &[String]) -> &'static [&'static str] {
-    let lists = [
-        (OF_SPANS, LEAST_OF_SPANS),
-        (OF_REQUESTS, LEAST_OF_REQUESTS),
-        (OF_SESSIONS, LEAST_OF_SESSIONS),
-    ];
-    let found = lists.iter().find(|(list, _)| names == *list);
-    found.map_or(&[], |(_, least)| least)
+/// Columns that a table for people may leave out, in this order.
+pub fn least_important(rows: Rows) -> &'static [&'static str] {
+    match rows {
+        Rows::Spans => LEAST_OF_SPANS,
+        Rows::Requests => LEAST_OF_REQUESTS,
+        Rows::Sessions => LEAST_OF_SESSIONS,
+    }
 }
 
 /// The columns of rows in a format: a few in a table, else all but those that only serve

@@ -1,6 +1,5 @@
 //! Makes a table narrower, so that it fits the terminal as far as that goes.
 
-use super::columns::least_important;
 use super::table::Shown;
 use crate::tree::shorten;
 
@@ -23,15 +22,15 @@ struct Widths {
 }
 
 impl Cells {
-    /// Makes lines of `width` characters: by short times; of a list that nobody chose the columns
-    /// of, without the least important ones; and by short texts, the longest first. Answers
-    /// which columns were left out. Ids stay whole: they are typed again.
-    pub(super) fn fit(&mut self, width: usize) -> Vec<&'static str> {
+    /// Makes lines of `width` characters: by short times, without some of the columns that may be
+    /// left out, and by short texts, the longest first. Answers which columns were left out. Ids
+    /// stay whole: they are typed again.
+    pub(super) fn fit<'n>(&mut self, width: usize, may_leave_out: &[&'n str]) -> Vec<&'n str> {
         if self.least_width() > width {
             self.shorten_times();
         }
         let mut left_out = Vec::new();
-        for name in least_important(&self.names) {
+        for name in may_leave_out {
             if self.least_width() <= width {
                 break;
             }

@@ -29,6 +29,7 @@ enum Form<W: Write + Send> {
         out: W,
         waiting: Vec<RecordBatch>,
         written: bool,
+        may_leave_out: &'static [&'static str],
     },
     Lines {
         out: W,
@@ -60,6 +61,7 @@ impl<W: Write + Send> RowWriter<W> {
                 out,
                 waiting: Vec::new(),
                 written: false,
+                may_leave_out: &[],
             },
             Format::Json => Form::Json(out),
             Format::Csv => {
@@ -101,6 +103,14 @@ impl<W: Write + Send> RowWriter<W> {
         Ok(lines)
     }
 
+    /// Lets a table leave these columns out where the terminal is narrow, the first one first.
+    pub fn leaving_out(mut self, columns: &'static [&'static str]) -> Self {
+        if let Form::Table { may_leave_out, .. } = &mut self.form {
+            *may_leave_out = columns;
+        }
+        self
+    }
+
     /// Writes a batch.
     ///
     /// # Errors
@@ -112,10 +122,11 @@ impl<W: Write + Send> RowWriter<W> {
                 out,
                 waiting,
                 written,
+                may_leave_out,
             } => {
                 waiting.push(batch.clone());
                 if waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= TABLE_ROWS {
-                    table::write(waiting, out)?;
+                    table::write(waiting, may_leave_out, out)?;
                     waiting.clear();
                     *written = true;
                 }
@@ -157,11 +168,12 @@ impl<W: Write + Send> RowWriter<W> {
                 mut out,
                 mut waiting,
                 written,
+                may_leave_out,
             } => {
                 if waiting.is_empty() && !written {
                     waiting.push(RecordBatch::new_empty(self.schema));
                 }
-                table::write(&waiting, &mut out)?;
+                table::write(&waiting, may_leave_out, &mut out)?;
                 out
             }
             Form::Lines { out, .. } | Form::Json(out) | Form::Csv(out) => out,

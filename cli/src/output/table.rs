@@ -16,8 +16,13 @@ use crate::tree::shorten;
 /// Longest text in a cell, in characters.
 const CELL_WIDTH: usize = 48;
 
-/// Writes batches of the same columns as one table.
-pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(), Error> {
+/// Writes batches of the same columns as one table, where the terminal is narrow without some of
+/// those that may be left out.
+pub(crate) fn write(
+    batches: &[RecordBatch],
+    may_leave_out: &[&str],
+    out: &mut impl Write,
+) -> Result<(), Error> {
     let Some(first) = batches.first() else {
         return Ok(());
     };
@@ -43,7 +48,7 @@ pub(crate) fn write(batches: &[RecordBatch], out: &mut impl Write) -> Result<(),
         if let ([row], true) = (cells.rows.as_slice(), cells.width() > width) {
             return write_lines(&cells.names, row, out);
         }
-        let left_out = cells.fit(width);
+        let left_out = cells.fit(width, may_leave_out);
         if !left_out.is_empty() {
             let left_out = left_out.join(", ");
             eprintln!("The terminal has no room for {left_out}; --columns names those to show.");
